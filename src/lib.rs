@@ -1,0 +1,8 @@
+//! Latent-variable models, from PCA to the variational autoencoder.
+
+mod error;
+pub mod linalg;
+mod real;
+
+pub use error::{Error, Result};
+pub use real::Real;

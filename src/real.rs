@@ -1,0 +1,46 @@
+//! The scalar type of every model: `f32` or `f64`.
+
+use crate::linalg::Kernel;
+use nalgebra::RealField;
+
+/// A real scalar, `f32` or `f64`; the trait is sealed, because matrix products reach the fast kernels through it.
+///
+/// ```
+/// fn half<T: elbo::Real>() -> T { T::of(0.5) }
+/// assert_eq!(half::<f32>(), 0.5);
+/// ```
+pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
+    /// The distance from 1 to the next larger number.
+    const EPSILON: Self;
+    /// The largest finite number.
+    const MAX: Self;
+    /// The nearest number of this type to `value`.
+    fn of(value: f64) -> Self;
+    /// The nearest number of this type to the count `value`.
+    fn of_usize(value: usize) -> Self;
+    /// This number in double precision.
+    fn as_f64(self) -> f64;
+}
+
+macro_rules! real {
+    ($t:ty) => {
+        impl Real for $t {
+            const EPSILON: Self = <$t>::EPSILON;
+            const MAX: Self = <$t>::MAX;
+            #[inline]
+            fn of(value: f64) -> Self {
+                value as $t
+            }
+            #[inline]
+            fn of_usize(value: usize) -> Self {
+                value as $t
+            }
+            #[inline]
+            fn as_f64(self) -> f64 {
+                self as f64
+            }
+        }
+    };
+}
+real!(f32);
+real!(f64);
