@@ -46,6 +46,76 @@ pub enum Error {
         /// The entry.
         value: f64,
     },
+    /// A value is finite, but its square, summed over the data, is not.
+    #[error("the value {value} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit}")]
+    TooLarge {
+        /// Row of the entry (a variable), counted from 0.
+        row: usize,
+        /// Column of the entry (an observation), counted from 0.
+        column: usize,
+        /// The entry.
+        value: f64,
+        /// The largest absolute value that can be taken.
+        limit: f64,
+    },
+    /// The latent dimension does not fit the data.
+    #[error("the latent dimension {latent_dim} is not between {smallest} and {largest}")]
+    LatentDim {
+        /// The dimension asked for.
+        latent_dim: usize,
+        /// The smallest that can be had.
+        smallest: usize,
+        /// The largest that can be had.
+        largest: usize,
+    },
+    /// Every variable is constant: there is no variance to model.
+    #[error("all {variables} variables are constant over {observations} observations")]
+    Constant {
+        /// The number of variables.
+        variables: usize,
+        /// The number of observations.
+        observations: usize,
+    },
+    /// So few observations that a variance cannot be estimated.
+    #[error("{actual} observations, and at least {least} are needed")]
+    TooFewObservations {
+        /// The number given.
+        actual: usize,
+        /// The number needed.
+        least: usize,
+    },
+    /// The latent dimension reaches the rank of the data: no variance is left for the noise, and the likelihood is unbounded.
+    #[error(
+        "the data have rank {rank}, and a latent dimension of {latent_dim} leaves no variance for the noise: the likelihood is unbounded"
+    )]
+    Unbounded {
+        /// The dimension asked for.
+        latent_dim: usize,
+        /// The rank of the (centred) data.
+        rank: usize,
+    },
+    /// A setting is outside the range in which it means something.
+    #[error("{name} is {value}, and must be {must}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it must be.
+        must: &'static str,
+    },
+    /// A value lies outside what the likelihood can produce.
+    #[error("the value {value} in row {row}, column {column} is outside the support of the likelihood, {support}")]
+    OutsideSupport {
+        /// Row of the entry (a variable), counted from 0.
+        row: usize,
+        /// Column of the entry (an observation), counted from 0.
+        column: usize,
+        /// The entry.
+        value: f64,
+        /// The values that can occur.
+        support: &'static str,
+    },
 }
 
 /// The result of a fallible call of this crate.

@@ -2,6 +2,8 @@
 
 use crate::linalg::Kernel;
 use nalgebra::RealField;
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 /// A real scalar, `f32` or `f64`; the trait is sealed, because matrix products reach the fast kernels through it.
 ///
@@ -20,6 +22,8 @@ pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
     fn of_usize(value: usize) -> Self;
     /// This number in double precision.
     fn as_f64(self) -> f64;
+    /// One draw from N(0, 1).
+    fn standard_normal<R: Rng + ?Sized>(rng: &mut R) -> Self;
 }
 
 macro_rules! real {
@@ -38,6 +42,10 @@ macro_rules! real {
             #[inline]
             fn as_f64(self) -> f64 {
                 self as f64
+            }
+            #[inline]
+            fn standard_normal<R: Rng + ?Sized>(rng: &mut R) -> Self {
+                StandardNormal.sample(rng)
             }
         }
     };

@@ -1,0 +1,218 @@
+//! The only way in: a d×n table, one observation a column, checked once.
+
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView};
+
+/// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
+///
+/// The check happens here and nowhere else: whatever takes `Observations` need not look again.
+/// A mini-batch is also one: it knows the size N of the [population](Self::population) it stands for, and every sum over it is scaled by N/n.
+///
+/// ```
+/// use elbo::Observations;
+/// // Four observations of three variables in a row-major n×d buffer: read as d×n without a transpose.
+/// let rows = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
+/// let x = Observations::from_rows(&rows, 4, 3)?;
+/// assert_eq!((x.data_dim(), x.len()), (3, 4));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Observations<'a, T: Real> {
+    values: DMatrixView<'a, T>,
+    population: usize,
+}
+
+impl<'a, T: Real> Observations<'a, T> {
+    /// Checks a d×n view.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for NaN or ±∞, [`Error::TooLarge`] where the sum of squares could overflow;
+    /// the last two name the row (variable) and the column (observation), counted from 0.
+    pub fn new(values: DMatrixView<'a, T>) -> Result<Self> {
+        let (rows, columns) = values.shape();
+        if rows == 0 || columns == 0 {
+            return Err(Error::Empty { rows, columns });
+        }
+        let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
+        for (column, observation) in values.column_iter().enumerate() {
+            // One comparison an entry: NaN and ±∞ fail it too.
+            if let Some(row) = observation.iter().position(|v| !(v.abs() <= limit)) {
+                let value = observation[row].as_f64();
+                return Err(if value.is_finite() {
+                    Error::TooLarge { row, column, value, limit: limit.as_f64() }
+                } else {
+                    Error::NotFinite { row, column, value }
+                });
+            }
+        }
+        Ok(Self { values, population: columns })
+    }
+
+    /// Reads a row-major n×d buffer, an observation a row, which is the same memory as d×n by columns.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when the buffer does not hold n·d numbers; else as [`Self::new`].
+    pub fn from_rows(rows: &'a [T], observations: usize, data_dim: usize) -> Result<Self> {
+        let expected = observations.checked_mul(data_dim).unwrap_or(usize::MAX);
+        if rows.len() != expected {
+            return Err(Error::Dimension { what: "numbers in the buffer", expected, actual: rows.len() });
+        }
+        Self::new(DMatrixView::from_slice(rows, data_dim, observations))
+    }
+
+    /// What was checked already: columns of checked data, or derived from them.
+    pub(crate) fn trusted(values: DMatrixView<'a, T>, population: usize) -> Self {
+        Self { values, population }
+    }
+
+    /// The d×n values.
+    pub fn values(&self) -> DMatrixView<'a, T> {
+        self.values
+    }
+
+    /// The number d of variables.
+    pub fn data_dim(&self) -> usize {
+        self.values.nrows()
+    }
+
+    /// The number n of observations at hand.
+    #[allow(clippy::len_without_is_empty)] // never empty, by construction
+    pub fn len(&self) -> usize {
+        self.values.ncols()
+    }
+
+    /// The number N of observations that these stand for: n, unless this is a mini-batch.
+    pub fn population(&self) -> usize {
+        self.population
+    }
+
+    /// N/n, by which every sum over these observations is scaled; 1 unless this is a mini-batch.
+    pub fn scale(&self) -> T {
+        T::of_usize(self.population) / T::of_usize(self.len())
+    }
+
+    /// The same observations as a mini-batch out of `population`.
+    pub fn of_population(self, population: usize) -> Self {
+        Self { population, ..self }
+    }
+
+    /// `count` neighbouring observations from `start`, as data of their own.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when the range passes the end, [`Error::Empty`] when it holds nothing.
+    pub fn columns(&self, start: usize, count: usize) -> Result<Observations<'_, T>> {
+        let end = start.checked_add(count).unwrap_or(usize::MAX);
+        if end > self.len() {
+            return Err(Error::Dimension { what: "observations", expected: self.len(), actual: end });
+        }
+        if count == 0 {
+            return Err(Error::Empty { rows: self.data_dim(), columns: 0 });
+        }
+        Ok(Observations::trusted(self.values.columns(start, count), count))
+    }
+
+    /// The mean x̄ of each variable (d×1), accumulated in double precision.
+    pub fn mean(&self) -> nalgebra::DVector<T> {
+        let mut sums = vec![0.0f64; self.data_dim()];
+        for observation in self.values.column_iter() {
+            for (sum, &value) in sums.iter_mut().zip(observation.iter()) {
+                *sum += value.as_f64();
+            }
+        }
+        let n = self.len() as f64;
+        // A second pass over the deviations: the first sum is rounded when the mean is large beside the spread.
+        let first: Vec<f64> = sums.iter().map(|s| s / n).collect();
+        let mut rest = vec![0.0f64; self.data_dim()];
+        for observation in self.values.column_iter() {
+            for ((rest, &value), &mean) in rest.iter_mut().zip(observation.iter()).zip(&first) {
+                *rest += value.as_f64() - mean;
+            }
+        }
+        nalgebra::DVector::from_iterator(self.data_dim(), first.iter().zip(&rest).map(|(m, r)| T::of(m + r / n)))
+    }
+
+    /// The variance of each variable (d×1), divisor n.
+    pub fn variances(&self) -> nalgebra::DVector<T> {
+        let mean = self.mean();
+        let mut sums = vec![0.0f64; self.data_dim()];
+        for observation in self.values.column_iter() {
+            for ((sum, &value), &mean) in sums.iter_mut().zip(observation.iter()).zip(mean.iter()) {
+                let deviation = value.as_f64() - mean.as_f64();
+                *sum += deviation * deviation;
+            }
+        }
+        let n = self.len() as f64;
+        nalgebra::DVector::from_iterator(self.data_dim(), sums.into_iter().map(|s| T::of(s / n)))
+    }
+
+    /// Refuses data of another dimension than a model's.
+    pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
+        expect("variables of an observation", expected, self.data_dim())
+    }
+}
+
+/// Refuses a size that differs from the expected one.
+pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Result<()> {
+    if expected == actual { Ok(()) } else { Err(Error::Dimension { what, expected, actual }) }
+}
+
+/// What can be read as [`Observations`]: a matrix by reference, a view, or observations already checked.
+pub trait IntoObservations<'a, T: Real> {
+    /// Checks the data, unless they are checked already.
+    ///
+    /// # Errors
+    /// As [`Observations::new`].
+    fn into_observations(self) -> Result<Observations<'a, T>>;
+}
+
+impl<'a, T: Real> IntoObservations<'a, T> for Observations<'a, T> {
+    fn into_observations(self) -> Result<Observations<'a, T>> {
+        Ok(self)
+    }
+}
+
+impl<'a, T: Real> IntoObservations<'a, T> for &Observations<'a, T> {
+    fn into_observations(self) -> Result<Observations<'a, T>> {
+        Ok(*self)
+    }
+}
+
+impl<'a, T: Real> IntoObservations<'a, T> for &'a DMatrix<T> {
+    fn into_observations(self) -> Result<Observations<'a, T>> {
+        Observations::new(self.as_view())
+    }
+}
+
+impl<'a, T: Real> IntoObservations<'a, T> for DMatrixView<'a, T> {
+    fn into_observations(self) -> Result<Observations<'a, T>> {
+        Observations::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_place_of_what_it_refuses() {
+        let mut x = DMatrix::from_element(3, 4, 1.0f64);
+        x[(1, 2)] = f64::NAN;
+        assert!(matches!((&x).into_observations(), Err(Error::NotFinite { row: 1, column: 2, .. })));
+        x[(1, 2)] = 1e200;
+        let refused = (&x).into_observations().unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { row: 1, column: 2, .. }), "{refused}");
+        assert!(matches!((&DMatrix::<f32>::zeros(0, 3)).into_observations(), Err(Error::Empty { rows: 0, columns: 3 })));
+        assert!(Observations::from_rows(&[1.0, 2.0], 2, 2).is_err());
+        assert!(Observations::<f64>::from_rows(&[], usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn mean_keeps_its_digits_beside_a_large_offset() {
+        let x = DMatrix::from_fn(1, 1000, |_, j| 1e8 + (j % 10) as f64 * 0.1);
+        let x = (&x).into_observations().unwrap();
+        assert!((x.mean()[0] - (1e8 + 0.45)).abs() < 2e-8);
+        assert!((x.variances()[0] - 0.0825).abs() < 1e-7);
+        let y = DMatrix::from_fn(1, 1_000, |_, j| 1000.0f32 + (j % 10) as f32);
+        assert_eq!((&y).into_observations().unwrap().mean()[0], 1004.5);
+    }
+}

@@ -1,0 +1,1 @@
+//! What a fitted model is worth: the gap between log p and J, and its two parts.

@@ -1,0 +1,39 @@
+//! How θ and Q are found: closed form, alternation, quasi-Newton, stochastic gradient; when to stop; and what a fit returns.
+//!
+//! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
+
+mod alternate;
+mod stop;
+
+pub use alternate::Alternate;
+pub use stop::{RemainingGain, Stop, Trace};
+
+/// What an iterative fit returns: the model, how it went, and why it ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fitted<S> {
+    /// The fitted step: θ and Q, which belong together.
+    pub model: S,
+    /// J, iteration by iteration.
+    pub trace: Trace,
+    /// Why the fit ended.
+    pub stop: Stop,
+}
+
+impl<S> Fitted<S> {
+    /// The number of iterations made.
+    pub fn iterations(&self) -> usize {
+        self.trace.len().saturating_sub(1)
+    }
+
+    /// The same fit with the model replaced by what `f` makes of it.
+    pub fn map<U>(self, f: impl FnOnce(S) -> U) -> Fitted<U> {
+        Fitted { model: f(self.model), trace: self.trace, stop: self.stop }
+    }
+}
+
+impl<S> std::ops::Deref for Fitted<S> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        &self.model
+    }
+}

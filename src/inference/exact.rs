@@ -1,0 +1,25 @@
+//! The exact posterior.
+
+use super::{EStep, EncodesNew, Inference};
+use crate::model::ExactPosterior;
+use crate::{Observations, Real, Result};
+
+/// q(z_i) = p(z_i|x_i), in closed form: the optimum of the free-form E-step. It has no parameters; it follows the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Exact;
+
+impl<T: Real, M: ExactPosterior<T>> Inference<T, M> for Exact {
+    type Posterior = M::Posterior;
+
+    fn infer(&self, model: &M, x: Observations<'_, T>) -> Result<M::Posterior> {
+        model.posterior(x)
+    }
+}
+
+impl<T: Real, M: ExactPosterior<T>> EncodesNew<T, M> for Exact {}
+
+impl<T: Real, M: ExactPosterior<T>> EStep<T, M> for Exact {
+    fn maximize(&mut self, _model: &M, _x: Observations<'_, T>) -> Result<()> {
+        Ok(())
+    }
+}

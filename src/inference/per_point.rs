@@ -1,0 +1,84 @@
+//! One q_i for each observation: the table of variational EM.
+
+use super::{DifferentiableInference, EStep, Inference};
+use crate::data::expect;
+use crate::map::Parameters;
+use crate::model::ExactPosterior;
+use crate::posterior::{Posterior, PosteriorFamily};
+use crate::{Observations, Real, Result};
+use nalgebra::DMatrix;
+
+/// q(z_i) = q(z|φ_i), with the φ_i in a table.
+///
+/// An [`Inference`], but not an encoder: it has no φ for an observation that it was not fitted to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerPoint<Q> {
+    /// q_i of each observation.
+    pub posterior: Q,
+}
+
+impl<Q> PerPoint<Q> {
+    /// A table from its q_i.
+    pub fn new(posterior: Q) -> Self {
+        Self { posterior }
+    }
+
+    /// A table for n observations with every q_i at the prior N(0, I).
+    pub fn at_prior<T: Real>(latent_dim: usize, n: usize) -> Self
+    where
+        Q: PosteriorFamily<T>,
+    {
+        let identity = DMatrix::identity(latent_dim, latent_dim);
+        let nearest = Q::nearest(DMatrix::zeros(latent_dim, n), identity.as_view());
+        // The precision I is positive definite, whatever k.
+        Self { posterior: nearest.unwrap_or_else(|_| unreachable!("the identity has a Cholesky factor")) }
+    }
+}
+
+impl<T: Real, M, Q: PosteriorFamily<T>> Inference<T, M> for PerPoint<Q> {
+    type Posterior = Q;
+
+    fn infer(&self, _model: &M, x: Observations<'_, T>) -> Result<Q> {
+        expect("observations of the table", self.posterior.len(), x.len())?;
+        Ok(self.posterior.clone())
+    }
+}
+
+/// Under a linear-Gaussian model the best q_i of the family is in closed form: the exact mean, and the family's nearest covariance.
+impl<T: Real, M: ExactPosterior<T>, Q: PosteriorFamily<T>> EStep<T, M> for PerPoint<Q> {
+    fn maximize(&mut self, model: &M, x: Observations<'_, T>) -> Result<()> {
+        let exact = model.posterior(x)?;
+        self.posterior = Q::nearest(exact.mean().into_owned(), model.posterior_precision_root()?.as_view())?;
+        Ok(())
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> Parameters<T> for PerPoint<Q> {
+    fn parameters(&self) -> &[T] {
+        self.posterior.parameters().as_slice()
+    }
+    fn parameters_mut(&mut self) -> &mut [T] {
+        self.posterior.parameters_mut().as_mut_slice()
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DifferentiableInference<T> for PerPoint<Q> {
+    type Family = Q;
+    type Tape = ();
+
+    fn latent_dim(&self) -> usize {
+        self.posterior.latent_dim()
+    }
+
+    fn forward(&self, x: Observations<'_, T>, _tape: &mut (), mut phi: DMatrix<T>) -> Result<Q> {
+        expect("observations of the table", self.posterior.len(), x.len())?;
+        let table = self.posterior.parameters();
+        crate::map::reshape(&mut phi, table.nrows(), table.ncols());
+        phi.copy_from(table);
+        Q::from_parameters(self.posterior.latent_dim(), phi)
+    }
+
+    fn backward(&self, _x: Observations<'_, T>, _tape: &mut (), d_phi: &DMatrix<T>, d_parameters: &mut [T]) {
+        d_parameters.copy_from_slice(d_phi.as_slice());
+    }
+}

@@ -1,0 +1,167 @@
+//! Gaussian noise with one variance for all variables: probabilistic PCA's.
+
+use super::Likelihood;
+use crate::map::{Parameters, reshape};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+use rand::Rng;
+
+/// Where the noise variance σ² comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum NoiseVariance<T> {
+    /// Estimated with the other parameters.
+    #[default]
+    Learned,
+    /// Held at this value.
+    Fixed(T),
+}
+
+/// x|y ~ N(y, σ² I).
+///
+/// ```math
+/// \log p(x|y) = -\tfrac d2\ln 2\pi\sigma^2 - \frac{\lVert x-y\rVert^2}{2\sigma^2}
+/// ```
+///
+/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared floor.
+///
+/// ```
+/// use elbo::likelihood::{IsotropicGaussian, Likelihood};
+/// use nalgebra::dmatrix;
+/// let noise = IsotropicGaussian::new(1.0)?;
+/// let at_the_mean = noise.log_density(dmatrix![0.0f64].as_view(), dmatrix![0.0].as_view())[0];
+/// assert!((at_the_mean + 0.5 * (2.0 * std::f64::consts::PI).ln()).abs() < 1e-15);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IsotropicGaussian<T: Real> {
+    // The variance as it was given, for as long as its logarithm has not been moved: nobody's σ² is rounded on the way through.
+    given: T,
+    log_variance: [T; 1],
+    fixed: bool,
+    floor: T,
+}
+
+impl<T: Real> IsotropicGaussian<T> {
+    /// Noise with variance σ², which a fit may change.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless σ² is positive and finite.
+    pub fn new(noise_variance: T) -> Result<Self> {
+        check_variance("the noise variance", noise_variance)?;
+        Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, floor: T::zero() })
+    }
+
+    /// Noise whose variance σ² no fit changes.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless σ² is positive and finite.
+    pub fn fixed(noise_variance: T) -> Result<Self> {
+        Ok(Self { fixed: true, ..Self::new(noise_variance)? })
+    }
+
+    /// The same noise, never learned to be below `floor`.
+    pub fn with_floor(self, floor: T) -> Self {
+        Self { floor, ..self }
+    }
+
+    /// σ².
+    pub fn noise_variance(&self) -> T {
+        let variance = if self.log_variance[0] == self.given.ln() { self.given } else { self.log_variance[0].exp() };
+        if self.fixed { variance } else { variance.max(self.floor) }
+    }
+
+    /// Whether σ² is held where it is.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed
+    }
+
+    /// The smallest σ² that a fit may reach; 0 if none was declared.
+    pub fn floor(&self) -> T {
+        self.floor
+    }
+
+    /// Whether the floor, and not the data, says what σ² is.
+    pub fn is_at_floor(&self) -> bool {
+        !self.fixed && self.log_variance[0].exp() <= self.floor
+    }
+
+    /// Sets σ², at or above the floor; a fixed one stays.
+    pub(crate) fn set_noise_variance(&mut self, noise_variance: T) {
+        if !self.fixed {
+            self.given = noise_variance.max(self.floor);
+            self.log_variance = [self.given.ln()];
+        }
+    }
+}
+
+pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()> {
+    if value > T::zero() && value.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::Setting { name, value: value.as_f64(), must: "positive and finite" })
+    }
+}
+
+impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
+    fn parameters(&self) -> &[T] {
+        &self.log_variance[usize::from(self.fixed)..]
+    }
+    fn parameters_mut(&mut self) -> &mut [T] {
+        &mut self.log_variance[usize::from(self.fixed)..]
+    }
+}
+
+impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
+    fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
+        let variance = self.noise_variance();
+        let half = T::of(0.5);
+        let constant = -half * T::of_usize(x.nrows()) * (T::two_pi() * variance).ln();
+        let squared_errors = x.column_iter().zip(output.column_iter()).map(|(x, y)| squared_distance(x.iter(), y.iter()));
+        DVector::from_iterator(x.ncols(), squared_errors.map(|error| constant - half * error / variance))
+    }
+
+    fn log_density_gradient(
+        &self,
+        x: DMatrixView<'_, T>,
+        output: DMatrixView<'_, T>,
+        scale: T,
+        d_output: &mut DMatrix<T>,
+        d_parameters: &mut [T],
+    ) -> T {
+        let (d, n) = x.shape();
+        reshape(d_output, d, n);
+        let variance = self.noise_variance();
+        let (half, weight) = (T::of(0.5), scale / variance);
+        let mut squared_error = T::zero();
+        for ((mut d_output, x), y) in d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter()) {
+            // A partial sum for each observation keeps f32 accurate over many of them.
+            let mut own = T::zero();
+            for ((d, &x), &y) in d_output.iter_mut().zip(x.iter()).zip(y.iter()) {
+                let error = x - y;
+                *d = weight * error;
+                own += error * error;
+            }
+            squared_error += own;
+        }
+        let count = T::of_usize(d) * T::of_usize(n);
+        if let Some(d_log_variance) = d_parameters.first_mut() {
+            let held = self.is_at_floor() && squared_error < count * variance;
+            *d_log_variance = if held { T::zero() } else { half * (weight * squared_error - scale * count) };
+        }
+        -half * (scale * count * (T::two_pi() * variance).ln() + weight * squared_error)
+    }
+
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.into_owned()
+    }
+
+    fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
+        let deviation = self.noise_variance().sqrt();
+        output.map(|mean| mean + deviation * T::standard_normal(rng))
+    }
+}
+
+/// Σ (a − b)².
+pub(crate) fn squared_distance<'a, T: Real>(a: impl Iterator<Item = &'a T>, b: impl Iterator<Item = &'a T>) -> T {
+    a.zip(b).fold(T::zero(), |sum, (&a, &b)| sum + (a - b) * (a - b))
+}

@@ -1,0 +1,163 @@
+//! An affine map: weights and a bias, the first of the maps.
+
+use super::{DifferentiableMap, Parameters, reshape};
+use crate::data::expect;
+use crate::linalg::{
+    Transpose::{No, Yes},
+    gemm,
+};
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
+use rand::Rng;
+
+/// The affine map x ↦ Wx + b.
+///
+/// As a decoder, W (d×k) are the loadings and b the mean μ; as an encoder, W is the lecture's U.
+/// Weights and bias stand in one d×(k+1) matrix, the bias as its last column, so that an optimiser sees one slice.
+///
+/// ```
+/// use elbo::map::{DifferentiableMap, Linear};
+/// use nalgebra::{dmatrix, dvector};
+/// let map = Linear::new(dmatrix![1.0, 0.0; 0.0, 2.0; 1.0, 1.0], dvector![0.0, 0.0, 5.0])?;
+/// assert_eq!(map.apply(dmatrix![1.0; 2.0].as_view()), dmatrix![1.0; 4.0; 8.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear<T: Real> {
+    augmented: DMatrix<T>, // [W | b]
+    fixed_bias: bool,
+}
+
+impl<T: Real> Linear<T> {
+    /// A map from its weights (output×input) and its bias (output).
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension) when the bias has another length than W has rows; [`Error::NotFinite`](crate::Error::NotFinite).
+    pub fn new(weights: DMatrix<T>, bias: DVector<T>) -> Result<Self> {
+        expect("entries of the bias", weights.nrows(), bias.len())?;
+        let columns = weights.ncols();
+        let mut augmented = weights.insert_column(columns, T::zero());
+        augmented.set_column(columns, &bias);
+        crate::linalg::check_finite(augmented.as_view())?;
+        Ok(Self { augmented, fixed_bias: false })
+    }
+
+    /// A map with N(0, scale_i²) weights in row i, and a given bias.
+    pub(crate) fn random<R: Rng + ?Sized>(row_scales: &DVector<T>, inputs: usize, bias: &DVector<T>, rng: &mut R) -> Self {
+        let mut augmented = DMatrix::zeros(row_scales.len(), inputs + 1);
+        for mut column in augmented.columns_mut(0, inputs).column_iter_mut() {
+            for (entry, &scale) in column.iter_mut().zip(row_scales.iter()) {
+                *entry = scale * T::standard_normal(rng);
+            }
+        }
+        augmented.set_column(inputs, bias);
+        Self { augmented, fixed_bias: false }
+    }
+
+    /// The same map with the bias held where it is: no longer among the [parameters](Parameters) that an optimiser moves.
+    pub fn with_fixed_bias(self) -> Self {
+        Self { fixed_bias: true, ..self }
+    }
+
+    /// Whether the bias is held where it is.
+    pub fn bias_is_fixed(&self) -> bool {
+        self.fixed_bias
+    }
+
+    /// W, output×input.
+    pub fn weights(&self) -> DMatrixView<'_, T> {
+        self.augmented.columns(0, self.augmented.ncols() - 1)
+    }
+
+    /// b, one entry an output.
+    pub fn bias(&self) -> DVectorView<'_, T> {
+        self.augmented.column(self.augmented.ncols() - 1)
+    }
+
+    fn free(&self) -> usize {
+        self.output_dim() * (self.input_dim() + usize::from(!self.fixed_bias))
+    }
+
+    /// [W b], output×(input+1).
+    pub(crate) fn augmented_mut(&mut self) -> &mut DMatrix<T> {
+        &mut self.augmented
+    }
+
+    pub(crate) fn weights_mut(&mut self) -> nalgebra::DMatrixViewMut<'_, T> {
+        let inputs = self.augmented.ncols() - 1;
+        self.augmented.columns_mut(0, inputs)
+    }
+
+    pub(crate) fn bias_mut(&mut self) -> nalgebra::DVectorViewMut<'_, T> {
+        let inputs = self.augmented.ncols() - 1;
+        self.augmented.column_mut(inputs)
+    }
+}
+
+impl<T: Real> Parameters<T> for Linear<T> {
+    fn parameters(&self) -> &[T] {
+        &self.augmented.as_slice()[..self.free()]
+    }
+    fn parameters_mut(&mut self) -> &mut [T] {
+        let free = self.free();
+        &mut self.augmented.as_mut_slice()[..free]
+    }
+}
+
+/// The output of a [`Linear`] map.
+#[derive(Debug, Clone)]
+pub struct LinearTape<T: Real>(DMatrix<T>);
+
+impl<T: Real> Default for LinearTape<T> {
+    fn default() -> Self {
+        Self(DMatrix::zeros(0, 0))
+    }
+}
+
+impl<T: Real> DifferentiableMap<T> for Linear<T> {
+    type Tape = LinearTape<T>;
+
+    fn input_dim(&self) -> usize {
+        self.augmented.ncols() - 1
+    }
+
+    fn output_dim(&self) -> usize {
+        self.augmented.nrows()
+    }
+
+    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T> {
+        reshape(&mut tape.0, self.output_dim(), input.ncols());
+        let bias = self.bias();
+        tape.0.column_iter_mut().for_each(|mut column| column.copy_from(&bias));
+        gemm(T::one(), self.weights(), No, input, No, T::one(), tape.0.as_view_mut());
+        tape.0.as_view()
+    }
+
+    fn output<'t>(&self, tape: &'t Self::Tape) -> DMatrixView<'t, T> {
+        tape.0.as_view()
+    }
+
+    fn backward(
+        &self,
+        input: DMatrixView<'_, T>,
+        _tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        d_parameters: &mut [T],
+        d_input: Option<&mut DMatrix<T>>,
+    ) {
+        let (outputs, inputs) = (self.output_dim(), self.input_dim());
+        let (d_weights, d_bias) = d_parameters.split_at_mut(outputs * inputs);
+        let d_weights = nalgebra::DMatrixViewMut::from_slice(d_weights, outputs, inputs);
+        gemm(T::one(), d_output, No, input, Yes, T::zero(), d_weights);
+        d_bias.fill(T::zero());
+        for column in d_output.column_iter() {
+            for (sum, &value) in d_bias.iter_mut().zip(column.iter()) {
+                *sum += value;
+            }
+        }
+        if let Some(d_input) = d_input {
+            reshape(d_input, inputs, d_output.ncols());
+            gemm(T::one(), self.weights(), Yes, d_output, No, T::zero(), d_input.as_view_mut());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Maps that can be differentiated: the same slot for encoders and decoders.
+//!
+//! In the order of the progression: [`Linear`], then `Mlp`.
+
+mod linear;
+
+pub use linear::Linear;
+
+use crate::Real;
+use nalgebra::{DMatrix, DMatrixView};
+
+/// The free parameters of a slot as one slice, in a fixed order: what an optimiser moves.
+///
+/// You give the two slices; a slot without free parameters gives empty ones.
+pub trait Parameters<T: Real> {
+    /// The free parameters.
+    fn parameters(&self) -> &[T];
+    /// The free parameters, to be moved.
+    fn parameters_mut(&mut self) -> &mut [T];
+}
+
+/// A map f: input → output with free parameters and a derivative; one column an observation.
+///
+/// You give the dimensions, [`forward`](Self::forward) and [`backward`](Self::backward); you get [`apply`](Self::apply), and your map is a
+/// [`Decoder`](crate::model::Decoder) and can sit inside an [`Amortized`](crate::inference::Amortized) encoder.
+/// [`testing::check_map`](crate::testing::check_map) tells whether the derivative is right.
+pub trait DifferentiableMap<T: Real>: Parameters<T> {
+    /// What `forward` leaves for `backward`, the output among it; kept between steps, so that a step need not allocate.
+    type Tape: Default + Clone + std::fmt::Debug;
+
+    /// Rows of the input.
+    fn input_dim(&self) -> usize;
+    /// Rows of the output.
+    fn output_dim(&self) -> usize;
+
+    /// Maps each column of `input` (input_dim×n); the output (output_dim×n) lies in the tape.
+    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T>;
+
+    /// The output that the last `forward` left in the tape.
+    fn output<'t>(&self, tape: &'t Self::Tape) -> DMatrixView<'t, T>;
+
+    /// Carries the derivative of a scalar from the output back: `d_parameters` (overwritten) and, if asked for, `d_input` (overwritten, resized).
+    ///
+    /// `input` and `tape` are those of the last `forward`; `d_output` is output_dim×n.
+    fn backward(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        d_parameters: &mut [T],
+        d_input: Option<&mut DMatrix<T>>,
+    );
+
+    /// Maps each column of `input` and returns the output.
+    fn apply(&self, input: DMatrixView<'_, T>) -> DMatrix<T> {
+        let mut tape = Self::Tape::default();
+        self.forward(input, &mut tape).into_owned()
+    }
+}
+
+/// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
+pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
+    if buffer.shape() != (rows, columns) {
+        let taken = std::mem::replace(buffer, DMatrix::zeros(0, 0));
+        let mut memory: Vec<T> = taken.data.into();
+        memory.resize(rows * columns, T::zero());
+        *buffer = DMatrix::from_vec(rows, columns, memory);
+    }
+}

@@ -1,0 +1,252 @@
+//! The closed forms of a linear decoder with Gaussian noise: x = Wz + μ + ε, so that x ~ N(μ, C) with C = WWᵗ + σ²I.
+//!
+//! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the eigenvalues s_j² + σ² along Q and σ² elsewhere, so that
+//! neither C nor its inverse nor its determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not formed either.
+
+use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
+use crate::likelihood::IsotropicGaussian;
+use crate::linalg::{
+    Transpose::{No, Yes},
+    gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd,
+};
+use crate::map::{DifferentiableMap, Linear};
+use crate::posterior::{Common, GaussianPosterior};
+use crate::{Error, Observations, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and amortised forms and of the deep encoder.
+pub type LinearGaussian<T, N = IsotropicGaussian<T>> = GenerativeModel<Linear<T>, N>;
+
+impl<T: Real> LinearGaussian<T> {
+    /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for σ² ≤ 0.
+    pub fn from_parameters(loadings: DMatrix<T>, mean: DVector<T>, noise_variance: T) -> Result<Self> {
+        Ok(Self::new(Linear::new(loadings, mean)?, IsotropicGaussian::new(noise_variance)?))
+    }
+
+    /// W, d×k.
+    pub fn loadings(&self) -> DMatrixView<'_, T> {
+        self.decoder.weights()
+    }
+
+    /// μ, d×1.
+    pub fn mean(&self) -> nalgebra::DVectorView<'_, T> {
+        self.decoder.bias()
+    }
+
+    /// σ².
+    pub fn noise_variance(&self) -> T {
+        self.likelihood.noise_variance()
+    }
+
+    /// The decomposition that the closed forms stand on.
+    pub(crate) fn factor(&self) -> Result<MarginalFactor<T>> {
+        MarginalFactor::new(self.loadings(), self.noise_variance())
+    }
+
+    /// x − μ, d×n.
+    pub(crate) fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        x.expect_dim(self.decoder.output_dim())?;
+        let mut deviations = x.values().into_owned();
+        let mean = self.mean();
+        deviations.column_iter_mut().for_each(|mut column| column -= &mean);
+        Ok(deviations)
+    }
+
+    /// The residuals x − μ − W m, d×n.
+    fn residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+        crate::data::expect("columns of q", x.len(), codes.ncols())?;
+        crate::data::expect("rows of q", self.decoder.input_dim(), codes.nrows())?;
+        let mut residuals = self.deviations(x)?;
+        gemm(-T::one(), self.loadings(), No, codes, No, T::one(), residuals.as_view_mut());
+        Ok(residuals)
+    }
+}
+
+/// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance.
+pub(crate) struct MarginalFactor<T: Real> {
+    pub(crate) directions: DMatrix<T>,      // Q, d×k
+    pub(crate) singular_values: DVector<T>, // s
+    pub(crate) rotation: DMatrix<T>,        // V, k×k
+    pub(crate) noise_variance: T,           // σ²
+}
+
+impl<T: Real> MarginalFactor<T> {
+    pub(crate) fn new(loadings: DMatrixView<'_, T>, noise_variance: T) -> Result<Self> {
+        let svd = thin_svd(loadings)?;
+        Ok(Self { directions: svd.u, singular_values: svd.singular_values, rotation: svd.v, noise_variance })
+    }
+
+    /// s_j² + σ²: the eigenvalues of C along Q.
+    pub(crate) fn variances(&self) -> DVector<T> {
+        self.singular_values.map(|s| s * s + self.noise_variance)
+    }
+
+    /// ln|C|.
+    fn log_determinant(&self) -> T {
+        let outside = self.directions.nrows() - self.singular_values.len();
+        self.variances().iter().fold(T::of_usize(outside) * self.noise_variance.ln(), |sum, v| sum + v.ln())
+    }
+
+    /// log N(x; μ, C), one entry a column of the deviations x − μ.
+    pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
+        let (d, n) = deviations.shape();
+        let half = T::of(0.5);
+        let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
+        let constant = -half * (T::of_usize(d) * T::two_pi().ln() + self.log_determinant());
+        let precisions = self.variances().map(|v| T::one() / v);
+        let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
+        let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
+        // ‖x‖² − ‖Qᵗx‖² is exact enough unless ‖x‖² dwarfs σ²: its error is then seen against σ²d, and the residual itself is formed.
+        let subtract = largest <= T::of(1000.0) * T::of_usize(d) * self.noise_variance;
+        let outside: Vec<T> = if subtract {
+            squares.iter().zip(projections.column_iter()).map(|(&square, p)| (square - p.norm_squared()).max(T::zero())).collect()
+        } else {
+            let mut residuals = deviations.clone();
+            gemm(-T::one(), self.directions.as_view(), No, projections.as_view(), No, T::one(), residuals.as_view_mut());
+            residuals.column_iter().map(|r| r.norm_squared()).collect()
+        };
+        let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
+        let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
+        DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
+    }
+
+    /// E[z|x] for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
+    pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
+        let mut projections = product_tr_left(self.directions.as_view(), deviations);
+        let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
+        projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
+        matrix_product(self.rotation.as_view(), projections.as_view())
+    }
+
+    /// A factor L of the posterior covariance and ln|LLᵗ|: V diag(σ/√(s²+σ²)).
+    fn posterior_factor(&self) -> (DMatrix<T>, T) {
+        let ratios = self.variances().map(|v| self.noise_variance / v);
+        let mut factor = self.rotation.clone();
+        for (mut column, ratio) in factor.column_iter_mut().zip(ratios.iter()) {
+            column *= ratio.sqrt();
+        }
+        (factor, ratios.iter().fold(T::zero(), |sum, r| sum + r.ln()))
+    }
+}
+
+impl<T: Real> MarginalLikelihood<T> for LinearGaussian<T> {
+    fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
+        Ok(self.factor()?.log_density(&self.deviations(x)?))
+    }
+}
+
+impl<T: Real> ExactPosterior<T> for LinearGaussian<T> {
+    type Posterior = Common<T>;
+
+    fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
+        let factor = self.factor()?;
+        let mean = factor.posterior_mean(self.deviations(x)?.as_view());
+        let (root, log_determinant) = factor.posterior_factor();
+        Ok(Common::new(mean, root, log_determinant))
+    }
+
+    fn posterior_precision_root(&self) -> Result<DMatrix<T>> {
+        let k = self.decoder.input_dim();
+        let root = r_factor(self.loadings())? / self.noise_variance().sqrt();
+        let rows = root.nrows();
+        let mut stacked = root.resize_vertically(rows + k, T::zero());
+        stacked.rows_mut(rows, k).fill_with_identity();
+        Ok(stacked)
+    }
+}
+
+impl<T: Real, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGaussian<T> {
+    fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
+        let residuals = self.residuals(x, q.mean())?;
+        let spread = q.trace_with(r_factor(self.loadings())?.as_view());
+        let (half, variance) = (T::of(0.5), self.noise_variance());
+        let constant = -half * T::of_usize(x.data_dim()) * (T::two_pi() * variance).ln();
+        let squares = residuals.column_iter().map(|e| e.norm_squared());
+        Ok(DVector::from_iterator(x.len(), squares.zip(spread.iter()).map(|(square, &s)| constant - half * (square + s) / variance)))
+    }
+}
+
+/// What the M-step of a linear-Gaussian model needs to know of x and q, taken about the current model.
+///
+/// The residuals e_i = x_i − μ − W m_i enter, and not x_i itself: the new noise variance is then a small change to a sum of squares, and not what
+/// is left of tr S after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResidualStatistics<T: Real> {
+    count: T,                      // n
+    squared_residuals: T,          // Σ ‖e_i‖²
+    residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
+    mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
+    covariances: DMatrix<T>,       // Σ Cov_i, k×k
+}
+
+impl<T: Real> ResidualStatistics<T> {
+    /// The number of observations.
+    pub fn count(&self) -> T {
+        self.count
+    }
+
+    /// The mean over the observations of E[zzᵗ], k×k.
+    pub fn mean_second_moment(&self) -> DMatrix<T> {
+        let k = self.covariances.nrows();
+        (self.mean_products.view((0, 0), (k, k)) + &self.covariances) / self.count
+    }
+}
+
+impl<T: Real> std::ops::AddAssign for ResidualStatistics<T> {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.squared_residuals += other.squared_residuals;
+        self.residual_products += other.residual_products;
+        self.mean_products += other.mean_products;
+        self.covariances += other.covariances;
+    }
+}
+
+impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
+    type Statistics = ResidualStatistics<T>;
+
+    fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<ResidualStatistics<T>> {
+        let residuals = self.residuals(x, q.mean())?;
+        let scale = x.scale();
+        let extended = q.mean().insert_row(q.latent_dim(), T::one());
+        Ok(ResidualStatistics {
+            count: T::of_usize(x.population()),
+            squared_residuals: scale * residuals.norm_squared(),
+            residual_products: product_tr_right(residuals.as_view(), extended.as_view()) * scale,
+            mean_products: product_tr_right(extended.as_view(), extended.as_view()) * scale,
+            covariances: q.covariance_sum() * scale,
+        })
+    }
+
+    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then σ² is the mean of E‖x − Wz − μ‖² at the new W and μ.
+    fn maximize(&mut self, statistics: &ResidualStatistics<T>) -> Result<()> {
+        let k = self.decoder.input_dim();
+        let free = k + usize::from(!self.decoder.bias_is_fixed());
+        let covariances = &statistics.covariances;
+        let mut second_moments = statistics.mean_products.view((0, 0), (free, free)).into_owned();
+        let mut block = second_moments.view_mut((0, 0), (k, k));
+        block += covariances;
+        let products = statistics.residual_products.columns(0, free);
+        let mut change = products.into_owned();
+        gemm(-T::one(), self.loadings(), No, covariances.as_view(), No, T::one(), change.columns_mut(0, k));
+        let cholesky = second_moments.cholesky().ok_or(Error::NotPositiveDefinite { size: free })?;
+        let change = cholesky.solve(&change.transpose()).transpose();
+        let parameters = self.decoder.augmented_mut();
+        let mut moved = parameters.columns_mut(0, free);
+        moved += &change;
+        if !self.likelihood.is_fixed() {
+            let of_means = statistics.mean_products.view((0, 0), (free, free));
+            let explained = matrix_product(change.as_view(), of_means.into_owned().as_view());
+            let squares = statistics.squared_residuals + (explained - products * T::of(2.0)).dot(&change);
+            let mut root = DMatrix::zeros(k, k);
+            gemm(T::one(), self.loadings(), Yes, self.loadings(), No, T::zero(), root.as_view_mut());
+            let spread = root.dot(covariances);
+            let count = statistics.count * T::of_usize(self.decoder.output_dim());
+            self.likelihood.set_noise_variance(((squares + spread) / count).max(T::zero()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! The log-likelihood itself, where the integral over z is in closed form.
+
+use super::Objective;
+use crate::model::MarginalLikelihood;
+use crate::{Observations, Real, Result};
+use rand::Rng;
+
+/// J(θ) = Σ_i log p(x_i); it does not look at q.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogLikelihood;
+
+impl<T: Real, M: MarginalLikelihood<T>, Q> Objective<T, M, Q> for LogLikelihood {
+    fn evaluate<R: Rng + ?Sized>(&self, model: &M, _q: &Q, x: Observations<'_, T>, _rng: &mut R) -> Result<T> {
+        Ok(model.log_likelihood(x)?.sum() * x.scale())
+    }
+}

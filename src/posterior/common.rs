@@ -1,0 +1,60 @@
+//! Gaussians with one covariance for all observations: the exact posterior of a linear-Gaussian model.
+
+use super::{GaussianPosterior, Posterior, half_squared_norms};
+use crate::Real;
+use crate::linalg::{Transpose::No, gemm, matrix_product, product_tr_right};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// N(m_i, Σ) with the same Σ = LLᵗ for every observation.
+///
+/// L is any k×k factor, not only a triangular one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Common<T: Real> {
+    mean: DMatrix<T>,
+    factor: DMatrix<T>,
+    log_determinant: T, // of Σ
+}
+
+impl<T: Real> Common<T> {
+    /// From the means (k×n), a factor L (k×k) and ln|LLᵗ|.
+    pub(crate) fn new(mean: DMatrix<T>, factor: DMatrix<T>, log_determinant: T) -> Self {
+        Self { mean, factor, log_determinant }
+    }
+
+    /// Σ, k×k, the same for each observation.
+    pub fn common_covariance(&self) -> DMatrix<T> {
+        product_tr_right(self.factor.as_view(), self.factor.as_view())
+    }
+}
+
+impl<T: Real> Posterior<T> for Common<T> {
+    fn mean(&self) -> DMatrixView<'_, T> {
+        self.mean.as_view()
+    }
+}
+
+impl<T: Real> GaussianPosterior<T> for Common<T> {
+    fn kl_to_prior(&self) -> DVector<T> {
+        let k = T::of_usize(self.latent_dim());
+        let constant = T::of(0.5) * (self.factor.norm_squared() - k - self.log_determinant);
+        half_squared_norms(self.mean()).map(|m| m + constant)
+    }
+
+    fn covariance(&self, _i: usize) -> DMatrix<T> {
+        self.common_covariance()
+    }
+
+    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
+        let trace = matrix_product(root, self.factor.as_view()).norm_squared();
+        DVector::from_element(self.len(), trace)
+    }
+
+    fn covariance_sum(&self) -> DMatrix<T> {
+        self.common_covariance() * T::of_usize(self.len())
+    }
+
+    fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
+        z.copy_from(&self.mean);
+        gemm(T::one(), self.factor.as_view(), No, noise, No, T::one(), z.as_view_mut());
+    }
+}

@@ -1,0 +1,141 @@
+//! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
+
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use crate::data::expect;
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// q(z_i) = N(μ_i, diag(σ_i1², …, σ_ik²)); φ_i is μ_i and then ln σ_i² (2k rows).
+///
+/// ```
+/// use elbo::posterior::{Diagonal, GaussianPosterior, PosteriorFamily};
+/// use nalgebra::dmatrix;
+/// let q = Diagonal::from_parameters(1, dmatrix![2.0f64; 0.0])?;
+/// assert_eq!(q.kl_to_prior()[0], 2.0); // ½‖μ‖²
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagonal<T: Real> {
+    latent_dim: usize,
+    parameters: DMatrix<T>,
+}
+
+impl<T: Real> Diagonal<T> {
+    /// σ_ij², k×n.
+    pub fn variances(&self) -> DMatrix<T> {
+        self.log_variances().map(|l| bounded(l).0.exp())
+    }
+
+    fn log_variances(&self) -> DMatrixView<'_, T> {
+        self.parameters.rows(self.latent_dim, self.latent_dim)
+    }
+
+    /// Adds `change(j, log_variance)` to the derivative of each log-variance that no bound holds.
+    fn add_to_log_variances(&self, d: &mut DMatrix<T>, change: impl Fn(usize, usize, T) -> T) {
+        let k = self.latent_dim;
+        for i in 0..self.len() {
+            for j in 0..k {
+                let (log_variance, held) = bounded(self.parameters[(k + j, i)]);
+                if !held {
+                    d[(k + j, i)] += change(j, i, log_variance);
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Posterior<T> for Diagonal<T> {
+    fn mean(&self) -> DMatrixView<'_, T> {
+        self.parameters.rows(0, self.latent_dim)
+    }
+}
+
+impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
+    fn kl_to_prior(&self) -> DVector<T> {
+        let mut kl = half_squared_norms(self.mean());
+        for (kl, log_variances) in kl.iter_mut().zip(self.log_variances().column_iter()) {
+            for &l in log_variances.iter() {
+                let l = bounded(l).0;
+                *kl += T::of(0.5) * (l.exp_m1() - l);
+            }
+        }
+        kl
+    }
+
+    fn covariance(&self, i: usize) -> DMatrix<T> {
+        DMatrix::from_diagonal(&self.log_variances().column(i).map(|l| bounded(l).0.exp()))
+    }
+
+    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
+        self.variances().tr_mul(&column_squares(root))
+    }
+
+    fn covariance_sum(&self) -> DMatrix<T> {
+        DMatrix::from_diagonal(&self.variances().column_sum())
+    }
+
+    fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
+        z.copy_from(&self.mean());
+        for ((z, &noise), &l) in z.iter_mut().zip(noise.iter()).zip(self.log_variances().iter()) {
+            *z += (T::of(0.5) * bounded(l).0).exp() * noise;
+        }
+    }
+}
+
+impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
+    fn parameter_count(latent_dim: usize) -> usize {
+        2 * latent_dim
+    }
+
+    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
+        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
+        Ok(Self { latent_dim, parameters })
+    }
+
+    fn into_parameters(self) -> DMatrix<T> {
+        self.parameters
+    }
+
+    fn parameters(&self) -> &DMatrix<T> {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
+        &mut self.parameters
+    }
+
+    fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
+        add_mean_kl_gradient(self.mean(), scale, d);
+        self.add_to_log_variances(d, |_, _, l| -scale * T::of(0.5) * l.exp_m1());
+    }
+
+    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+        let squares = column_squares(root);
+        self.add_to_log_variances(d, |j, _, l| -scale * T::of(0.5) * squares[j] * l.exp());
+    }
+
+    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+        for (mut d, d_z) in d.column_iter_mut().zip(d_z.column_iter()) {
+            for (d, &d_z) in d.iter_mut().zip(d_z.iter()) {
+                *d += d_z;
+            }
+        }
+        let half = T::of(0.5);
+        self.add_to_log_variances(d, |j, i, l| half * (half * l).exp() * noise[(j, i)] * d_z[(j, i)]);
+    }
+
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+        let k = mean.nrows();
+        let precisions = column_squares(precision_root);
+        let mut parameters = mean.resize_vertically(2 * k, T::zero());
+        for j in 0..k {
+            parameters.row_mut(k + j).fill(-precisions[j].ln());
+        }
+        Ok(Self { latent_dim: k, parameters })
+    }
+}
+
+/// The squared norm of each column of R: the diagonal of RᵗR.
+fn column_squares<T: Real>(root: DMatrixView<'_, T>) -> DVector<T> {
+    DVector::from_iterator(root.ncols(), root.column_iter().map(|column| column.norm_squared()))
+}

@@ -1,0 +1,204 @@
+//! A full covariance for each observation, by its Cholesky factor.
+
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use crate::data::expect;
+use crate::linalg::r_factor;
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// q(z_i) = N(μ_i, L_i L_iᵗ), L_i lower triangular.
+///
+/// φ_i is μ_i (k rows), then 2 ln L_jj (k rows), then the entries below the diagonal, column by column (k(k−1)/2 rows).
+///
+/// ```
+/// use elbo::posterior::{Full, GaussianPosterior, PosteriorFamily};
+/// use nalgebra::dmatrix;
+/// let q = Full::from_parameters(2, dmatrix![0.0f64; 0.0; 0.0; 0.0; 0.5])?;
+/// assert_eq!(q.covariance(0), dmatrix![1.0, 0.5; 0.5, 1.25]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Full<T: Real> {
+    latent_dim: usize,
+    parameters: DMatrix<T>,
+}
+
+impl<T: Real> Full<T> {
+    /// L_i, the k×k lower Cholesky factor of the covariance for observation `i`.
+    pub fn factor(&self, i: usize) -> DMatrix<T> {
+        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        self.factor_into(i, &mut factor);
+        factor
+    }
+
+    fn factor_into(&self, i: usize, factor: &mut DMatrix<T>) {
+        let k = self.latent_dim;
+        let column = self.parameters.column(i);
+        let mut below = 2 * k;
+        for j in 0..k {
+            factor[(j, j)] = (T::of(0.5) * bounded(column[k + j]).0).exp();
+            for row in j + 1..k {
+                factor[(row, j)] = column[below];
+                below += 1;
+            }
+        }
+    }
+
+    /// Adds the derivative by L_i (its lower triangle) to that by φ_i.
+    fn add_factor_gradient(&self, i: usize, factor: &DMatrix<T>, d_factor: &DMatrix<T>, d: &mut DMatrix<T>) {
+        let k = self.latent_dim;
+        let mut below = 2 * k;
+        for j in 0..k {
+            if !bounded(self.parameters[(k + j, i)]).1 {
+                d[(k + j, i)] += T::of(0.5) * factor[(j, j)] * d_factor[(j, j)];
+            }
+            for row in j + 1..k {
+                d[(below, i)] += d_factor[(row, j)];
+                below += 1;
+            }
+        }
+    }
+}
+
+impl<T: Real> Posterior<T> for Full<T> {
+    fn mean(&self) -> DMatrixView<'_, T> {
+        self.parameters.rows(0, self.latent_dim)
+    }
+}
+
+impl<T: Real> GaussianPosterior<T> for Full<T> {
+    fn kl_to_prior(&self) -> DVector<T> {
+        let k = self.latent_dim;
+        let mut kl = half_squared_norms(self.mean());
+        for (kl, column) in kl.iter_mut().zip(self.parameters.column_iter()) {
+            for &l in column.rows(k, k).iter() {
+                let l = bounded(l).0;
+                *kl += T::of(0.5) * (l.exp_m1() - l);
+            }
+            for &below in column.rows(2 * k, k * (k - 1) / 2).iter() {
+                *kl += T::of(0.5) * below * below;
+            }
+        }
+        kl
+    }
+
+    fn covariance(&self, i: usize) -> DMatrix<T> {
+        let factor = self.factor(i);
+        &factor * factor.transpose()
+    }
+
+    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
+        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        DVector::from_iterator(
+            self.len(),
+            (0..self.len()).map(|i| {
+                self.factor_into(i, &mut factor);
+                (root * &factor).norm_squared()
+            }),
+        )
+    }
+
+    fn covariance_sum(&self) -> DMatrix<T> {
+        let mut sum = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        let mut factor = sum.clone();
+        for i in 0..self.len() {
+            self.factor_into(i, &mut factor);
+            sum.gemm(T::one(), &factor, &factor.transpose(), T::one());
+        }
+        sum
+    }
+
+    fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
+        z.copy_from(&self.mean());
+        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        for (i, (mut z, noise)) in z.column_iter_mut().zip(noise.column_iter()).enumerate() {
+            self.factor_into(i, &mut factor);
+            z.gemv(T::one(), &factor, &noise, T::one());
+        }
+    }
+}
+
+impl<T: Real> PosteriorFamily<T> for Full<T> {
+    fn parameter_count(latent_dim: usize) -> usize {
+        2 * latent_dim + latent_dim * latent_dim.saturating_sub(1) / 2
+    }
+
+    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
+        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
+        Ok(Self { latent_dim, parameters })
+    }
+
+    fn into_parameters(self) -> DMatrix<T> {
+        self.parameters
+    }
+
+    fn parameters(&self) -> &DMatrix<T> {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
+        &mut self.parameters
+    }
+
+    fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
+        add_mean_kl_gradient(self.mean(), scale, d);
+        let k = self.latent_dim;
+        for (mut d, column) in d.column_iter_mut().zip(self.parameters.column_iter()) {
+            for j in k..2 * k {
+                let (l, held) = bounded(column[j]);
+                if !held {
+                    d[j] -= scale * T::of(0.5) * l.exp_m1();
+                }
+            }
+            for j in 2 * k..column.len() {
+                d[j] -= scale * column[j];
+            }
+        }
+    }
+
+    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        let mut d_factor = factor.clone();
+        for i in 0..self.len() {
+            self.factor_into(i, &mut factor);
+            d_factor.gemm_tr(-scale, &root, &(root * &factor), T::zero());
+            self.add_factor_gradient(i, &factor, &d_factor, d);
+        }
+    }
+
+    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        let mut d_factor = factor.clone();
+        for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
+            for (d, &d_z) in d.column_mut(i).iter_mut().zip(d_z.iter()) {
+                *d += d_z;
+            }
+            self.factor_into(i, &mut factor);
+            d_factor.ger(T::one(), &d_z, &noise, T::zero());
+            self.add_factor_gradient(i, &factor, &d_factor, d);
+        }
+    }
+
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+        let (k, n) = mean.shape();
+        // RᵗR = TᵗT with T triangular. From the columns in reverse order, T⁻¹ read backwards is the lower factor of the covariance.
+        let backwards = DMatrix::from_fn(precision_root.nrows(), k, |i, j| precision_root[(i, k - 1 - j)]);
+        let triangular = r_factor(backwards.as_view())?;
+        let mut inverse = DMatrix::identity(k, k);
+        if !triangular.solve_upper_triangular_mut(&mut inverse) {
+            return Err(Error::NotPositiveDefinite { size: k });
+        }
+        let sign = |j: usize| {
+            if inverse[(j, j)] < T::zero() { -T::one() } else { T::one() }
+        };
+        let factor = DMatrix::from_fn(k, k, |i, j| sign(k - 1 - j) * inverse[(k - 1 - i, k - 1 - j)]);
+        let mut scale = Vec::with_capacity(Self::parameter_count(k) - k);
+        scale.extend((0..k).map(|j| T::of(2.0) * factor[(j, j)].ln()));
+        scale.extend((0..k).flat_map(|j| (j + 1..k).map(move |row| (row, j))).map(|place| factor[place]));
+        let mut parameters = mean.resize_vertically(Self::parameter_count(k), T::zero());
+        for i in 0..n {
+            parameters.column_mut(i).rows_mut(k, scale.len()).copy_from_slice(&scale);
+        }
+        Ok(Self { latent_dim: k, parameters })
+    }
+}

@@ -1,0 +1,138 @@
+//! The lecture's family: one variance for all latent dimensions of an observation.
+
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use crate::data::expect;
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// q(z_i) = N(μ_i, σ_i² I), the lecture's; φ_i is μ_i and then ln σ_i² (k+1 rows).
+///
+/// ```
+/// use elbo::posterior::{GaussianPosterior, Isotropic, PosteriorFamily};
+/// use nalgebra::dmatrix;
+/// let prior_itself = Isotropic::from_parameters(2, dmatrix![0.0; 0.0; 0.0])?;
+/// assert_eq!(prior_itself.kl_to_prior()[0], 0.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Isotropic<T: Real> {
+    latent_dim: usize,
+    parameters: DMatrix<T>,
+}
+
+impl<T: Real> Isotropic<T> {
+    /// σ_i², one entry an observation.
+    pub fn variances(&self) -> DVector<T> {
+        DVector::from_iterator(self.len(), (0..self.len()).map(|i| self.log_variance(i).0.exp()))
+    }
+
+    fn log_variance(&self, i: usize) -> (T, bool) {
+        bounded(self.parameters[(self.latent_dim, i)])
+    }
+}
+
+impl<T: Real> Posterior<T> for Isotropic<T> {
+    fn mean(&self) -> DMatrixView<'_, T> {
+        self.parameters.rows(0, self.latent_dim)
+    }
+}
+
+impl<T: Real> GaussianPosterior<T> for Isotropic<T> {
+    fn kl_to_prior(&self) -> DVector<T> {
+        let k = T::of_usize(self.latent_dim);
+        let mut kl = half_squared_norms(self.mean());
+        for (i, kl) in kl.iter_mut().enumerate() {
+            let log_variance = self.log_variance(i).0;
+            *kl += T::of(0.5) * k * (log_variance.exp_m1() - log_variance);
+        }
+        kl
+    }
+
+    fn covariance(&self, i: usize) -> DMatrix<T> {
+        DMatrix::from_diagonal_element(self.latent_dim, self.latent_dim, self.log_variance(i).0.exp())
+    }
+
+    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
+        self.variances() * root.norm_squared()
+    }
+
+    fn covariance_sum(&self) -> DMatrix<T> {
+        DMatrix::from_diagonal_element(self.latent_dim, self.latent_dim, self.variances().sum())
+    }
+
+    fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
+        z.copy_from(&self.mean());
+        for (i, (mut z, noise)) in z.column_iter_mut().zip(noise.column_iter()).enumerate() {
+            let deviation = (T::of(0.5) * self.log_variance(i).0).exp();
+            z.axpy(deviation, &noise, T::one());
+        }
+    }
+}
+
+impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
+    fn parameter_count(latent_dim: usize) -> usize {
+        latent_dim + 1
+    }
+
+    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
+        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
+        Ok(Self { latent_dim, parameters })
+    }
+
+    fn into_parameters(self) -> DMatrix<T> {
+        self.parameters
+    }
+
+    fn parameters(&self) -> &DMatrix<T> {
+        &self.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
+        &mut self.parameters
+    }
+
+    fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
+        add_mean_kl_gradient(self.mean(), scale, d);
+        let half_k = T::of(0.5) * T::of_usize(self.latent_dim);
+        for i in 0..self.len() {
+            let (log_variance, held) = self.log_variance(i);
+            if !held {
+                d[(self.latent_dim, i)] -= scale * half_k * log_variance.exp_m1();
+            }
+        }
+    }
+
+    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+        let half_trace = T::of(0.5) * root.norm_squared();
+        for i in 0..self.len() {
+            let (log_variance, held) = self.log_variance(i);
+            if !held {
+                d[(self.latent_dim, i)] -= scale * half_trace * log_variance.exp();
+            }
+        }
+    }
+
+    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+        let k = self.latent_dim;
+        for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
+            let mut d = d.column_mut(i);
+            let mut along = T::zero();
+            for ((d, &noise), &d_z) in d.iter_mut().zip(noise.iter()).zip(d_z.iter()) {
+                *d += d_z;
+                along += noise * d_z;
+            }
+            let (log_variance, held) = self.log_variance(i);
+            if !held {
+                let half = T::of(0.5);
+                d[k] += half * (half * log_variance).exp() * along;
+            }
+        }
+    }
+
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+        let latent_dim = mean.nrows();
+        let log_variance = (T::of_usize(latent_dim) / precision_root.norm_squared()).ln();
+        let parameters = mean.insert_row(latent_dim, log_variance);
+        Ok(Self { latent_dim, parameters })
+    }
+}

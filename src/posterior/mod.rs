@@ -1,0 +1,134 @@
+//! What q(z_i) is: a point, or a Gaussian with an isotropic, a diagonal or a full covariance.
+//!
+//! In the order of the progression: [`Point`] (the autoencoder's), [`Common`] (the exact posterior of a linear-Gaussian model: one
+//! covariance for all observations), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and [`Full`].
+//! A family stands on one matrix of free parameters φ, a column an observation: the table of variational EM, or the output of an encoder's map.
+
+mod common;
+mod diagonal;
+mod full;
+mod isotropic;
+mod point;
+
+pub use common::Common;
+pub use diagonal::Diagonal;
+pub use full::Full;
+pub use isotropic::Isotropic;
+pub use point::Point;
+
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// What an inference returns: one distribution over z for each of n observations.
+///
+/// You give the means; you get everything that needs no more than a code for each observation.
+pub trait Posterior<T: Real> {
+    /// The means, k×n.
+    fn mean(&self) -> DMatrixView<'_, T>;
+
+    /// The latent dimension k.
+    fn latent_dim(&self) -> usize {
+        self.mean().nrows()
+    }
+
+    /// The number n of observations.
+    #[allow(clippy::len_without_is_empty)] // an inference is never about no observation
+    fn len(&self) -> usize {
+        self.mean().ncols()
+    }
+}
+
+/// A Gaussian posterior q(z_i) = N(m_i, Σ_i): it has a divergence from the prior N(0, I), and it can be sampled by the reparameterisation z = m + Lε.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a Gaussian posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound",
+    label = "a point code has no density"
+)]
+pub trait GaussianPosterior<T: Real>: Posterior<T> {
+    /// KL(q(z_i) ‖ N(0, I)) in nats, one entry an observation, every constant kept:
+    ///
+    /// ```math
+    /// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Sigma_i + \lVert m_i\rVert^2 - k - \ln\lvert\Sigma_i\rvert\right)
+    /// ```
+    ///
+    /// It is minus the E_q log π/q of the lecture.
+    fn kl_to_prior(&self) -> DVector<T>;
+
+    /// Σ_i, the k×k covariance for observation `i`.
+    fn covariance(&self, i: usize) -> DMatrix<T>;
+
+    /// tr(RᵗR Σ_i) = ‖R L_i‖² for a matrix R with k columns, one entry an observation.
+    ///
+    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel.
+    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T>;
+
+    /// Σ over all observations of the covariances, k×k.
+    fn covariance_sum(&self) -> DMatrix<T>;
+
+    /// z_i = m_i + L_i ε_i, with L_i L_iᵗ = Σ_i; ε and z are k×n. The factor is the standard deviation, not the variance.
+    fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>);
+}
+
+/// A Gaussian family with free parameters φ_i, a column an observation: what variational EM tabulates and an encoder emits.
+///
+/// Rows 0..k of φ are the mean; the rest is the scale, on the logarithm where it must be positive. Log-variances are held within ±[`LOG_VARIANCE_BOUND`];
+/// beyond it the derivative is 0.
+pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
+    /// Rows of φ for a latent dimension k.
+    fn parameter_count(latent_dim: usize) -> usize;
+
+    /// The members with the given φ ([`parameter_count`](Self::parameter_count)×n).
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension) when the rows do not fit k.
+    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self>;
+
+    /// Gives φ away.
+    fn into_parameters(self) -> DMatrix<T>;
+
+    /// φ.
+    fn parameters(&self) -> &DMatrix<T>;
+
+    /// φ, to be moved.
+    fn parameters_mut(&mut self) -> &mut DMatrix<T>;
+
+    /// Adds −scale·∂KL_i/∂φ_i to `d` (the shape of φ).
+    fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>);
+
+    /// Adds −½·scale·∂tr(RᵗR Σ_i)/∂φ_i to `d`: the part of the expected log-likelihood that the covariance bears.
+    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>);
+
+    /// Carries ∂/∂z (k×n) back through `z = m + Lε` and adds it to `d`.
+    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>);
+
+    /// The members of the family that are nearest, by KL(q‖p), to p = N(m_i, (RᵗR)⁻¹): the best q_i where p(z_i|x_i) is one.
+    ///
+    /// The means are k×n; R is any matrix with k columns whose RᵗR is the precision common to all observations, as it is under a linear-Gaussian model.
+    ///
+    /// # Errors
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+}
+
+/// Log-variances beyond this are held at it: e^±40 spans 35 orders of magnitude, and its square still fits `f32`.
+pub const LOG_VARIANCE_BOUND: f64 = 40.0;
+
+/// The log-variance within its bound, and whether the bound is what holds it.
+#[inline]
+pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
+    let bound = T::of(LOG_VARIANCE_BOUND);
+    if log_variance.abs() <= bound { (log_variance, false) } else { (if log_variance > bound { bound } else { -bound }, true) }
+}
+
+/// ½‖m_i‖², the part of the KL that each family's mean bears.
+pub(crate) fn half_squared_norms<T: Real>(mean: DMatrixView<'_, T>) -> DVector<T> {
+    DVector::from_iterator(mean.ncols(), mean.column_iter().map(|m| T::of(0.5) * m.norm_squared()))
+}
+
+/// Adds −scale·m_i to the mean's rows of `d`: the mean's part of the gradient of −KL.
+pub(crate) fn add_mean_kl_gradient<T: Real>(mean: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    for (mut d, m) in d.column_iter_mut().zip(mean.column_iter()) {
+        for (d, &m) in d.iter_mut().zip(m.iter()) {
+            *d -= scale * m;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Conformance checks for those who implement the traits.
