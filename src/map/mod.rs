@@ -1,10 +1,18 @@
 //! Maps that can be differentiated: the same slot for encoders and decoders.
 //!
-//! In the order of the progression: [`Linear`], then `Mlp`.
+//! In the order of the progression: [`Linear`], then [`Mlp`].
 
+mod activation;
+mod initialization;
 mod linear;
+mod mlp;
+mod mlp_builder;
 
-pub use linear::Linear;
+pub use activation::Activation;
+pub use initialization::Initialization;
+pub use linear::{Linear, LinearTape};
+pub use mlp::{Mlp, MlpTape};
+pub use mlp_builder::MlpBuilder;
 
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
