@@ -2,10 +2,19 @@
 //!
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
+mod adam;
 mod alternate;
+mod observer;
+mod schedule;
+mod stochastic_gradient;
 mod stop;
+mod training;
 
+pub use adam::{Adam, AdamSettings};
 pub use alternate::Alternate;
+pub use observer::{Answer, Observer};
+pub use schedule::Decay;
+pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
 
 /// What an iterative fit returns: the model, how it went, and why it ended.

@@ -53,6 +53,11 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
     /// It is minus the E_q log π/q of the lecture.
     fn kl_to_prior(&self) -> DVector<T>;
 
+    /// Σ_i KL(q(z_i) ‖ N(0, I)) in nats; override it where it can be had without a vector.
+    fn kl_to_prior_sum(&self) -> T {
+        self.kl_to_prior().sum()
+    }
+
     /// Σ_i, the k×k covariance for observation `i`.
     fn covariance(&self, i: usize) -> DMatrix<T>;
 
@@ -117,6 +122,16 @@ pub const LOG_VARIANCE_BOUND: f64 = 40.0;
 pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
     let bound = T::of(LOG_VARIANCE_BOUND);
     if log_variance.abs() <= bound { (log_variance, false) } else { (if log_variance > bound { bound } else { -bound }, true) }
+}
+
+/// KL_i from the mean of observation i and its log-variances: ½(Σ e^l − 1 − l + ‖m‖²).
+pub(crate) fn kl_of_moments<'a, T: Real>(mean: impl Iterator<Item = &'a T>, log_variances: impl Iterator<Item = &'a T>) -> T {
+    let squares = mean.fold(T::zero(), |sum, &m| sum + m * m);
+    let excess = log_variances.fold(T::zero(), |sum, &l| {
+        let l = bounded(l).0;
+        sum + (l.exp_m1() - l)
+    });
+    T::of(0.5) * (squares + excess)
 }
 
 /// ½‖m_i‖², the part of the KL that each family's mean bears.
