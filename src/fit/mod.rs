@@ -4,7 +4,9 @@
 
 mod adam;
 mod alternate;
+mod gradient_em;
 mod observer;
+mod refine;
 mod schedule;
 mod stochastic_gradient;
 mod stop;
@@ -12,7 +14,9 @@ mod training;
 
 pub use adam::{Adam, AdamSettings};
 pub use alternate::Alternate;
+pub use gradient_em::GradientVariationalEm;
 pub use observer::{Answer, Observer};
+pub use refine::Refine;
 pub use schedule::Decay;
 pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
