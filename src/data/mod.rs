@@ -1,6 +1,8 @@
 //! Data, checked once at the door.
 
 mod observations;
+mod root_moment;
 
 pub(crate) use observations::expect;
 pub use observations::{IntoObservations, Observations};
+pub use root_moment::{Mean, RootMoment};

@@ -3,9 +3,14 @@
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
 mod alternate;
+pub(crate) mod closed_form;
+pub(crate) mod parameter_expanded;
+pub(crate) mod span_ascent;
 mod stop;
 
 pub use alternate::Alternate;
+pub use parameter_expanded::ParameterExpanded;
+pub use span_ascent::{SpanAscent, SpanFamily};
 pub use stop::{RemainingGain, Stop, Trace};
 
 /// What an iterative fit returns: the model, how it went, and why it ended.

@@ -85,6 +85,14 @@ impl<T: Real> IsotropicGaussian<T> {
         !self.fixed && self.log_variance[0].exp() <= self.floor
     }
 
+    /// The same noise in another precision.
+    pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
+        let of = |value: T| U::of(value.as_f64());
+        // Rounding to the nearest may fall to 0, or beyond what the other precision holds.
+        let given = of(self.noise_variance()).max(U::of(f64::from(f32::MIN_POSITIVE)));
+        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, floor: of(self.floor) }
+    }
+
     /// Sets σ², at or above the floor; a fixed one stays.
     pub(crate) fn set_noise_variance(&mut self, noise_variance: T) {
         if !self.fixed {

@@ -111,3 +111,9 @@ pub fn r_factor<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     check_finite(a)?;
     Ok(a.into_owned().qr().r())
 }
+/// qr
+pub fn thin_qr<T: Real>(a: DMatrixView<'_, T>) -> Result<(DMatrix<T>, DMatrix<T>)> {
+    check_finite(a)?;
+    let qr = a.into_owned().qr();
+    Ok((qr.q(), qr.r()))
+}

@@ -1,14 +1,13 @@
 //! An affine map: weights and a bias, the first of the maps.
 
 use super::{DifferentiableMap, Parameters, reshape};
-use crate::data::expect;
+use crate::data::{Mean, expect};
 use crate::linalg::{
     Transpose::{No, Yes},
     gemm,
 };
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
-use rand::Rng;
 
 /// The affine map x ↦ Wx + b.
 ///
@@ -42,16 +41,10 @@ impl<T: Real> Linear<T> {
         Ok(Self { augmented, fixed_bias: false })
     }
 
-    /// A map with N(0, scale_i²) weights in row i, and a given bias.
-    pub(crate) fn random<R: Rng + ?Sized>(row_scales: &DVector<T>, inputs: usize, bias: &DVector<T>, rng: &mut R) -> Self {
-        let mut augmented = DMatrix::zeros(row_scales.len(), inputs + 1);
-        for mut column in augmented.columns_mut(0, inputs).column_iter_mut() {
-            for (entry, &scale) in column.iter_mut().zip(row_scales.iter()) {
-                *entry = scale * T::standard_normal(rng);
-            }
-        }
-        augmented.set_column(inputs, bias);
-        Self { augmented, fixed_bias: false }
+    /// A decoder with loadings W about a mean that is free, or fixed at 0.
+    pub(crate) fn about(weights: &DMatrix<f64>, mean: &DVector<f64>, kind: Mean) -> Result<Self> {
+        let map = Self::new(weights.map(T::of), mean.map(T::of))?;
+        Ok(if kind == Mean::Zero { map.with_fixed_bias() } else { map })
     }
 
     /// The same map with the bias held where it is: no longer among the [parameters](Parameters) that an optimiser moves.

@@ -1,0 +1,149 @@
+//! Accelerated variational EM for a linear decoder: the E- and M-step move the span of W, and everything inside the span is solved exactly.
+
+use super::parameter_expanded::{AlignedModel, Projection, log_likelihood, random_loadings};
+use super::{Fitted, RemainingGain, Stop, Trace};
+use crate::data::RootMoment;
+use crate::likelihood::IsotropicGaussian;
+use crate::linalg::{matrix_product, product_tr_right, thin_qr, thin_svd};
+use crate::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
+use crate::{Real, Result};
+use nalgebra::DVector;
+use rand::Rng;
+
+/// Coordinate ascent on the J of variational EM in other coordinates: the span of W by an E- and M-step, then W = QT and σ² within it at once.
+///
+/// For a given span Q the maximum of J over T (k×k), σ² and all q_i of the family is a formula in the Ritz values b_j of S in that span: for a
+/// diagonal or full q it is the PPCA optimum of the span; for the lecture's isotropic q, m_j = s_j² + σ² = √b_j · mean √b. The M-step moves the span
+/// to that of SW. Both raise J, so J never falls; what plain alternation needs tens of thousands of iterations for (the size and the rotation of W
+/// inside its span) is here exact in each one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpanAscent {
+    /// The most iterations that are made.
+    pub max_iterations: usize,
+    /// The gain of J that may remain, in nats per observation.
+    pub tolerance: f64,
+}
+
+impl Default for SpanAscent {
+    fn default() -> Self {
+        Self { max_iterations: 10_000, tolerance: 1e-7 }
+    }
+}
+
+/// A posterior family for which J has a closed-form maximum over everything but the span of W.
+pub trait SpanFamily<T: Real>: PosteriorFamily<T> {
+    /// The maximisers m_j = s_j² + σ² (in the order of the Ritz values, which fall) and σ², given the Ritz values b_j and the variance outside the span.
+    fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64);
+
+    /// log p − J in nats per observation at the best q_i, for a W with orthogonal columns.
+    fn aligned_gap(variances: &DVector<f64>) -> f64;
+}
+
+/// The PPCA optimum within a span: m = b and σ² the mean of the rest, with directions that are weaker than the noise given to it.
+fn likelihood_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
+    let mut given_up = 0;
+    let mut rest = outside;
+    loop {
+        let noise = rest / (data_dim - ritz.len() + given_up) as f64;
+        match ritz.iter().rev().nth(given_up) {
+            Some(&weakest) if weakest < noise => {
+                rest += weakest;
+                given_up += 1;
+            }
+            _ => return (ritz.map(|b| b.max(noise)), noise),
+        }
+    }
+}
+
+impl<T: Real> SpanFamily<T> for Full<T> {
+    fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
+        likelihood_optimum(ritz, outside, data_dim)
+    }
+
+    fn aligned_gap(_variances: &DVector<f64>) -> f64 {
+        0.0
+    }
+}
+
+/// With orthogonal columns of W the exact posterior is diagonal itself.
+impl<T: Real> SpanFamily<T> for Diagonal<T> {
+    fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
+        likelihood_optimum(ritz, outside, data_dim)
+    }
+
+    fn aligned_gap(_variances: &DVector<f64>) -> f64 {
+        0.0
+    }
+}
+
+impl<T: Real> SpanFamily<T> for Isotropic<T> {
+    /// J = −½[(d−k) ln σ² + k ln(mean m) + Σ b_j/m_j + outside/σ² + …], so m_j = √(b_j·mean m) where that exceeds σ²; the directions C where it does
+    /// not have m_j = σ², and then (d−k) + |C|σ²/mean m = (outside + Σ_C b)/σ².
+    fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
+        let k = (ritz.len()) as f64;
+        let free = (data_dim - ritz.len()) as f64;
+        let mut noise = outside / free;
+        let mut average = {
+            let root_mean = ritz.iter().fold(0.0, |sum, b| sum + b.sqrt()) / k;
+            root_mean * root_mean
+        };
+        let held = |b: T, average: T, noise: T| (b * average).sqrt() <= noise;
+        for _ in 0..200 {
+            let (before, noise_before) = (average, noise);
+            average = ritz.iter().fold(0.0, |sum, &b| sum + (b * average).sqrt().max(noise)) / k;
+            let count = T::of_usize(ritz.iter().filter(|&&b| held(b, average, noise)).count());
+            let rest = ritz.iter().filter(|&&b| held(b, average, noise)).fold(outside, |sum, &b| sum + b);
+            noise = 2.0 * rest / (free + (free * free + 4.0 * count / average * rest).sqrt());
+            let moved = (average / before).ln().abs() + (noise / noise_before).ln().abs();
+            if moved <= 4.0 * f64::EPSILON {
+                break;
+            }
+        }
+        (ritz.map(|b| (b * average).sqrt().max(noise)), noise)
+    }
+
+    fn aligned_gap(variances: &DVector<f64>) -> f64 {
+        let k = variances.len() as f64;
+        let mean = variances.iter().map(|v| v).sum::<f64>() / k;
+        0.5 * variances.iter().map(|v| (mean / v).ln()).sum::<f64>()
+    }
+}
+
+impl SpanAscent {
+    /// Raises J of a model with k latent dimensions from a random start.
+    ///
+    /// # Errors
+    /// [`Error::LatentDim`](crate::Error::LatentDim), [`Error::Unbounded`](crate::Error::Unbounded), and those of the decompositions.
+    pub(crate) fn fit<T: Real, Q: SpanFamily<T>, R: Rng + ?Sized>(
+        &self,
+        moment: &RootMoment,
+        latent_dim: usize,
+        rng: &mut R,
+    ) -> Result<Fitted<AlignedModel>> {
+        moment.check_noise_remains(latent_dim)?;
+        let (root, d) = (moment.root(), moment.data_dim());
+        let mut directions = thin_qr(random_loadings(&moment.variances(), latent_dim, rng).as_view())?.0;
+        let mut trace = Trace::new();
+        let mut rule = RemainingGain::below(self.tolerance);
+        loop {
+            // The Ritz values and directions of S in the span, from the singular value decomposition of QᵗA.
+            let inside = Projection::new(root, &directions);
+            let ritz = thin_svd(inside.inside.as_view())?;
+            let aligned = matrix_product(directions.as_view(), ritz.u.as_view());
+            let projection = Projection { variances: ritz.singular_values.map(|s| s * s), ..inside };
+            let (variances, noise_variance) = Q::span_optimum(&projection.variances, projection.outside, d);
+            let value = log_likelihood(d, &variances, noise_variance, &projection) - Q::aligned_gap(&variances);
+            trace.push(value);
+            let converged = rule.update(value);
+            if converged || trace.len() > self.max_iterations {
+                let singular_values = variances.map(|m| (m - noise_variance).max(0.0).sqrt());
+                let model = AlignedModel { directions: aligned, singular_values, likelihood: IsotropicGaussian::new(noise_variance)? };
+                let stop = if converged { Stop::Converged } else { Stop::IterationLimit };
+                return Ok(Fitted { model, trace, stop });
+            }
+            // The span of the M-step: SW, without the large factor between A and its projection.
+            let moved = product_tr_right(root.as_view(), ritz.v.transpose().as_view());
+            directions = thin_qr(moved.as_view())?.0;
+        }
+    }
+}
