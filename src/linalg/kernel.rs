@@ -117,10 +117,10 @@ impl Scratch {
 }
 
 /// The matrix kernels of one scalar type; sealed.
+#[allow(private_interfaces)]
 pub trait Kernel: sealed::Sealed + Scalar + Copy + Send + Sync {
     /// The micro-kernels for `level`.
     #[doc(hidden)]
-    #[allow(private_interfaces)]
     fn micro(level: Level) -> &'static Micro<Self>;
     /// Zero, without a detour through another trait.
     #[doc(hidden)]
@@ -134,12 +134,15 @@ pub trait Kernel: sealed::Sealed + Scalar + Copy + Send + Sync {
     /// a·b.
     #[doc(hidden)]
     fn times(a: Self, b: Self) -> Self;
+    /// C ← C + A·B for the lower tiles of C, kept in double precision.
+    #[doc(hidden)]
+    fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>);
 }
 
 macro_rules! kernel {
-    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident) => {
+    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident, $accumulate:path) => {
+        #[allow(private_interfaces)]
         impl Kernel for $t {
-            #[allow(private_interfaces)]
             fn micro(level: Level) -> &'static Micro<Self> {
                 match level {
                     Level::Portable => &super::kernel_portable::$portable,
@@ -160,11 +163,14 @@ macro_rules! kernel {
             fn times(a: Self, b: Self) -> Self {
                 a * b
             }
+            fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>) {
+                $accumulate(level, a, b, c);
+            }
         }
     };
 }
-kernel!(f32, F32, AVX2_F32, AVX512_F32);
-kernel!(f64, F64, AVX2_F64, AVX512_F64);
+kernel!(f32, F32, AVX2_F32, AVX512_F32, super::kernel_gemm::accumulate_f32);
+kernel!(f64, F64, AVX2_F64, AVX512_F64, super::kernel_gemm::accumulate_f64);
 
 /// A matrix to read, as it lies in memory: a view of any strides, or its transpose, without a copy.
 ///

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static NARROW: RefCell<Vec<f32>> = RefCell::default();
 }
 
 /// Which entries of C are wanted.
@@ -114,6 +115,29 @@ fn blocks<T: Kernel>(
                         }
                     }
                 }
+            }
+        }
+    });
+}
+
+/// C ← C + A·B for the lower tiles of C.
+pub(crate) fn accumulate_f64(level: Level, a: Operand<'_, f64>, b: Operand<'_, f64>, c: OperandMut<'_, f64>) {
+    product_serial(level, 1.0, a, b, 1.0, c, Part::Lower(0));
+}
+
+/// The same for single precision: the product in `f32`, its sum in `f64`.
+pub(crate) fn accumulate_f32(level: Level, a: Operand<'_, f32>, b: Operand<'_, f32>, c: OperandMut<'_, f64>) {
+    let (m, n) = c.shape();
+    NARROW.with_borrow_mut(|buffer| {
+        if buffer.len() < m * n {
+            buffer.resize(m * n, 0.0);
+        }
+        let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
+        product_serial(level, 1.0, a, b, 0.0, (&mut narrow).into(), Part::Lower(0));
+        for j in 0..n.min(m) {
+            for (i, value) in narrow.column(j).as_slice().iter().enumerate().skip(j) {
+                // SAFETY: (i, j) lies within C, which is borrowed for writing.
+                unsafe { *c.data.add(i * c.rs + j * c.cs) += f64::from(*value) };
             }
         }
     });

@@ -3,16 +3,23 @@
 //! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound,
 //! or depends in its bits on the number of threads.
 
+mod gram;
 mod kernel;
 mod kernel_gemm;
 mod kernel_portable;
+mod kernel_vector;
 mod kernel_x86;
+mod moments;
 pub mod parallel;
 mod product;
+mod qr;
 #[cfg(test)]
 mod testing;
 
+pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
+pub use moments::{check_finite, column_mean, sums_of_squares};
+pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };

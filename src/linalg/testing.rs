@@ -26,3 +26,51 @@ pub(crate) fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send
         f()
     }
 }
+
+/// Rank-deficient, graded and plain matrices, tall and wide: what broke other decompositions.
+pub(crate) fn hard_matrices() -> Vec<DMatrix<f64>> {
+    let graded = |m: usize, n: usize| {
+        let mut a = random::<f64>(m, n, 21);
+        for j in 0..n {
+            a.column_mut(j).scale_mut(10f64.powf(-10.0 * ((j * 7) % n) as f64 / n as f64));
+        }
+        a
+    };
+    let mut one_hot = DMatrix::zeros(60, 5);
+    (0..60).for_each(|i| one_hot[(i, i * i % 5)] = 1.0);
+    let mut centred = one_hot.clone();
+    centred.column_iter_mut().for_each(|mut c| c.add_scalar_mut(-c.mean()));
+    let mut repeated = random::<f64>(40, 6, 22);
+    let first = repeated.column(0).clone_owned();
+    repeated.column_mut(4).copy_from(&first);
+    repeated.column_mut(2).fill(1.0);
+    let mut zero_column = random::<f64>(30, 4, 23);
+    zero_column.column_mut(0).fill(0.0);
+    let mut few = random::<f64>(10, 40, 24);
+    let mean = few.column_mean();
+    few.column_iter_mut().for_each(|mut c| c -= &mean);
+    vec![
+        random::<f64>(200, 5, 1) * random::<f64>(5, 50, 2),
+        one_hot,
+        centred,
+        repeated,
+        zero_column,
+        few,
+        DMatrix::from_element(21, 41, 1.0),
+        DMatrix::from_element(70, 33, 1.0),
+        DMatrix::zeros(9, 4),
+        DMatrix::identity(7, 7),
+        DMatrix::from_element(1, 1, -2.0),
+        random(1, 8, 3),
+        random(130, 70, 4),
+        random(70, 130, 5),
+        graded(150, 40),
+        graded(12, 12),
+    ]
+}
+
+/// The largest entry of QᵗQ − I.
+pub(crate) fn orthonormality<T: Real>(q: &DMatrix<T>) -> f64 {
+    let q = q.map(|v| v.as_f64());
+    (q.transpose() * &q - DMatrix::identity(q.ncols(), q.ncols())).amax()
+}
