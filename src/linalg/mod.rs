@@ -4,6 +4,7 @@
 //! or depends in its bits on the number of threads.
 
 mod gram;
+mod jacobi;
 mod kernel;
 mod kernel_gemm;
 mod kernel_portable;
@@ -13,6 +14,8 @@ mod moments;
 pub mod parallel;
 mod product;
 mod qr;
+mod svd;
+mod symmetric;
 #[cfg(test)]
 mod testing;
 
@@ -20,6 +23,8 @@ pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub use qr::{orthonormalize, r_factor, thin_qr};
+pub use svd::{ThinSvd, thin_svd};
+pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };

@@ -125,7 +125,7 @@ fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
 }
 
 /// Turns x into v below and the new diagonal entry in x_0; returns τ.
-fn reflection<T: Real>(x: &mut [T]) -> T {
+pub(crate) fn reflection<T: Real>(x: &mut [T]) -> T {
     let tail = norm(&x[1..]);
     if tail == T::zero() {
         return T::zero();
