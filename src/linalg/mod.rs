@@ -3,6 +3,7 @@
 //! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound,
 //! or depends in its bits on the number of threads.
 
+mod cholesky;
 mod gram;
 mod jacobi;
 mod kernel;
@@ -12,6 +13,7 @@ mod kernel_vector;
 mod kernel_x86;
 mod moments;
 pub mod parallel;
+mod principal;
 mod product;
 mod qr;
 mod svd;
@@ -19,12 +21,14 @@ mod symmetric;
 #[cfg(test)]
 mod testing;
 
+pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
+pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };
