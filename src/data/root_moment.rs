@@ -1,7 +1,7 @@
 //! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
 
 use super::Observations;
-use crate::linalg::r_factor;
+use crate::linalg::{matrix_product, r_factor, thin_qr};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -23,6 +23,8 @@ pub enum Mean {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RootMoment {
     root: DMatrix<f64>,
+    /// O (d×r) and the r×r matrix R with A = OR, where there are fewer observations than variables.
+    basis: Option<(DMatrix<f64>, DMatrix<f64>)>,
     mean: DVector<f64>,
     count: usize,
     tolerance: f64,
@@ -54,12 +56,43 @@ impl RootMoment {
         if total <= tolerance {
             return Err(Error::Constant { variables: d, observations: n });
         }
-        Ok(Self { root, mean, count: n, tolerance })
+        let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
+        Ok(Self { root, basis, mean, count: n, tolerance })
     }
 
     /// A, d×r.
     pub fn root(&self) -> &DMatrix<f64> {
         &self.root
+    }
+
+    /// A in coordinates of its own span: an r×r matrix with the same r directions, which is A itself when n ≥ d.
+    ///
+    /// Isotropic noise looks the same in any orthonormal coordinates, so that a model may be fitted here and [lifted](Self::lift) back.
+    pub(crate) fn coordinates(&self) -> &DMatrix<f64> {
+        self.basis.as_ref().map_or(&self.root, |(_, coordinates)| coordinates)
+    }
+
+    /// Directions in the coordinates, back in d variables.
+    pub(crate) fn lift(&self, directions: DMatrix<f64>) -> DMatrix<f64> {
+        match &self.basis {
+            Some((basis, _)) => matrix_product(basis.as_view(), directions.as_view()),
+            None => directions,
+        }
+    }
+
+    /// The deviation √S_jj of each coordinate, where a random start takes its scales from.
+    pub(crate) fn coordinate_deviations(&self) -> DVector<f64> {
+        let coordinates = self.coordinates();
+        let deviation = |row: nalgebra::MatrixView<'_, f64, nalgebra::U1, nalgebra::Dyn, nalgebra::U1, nalgebra::Dyn>| row.norm();
+        DVector::from_iterator(coordinates.nrows(), coordinates.row_iter().map(deviation))
+    }
+
+    /// The smallest variance of a variable that varies: the σ² that an iterative fit starts from.
+    ///
+    /// From a σ² above the variance of a weak direction, that direction's loadings would shrink towards 0, a saddle that takes long to leave.
+    pub(crate) fn smallest_variance(&self) -> f64 {
+        let variances = self.coordinate_deviations().map(|s| s * s);
+        variances.iter().filter(|&&v| v > self.tolerance).fold(variances.max(), |smallest, &v| smallest.min(v))
     }
 
     /// μ, d×1.
@@ -97,7 +130,7 @@ impl RootMoment {
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn rank(&self) -> Result<usize> {
-        let singular_values = crate::linalg::thin_svd(self.root.as_view())?.singular_values;
+        let singular_values = crate::linalg::thin_svd(self.coordinates().as_view())?.singular_values;
         Ok(singular_values.iter().filter(|&&s| s * s > self.tolerance).count())
     }
 

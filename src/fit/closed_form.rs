@@ -1,6 +1,6 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
-use super::parameter_expanded::AlignedModel;
+use super::aligned::AlignedModel;
 use crate::data::RootMoment;
 use crate::likelihood::{IsotropicGaussian, NoiseVariance};
 use crate::linalg::thin_svd;
@@ -16,9 +16,9 @@ pub(crate) struct Principal {
 impl Principal {
     pub(crate) fn of(moment: &RootMoment, latent_dim: usize) -> Result<Self> {
         moment.check_latent_dim(latent_dim)?;
-        let svd = thin_svd(moment.root().as_view())?;
+        let svd = thin_svd(moment.coordinates().as_view())?;
         let squares = svd.singular_values.map(|s| s * s);
-        let mut directions = svd.u.columns(0, latent_dim).into_owned();
+        let mut directions = moment.lift(svd.u.columns(0, latent_dim).into_owned());
         orient(&mut directions);
         let outside = squares.rows_range(latent_dim..).sum();
         Ok(Self { directions, variances: squares.rows(0, latent_dim).into_owned(), outside })

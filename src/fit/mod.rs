@@ -2,13 +2,19 @@
 //!
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
+pub(crate) mod aligned;
 mod alternate;
 pub(crate) mod closed_form;
+pub(crate) mod factor_descent;
+mod joint_ascent;
 pub(crate) mod parameter_expanded;
+mod quasi_newton;
 pub(crate) mod span_ascent;
 mod stop;
 
 pub use alternate::Alternate;
+pub use factor_descent::FactorDescent;
+pub use joint_ascent::{AffineHead, JointAscent};
 pub use parameter_expanded::ParameterExpanded;
 pub use span_ascent::{SpanAscent, SpanFamily};
 pub use stop::{RemainingGain, Stop, Trace};

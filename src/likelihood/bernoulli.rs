@@ -1,6 +1,6 @@
 //! Binary variables, from logits.
 
-use super::Likelihood;
+use super::{Likelihood, OutputMean};
 use crate::map::{Parameters, reshape};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -36,6 +36,12 @@ impl<T: Real> Parameters<T> for Bernoulli {
     }
 }
 
+impl<T: Real> OutputMean<T> for Bernoulli {
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.map(sigmoid)
+    }
+}
+
 impl<T: Real> Likelihood<T> for Bernoulli {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
@@ -66,10 +72,6 @@ impl<T: Real> Likelihood<T> for Bernoulli {
             total += own;
         }
         scale * total
-    }
-
-    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
-        output.map(sigmoid)
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {

@@ -1,6 +1,6 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
-use super::Likelihood;
+use super::{Likelihood, OutputMean};
 use crate::map::{Parameters, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -119,6 +119,12 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
     }
 }
 
+impl<T: Real> OutputMean<T> for IsotropicGaussian<T> {
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.into_owned()
+    }
+}
+
 impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         let variance = self.noise_variance();
@@ -157,10 +163,6 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
             *d_log_variance = if held { T::zero() } else { half * (weight * squared_error - scale * count) };
         }
         -half * (scale * count * (T::two_pi() * variance).ln() + weight * squared_error)
-    }
-
-    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
-        output.into_owned()
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {

@@ -1,6 +1,34 @@
-//! The one place that talks to the linear-algebra backend.
+//! The one place that talks to the linear-algebra backend: products, decompositions, and the threads they run on.
+//!
+//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound,
+//! or depends in its bits on the number of threads.
 
+mod cholesky;
+mod gram;
+mod jacobi;
 mod kernel;
-mod shim;
-pub use kernel::Kernel;
-pub use shim::*;
+mod kernel_gemm;
+mod kernel_portable;
+mod kernel_vector;
+mod kernel_x86;
+mod moments;
+pub mod parallel;
+mod principal;
+mod product;
+mod qr;
+mod svd;
+mod symmetric;
+#[cfg(test)]
+mod testing;
+
+pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
+pub use gram::{gram_columns, gram_rows};
+pub use kernel::{Kernel, Operand, OperandMut};
+pub use moments::{check_finite, column_mean, sums_of_squares};
+pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};
+pub use product::{
+    gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
+};
+pub use qr::{orthonormalize, r_factor, thin_qr};
+pub use svd::{ThinSvd, thin_svd};
+pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};

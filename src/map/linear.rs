@@ -2,10 +2,7 @@
 
 use super::{DifferentiableMap, Parameters, reshape};
 use crate::data::{Mean, expect};
-use crate::linalg::{
-    Transpose::{No, Yes},
-    gemm,
-};
+use crate::linalg::{Operand, gemm};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
@@ -122,7 +119,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         reshape(&mut tape.0, self.output_dim(), input.ncols());
         let bias = self.bias();
         tape.0.column_iter_mut().for_each(|mut column| column.copy_from(&bias));
-        gemm(T::one(), self.weights(), No, input, No, T::one(), tape.0.as_view_mut());
+        gemm(T::one(), self.weights(), input, T::one(), tape.0.as_view_mut());
         tape.0.as_view()
     }
 
@@ -141,7 +138,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         let (outputs, inputs) = (self.output_dim(), self.input_dim());
         let (d_weights, d_bias) = d_parameters.split_at_mut(outputs * inputs);
         let d_weights = nalgebra::DMatrixViewMut::from_slice(d_weights, outputs, inputs);
-        gemm(T::one(), d_output, No, input, Yes, T::zero(), d_weights);
+        gemm(T::one(), d_output, Operand::from(input).transposed(), T::zero(), d_weights);
         d_bias.fill(T::zero());
         for column in d_output.column_iter() {
             for (sum, &value) in d_bias.iter_mut().zip(column.iter()) {
@@ -150,7 +147,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         }
         if let Some(d_input) = d_input {
             reshape(d_input, inputs, d_output.ncols());
-            gemm(T::one(), self.weights(), Yes, d_output, No, T::zero(), d_input.as_view_mut());
+            gemm(T::one(), Operand::from(self.weights()).transposed(), d_output, T::zero(), d_input.as_view_mut());
         }
     }
 }

@@ -6,11 +6,10 @@ use crate::fit::closed_form::Principal;
 use crate::fit::{FactorDescent, Fitted};
 use crate::inference::{Amortized, Encoder, PointEncoder};
 use crate::likelihood::Noiseless;
-use crate::linalg::matrix_product;
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::Posterior;
 use crate::{Error, IntoObservations, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DMatrixView};
 use rand::Rng;
 
 /// min Σ‖x − WUx‖² over U (k×d) and W (d×k): two maps, and no density.
@@ -54,15 +53,6 @@ impl<T: Real> LinearAutoencoder<T> {
     /// W, d×k.
     pub fn decoder_weights(&self) -> DMatrixView<'_, T> {
         self.model.decoder.weights()
-    }
-
-    /// W(Ux + c) + b, d×n.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`].
-    pub fn reconstruct<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        let x = x.into_observations()?;
-        Ok(self.model.decoder.apply(self.inference.encoder.encode(x)?.mean()))
     }
 
     /// Σ_i ‖x_i − x'_i‖², the sum over the data.
@@ -113,13 +103,13 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
         let moment = self.moment(x)?;
         let principal = Principal::of(&moment, self.latent_dim)?;
-        let count = T::of_usize(moment.count());
+        let (count, weight) = (moment.count() as f64, self.weight.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {
-            let shrinkage = if self.weight > T::zero() { T::one() - self.weight / (count * variance) } else { T::one() };
-            column *= shrinkage.max(T::zero()).sqrt();
+            let shrinkage = if weight > 0.0 { 1.0 - weight / (count * variance) } else { 1.0 };
+            column *= shrinkage.max(0.0).sqrt();
         }
-        assemble(decoder.transpose(), decoder, moment.mean(), self.mean)
+        self.assemble(&decoder.transpose(), &decoder, &moment)
     }
 
     /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route to the same subspace.
@@ -133,19 +123,21 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         rng: &mut R,
     ) -> Result<Fitted<LinearAutoencoder<T>>> {
         let moment = self.moment(x)?;
-        let Fitted { model, trace, stop } = fitter.fit(&moment, self.latent_dim, self.weight, rng)?;
-        Ok(Fitted { model: assemble(model.encoder, model.decoder, moment.mean(), self.mean)?, trace, stop })
+        if self.weight > T::zero() {
+            return Err(Error::Setting {
+                name: "the weight on the maps",
+                value: self.weight.as_f64(),
+                must: "0 for a fit by the gradient",
+            });
+        }
+        let Fitted { model, trace, stop } = fitter.fit(&moment, self.latent_dim, rng)?;
+        Ok(Fitted { model: self.assemble(&model.encoder, &model.decoder, &moment)?, trace, stop })
     }
-}
 
-/// The two maps about the mean: z = U(x − μ), x' = Wz + μ.
-fn assemble<T: Real>(encoder: DMatrix<T>, decoder: DMatrix<T>, mean: &DVector<T>, kind: Mean) -> Result<LinearAutoencoder<T>> {
-    let offset = -matrix_product(encoder.as_view(), DMatrixView::from_slice(mean.as_slice(), mean.len(), 1)).column(0);
-    let encoder = Linear::new(encoder, offset)?;
-    let decoder = Linear::new(decoder, mean.clone())?;
-    let (encoder, decoder) = match kind {
-        Mean::Estimated => (encoder, decoder),
-        Mean::Zero => (encoder.with_fixed_bias(), decoder.with_fixed_bias()),
-    };
-    Ok(LinearAutoencoder::from_slots(decoder, Noiseless, Amortized::new(PointEncoder::new(encoder))))
+    /// The two maps about the mean: z = U(x − μ), x' = Wz + μ.
+    fn assemble(&self, encoder: &DMatrix<f64>, decoder: &DMatrix<f64>, moment: &RootMoment) -> Result<LinearAutoencoder<T>> {
+        let encoder = Linear::about(encoder, &-(encoder * moment.mean()), self.mean)?;
+        let decoder = Linear::about(decoder, moment.mean(), self.mean)?;
+        Ok(LinearAutoencoder::from_slots(decoder, Noiseless, Amortized::new(PointEncoder::new(encoder))))
+    }
 }

@@ -18,7 +18,7 @@ pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
 
 use crate::inference::{EncodesNew, Inference};
-use crate::likelihood::Likelihood;
+use crate::likelihood::{Likelihood, OutputMean};
 use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior};
@@ -94,7 +94,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L: OutputMean<T>, I> Step<T, D, L, I> {
     /// The mean of p(x|z) at the mean code of each observation, d×n.
     ///
     /// # Errors
@@ -106,7 +106,9 @@ impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I> {
         let codes = self.encode(x)?;
         Ok(self.model.likelihood.mean(self.model.decoder.decode(codes.mean()).as_view()))
     }
+}
 
+impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I> {
     /// Draws n codes z ~ π (k×n) and observations x ~ p(x|z) (d×n).
     pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>) {
         self.model.sample(n, rng)

@@ -2,8 +2,8 @@
 
 use super::Step;
 use crate::data::{Mean, RootMoment};
+use crate::fit::aligned::random_loadings;
 use crate::fit::closed_form::{Principal, orient};
-use crate::fit::parameter_expanded::{random_loadings, smallest_variance};
 use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
 use crate::inference::Exact;
 use crate::likelihood::{IsotropicGaussian, NoiseVariance};
@@ -150,10 +150,8 @@ pub trait EmFitter<T: Real> {
 
 impl<T: Real> EmFitter<T> for ParameterExpanded {
     fn fit_ppca<R: Rng + ?Sized>(&self, moment: &RootMoment, setting: &PpcaBuilder<T>, rng: &mut R) -> Result<Fitted<LinearGaussian<T>>> {
-        let Fitted { model, trace, stop } = self.fit(moment, setting.latent_dim, &setting.start_noise(moment)?, rng)?;
-        let likelihood = model.likelihood;
-        let decoder = setting.decoder(model.loadings(), moment.mean())?;
-        Ok(Fitted { model: LinearGaussian::new(decoder, likelihood), trace, stop })
+        let Fitted { model, trace, stop } = self.fit(moment, setting.latent_dim, setting.start_noise(moment)?, rng)?;
+        Ok(Fitted { model: setting.model(&moment.lift(model.loadings()), moment, &model.likelihood)?, trace, stop })
     }
 }
 
@@ -161,14 +159,13 @@ impl<T: Real> EmFitter<T> for Alternate {
     /// EM over r = min(n, d) pseudo-observations with the same second moment, about a mean that stays at x̄, where its optimum is.
     fn fit_ppca<R: Rng + ?Sized>(&self, moment: &RootMoment, setting: &PpcaBuilder<T>, rng: &mut R) -> Result<Fitted<LinearGaussian<T>>> {
         let likelihood = setting.start_noise(moment)?;
-        let loadings = random_loadings(&moment.variances(), setting.latent_dim, rng);
-        let decoder = Linear::new(loadings, DVector::zeros(moment.data_dim()))?.with_fixed_bias();
+        let loadings = moment.lift(random_loadings(moment, setting.latent_dim, rng));
+        let decoder = Linear::about(&loadings, &DVector::zeros(moment.data_dim()), Mean::Zero)?;
         let columns = moment.pseudo_observations();
         let x = Observations::new(columns.as_view())?.of_population(moment.count());
         let start = LinearGaussian::new(decoder, likelihood);
         let Fitted { model: (model, _), trace, stop } = self.fit(&Elbo::closed_form(), start, Exact, x, rng)?;
-        let decoder = setting.decoder(model.loadings().into_owned(), moment.mean())?;
-        Ok(Fitted { model: LinearGaussian::new(decoder, model.likelihood), trace, stop })
+        Ok(Fitted { model: setting.model(&model.loadings().into_owned(), moment, &model.likelihood)?, trace, stop })
     }
 }
 
@@ -201,23 +198,22 @@ impl<T: Real> PpcaBuilder<T> {
         Ok(moment)
     }
 
-    /// W about a mean that is free or fixed.
-    fn decoder(&self, loadings: DMatrix<T>, mean: &DVector<T>) -> Result<Linear<T>> {
-        let decoder = Linear::new(loadings, mean.clone())?;
-        Ok(if self.mean == Mean::Zero { decoder.with_fixed_bias() } else { decoder })
+    /// W about the mean, in the caller's precision.
+    fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
+        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
     }
 
     /// The noise as given, or at the smallest variance of a variable: where an iterative fit starts.
-    fn start_noise(&self, moment: &RootMoment) -> Result<IsotropicGaussian<T>> {
+    fn start_noise(&self, moment: &RootMoment) -> Result<IsotropicGaussian<f64>> {
         match (self.noise, self.floor) {
-            (NoiseVariance::Fixed(variance), _) => IsotropicGaussian::fixed(variance),
+            (NoiseVariance::Fixed(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
             (NoiseVariance::Learned, Some(floor)) => {
-                let start = smallest_variance(&moment.variances(), moment.tolerance()).max(floor);
-                Ok(IsotropicGaussian::new(start)?.with_floor(floor))
+                let floor = floor.as_f64();
+                Ok(IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor))
             }
             (NoiseVariance::Learned, None) => {
                 moment.check_noise_remains(self.latent_dim)?;
-                IsotropicGaussian::new(smallest_variance(&moment.variances(), moment.tolerance()))
+                IsotropicGaussian::new(moment.smallest_variance())
             }
         }
     }
@@ -228,9 +224,13 @@ impl<T: Real> PpcaBuilder<T> {
     /// As [`Ppca::fit`], and [`Error::Setting`](crate::Error::Setting) for a fixed variance or a floor that is not positive.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
         let moment = self.checked(x)?;
-        let aligned = Principal::of(&moment, self.latent_dim)?.maximum_likelihood(&moment, self.noise, self.floor)?;
-        let decoder = self.decoder(aligned.loadings(), moment.mean())?;
-        Ok(Ppca::from_slots(decoder, aligned.likelihood, Exact))
+        let noise = match self.noise {
+            NoiseVariance::Learned => NoiseVariance::Learned,
+            NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
+        };
+        let floor = self.floor.map(|floor| floor.as_f64());
+        let aligned = Principal::of(&moment, self.latent_dim)?.maximum_likelihood(&moment, noise, floor)?;
+        Ok(Ppca::from_parts(self.model(&aligned.loadings(), &moment, &aligned.likelihood)?, Exact))
     }
 
     /// The same maximum by [parameter-expanded EM](ParameterExpanded), from a random start.
@@ -245,7 +245,12 @@ impl<T: Real> PpcaBuilder<T> {
     ///
     /// # Errors
     /// As [`Self::fit`].
-    pub fn fit_em_by<'a, R: Rng + ?Sized>(&self, fitter: &impl EmFitter<T>, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<Ppca<T>>> {
+    pub fn fit_em_by<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &impl EmFitter<T>,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
         let moment = self.checked(x)?;
         let fitted = fitter.fit_ppca(&moment, self, rng)?;
         let stop = if fitted.model.likelihood.is_at_floor() { Stop::Floor } else { fitted.stop };

@@ -2,15 +2,15 @@
 
 use super::Step;
 use crate::data::{Mean, RootMoment};
-use crate::fit::parameter_expanded::{random_loadings, smallest_variance};
+use crate::fit::aligned::random_loadings;
 use crate::fit::{Alternate, Fitted, SpanAscent, SpanFamily};
 use crate::inference::{EStep, PerPoint};
 use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
+use crate::model::LinearGaussian;
 use crate::objective::Elbo;
 use crate::posterior::{Isotropic, PosteriorFamily};
 use crate::{IntoObservations, Real, Result};
-use crate::model::LinearGaussian;
 use nalgebra::DMatrix;
 use rand::Rng;
 use std::marker::PhantomData;
@@ -51,10 +51,9 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
         Self { mean, ..self }
     }
 
-    /// W about a mean that is free or fixed.
-    fn decoder(&self, loadings: DMatrix<T>, moment: &RootMoment) -> Result<Linear<T>> {
-        let decoder = Linear::new(loadings, moment.mean().clone())?;
-        Ok(if self.mean == Mean::Zero { decoder.with_fixed_bias() } else { decoder })
+    /// W about the mean, in the caller's precision.
+    fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
+        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
     }
 
     /// The optimum of J by the [accelerated fitter](SpanAscent), from a random start.
@@ -72,14 +71,19 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
     ///
     /// # Errors
     /// As [`Ppca::fit`](super::Ppca::fit).
-    pub fn fit_by<'a, R: Rng + ?Sized>(&self, fitter: &SpanAscent, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<VariationalPpca<T, Q>>>
+    pub fn fit_by<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &SpanAscent,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<VariationalPpca<T, Q>>>
     where
         Q: SpanFamily<T>,
     {
         let x = x.into_observations()?;
         let moment = RootMoment::of(x, self.mean)?;
         let Fitted { model, trace, stop } = fitter.fit::<T, Q, R>(&moment, self.latent_dim, rng)?;
-        let model = LinearGaussian::new(self.decoder(model.loadings(), &moment)?, model.likelihood);
+        let model = self.model(&moment.lift(model.loadings()), &moment, &model.likelihood)?;
         // The last E-step fills the table: θ, Q and J belong together.
         let mut table = PerPoint::<Q>::at_prior(self.latent_dim, x.len());
         table.maximize(&model, x)?;
@@ -90,14 +94,17 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
     ///
     /// # Errors
     /// As [`Ppca::fit`](super::Ppca::fit).
-    pub fn fit_plain<'a, R: Rng + ?Sized>(&self, fitter: &Alternate, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<VariationalPpca<T, Q>>> {
+    pub fn fit_plain<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &Alternate,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<VariationalPpca<T, Q>>> {
         let x = x.into_observations()?;
         let moment = RootMoment::of(x, self.mean)?;
         moment.check_noise_remains(self.latent_dim)?;
-        let variances = moment.variances();
-        let loadings = random_loadings(&variances, self.latent_dim, rng);
-        let noise = IsotropicGaussian::new(smallest_variance(&variances, moment.tolerance()))?;
-        let start = LinearGaussian::new(self.decoder(loadings, &moment)?, noise);
+        let loadings = moment.lift(random_loadings(&moment, self.latent_dim, rng));
+        let start = self.model(&loadings, &moment, &IsotropicGaussian::new(moment.smallest_variance())?)?;
         let table = PerPoint::<Q>::at_prior(self.latent_dim, x.len());
         let fitted = fitter.fit(&Elbo::closed_form(), start, table, x, rng)?;
         Ok(fitted.map(|(model, table)| Step::from_parts(model, table)))

@@ -1,0 +1,190 @@
+//! The blocked product around the micro-kernels: packs blocks that fit the caches, and walks the tiles of C.
+//!
+//! Each entry of C is summed in one order, whatever tile it falls in, so any split of C into parts gives the same bits.
+#![allow(unsafe_code)]
+
+use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, Scratch, Tile, VECTORS};
+use std::cell::RefCell;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static NARROW: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// Which entries of C are wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Part {
+    /// All.
+    Whole,
+    /// Only tiles that meet the lower triangle; C's corner lies this many rows below (or above) its diagonal.
+    Lower(isize),
+}
+
+/// Depth of a packed block: a sliver of B stays in the first cache.
+const DEPTH_BYTES: usize = 2048;
+/// Bytes of a packed block of A: half of a small second cache.
+const A_BYTES: usize = 400 * 1024;
+/// Columns of a packed block of B.
+const B_COLUMNS: usize = 2048;
+
+/// C ← α·A·B + β·C on this thread.
+pub(crate) fn product_serial<T: Kernel>(
+    level: Level,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+    part: Part,
+) {
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
+    // Tiles are written fastest along contiguous rows: exchange the sides where C lies by rows.
+    if c.rs != 1 && c.cs == 1 && part == Part::Whole {
+        return blocks(T::micro(level), alpha, b.transposed(), a.transposed(), beta, c.transposed(), part);
+    }
+    blocks(T::micro(level), alpha, a, b, beta, c, part);
+}
+
+fn blocks<T: Kernel>(micro: &Micro<T>, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, part: Part) {
+    let (m, n, k) = (c.rows, c.columns, a.columns);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let widest = micro.lanes * VECTORS;
+    // Depth in equal parts, from k alone: the order of the sums must not depend on m or n.
+    let parts = k.div_ceil(DEPTH_BYTES / size_of::<T>()).max(1);
+    let depth = k.div_ceil(parts);
+    let rows = (A_BYTES / size_of::<T>() / depth.max(1) / widest).clamp(1, 64) * widest;
+    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(widest);
+    let columns = n.min(B_COLUMNS);
+    let skip = |row_end: usize, column: usize| match part {
+        Part::Whole => false,
+        Part::Lower(offset) => (row_end as isize + offset) <= column as isize,
+    };
+    SCRATCH.with_borrow_mut(|scratch| {
+        let (packed_a, packed_b) =
+            scratch.buffers::<T>(rows.min(m.next_multiple_of(widest)) * depth, columns.next_multiple_of(micro.columns) * depth);
+        for j0 in (0..n).step_by(columns) {
+            let width = columns.min(n - j0);
+            for block in 0..parts {
+                let p0 = (block * depth).min(k);
+                let deep = depth.min(k - p0);
+                let beta = if block == 0 { beta } else { T::ONE };
+                // SAFETY: the buffer has room for `depth` entries of each of `columns` columns, rounded up to whole tiles.
+                unsafe { pack(b.part(p0, j0, deep, width).transposed(), micro.columns, micro.columns, packed_b) };
+                for i0 in (0..m).step_by(rows) {
+                    let height = rows.min(m - i0);
+                    if skip(i0 + height, j0) {
+                        continue;
+                    }
+                    // SAFETY: likewise, for `rows` rows.
+                    unsafe { pack(a.part(i0, p0, height, deep), micro.lanes, widest, packed_a) };
+                    for j in (0..width).step_by(micro.columns) {
+                        for i in (0..height).step_by(widest) {
+                            let tall = widest.min(height - i);
+                            if skip(i0 + i + tall, j0 + j) {
+                                continue;
+                            }
+                            let tile = Tile {
+                                c: c.data.wrapping_add((i0 + i) * c.rs + (j0 + j) * c.cs),
+                                rs: c.rs,
+                                cs: c.cs,
+                                rows: tall,
+                                columns: micro.columns.min(width - j),
+                                alpha,
+                                beta,
+                            };
+                            // SAFETY: the slivers start at multiples of their width times the depth and hold `deep` groups,
+                            // padded with zeros to whole vectors; the tile lies within C.
+                            unsafe {
+                                micro.run[tall.div_ceil(micro.lanes) - 1](deep, packed_a.add(i * deep), packed_b.add(j * deep), tile);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// C ← C + A·B for the lower tiles of C.
+pub(crate) fn accumulate_f64(level: Level, a: Operand<'_, f64>, b: Operand<'_, f64>, c: OperandMut<'_, f64>) {
+    product_serial(level, 1.0, a, b, 1.0, c, Part::Lower(0));
+}
+
+/// The same for single precision: the product in `f32`, its sum in `f64`.
+pub(crate) fn accumulate_f32(level: Level, a: Operand<'_, f32>, b: Operand<'_, f32>, c: OperandMut<'_, f64>) {
+    let (m, n) = c.shape();
+    NARROW.with_borrow_mut(|buffer| {
+        if buffer.len() < m * n {
+            buffer.resize(m * n, 0.0);
+        }
+        let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
+        product_serial(level, 1.0, a, b, 0.0, (&mut narrow).into(), Part::Lower(0));
+        for j in 0..n.min(m) {
+            for (i, value) in narrow.column(j).as_slice().iter().enumerate().skip(j) {
+                // SAFETY: (i, j) lies within C, which is borrowed for writing.
+                unsafe { *c.data.add(i * c.rs + j * c.cs) += f64::from(*value) };
+            }
+        }
+    });
+}
+
+/// Copies `a` into slivers of `widest` rows (the last one of as few `lanes` as hold it), each column of a sliver contiguous.
+///
+/// # Safety
+/// `to` has room for the rows, rounded up to `widest`, times the columns.
+unsafe fn pack<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, to: *mut T) {
+    let (m, k) = a.shape();
+    for i in (0..m).step_by(widest) {
+        let tall = widest.min(m - i);
+        let width = tall.next_multiple_of(lanes);
+        // SAFETY: sliver i starts after i·k entries and has width·k; reads stay within `a`'s rectangle.
+        unsafe {
+            let (from, to) = (a.data.wrapping_add(i * a.rs), to.add(i * k));
+            if a.rs == 1 && tall == width {
+                match width {
+                    4 => pack_columns::<T, 4>(from, a.cs, k, to),
+                    8 => pack_columns::<T, 8>(from, a.cs, k, to),
+                    12 => pack_columns::<T, 12>(from, a.cs, k, to),
+                    24 => pack_columns::<T, 24>(from, a.cs, k, to),
+                    48 => pack_columns::<T, 48>(from, a.cs, k, to),
+                    _ => pack_any(from, 1, a.cs, tall, width, k, to),
+                }
+            } else {
+                pack_any(from, a.rs, a.cs, tall, width, k, to);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `from` has `k` columns of `W` contiguous entries, `cs` apart; `to` has room for `W·k`.
+unsafe fn pack_columns<T: Kernel, const W: usize>(from: *const T, cs: usize, k: usize, to: *mut T) {
+    for p in 0..k {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(p * W).cast::<[T; W]>().write(from.add(p * cs).cast::<[T; W]>().read()) };
+    }
+}
+
+/// # Safety
+/// `from` has `tall` rows and `k` columns of the strides given; `to` has room for `width·k`, `width ≥ tall`.
+unsafe fn pack_any<T: Kernel>(from: *const T, rs: usize, cs: usize, tall: usize, width: usize, k: usize, to: *mut T) {
+    // Eight columns at a time: rows that are contiguous are read by whole cache lines.
+    for p0 in (0..k).step_by(8) {
+        let deep = 8.min(k - p0);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for i in 0..tall {
+                for p in p0..p0 + deep {
+                    *to.add(p * width + i) = *from.add(i * rs + p * cs);
+                }
+            }
+            for p in p0..p0 + deep {
+                for i in tall..width {
+                    *to.add(p * width + i) = T::ZERO;
+                }
+            }
+        }
+    }
+}
