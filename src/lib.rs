@@ -1,5 +1,6 @@
 //! Latent-variable models, from PCA to the variational autoencoder.
 
+pub mod data;
 mod error;
 pub mod linalg;
 mod real;

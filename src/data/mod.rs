@@ -1,0 +1,4 @@
+//! Where observations come from.
+
+#[cfg(feature = "files")]
+pub mod files;
