@@ -1,5 +1,7 @@
 //! Data, checked once at the door.
 
+#[cfg(feature = "files")]
+pub mod files;
 mod observations;
 mod root_moment;
 
