@@ -8,11 +8,13 @@
 //! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Linear, Q>>`** | gradient |
 
 mod amortized_ppca;
+mod any;
 mod linear_autoencoder;
 mod ppca;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
+pub use any::{AnyFit, AnyStep, StepName};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
