@@ -6,10 +6,11 @@ mod support;
 
 use std::ffi::OsString;
 use support::arguments::{Arguments, Dtype, Program};
-use support::chart::{Chart, Classes, Mark, latent, scatter};
+use support::chart::{Chart, Mark};
 use support::image::{Strip, square, strips};
 use support::json::Json;
 use support::page::{Page, Picture, Section, Table};
+use support::scatter::{Classes, latent, scatter};
 
 const PROGRAM: Program = Program {
     name: "demo",

@@ -11,3 +11,4 @@ pub mod image;
 pub mod json;
 pub mod page;
 pub mod progress;
+pub mod scatter;

@@ -1,7 +1,7 @@
 //! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
 
 use super::Observations;
-use crate::linalg::{matrix_product, r_factor, thin_qr};
+use crate::linalg::{matrix_product, r_factor, thin_qr, thin_svd};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -125,13 +125,20 @@ impl RootMoment {
         self.tolerance
     }
 
+    /// The eigenvalues of S that can be other than 0, λ_1 ≥ … ≥ λ_r.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn eigenvalues(&self) -> Result<DVector<f64>> {
+        Ok(thin_svd(self.coordinates().as_view())?.singular_values.map(|s| s * s))
+    }
+
     /// The rank of S, as far as rounding lets it be seen.
     ///
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn rank(&self) -> Result<usize> {
-        let singular_values = crate::linalg::thin_svd(self.coordinates().as_view())?.singular_values;
-        Ok(singular_values.iter().filter(|&&s| s * s > self.tolerance).count())
+        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.tolerance).count())
     }
 
     /// r pseudo-observations with the second moment S about 0, standing for all n: what a fit may run over in their place.

@@ -13,6 +13,16 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
+/// How much is spent on a step that has no exact optimum or no exact figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Fewer epochs, samples and refinements.
+    Quick,
+    /// The default.
+    #[default]
+    Thorough,
+}
+
 /// A step of the progression, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -82,6 +92,14 @@ impl StepName {
     ///
     /// # Errors
     /// Those of the step's own front door.
+    pub fn fit<T: Real>(self, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+        self.fit_with(Effort::Thorough, latent_dim, x, rng)
+    }
+
+    /// The same with more or less effort for the deep steps; the linear ones are never looser.
+    ///
+    /// # Errors
+    /// Those of the step's own front door.
     ///
     /// ```
     /// use elbo::{IntoObservations, steps::StepName};
@@ -94,7 +112,7 @@ impl StepName {
     /// }
     /// # Ok::<(), elbo::Error>(())
     /// ```
-    pub fn fit<T: Real>(self, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+    pub fn fit_with<T: Real>(self, effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
         let autoencoder = LinearAutoencoder::builder(latent_dim);
         let ppca = Ppca::builder(latent_dim);
         Ok(match self {
@@ -179,11 +197,11 @@ pub trait AnyStep<T: Real> {
     /// [`Error::Dimension`](crate::Error::Dimension).
     fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
 
-    /// log p and J with its parts, where there are such.
+    /// log p and J with its parts, where there are such; estimated, with the given effort, where the decoder is deep.
     ///
     /// # Errors
     /// [`Error::Dimension`](crate::Error::Dimension).
-    fn gaps(&self, x: Observations<'_, T>) -> Result<Option<Gaps>>;
+    fn gaps(&self, x: Observations<'_, T>, effort: Effort, rng: &mut dyn Rng) -> Result<Option<Gaps>>;
 
     /// σ², where the noise has one.
     fn noise_variance(&self) -> Option<T>;
@@ -207,7 +225,7 @@ impl<T: Real> AnyStep<T> for LinearAutoencoder<T> {
         Step::decode(self, z)
     }
 
-    fn gaps(&self, _x: Observations<'_, T>) -> Result<Option<Gaps>> {
+    fn gaps(&self, _x: Observations<'_, T>, _effort: Effort, _rng: &mut dyn Rng) -> Result<Option<Gaps>> {
         Ok(None)
     }
 
@@ -238,7 +256,7 @@ where
         Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
     }
 
-    fn gaps(&self, x: Observations<'_, T>) -> Result<Option<Gaps>> {
+    fn gaps(&self, x: Observations<'_, T>, _effort: Effort, _rng: &mut dyn Rng) -> Result<Option<Gaps>> {
         exact_gaps(&self.model, &self.inference, x).map(Some)
     }
 

@@ -14,7 +14,7 @@ mod ppca;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
-pub use any::{AnyFit, AnyStep, StepName};
+pub use any::{AnyFit, AnyStep, Effort, StepName};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};

@@ -63,6 +63,13 @@ impl<T: Real> Table<T> {
         self.apart.iter().find(|column| column.label).map(|column| column.text.as_slice())
     }
 
+    /// Gives every observation a label, which stands in a column `label` after all others; labels that were there are replaced.
+    pub fn set_labels(&mut self, labels: Vec<String>) {
+        self.apart.retain(|column| !column.label);
+        let position = self.values.nrows() + self.apart.len();
+        self.apart.push(Apart { name: "label".into(), position, label: true, text: labels });
+    }
+
     /// The labels as numbers: the class of every observation, and the names of the classes in sorted order (numbers by
     /// size, then text by letters).
     ///
