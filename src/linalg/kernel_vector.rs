@@ -75,6 +75,40 @@ dispatch! {
     }
 }
 
+/// Shifts counted side by side.
+pub(crate) const LANES: usize = 16;
+
+dispatch! {
+    /// Rotates pairs of neighbouring columns, one after another.
+    pub(crate) fn rotate_neighbours(block: &mut [f64], rows: usize, rotations: &[(usize, f64, f64)]) {
+        for &(i, c, s) in rotations {
+            let (a, b) = block[i * rows..(i + 2) * rows].split_at_mut(rows);
+            for (x, y) in a.iter_mut().zip(b) {
+                let (old_x, old_y) = (*x, *y);
+                *x = c * old_x - s * old_y;
+                *y = s * old_x + c * old_y;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// How many eigenvalues lie above each shift: the signs of the pivots of T − x.
+    pub(crate) fn count_above(d: &[f64], squares: &[f64], least: f64, shifts: &[f64; LANES]) -> [f64; LANES] {
+        let mut pivots = [1.0; LANES];
+        let mut counts = [0.0; LANES];
+        for (value, square) in d.iter().zip(squares) {
+            for l in 0..LANES {
+                let pivot = value - shifts[l] - square / pivots[l];
+                let pivot = if pivot.abs() < least { -least } else { pivot };
+                counts[l] += if pivot > 0.0 { 1.0 } else { 0.0 };
+                pivots[l] = pivot;
+            }
+        }
+        counts
+    }
+}
+
 /// ‖a‖ without overflow or underflow.
 pub(crate) fn norm<T: Real>(a: &[T]) -> T {
     let square = dot(a, a);

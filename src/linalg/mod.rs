@@ -20,6 +20,8 @@ mod svd;
 mod symmetric;
 #[cfg(test)]
 mod testing;
+mod tridiagonal;
+mod tridiagonal_eigen;
 
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use gram::{gram_columns, gram_rows};

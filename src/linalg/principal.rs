@@ -175,7 +175,10 @@ impl<'a, T: Real> Data<'a, T> {
     /// QR and Jacobi on the data themselves.
     fn by_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
-        let mut rows = DMatrix::<T>::zeros(n.max(d), d);
+        if n < d {
+            return self.by_tall_data(k);
+        }
+        let mut rows = DMatrix::<T>::zeros(n, d);
         for (j, column) in self.x.column_iter().enumerate() {
             for i in 0..d {
                 let mean = self.mean.map_or(0.0, |m| m[i]);
@@ -191,6 +194,31 @@ impl<'a, T: Real> Data<'a, T> {
             residual: squares[k..].iter().rev().sum(),
             solver: PrincipalSolver::Full,
         })
+    }
+
+    /// The same when there are fewer observations than variables: the factors of X − μ itself.
+    fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        // Large rows first: then reflections do little harm to small ones.
+        let mut order: Vec<usize> = (0..d).collect();
+        order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
+        let centred = DMatrix::from_fn(d, n, |i, j| {
+            let variable = order[i];
+            T::of((self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable])) * self.scale)
+        });
+        let svd = super::thin_svd(centred.as_view())?;
+        let mut vectors = DMatrix::zeros(d, k);
+        for (i, variable) in order.iter().enumerate() {
+            for j in 0..k.min(n) {
+                vectors[(*variable, j)] = svd.u[(i, j)];
+            }
+        }
+        if k > n {
+            vectors = orthonormalize(vectors.as_view())?;
+        }
+        let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
+        let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
+        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full })
     }
 
     fn finish(&self, solution: Solution<T>, k: usize) -> Result<PrincipalComponents<T>> {
