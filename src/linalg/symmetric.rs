@@ -6,6 +6,9 @@ use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
+/// From this size on a few leading pairs are searched for by products.
+const KRYLOV: usize = 1000;
+
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 ///
 /// ```math
@@ -47,6 +50,19 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
+    let d = s.nrows();
+    if d >= KRYLOV && 20 * k <= d && s.ncols() == d {
+        check_finite(s)?;
+        // The search reads the whole of a symmetric matrix.
+        let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))]);
+        let found = super::leading_eigenpairs_of(d, k, |v, out| {
+            super::matrix_product_into(&whole, v, out);
+            Ok(())
+        });
+        if found.is_ok() {
+            return found;
+        }
+    }
     leading(s, k)
 }
 
