@@ -75,6 +75,21 @@ dispatch! {
     }
 }
 
+dispatch! {
+    /// Whether every entry is finite: v·0 is 0 for those and NaN for others.
+    pub(crate) fn all_finite<T: Real>(a: &[T]) -> bool {
+        let mut sums = [T::zero(); WIDTH];
+        let blocks = a.chunks_exact(WIDTH);
+        let rest = blocks.remainder().iter().fold(T::zero(), |s, v| s + *v * T::zero());
+        for block in blocks {
+            for i in 0..WIDTH {
+                sums[i] += block[i] * T::zero();
+            }
+        }
+        sums.iter().fold(rest, |s, v| s + *v) == T::zero()
+    }
+}
+
 /// Shifts counted side by side.
 pub(crate) const LANES: usize = 16;
 

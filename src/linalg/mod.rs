@@ -36,3 +36,5 @@ pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, p
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };
+mod whitening;
+pub use whitening::Whitening;

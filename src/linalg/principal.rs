@@ -5,12 +5,15 @@
 use super::gram::{moments_of_columns, moments_of_rows, wide};
 use super::moments::{check_finite, squares_wide};
 use super::qr::orthonormalize;
-use super::symmetric::{leading_eigenpairs, symmetric_eigen};
+use super::symmetric::leading_eigenpairs;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// Eigenvalues below this share of the largest have lost digits when S is formed.
 const RESOLVED: f64 = 1e-5;
+
+/// From this many variables and observations on, products alone may be quicker.
+const KRYLOV: usize = 1000;
 
 /// Which way [`principal_components`] went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum PrincipalSolver {
     Covariance,
     /// Those of the n×n matrix of inner products, when n < d.
     Gram,
+    /// Products with X and Xᵗ alone, when d and n are both large and k is small: neither d×d nor n×n is formed.
+    Krylov,
     /// QR and one-sided Jacobi on the data, when eigenvalues span more than five orders of magnitude.
     Full,
 }
@@ -138,7 +143,11 @@ impl<'a, T: Real> Data<'a, T> {
         let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
         let graded = k >= d.min(n) || self.squares.iter().filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0).count() * 2 > d - k;
         if !graded {
-            let solution = if n < d { self.by_gram(k)? } else { self.by_covariance(k)? };
+            let solution = match self.by_krylov(k) {
+                Some(found) => found?,
+                None if n < d => self.by_gram(k)?,
+                None => self.by_covariance(k)?,
+            };
             let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
             if smallest >= RESOLVED * solution.values[0] {
                 return Ok(solution);
@@ -153,6 +162,49 @@ impl<'a, T: Real> Data<'a, T> {
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
         Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance })
+    }
+
+    /// `None` when another way costs less or keeps more digits, or the search did not end.
+    fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
+        let (d, n) = self.x.shape();
+        let zeros = DVector::from_element(d, T::zero());
+        let mean = self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
+        let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
+        // The mean is taken out of the products afterwards: a large one would cancel.
+        let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
+        if d.min(n) < KRYLOV || 50 * k > d.min(n) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+            return None;
+        }
+        let ones = DVector::from_element(n, T::one());
+        // (X − μ1ᵗ)V and (X − μ1ᵗ)ᵗY.
+        let forth = |v: DMatrixView<'_, T>| {
+            let mut y = super::matrix_product(&self.x, v);
+            let sums = super::product_tr_left(&ones, v);
+            super::gemm(-T::one(), &mean, &sums, T::one(), &mut y);
+            y
+        };
+        let back = |y: DMatrixView<'_, T>| {
+            let mut v = super::product_tr_left(&self.x, y);
+            let sums = super::product_tr_left(&mean, y);
+            super::gemm(-T::one(), &ones, &sums, T::one(), &mut v);
+            v
+        };
+        let found = if n < d {
+            super::leading_eigenpairs_of(n, k, |v, mut out| {
+                out.copy_from(&back(forth(v).as_view()));
+                Ok(())
+            })
+        } else {
+            super::leading_eigenpairs_of(d, k, |y, mut out| {
+                out.copy_from(&forth(back(y).as_view()));
+                Ok(())
+            })
+        };
+        let eigen = found.ok()?;
+        let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
+        let residual = self.total() - values.iter().sum::<f64>();
+        let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
+        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov }))
     }
 
     fn by_gram(&self, k: usize) -> Result<Solution<T>> {
@@ -269,7 +321,6 @@ fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f6
 pub fn covariance_spectrum<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DVector<T>> {
     let d = x.nrows();
     let rank = d.min(x.ncols());
-    let _ = symmetric_eigen::<T>;
     let components = principal_components(x, mean, rank)?;
     Ok(components.variances.resize_vertically(d, T::zero()))
 }
@@ -338,6 +389,7 @@ mod tests {
         let solver = |d, n| principal_components(random::<f64>(d, n, 1).as_view(), None, 2).unwrap().solver;
         assert_eq!(solver(10, 50), PrincipalSolver::Covariance);
         assert_eq!(solver(50, 10), PrincipalSolver::Gram);
+        assert_eq!(solver(1000, 1010), PrincipalSolver::Krylov);
     }
 
     #[test]
