@@ -30,11 +30,7 @@ const BLOCKS: usize = 32;
 /// assert_eq!(g, dmatrix![5.0, 4.0; 4.0, 4.0]);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn gram_columns<T: Real>(
-    x: DMatrixView<'_, T>,
-    mean: Option<&DVector<T>>,
-    weights: Option<&DVector<T>>,
-) -> Result<DMatrix<T>> {
+pub fn gram_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>, weights: Option<&DVector<T>>) -> Result<DMatrix<T>> {
     check("entries of the mean", x.nrows(), mean)?;
     check("weights", x.ncols(), weights)?;
     let mean = mean.map(wide);
@@ -76,12 +72,7 @@ pub(crate) fn wide<T: Real>(v: &DVector<T>) -> Vec<f64> {
 }
 
 /// Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision, for a scale s that keeps the squares in range.
-pub(crate) fn moments_of_rows<T: Real>(
-    x: DMatrixView<'_, T>,
-    mean: Option<&[f64]>,
-    weights: Option<&[T]>,
-    scale: f64,
-) -> DMatrix<f64> {
+pub(crate) fn moments_of_rows<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) -> DMatrix<f64> {
     let (d, n) = x.shape();
     if d > NARROW {
         let mut sum = DMatrix::zeros(d, d);
@@ -102,13 +93,7 @@ pub(crate) fn moments_of_rows<T: Real>(
 }
 
 /// Adds to the lower triangle of `sum`, panel by panel.
-fn add_rows<T: Real>(
-    sum: &mut DMatrix<f64>,
-    x: DMatrixView<'_, T>,
-    mean: Option<&[f64]>,
-    weights: Option<&[T]>,
-    scale: f64,
-) {
+fn add_rows<T: Real>(sum: &mut DMatrix<f64>, x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) {
     let (d, n) = x.shape();
     let panel = PANEL * 8 / size_of::<T>();
     let plain = mean.is_none() && weights.is_none() && scale == 1.0;

@@ -134,7 +134,7 @@ impl Scratch {
 
 /// The matrix kernels of one scalar type; sealed.
 #[allow(private_interfaces)]
-pub trait Kernel: sealed::Sealed + Scalar + Copy + Send + Sync {
+pub trait Kernel: sealed::Sealed + super::Elementary + Scalar + Copy + Send + Sync {
     /// The micro-kernels for `level`.
     #[doc(hidden)]
     fn micro(level: Level) -> &'static Micro<Self>;
@@ -278,11 +278,7 @@ impl<'a, T: Kernel> OperandMut<'a, T> {
     /// Two halves, the first of `rows` rows.
     pub(crate) fn split_rows(self, rows: usize) -> (Self, Self) {
         assert!(rows <= self.rows);
-        let rest = Self {
-            data: self.data.wrapping_add(rows * self.rs),
-            rows: self.rows - rows,
-            ..Self { life: PhantomData, ..self }
-        };
+        let rest = Self { data: self.data.wrapping_add(rows * self.rs), rows: self.rows - rows, ..Self { life: PhantomData, ..self } };
         (Self { rows, ..self }, rest)
     }
     /// Two halves, the first of `columns` columns.

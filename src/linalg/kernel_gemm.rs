@@ -97,8 +97,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let direct_a = a.rs == 1 && n <= NARROW_TILES * wide;
     let direct_b = m <= tall * NARROW_TILES / 2;
     SCRATCH.with_borrow_mut(|scratch| {
-        let (room_a, room_b) =
-            (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
+        let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
         let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
         for j0 in (0..n).step_by(columns) {
             let width = columns.min(n - j0);
@@ -228,15 +227,7 @@ unsafe fn pack_columns<T: Kernel, const W: usize>(from: *const T, cs: usize, k: 
 
 /// # Safety
 /// `from` has `tall` rows and `k` columns of the strides given; `to` has room for `width·k`, `width ≥ tall`.
-unsafe fn pack_any<T: Kernel>(
-    from: *const T,
-    rs: usize,
-    cs: usize,
-    tall: usize,
-    width: usize,
-    k: usize,
-    to: *mut T,
-) {
+unsafe fn pack_any<T: Kernel>(from: *const T, rs: usize, cs: usize, tall: usize, width: usize, k: usize, to: *mut T) {
     // Eight columns at a time: rows that are contiguous are read by whole cache lines.
     for p0 in (0..k).step_by(8) {
         let deep = 8.min(k - p0);

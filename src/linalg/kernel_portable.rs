@@ -1,5 +1,7 @@
 //! Micro-kernels in plain Rust: what every processor runs, and what the others are tested against.
 #![allow(unsafe_code)]
+// Tiles are written as the formula is, by indices.
+#![allow(clippy::needless_range_loop)]
 
 use super::kernel::{Kernel, Micro, Slivers, Tile};
 

@@ -30,6 +30,31 @@ macro_rules! dispatch {
 }
 use crate::Real;
 
+/// Runs a closure, inlined, with the widest vectors.
+#[inline]
+pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2")]
+        fn avx512<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the processor has these features.
+            return unsafe { avx512(run) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has this feature.
+            return unsafe { avx2(run) };
+        }
+    }
+    run()
+}
+
 /// Partial sums kept side by side, whatever the width of a vector.
 const WIDTH: usize = 16;
 
@@ -48,7 +73,7 @@ dispatch! {
         }
         for half in [8, 4, 2, 1] {
             for i in 0..half {
-                sums[i] = sums[i] + sums[i + half];
+                sums[i] += sums[i + half];
             }
         }
         sums[0] + rest

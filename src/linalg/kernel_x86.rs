@@ -43,8 +43,7 @@ macro_rules! micro {
                         unsafe {
                             let c = to.c.add(j * to.cs + v * $lanes);
                             let product = $multiply(alpha, sum[j][v]);
-                            let value =
-                                if to.beta == 0.0 { product } else { $multiply_add(beta, $load(c), product) };
+                            let value = if to.beta == 0.0 { product } else { $multiply_add(beta, $load(c), product) };
                             $store(c, value);
                         }
                     }
@@ -70,13 +69,12 @@ macro_rules! micro {
                 }
             }
         }
-        pub(crate) static $table: Micro<$t> =
-            Micro {
-                lanes: $lanes,
-                columns: $columns,
-                packed: [$tile::<1, true>, $tile::<2, true>, $tile::<3, true>],
-                strided: [$tile::<1, false>, $tile::<2, false>, $tile::<3, false>],
-            };
+        pub(crate) static $table: Micro<$t> = Micro {
+            lanes: $lanes,
+            columns: $columns,
+            packed: [$tile::<1, true>, $tile::<2, true>, $tile::<3, true>],
+            strided: [$tile::<1, false>, $tile::<2, false>, $tile::<3, false>],
+        };
     };
 }
 const V_MAX: usize = super::kernel::VECTORS;

@@ -53,12 +53,8 @@ pub fn leading_eigenpairs_of<T: Real>(
     if k == 0 {
         return Ok(SymmetricEigen { values: DVector::zeros(0), vectors: DMatrix::zeros(dimension, 0) });
     }
-    let mut search = Search {
-        basis: DMatrix::zeros(dimension, room + block),
-        inner: DMatrix::zeros(room + block, room + block),
-        size: 0,
-        block,
-    };
+    let mut search =
+        Search { basis: DMatrix::zeros(dimension, room + block), inner: DMatrix::zeros(room + block, room + block), size: 0, block };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;
@@ -108,8 +104,8 @@ impl<T: Real> Search<T> {
         let mut factor = DMatrix::<f64>::identity(block, block);
         for pass in 0..2 {
             let basis = self.basis.columns(0, known);
-            let along = product_tr_left(&basis, &*product);
-            gemm(-T::one(), &basis, &along, T::one(), &mut *product);
+            let along = product_tr_left(basis, &*product);
+            gemm(-T::one(), basis, &along, T::one(), &mut *product);
             // A Q = Q H + (what is left): later passes correct H in units of the factor taken out so far.
             let along = along.map(|v| v.as_f64());
             let share = if pass == 0 { along } else { &along * &factor };
@@ -133,7 +129,7 @@ impl<T: Real> Search<T> {
     /// The k best pairs, with vectors orthonormal to working precision.
     fn pairs(&self, ritz: &SymmetricEigen<f64>, k: usize) -> SymmetricEigen<T> {
         let coordinates = ritz.vectors.columns(0, k).map(T::of);
-        let mut vectors = matrix_product(&self.basis.columns(0, self.size), &coordinates);
+        let mut vectors = matrix_product(self.basis.columns(0, self.size), &coordinates);
         for mut column in vectors.column_iter_mut() {
             if super::svd::largest_entry(column.as_slice()) < T::zero() {
                 column.neg_mut();
@@ -145,7 +141,7 @@ impl<T: Real> Search<T> {
     /// Keeps the Ritz vectors given and the block beyond them.
     fn restart(&mut self, ritz: &SymmetricEigen<f64>) {
         let (kept, block) = (ritz.values.len(), self.block);
-        let best = matrix_product(&self.basis.columns(0, self.size), &ritz.vectors.map(T::of));
+        let best = matrix_product(self.basis.columns(0, self.size), &ritz.vectors.map(T::of));
         let beyond = self.basis.columns(self.size, block).clone_owned();
         self.basis.columns_mut(0, kept).copy_from(&best);
         self.basis.columns_mut(kept, block).copy_from(&beyond);

@@ -54,13 +54,7 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: usize, f: imp
 }
 
 /// The same with another least work for a second thread.
-pub(crate) fn for_each_chunk_at<T: Send>(
-    least: usize,
-    data: &mut [T],
-    chunk: usize,
-    work: usize,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub(crate) fn for_each_chunk_at<T: Send>(least: usize, data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);
     if threads_from(least, work) <= 1 {
         data.chunks_mut(chunk).enumerate().for_each(|(block, piece)| f(block, piece));

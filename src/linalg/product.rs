@@ -43,14 +43,7 @@ pub fn gemm<'a, 'b, 'c, T: Real>(
     product(Level::detect(), alpha, a, b, beta, c);
 }
 
-pub(crate) fn product<T: Kernel>(
-    level: Level,
-    alpha: T,
-    a: Operand<'_, T>,
-    b: Operand<'_, T>,
-    beta: T,
-    c: OperandMut<'_, T>,
-) {
+pub(crate) fn product<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
     let ((m, k), n) = (a.shape(), b.shape().1);
     let work = m.saturating_mul(n).saturating_mul(k);
     let pieces = if c.entries_are_apart() { threads(work) } else { 1 };
@@ -58,15 +51,7 @@ pub(crate) fn product<T: Kernel>(
 }
 
 /// Halves the larger side until there is a piece for each thread.
-fn split<T: Kernel>(
-    level: Level,
-    alpha: T,
-    a: Operand<'_, T>,
-    b: Operand<'_, T>,
-    beta: T,
-    c: OperandMut<'_, T>,
-    pieces: usize,
-) {
+fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, pieces: usize) {
     let ((m, n), k) = (c.shape(), a.shape().1);
     let micro = T::micro(level);
     let (tall, wide) = (3 * micro.lanes, micro.columns);
@@ -224,9 +209,7 @@ mod tests {
 
     #[test]
     fn products_agree_with_nalgebra() {
-        for (m, n, k) in
-            [(1, 1, 1), (3, 2, 0), (1, 7, 5), (7, 1, 5), (50, 3, 20), (24, 8, 16), (49, 50, 51), (100, 9, 600), (5, 130, 33)]
-        {
+        for (m, n, k) in [(1, 1, 1), (3, 2, 0), (1, 7, 5), (7, 1, 5), (50, 3, 20), (24, 8, 16), (49, 50, 51), (100, 9, 600), (5, 130, 33)] {
             check::<f64>(m, n, k);
             check::<f32>(m, n, k);
         }

@@ -86,8 +86,8 @@ fn tall_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linalg::testing::{hard_matrices, orthonormality, random};
     use crate::Error;
+    use crate::linalg::testing::{hard_matrices, orthonormality, random};
 
     fn check<T: Real>(a: &DMatrix<T>) {
         let svd = thin_svd(a.as_view()).unwrap();

@@ -3,7 +3,7 @@
 //! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
 
 use super::kernel_vector::{add_scaled, dot};
-use super::parallel::{for_each_chunk_at, SERIAL_WORK};
+use super::parallel::{SERIAL_WORK, for_each_chunk_at};
 use super::{Operand, gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -75,8 +75,8 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
         if next < n {
             let (v, w) = (vectors.view((next, first), (n - next, width)), others.view((next, 0), (n - next, width)));
             let mut rest = s.view_mut((next, next), (n - next, n - next));
-            gemm(-1.0, &v, Operand::from(&w).transposed(), 1.0, &mut rest);
-            gemm(-1.0, &w, Operand::from(&v).transposed(), 1.0, &mut rest);
+            gemm(-1.0, v, Operand::from(&w).transposed(), 1.0, &mut rest);
+            gemm(-1.0, w, Operand::from(&v).transposed(), 1.0, &mut rest);
         }
         first = next;
     }
@@ -104,7 +104,7 @@ impl Tridiagonal {
             let first = (end - 1) / PANEL * PANEL;
             let width = end - first;
             let v = self.vectors.view((first + 1, first), (n - first - 1, width));
-            let inner = product_tr_left(&v, &v);
+            let inner = product_tr_left(v, v);
             let mut triangle = DMatrix::<f64>::zeros(width, width);
             for j in 0..width {
                 let factor = self.factors[first + j];
@@ -115,8 +115,8 @@ impl Tridiagonal {
                 }
             }
             let mut part = z.rows_mut(first + 1, n - first - 1);
-            let scaled = matrix_product(&triangle, &product_tr_left(&v, &part));
-            gemm(-1.0, &v, &scaled, 1.0, &mut part);
+            let scaled = matrix_product(&triangle, &product_tr_left(v, &part));
+            gemm(-1.0, v, &scaled, 1.0, &mut part);
             end = first;
         }
         z

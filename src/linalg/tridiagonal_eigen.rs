@@ -15,10 +15,8 @@ const ROWS: usize = 64;
 /// All eigenvalues, in no order, and the eigenvectors as columns in that order.
 pub(crate) fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let n = diagonal.len();
-    let mut blocks: Vec<DMatrix<f64>> = (0..n)
-        .step_by(ROWS)
-        .map(|first| DMatrix::from_fn(ROWS.min(n - first), n, |i, j| f64::from(u8::from(first + i == j))))
-        .collect();
+    let mut blocks: Vec<DMatrix<f64>> =
+        (0..n).step_by(ROWS).map(|first| DMatrix::from_fn(ROWS.min(n - first), n, |i, j| f64::from(u8::from(first + i == j)))).collect();
     let mut pending: Vec<(usize, f64, f64)> = Vec::new();
     let flush = |pending: &mut Vec<(usize, f64, f64)>, blocks: &mut [DMatrix<f64>]| {
         for_each_chunk(blocks, 1, 3 * n * pending.len(), |_, block| {
