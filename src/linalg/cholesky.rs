@@ -54,7 +54,7 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
             let (left, mut right) = l.columns_range_pair_mut(first..end, from..from + width);
             let mut right = right.rows_mut(from, d - from);
             let (rows, columns) = (left.rows(from, d - from), left.rows(from, width));
-            gemm(-T::one(), &rows, super::Operand::from(&columns).transposed(), T::one(), &mut right);
+            gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right);
         }
     }
     l.fill_upper_triangle(T::zero(), 1);
@@ -91,7 +91,7 @@ pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
         if end < d {
             let solved = b.rows(first, end - first).clone_owned();
             let mut rest = b.rows_mut(end, d - end);
-            gemm(-T::one(), &l.view((end, first), (d - end, end - first)), &solved, T::one(), &mut rest);
+            gemm(-T::one(), l.view((end, first), (d - end, end - first)), &solved, T::one(), &mut rest);
         }
     }
 }

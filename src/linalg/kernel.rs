@@ -9,11 +9,25 @@ use std::marker::PhantomData;
 /// How many accumulators a tile spans at most: 3 vectors of rows.
 pub(crate) const VECTORS: usize = 3;
 
-/// One micro-kernel: a tile of C from packed slivers of A and B.
+/// One micro-kernel: a tile of C from a sliver of A (rows side by side, columns a step apart) and one of B, packed or as it lies.
 ///
 /// # Safety
-/// `a` holds `k` groups of `VECTORS·lanes` (or fewer) rows, `b` `k` groups of `columns` entries, and the tile's `rows × columns` entries of C are writable.
-pub(crate) type MicroFn<T> = unsafe fn(k: usize, a: *const T, b: *const T, tile: Tile<T>);
+/// `a` holds `depth` columns of `V·lanes` rows, `b` entries for `depth` rows and all the columns of a tile at the strides given, and the
+/// tile's `rows × columns` entries of C are writable.
+pub(crate) type MicroFn<T> = unsafe fn(from: Slivers<T>, to: Tile<T>);
+
+/// Where a micro-kernel reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Slivers<T> {
+    pub depth: usize,
+    pub a: *const T,
+    /// From one column of A to the next.
+    pub a_step: usize,
+    pub b: *const T,
+    /// From one row of B to the next, and from one column to the next (kernels for a packed B know them).
+    pub b_rs: usize,
+    pub b_cs: usize,
+}
 
 /// The corner of C that a micro-kernel updates.
 #[derive(Clone, Copy)]
@@ -33,8 +47,10 @@ pub(crate) struct Micro<T: 'static> {
     pub lanes: usize,
     /// Columns of a tile.
     pub columns: usize,
-    /// The kernels for tiles of 1, 2 and 3 vectors of rows.
-    pub run: [MicroFn<T>; VECTORS],
+    /// The kernels for tiles of 1, 2 and 3 vectors of rows and a packed B.
+    pub packed: [MicroFn<T>; VECTORS],
+    /// The same for a B of any strides.
+    pub strided: [MicroFn<T>; VECTORS],
 }
 
 /// Which instructions the kernels use.
@@ -118,7 +134,7 @@ impl Scratch {
 
 /// The matrix kernels of one scalar type; sealed.
 #[allow(private_interfaces)]
-pub trait Kernel: sealed::Sealed + Scalar + Copy + Send + Sync {
+pub trait Kernel: sealed::Sealed + super::Elementary + Scalar + Copy + Send + Sync {
     /// The micro-kernels for `level`.
     #[doc(hidden)]
     fn micro(level: Level) -> &'static Micro<Self>;

@@ -1,7 +1,9 @@
 //! Micro-kernels in plain Rust: what every processor runs, and what the others are tested against.
 #![allow(unsafe_code)]
+// Tiles are written as the formula is, by indices.
+#![allow(clippy::needless_range_loop)]
 
-use super::kernel::{Kernel, Micro, Tile};
+use super::kernel::{Kernel, Micro, Slivers, Tile};
 
 const LANES: usize = 4;
 const COLUMNS: usize = 4;
@@ -10,15 +12,24 @@ const COLUMNS: usize = 4;
 ///
 /// # Safety
 /// See [`super::kernel::MicroFn`].
-unsafe fn tile<T: Kernel, const V: usize>(k: usize, a: *const T, b: *const T, to: Tile<T>) {
+unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
     let mut sum = [[[T::ZERO; LANES]; V]; COLUMNS];
+<<<<<<< HEAD
     for p in 0..k {
         // SAFETY: `a` holds k groups of V·LANES entries and `b` k groups of COLUMNS.
         let (a, b) = unsafe { (&*a.add(p * V * LANES).cast::<[[T; LANES]; V]>(), &*b.add(p * COLUMNS).cast::<[T; COLUMNS]>()) };
+=======
+    let (rs, cs) = if PACKED { (COLUMNS, 1) } else { (from.b_rs, from.b_cs) };
+    for p in 0..from.depth {
+        // SAFETY: `a` holds `depth` columns of V·LANES rows.
+        let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
+>>>>>>> linalg
         for j in 0..COLUMNS {
+            // SAFETY: `b` holds `depth` rows of COLUMNS entries at these strides.
+            let b = unsafe { *from.b.add(p * rs + j * cs) };
             for v in 0..V {
                 for l in 0..LANES {
-                    sum[j][v][l] = T::multiply_add(a[v][l], b[j], sum[j][v][l]);
+                    sum[j][v][l] = T::multiply_add(a[v][l], b, sum[j][v][l]);
                 }
             }
         }
@@ -35,5 +46,20 @@ unsafe fn tile<T: Kernel, const V: usize>(k: usize, a: *const T, b: *const T, to
     }
 }
 
+<<<<<<< HEAD
 pub(crate) static F32: Micro<f32> = Micro { lanes: LANES, columns: COLUMNS, run: [tile::<f32, 1>, tile::<f32, 2>, tile::<f32, 3>] };
 pub(crate) static F64: Micro<f64> = Micro { lanes: LANES, columns: COLUMNS, run: [tile::<f64, 1>, tile::<f64, 2>, tile::<f64, 3>] };
+=======
+macro_rules! table {
+    ($name:ident, $t:ty) => {
+        pub(crate) static $name: Micro<$t> = Micro {
+            lanes: LANES,
+            columns: COLUMNS,
+            packed: [tile::<$t, 1, true>, tile::<$t, 2, true>, tile::<$t, 3, true>],
+            strided: [tile::<$t, 1, false>, tile::<$t, 2, false>, tile::<$t, 3, false>],
+        };
+    };
+}
+table!(F32, f32);
+table!(F64, f64);
+>>>>>>> linalg

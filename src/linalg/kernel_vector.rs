@@ -30,6 +30,31 @@ macro_rules! dispatch {
 }
 use crate::Real;
 
+/// Runs a closure, inlined, with the widest vectors.
+#[inline]
+pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2")]
+        fn avx512<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the processor has these features.
+            return unsafe { avx512(run) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has this feature.
+            return unsafe { avx2(run) };
+        }
+    }
+    run()
+}
+
 /// Partial sums kept side by side, whatever the width of a vector.
 const WIDTH: usize = 16;
 
@@ -48,7 +73,7 @@ dispatch! {
         }
         for half in [8, 4, 2, 1] {
             for i in 0..half {
-                sums[i] = sums[i] + sums[i + half];
+                sums[i] += sums[i + half];
             }
         }
         sums[0] + rest
@@ -72,6 +97,55 @@ dispatch! {
             *x = c * old_x - s * old_y;
             *y = s * old_x + c * old_y;
         }
+    }
+}
+
+dispatch! {
+    /// Whether every entry is finite: v·0 is 0 for those and NaN for others.
+    pub(crate) fn all_finite<T: Real>(a: &[T]) -> bool {
+        let mut sums = [T::zero(); WIDTH];
+        let blocks = a.chunks_exact(WIDTH);
+        let rest = blocks.remainder().iter().fold(T::zero(), |s, v| s + *v * T::zero());
+        for block in blocks {
+            for i in 0..WIDTH {
+                sums[i] += block[i] * T::zero();
+            }
+        }
+        sums.iter().fold(rest, |s, v| s + *v) == T::zero()
+    }
+}
+
+/// Shifts counted side by side.
+pub(crate) const LANES: usize = 16;
+
+dispatch! {
+    /// Rotates pairs of neighbouring columns, one after another.
+    pub(crate) fn rotate_neighbours(block: &mut [f64], rows: usize, rotations: &[(usize, f64, f64)]) {
+        for &(i, c, s) in rotations {
+            let (a, b) = block[i * rows..(i + 2) * rows].split_at_mut(rows);
+            for (x, y) in a.iter_mut().zip(b) {
+                let (old_x, old_y) = (*x, *y);
+                *x = c * old_x - s * old_y;
+                *y = s * old_x + c * old_y;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// How many eigenvalues lie above each shift: the signs of the pivots of T − x.
+    pub(crate) fn count_above(d: &[f64], squares: &[f64], least: f64, shifts: &[f64; LANES]) -> [f64; LANES] {
+        let mut pivots = [1.0; LANES];
+        let mut counts = [0.0; LANES];
+        for (value, square) in d.iter().zip(squares) {
+            for l in 0..LANES {
+                let pivot = value - shifts[l] - square / pivots[l];
+                let pivot = if pivot.abs() < least { -least } else { pivot };
+                counts[l] += if pivot > 0.0 { 1.0 } else { 0.0 };
+                pivots[l] = pivot;
+            }
+        }
+        counts
     }
 }
 

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
-use super::kernel::{Micro, Tile};
+use super::kernel::{Micro, Slivers, Tile};
 use std::arch::x86_64::*;
 
 macro_rules! micro {
@@ -13,24 +13,27 @@ macro_rules! micro {
         /// # Safety
         /// See [`super::kernel::MicroFn`]; the processor has the features named.
         #[target_feature(enable = $features)]
-        unsafe fn $tile<const V: usize>(k: usize, mut a: *const $t, mut b: *const $t, to: Tile<$t>) {
+        unsafe fn $tile<const V: usize, const PACKED: bool>(from: Slivers<$t>, to: Tile<$t>) {
             let mut sum: [[$vector; V]; $columns] = [[$zero(); V]; $columns];
-            for _ in 0..k {
-                // SAFETY: `a` holds k groups of V·lanes entries and `b` k groups of `columns`.
+            let (mut a, mut b) = (from.a, from.b);
+            let (b_rs, b_cs) = if PACKED { ($columns, 1) } else { (from.b_rs, from.b_cs) };
+            for _ in 0..from.depth {
+                // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many entries as a tile has columns; the
+                // pointers may step beyond the last one, but are not read there.
                 unsafe {
                     let mut rows: [$vector; V] = [$zero(); V];
                     for v in 0..V {
                         rows[v] = $load(a.add(v * $lanes));
                     }
                     for j in 0..$columns {
-                        let factor = $broadcast(*b.add(j));
+                        let factor = $broadcast(*b.add(j * b_cs));
                         for v in 0..V {
                             sum[j][v] = $multiply_add(rows[v], factor, sum[j][v]);
                         }
                     }
-                    a = a.add(V * $lanes);
-                    b = b.add($columns);
                 }
+                a = a.wrapping_add(from.a_step);
+                b = b.wrapping_add(b_rs);
             }
             if to.rows == V * $lanes && to.columns == $columns && to.rs == 1 {
                 let (alpha, beta) = ($broadcast(to.alpha), $broadcast(to.beta));
@@ -66,7 +69,16 @@ macro_rules! micro {
                 }
             }
         }
+<<<<<<< HEAD
         pub(crate) static $table: Micro<$t> = Micro { lanes: $lanes, columns: $columns, run: [$tile::<1>, $tile::<2>, $tile::<3>] };
+=======
+        pub(crate) static $table: Micro<$t> = Micro {
+            lanes: $lanes,
+            columns: $columns,
+            packed: [$tile::<1, true>, $tile::<2, true>, $tile::<3, true>],
+            strided: [$tile::<1, false>, $tile::<2, false>, $tile::<3, false>],
+        };
+>>>>>>> linalg
     };
 }
 const V_MAX: usize = super::kernel::VECTORS;

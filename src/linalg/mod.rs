@@ -1,9 +1,20 @@
-//! The one place that talks to the linear-algebra backend: products, decompositions, and the threads they run on.
+//! The one place that talks to the machine's arithmetic: products, decompositions, element-wise functions, and the threads they run on.
 //!
-//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound,
-//! or depends in its bits on the number of threads.
+//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound, or
+//! depends in its bits on the number of threads.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them |
+//! | `product`, `gram`, `moments` | products of any strides, XXᵗ and XᵗX, means and squares |
+//! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
+//! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
+//! | `principal` | principal components by the route that keeps the digits |
+//! | `cholesky`, `whitening` | positive definite matrices |
+//! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
 mod cholesky;
+mod elementary;
 mod gram;
 mod jacobi;
 mod kernel;
@@ -11,6 +22,7 @@ mod kernel_gemm;
 mod kernel_portable;
 mod kernel_vector;
 mod kernel_x86;
+mod krylov;
 mod moments;
 pub mod parallel;
 mod principal;
@@ -20,10 +32,16 @@ mod svd;
 mod symmetric;
 #[cfg(test)]
 mod testing;
+mod tridiagonal;
+mod tridiagonal_eigen;
+pub mod vector;
+mod whitening;
 
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
+pub use elementary::Elementary;
 pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
+pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};
 pub use product::{
@@ -32,3 +50,7 @@ pub use product::{
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
+<<<<<<< HEAD
+=======
+pub use whitening::Whitening;
+>>>>>>> linalg

@@ -70,11 +70,7 @@ pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
     }
     let bad = map_blocks(columns.div_ceil(BLOCK), rows * columns, |b| {
         let first = b * BLOCK;
-        (first..columns.min(first + BLOCK)).find(|&j| {
-            // x·0 is 0 for a finite x and NaN else: a sum without a branch is quick.
-            let sum = x.column(j).as_slice().iter().fold(T::zero(), |s, v| s + *v * T::zero());
-            sum != T::zero()
-        })
+        (first..columns.min(first + BLOCK)).find(|&j| !super::kernel_vector::all_finite(x.column(j).as_slice()))
     });
     match bad.into_iter().flatten().next() {
         None => Ok(()),

@@ -11,7 +11,11 @@ pub const SERIAL_WORK: usize = 1 << 19;
 /// assert_eq!(elbo::linalg::parallel::threads(100), 1);
 /// ```
 pub fn threads(work: usize) -> usize {
-    if work < SERIAL_WORK {
+    threads_from(SERIAL_WORK, work)
+}
+
+fn threads_from(least: usize, work: usize) -> usize {
+    if work < least {
         return 1;
     }
     #[cfg(feature = "rayon")]
@@ -46,8 +50,13 @@ pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: imp
 /// assert_eq!(squares[9], 81.0);
 /// ```
 pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    for_each_chunk_at(SERIAL_WORK, data, chunk, work, f);
+}
+
+/// The same with another least work for a second thread.
+pub(crate) fn for_each_chunk_at<T: Send>(least: usize, data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);
-    if threads(work) <= 1 {
+    if threads_from(least, work) <= 1 {
         data.chunks_mut(chunk).enumerate().for_each(|(block, piece)| f(block, piece));
     } else {
         halves(data, chunk, 0, &f);

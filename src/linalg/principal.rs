@@ -5,12 +5,15 @@
 use super::gram::{moments_of_columns, moments_of_rows, wide};
 use super::moments::{check_finite, squares_wide};
 use super::qr::orthonormalize;
-use super::symmetric::{leading_eigenpairs, symmetric_eigen};
+use super::symmetric::leading_eigenpairs;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// Eigenvalues below this share of the largest have lost digits when S is formed.
 const RESOLVED: f64 = 1e-5;
+
+/// From this many variables and observations on, products alone may be quicker.
+const KRYLOV: usize = 1000;
 
 /// Which way [`principal_components`] went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum PrincipalSolver {
     Covariance,
     /// Those of the n×n matrix of inner products, when n < d.
     Gram,
+    /// Products with X and Xᵗ alone, when d and n are both large and k is small: neither d×d nor n×n is formed.
+    Krylov,
     /// QR and one-sided Jacobi on the data, when eigenvalues span more than five orders of magnitude.
     Full,
 }
@@ -134,7 +139,11 @@ impl<'a, T: Real> Data<'a, T> {
         let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
         let graded = k >= d.min(n) || self.squares.iter().filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0).count() * 2 > d - k;
         if !graded {
-            let solution = if n < d { self.by_gram(k)? } else { self.by_covariance(k)? };
+            let solution = match self.by_krylov(k) {
+                Some(found) => found?,
+                None if n < d => self.by_gram(k)?,
+                None => self.by_covariance(k)?,
+            };
             let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
             if smallest >= RESOLVED * solution.values[0] {
                 return Ok(solution);
@@ -151,6 +160,49 @@ impl<'a, T: Real> Data<'a, T> {
         Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance })
     }
 
+    /// `None` when another way costs less or keeps more digits, or the search did not end.
+    fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
+        let (d, n) = self.x.shape();
+        let zeros = DVector::from_element(d, T::zero());
+        let mean = self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
+        let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
+        // The mean is taken out of the products afterwards: a large one would cancel.
+        let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
+        if d.min(n) < KRYLOV || 50 * k > d.min(n) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+            return None;
+        }
+        let ones = DVector::from_element(n, T::one());
+        // (X − μ1ᵗ)V and (X − μ1ᵗ)ᵗY.
+        let forth = |v: DMatrixView<'_, T>| {
+            let mut y = super::matrix_product(self.x, v);
+            let sums = super::product_tr_left(&ones, v);
+            super::gemm(-T::one(), &mean, &sums, T::one(), &mut y);
+            y
+        };
+        let back = |y: DMatrixView<'_, T>| {
+            let mut v = super::product_tr_left(self.x, y);
+            let sums = super::product_tr_left(&mean, y);
+            super::gemm(-T::one(), &ones, &sums, T::one(), &mut v);
+            v
+        };
+        let found = if n < d {
+            super::leading_eigenpairs_of(n, k, |v, mut out| {
+                out.copy_from(&back(forth(v).as_view()));
+                Ok(())
+            })
+        } else {
+            super::leading_eigenpairs_of(d, k, |y, mut out| {
+                out.copy_from(&forth(back(y).as_view()));
+                Ok(())
+            })
+        };
+        let eigen = found.ok()?;
+        let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
+        let residual = self.total() - values.iter().sum::<f64>();
+        let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
+        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov }))
+    }
+
     fn by_gram(&self, k: usize) -> Result<Solution<T>> {
         let moments = moments_of_columns(self.x, self.mean, self.scale);
         let eigen = leading_eigenpairs(moments.as_view(), k)?;
@@ -158,7 +210,7 @@ impl<'a, T: Real> Data<'a, T> {
         let residual = moments.trace() - values.iter().sum::<f64>();
         // (X − μ)V = XV − μ(1ᵗV).
         let weights = eigen.vectors.map(T::of);
-        let mut vectors = super::matrix_product(&self.x, &weights);
+        let mut vectors = super::matrix_product(self.x, &weights);
         if let Some(mean) = self.mean {
             for j in 0..k {
                 let sum: f64 = eigen.vectors.column(j).iter().sum();
@@ -171,7 +223,10 @@ impl<'a, T: Real> Data<'a, T> {
     /// QR and Jacobi on the data themselves.
     fn by_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
-        let mut rows = DMatrix::<T>::zeros(n.max(d), d);
+        if n < d {
+            return self.by_tall_data(k);
+        }
+        let mut rows = DMatrix::<T>::zeros(n, d);
         for (j, column) in self.x.column_iter().enumerate() {
             for i in 0..d {
                 let mean = self.mean.map_or(0.0, |m| m[i]);
@@ -187,6 +242,31 @@ impl<'a, T: Real> Data<'a, T> {
             residual: squares[k..].iter().rev().sum(),
             solver: PrincipalSolver::Full,
         })
+    }
+
+    /// The same when there are fewer observations than variables: the factors of X − μ itself.
+    fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        // Large rows first: then reflections do little harm to small ones.
+        let mut order: Vec<usize> = (0..d).collect();
+        order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
+        let centred = DMatrix::from_fn(d, n, |i, j| {
+            let variable = order[i];
+            T::of((self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable])) * self.scale)
+        });
+        let svd = super::thin_svd(centred.as_view())?;
+        let mut vectors = DMatrix::zeros(d, k);
+        for (i, variable) in order.iter().enumerate() {
+            for j in 0..k.min(n) {
+                vectors[(*variable, j)] = svd.u[(i, j)];
+            }
+        }
+        if k > n {
+            vectors = orthonormalize(vectors.as_view())?;
+        }
+        let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
+        let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
+        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full })
     }
 
     fn finish(&self, solution: Solution<T>, k: usize) -> Result<PrincipalComponents<T>> {
@@ -237,7 +317,6 @@ fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f6
 pub fn covariance_spectrum<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DVector<T>> {
     let d = x.nrows();
     let rank = d.min(x.ncols());
-    let _ = symmetric_eigen::<T>;
     let components = principal_components(x, mean, rank)?;
     Ok(components.variances.resize_vertically(d, T::zero()))
 }
@@ -261,8 +340,8 @@ mod tests {
             let p = principal_components(x.as_view(), Some(&mean), k).unwrap();
             assert!(orthonormality(&p.vectors) < 100.0 * T::EPSILON.as_f64(), "{:?} k={k}", x.shape());
             let size = squares.first().copied().unwrap_or(0.0);
-            for j in 0..k.min(squares.len()) {
-                assert!((p.variances[j].as_f64() - squares[j]).abs() <= tolerance * size, "{:?} k={k} {j}", x.shape());
+            for (j, (variance, square)) in p.variances.iter().zip(&squares).enumerate() {
+                assert!((variance.as_f64() - square).abs() <= tolerance * size, "{:?} k={k} {j}", x.shape());
             }
             let residual: f64 = squares.iter().skip(k).sum();
             assert!((p.residual_variance.as_f64() - residual).abs() <= tolerance * size, "{:?} k={k}", x.shape());
@@ -306,6 +385,7 @@ mod tests {
         let solver = |d, n| principal_components(random::<f64>(d, n, 1).as_view(), None, 2).unwrap().solver;
         assert_eq!(solver(10, 50), PrincipalSolver::Covariance);
         assert_eq!(solver(50, 10), PrincipalSolver::Gram);
+        assert_eq!(solver(1000, 1010), PrincipalSolver::Krylov);
     }
 
     #[test]
