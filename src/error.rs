@@ -122,6 +122,12 @@ pub enum Error {
         /// The values that can occur.
         support: &'static str,
     },
+    /// No step of the progression has this name.
+    #[error("there is no step named {name:?}")]
+    UnknownStep {
+        /// The name.
+        name: String,
+    },
 }
 
 /// The result of a fallible call of this crate.

@@ -12,8 +12,10 @@ pub mod model;
 pub mod objective;
 pub mod posterior;
 mod real;
+pub mod steps;
 pub mod testing;
 
 pub use data::{IntoObservations, Observations};
 pub use error::{Error, Result};
 pub use real::Real;
+pub use steps::{AmortizedPpca, LinearAutoencoder, Ppca, Step, VariationalPpca};

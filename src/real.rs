@@ -16,6 +16,9 @@ pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
     const EPSILON: Self;
     /// The largest finite number.
     const MAX: Self;
+    /// Below this a sum of squares may have lost digits to underflow.
+    #[doc(hidden)]
+    const TINY_SQUARE: f64;
     /// The nearest number of this type to `value`.
     fn of(value: f64) -> Self;
     /// The nearest number of this type to the count `value`.
@@ -31,6 +34,7 @@ macro_rules! real {
         impl Real for $t {
             const EPSILON: Self = <$t>::EPSILON;
             const MAX: Self = <$t>::MAX;
+            const TINY_SQUARE: f64 = <$t>::MIN_POSITIVE as f64 / (<$t>::EPSILON as f64 * <$t>::EPSILON as f64);
             #[inline]
             fn of(value: f64) -> Self {
                 value as $t

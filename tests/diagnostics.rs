@@ -1,6 +1,6 @@
 //! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models; oracle numbers are those of docs/oracles.
 
-use elbo::diagnostics::{GapEstimation, ImportanceSampling, active_units, exact_gaps, kl_to_exact};
+use elbo::diagnostics::{BestMember, GapEstimation, ImportanceSampling, active_units, exact_gap_figures, kl_to_exact};
 use elbo::fit::Refine;
 use elbo::inference::{EStep, PerPoint};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian};
@@ -27,11 +27,11 @@ fn some<T: Real, Q: PosteriorFamily<T>>(n: usize) -> Q {
     Q::from_parameters(3, normal(Q::parameter_count(3), n, 4)).unwrap()
 }
 
-fn the_gap_is_log_p_less_j<T: Real, Q: PosteriorFamily<T>>() {
+fn the_gap_is_log_p_less_j<T: Real, Q: PosteriorFamily<T> + BestMember<T>>() {
     let (model, x) = case::<T>();
     let x = Observations::new(x.as_view()).unwrap();
     let q: Q = some(12);
-    let gaps = exact_gaps(&model, &q, x).unwrap();
+    let gaps = exact_gap_figures(&model, &q, x).unwrap();
     let (log_p, elbo) = (model.log_likelihood(x).unwrap(), Elbo::closed_form().terms(&model, &q, x).unwrap().values());
     let mut table = PerPoint::new(q);
     table.maximize(&model, x).unwrap();
@@ -59,9 +59,9 @@ fn approximation_gaps_by_formula() {
     let x = Observations::new(x.as_view()).unwrap();
     let m = model.loadings().transpose() * model.loadings() + DMatrix::identity(3, 3) * 0.4;
     let precision = &m / 0.4;
-    let full = exact_gaps(&model, &some::<f64, Full<f64>>(12), x).unwrap().approximation;
-    let diagonal = exact_gaps(&model, &some::<f64, Diagonal<f64>>(12), x).unwrap().approximation;
-    let isotropic = exact_gaps(&model, &some::<f64, Isotropic<f64>>(12), x).unwrap().approximation;
+    let full = exact_gap_figures(&model, &some::<f64, Full<f64>>(12), x).unwrap().approximation;
+    let diagonal = exact_gap_figures(&model, &some::<f64, Diagonal<f64>>(12), x).unwrap().approximation;
+    let isotropic = exact_gap_figures(&model, &some::<f64, Isotropic<f64>>(12), x).unwrap().approximation;
     let of_diagonal = 0.5 * (m.diagonal().map(f64::ln).sum() - m.determinant().ln());
     let of_isotropic = 0.5 * (3.0 * (precision.trace() / 3.0).ln() - precision.determinant().ln());
     for i in 0..12 {
@@ -72,13 +72,13 @@ fn approximation_gaps_by_formula() {
     assert!(kl_to_exact(&model, &model.posterior(x).unwrap(), x).unwrap().amax() < 1e-12);
 }
 
-fn refined<T: Real, Q: PosteriorFamily<T>>(tolerance: f64) {
+fn refined<T: Real, Q: PosteriorFamily<T> + BestMember<T>>(tolerance: f64) {
     let (model, x) = case::<T>();
     let x = Observations::new(x.as_view()).unwrap();
     let start: Q = some(12);
     let refine = Refine { steps: 600, ..Refine::default() };
     let best = refine.refine(&model, start, x, &mut StdRng::seed_from_u64(5)).unwrap();
-    let left = exact_gaps(&model, &best, x).unwrap().amortization;
+    let left = exact_gap_figures(&model, &best, x).unwrap().amortization;
     assert!(left.values().iter().all(|gap| gap.abs() < tolerance), "{:?}", left.values());
 }
 
@@ -159,7 +159,7 @@ fn estimated_gaps_agree_with_exact_ones() {
     let mut table = PerPoint::<Diagonal<f64>>::at_prior(3, 12);
     table.maximize(&model, x).unwrap();
     let q = Diagonal::from_parameters(3, table.posterior.parameters() + normal::<f64>(6, 12, 13) * 0.3).unwrap();
-    let exact = exact_gaps(&model, &q, x).unwrap();
+    let exact = exact_gap_figures(&model, &q, x).unwrap();
     let estimation = GapEstimation { refine: Refine { steps: 400, ..Refine::default() }, ..Default::default() };
     let estimated = estimation.estimate(&model, &q, x, &mut StdRng::seed_from_u64(9)).unwrap().gaps;
     for (exact, estimated) in

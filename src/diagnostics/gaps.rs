@@ -1,220 +1,115 @@
-//! log p(x) − J for each observation, and where it comes from.
+//! log p − J, and its two parts: what the family cannot express, and what the encoder does not reach.
 
-use super::{Figures, ImportanceEstimate, ImportanceSampling};
-use crate::fit::Refine;
-use crate::likelihood::Likelihood;
-use crate::linalg::{matrix_product, r_factor};
-use crate::map::DifferentiableMap;
-use crate::model::{ExactPosterior, GenerativeModel, ProbabilisticModel};
-use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
+use crate::inference::Inference;
+use crate::model::{ExactPosterior, ExpectedLogLikelihood, MarginalLikelihood};
+use crate::objective::Elbo;
+use crate::posterior::{Common, Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
-use nalgebra::{DMatrix, DVector};
-use rand::Rng;
+use nalgebra::{DMatrix, DMatrixView};
 
-/// The gap log p(x_i) − J_i = KL(q_i ‖ p(z_i|x_i)) in nats, in two parts.
+/// log p(x) and J with its parts, in nats per observation (means over the data).
 ///
 /// ```math
-/// \log p - J = \underbrace{\log p - J(q^*)}_{\text{approximation}} + \underbrace{J(q^*) - J(q)}_{\text{amortisation}}
+/// \log p(x) - J = \underbrace{\log p(x) - \max_{q\in\mathcal Q}J}_{\text{approximation gap}} + \underbrace{\max_{q\in\mathcal Q}J - J}_{\text{amortisation gap}}
 /// ```
 ///
-/// q* is the best member of the family for that observation: the first part is what the family cannot say, the second what the inference did not find.
-#[derive(Debug, Clone, PartialEq)]
+/// ([Cremer, Li & Duvenaud 2018](https://arxiv.org/abs/1801.03558)).
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gaps {
-    /// log p − J.
-    pub total: Figures,
-    /// log p − J(q*).
-    pub approximation: Figures,
-    /// J(q*) − J.
-    pub amortization: Figures,
+    /// The mean of log p(x_i).
+    pub log_likelihood: f64,
+    /// The standard error of [`Self::log_likelihood`] as an estimate of itself; 0 where it is exact.
+    pub log_likelihood_standard_error: f64,
+    /// The mean of J_i.
+    pub elbo: f64,
+    /// The mean of E_q log p(x_i|z_i).
+    pub reconstruction: f64,
+    /// The mean of KL(q_i ‖ π).
+    pub kl: f64,
+    /// What the best member of the family leaves.
+    pub approximation: f64,
+    /// What the inference leaves beside the best member.
+    pub amortization: f64,
 }
 
-/// KL(q_i ‖ p(z_i|x_i)) in nats for a model whose posterior is a formula, one entry an observation: log p(x_i) − J_i without the cancellation.
-///
-/// ```math
-/// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Lambda\Sigma_i + (m_i-m_i^*)^\top\Lambda(m_i-m_i^*) - k - \ln|\Lambda| - \ln|\Sigma_i|\right)
-/// ```
-///
-/// # Errors
-/// [`Error::Dimension`](crate::Error::Dimension); those of the model's posterior.
-pub fn kl_to_exact<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<DVector<T>>
-where
-    T: Real,
-    M: ExactPosterior<T>,
-    Q: GaussianPosterior<T>,
-{
-    let exact = model.posterior(x)?;
-    crate::data::expect("observations of q", x.len(), q.len())?;
-    crate::data::expect("latent dimensions of q", exact.latent_dim(), q.latent_dim())?;
-    let (k, two) = (q.latent_dim(), T::of(2.0));
-    let root = model.posterior_precision_root()?;
-    let triangular = r_factor(root.as_view())?;
-    let half_log_precision = triangular.diagonal().iter().fold(T::zero(), |sum, r| sum + r.abs().ln());
-    let offsets = matrix_product(triangular.as_view(), (q.mean() - exact.mean()).as_view());
-    let traces = q.trace_with(root.as_view());
-    // ln|Σ| = tr Σ + ‖m‖² − k − 2 KL(q‖π): every posterior has these, and none need show its factor.
-    let own_traces = q.trace_with(DMatrix::identity(k, k).as_view());
-    let kl = q.kl_to_prior();
-    let count = T::of_usize(k);
-    Ok(DVector::from_fn(x.len(), |i, _| {
-        let log_determinant = own_traces[i] + q.mean().column(i).norm_squared() - count - two * kl[i];
-        let twice = traces[i] + offsets.column(i).norm_squared() - count - two * half_log_precision - log_determinant;
-        twice / two
-    }))
+impl Gaps {
+    /// log p − J = KL(q ‖ p(z|x)).
+    pub fn total(&self) -> f64 {
+        self.log_likelihood - self.elbo
+    }
 }
 
-/// The gaps of q under a model whose posterior is a formula: exact.
-///
-/// ```
-/// use elbo::{diagnostics::exact_gaps, inference::{EStep, PerPoint}, model::LinearGaussian, posterior::Diagonal, Observations};
-/// use nalgebra::{dmatrix, dvector};
-/// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
-/// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
-/// let x = Observations::new(x.as_view())?;
-/// let mut table = PerPoint::<Diagonal<f64>>::at_prior(2, 2);
-/// let before = exact_gaps(&model, &table.posterior, x)?;
-/// table.maximize(&model, x)?;
-/// let after = exact_gaps(&model, &table.posterior, x)?;
-/// assert!(before.amortization.mean() > 0.0 && after.amortization.mean().abs() < 1e-12);
-/// assert_eq!(before.approximation, after.approximation);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`kl_to_exact`].
-pub fn exact_gaps<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<Gaps>
-where
-    T: Real,
-    M: ExactPosterior<T>,
-    Q: PosteriorFamily<T>,
-{
-    let total = kl_to_exact(model, q, x)?;
-    let best = Q::nearest(model.posterior(x)?.mean().into_owned(), model.posterior_precision_root()?.as_view())?;
-    let approximation = kl_to_exact(model, &best, x)?;
-    let figures = |values: &DVector<T>| Figures::exact(values.iter().map(|v| v.as_f64()).collect());
-    Ok(Gaps { amortization: figures(&(&total - &approximation)), approximation: figures(&approximation), total: figures(&total) })
-}
-
-/// How the gaps of a model without closed forms are estimated.
-///
-/// For each observation: the best member of the family by [`Refine`], log p(x) by [`ImportanceSampling`] from a refined [`Full`] q, and J of
-/// q and of q* from the same draws.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct GapEstimation {
-    /// How the best members are found, of the family and among all Gaussians.
-    pub refine: Refine,
-    /// How log p(x) is estimated.
-    pub importance: ImportanceSampling,
-    /// Draws for J of q and of q*; 0 means as many as the importance samples.
-    pub samples: usize,
-}
-
-/// The gaps with what they are the difference of; in nats for each observation, with standard errors.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EstimatedGaps<Q> {
-    /// The gaps.
-    pub gaps: Gaps,
-    /// log p(x_i), with the effective number of draws.
-    pub importance: ImportanceEstimate,
-    /// J_i of the q that was given.
-    pub elbo: Figures,
-    /// J_i of the best member.
-    pub best_elbo: Figures,
-    /// The best members that were found.
-    pub best: Q,
-}
-
-impl GapEstimation {
-    /// Estimates the gaps of q; give it as many observations as you have the time for, drawn at random, and read the
-    /// [standard errors](Figures::standard_error).
+/// A posterior with a best member of its family for given exact Gaussian posteriors.
+pub trait BestMember<T: Real>: GaussianPosterior<T> + Sized {
+    /// The member nearest to N(m_i, (RᵗR)⁻¹), whose own distribution is `own`.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension), [`Error::Setting`](crate::Error::Setting), [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    pub fn estimate<T, D, L, Q, R>(
-        &self,
-        model: &GenerativeModel<D, L>,
-        q: &Q,
-        x: Observations<'_, T>,
-        rng: &mut R,
-    ) -> Result<EstimatedGaps<Q>>
-    where
-        T: Real,
-        D: DifferentiableMap<T>,
-        L: Likelihood<T>,
-        Q: PosteriorFamily<T>,
-        R: Rng + ?Sized,
-    {
-        let best = self.refine.refine(model, q.clone(), x, rng)?;
-        let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
-        let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
-        let samples = if self.samples == 0 { self.importance.samples } else { self.samples.max(2) };
-        let (elbo, best_elbo, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
-        let less = |bound: &Figures| {
-            let (log_p, errors) = (importance.log_likelihood.values(), importance.log_likelihood.errors());
-            let values = log_p.iter().zip(bound.values()).map(|(log_p, bound)| log_p - bound).collect();
-            Figures::estimated(values, errors.iter().zip(bound.errors()).map(|(a, b)| a.hypot(*b)).collect())
-        };
-        let gaps = Gaps { total: less(&elbo), approximation: less(&best_elbo), amortization: gain };
-        Ok(EstimatedGaps { gaps, importance, elbo, best_elbo, best })
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
+    fn best_member(own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+}
+
+macro_rules! best_member_of_family {
+    ($($family:ident),*) => {$(
+        impl<T: Real> BestMember<T> for $family<T> {
+            fn best_member(_own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+                Self::nearest(mean.into_owned(), precision_root)
+            }
+        }
+    )*};
+}
+best_member_of_family!(Isotropic, Diagonal, Full);
+
+/// The exact posterior is its own best member.
+impl<T: Real> BestMember<T> for Common<T> {
+    fn best_member(own: &Self, _mean: DMatrixView<'_, T>, _precision_root: DMatrixView<'_, T>) -> Result<Self> {
+        Ok(own.clone())
     }
 }
 
-/// J_i of two posteriors and the second less the first, from the same draws.
-fn paired_bounds<T, M, Q, R>(
-    model: &M,
-    q: &Q,
-    best: &Q,
-    x: Observations<'_, T>,
-    samples: usize,
-    rng: &mut R,
-) -> Result<(Figures, Figures, Figures)>
+/// The gaps of a model with a closed-form posterior, exactly.
+///
+/// # Errors
+/// [`Error::Dimension`](crate::Error::Dimension).
+///
+/// ```
+/// use elbo::{VariationalPpca, diagnostics::exact_gaps};
+/// use nalgebra::DMatrix;
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let x = DMatrix::from_fn(4, 40, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin() * (4 - j) as f64);
+/// let fit = VariationalPpca::<f64>::builder(2).fit(&x, &mut StdRng::seed_from_u64(1))?;
+/// let gaps = exact_gaps(&fit.model.model, &fit.model.inference, elbo::IntoObservations::into_observations(&x)?)?;
+/// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9); // an isotropic q costs; a table reaches its best member
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn exact_gaps<T, M, I>(model: &M, inference: &I, x: Observations<'_, T>) -> Result<Gaps>
 where
     T: Real,
-    M: ProbabilisticModel<T>,
-    Q: GaussianPosterior<T>,
-    R: Rng + ?Sized,
+    M: ExactPosterior<T> + MarginalLikelihood<T> + ExpectedLogLikelihood<T, I::Posterior>,
+    I: Inference<T, M>,
+    I::Posterior: BestMember<T>,
 {
-    let (n, k) = (q.len(), q.latent_dim());
-    let (mut z, mut noise) = (DMatrix::zeros(k, n), DMatrix::zeros(k, n));
-    let offsets = [-q.kl_to_prior(), -best.kl_to_prior()];
-    let mut moments = [Moments::new(n), Moments::new(n), Moments::new(n)];
-    for _ in 0..samples {
-        noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
-        let mut bounds = Vec::with_capacity(2);
-        for (q, offset) in [q, best].into_iter().zip(&offsets) {
-            q.transform(noise.as_view(), &mut z);
-            bounds.push(model.log_density_given(x, z.as_view())? + offset);
-        }
-        bounds.push(&bounds[1] - &bounds[0]);
-        moments.iter_mut().zip(&bounds).for_each(|(moments, bound)| moments.add(bound));
-    }
-    let [first, second, difference] = moments.map(Moments::figures);
-    Ok((first, second, difference))
+    let q = inference.infer(model, x)?;
+    let terms = Elbo::closed_form().terms(model, &q, x)?;
+    let exact = model.posterior(x)?;
+    let root: DMatrix<T> = model.posterior_precision_root()?;
+    let best = I::Posterior::best_member(&q, exact.mean(), root.as_view())?;
+    let of_best = mean(Elbo::closed_form().terms(model, &best, x)?.values().iter());
+    let log_likelihood = mean(model.log_likelihood(x)?.iter());
+    let (reconstruction, kl) = (mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter()));
+    let elbo = mean(terms.values().iter());
+    Ok(Gaps {
+        log_likelihood,
+        log_likelihood_standard_error: 0.0,
+        elbo,
+        reconstruction,
+        kl,
+        approximation: log_likelihood - of_best,
+        amortization: of_best - elbo,
+    })
 }
 
-/// Running mean and sum of squared deviations of each entry.
-struct Moments {
-    count: f64,
-    means: Vec<f64>,
-    squares: Vec<f64>,
-}
-
-impl Moments {
-    fn new(n: usize) -> Self {
-        Self { count: 0.0, means: vec![0.0; n], squares: vec![0.0; n] }
-    }
-
-    fn add<T: Real>(&mut self, values: &DVector<T>) {
-        self.count += 1.0;
-        for ((mean, square), value) in self.means.iter_mut().zip(&mut self.squares).zip(values.iter()) {
-            let deviation = value.as_f64() - *mean;
-            *mean += deviation / self.count;
-            *square += deviation * (value.as_f64() - *mean);
-        }
-    }
-
-    fn figures(self) -> Figures {
-        let count = self.count;
-        let errors = self.squares.iter().map(|square| (square / (count - 1.0).max(1.0) / count).sqrt()).collect();
-        Figures::estimated(self.means, errors)
-    }
+/// The mean in double precision.
+pub(crate) fn mean<'a, T: Real>(values: impl ExactSizeIterator<Item = &'a T>) -> f64 {
+    let n = values.len() as f64;
+    values.map(|v| v.as_f64()).sum::<f64>() / n
 }

@@ -2,10 +2,12 @@
 
 mod active_units;
 mod figures;
+mod gap_figures;
 mod gaps;
 mod importance;
 
 pub use active_units::{ActiveUnits, active_units};
 pub use figures::Figures;
-pub use gaps::{EstimatedGaps, GapEstimation, Gaps, exact_gaps, kl_to_exact};
+pub use gap_figures::{EstimatedGaps, GapEstimation, GapFigures, exact_gap_figures, kl_to_exact};
+pub use gaps::{BestMember, Gaps, exact_gaps};
 pub use importance::{ImportanceEstimate, ImportanceSampling};

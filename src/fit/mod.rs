@@ -3,21 +3,32 @@
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
 mod adam;
+pub(crate) mod aligned;
 mod alternate;
+pub(crate) mod closed_form;
+pub(crate) mod factor_descent;
 mod gradient_em;
+mod joint_ascent;
 mod observer;
+pub(crate) mod parameter_expanded;
+mod quasi_newton;
 mod refine;
 mod schedule;
+pub(crate) mod span_ascent;
 mod stochastic_gradient;
 mod stop;
 mod training;
 
 pub use adam::{Adam, AdamSettings};
 pub use alternate::Alternate;
+pub use factor_descent::FactorDescent;
 pub use gradient_em::GradientVariationalEm;
+pub use joint_ascent::{AffineHead, JointAscent};
 pub use observer::{Answer, Observer};
+pub use parameter_expanded::ParameterExpanded;
 pub use refine::Refine;
 pub use schedule::Decay;
+pub use span_ascent::{SpanAscent, SpanFamily};
 pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
 

@@ -137,10 +137,10 @@ impl RemainingGain {
         let gain = self.previous.map(|previous| value - previous);
         if let (Some(gain), Some(before)) = (gain, self.previous_gain) {
             // A gain within the rounding of J itself says that nothing can be seen to remain.
-            let rounding = 4.0 * f64::EPSILON * value.abs();
+            let rounding = 64.0 * f64::EPSILON * value.abs().max(1.0);
             let ratio = if before > 0.0 { gain / before } else { 0.0 };
             let remaining = if ratio < 1.0 { gain.max(0.0) * ratio.max(0.0) / (1.0 - ratio) } else { f64::INFINITY };
-            let small = gain <= rounding || (remaining < self.tolerance && gain < self.tolerance.sqrt());
+            let small = gain <= rounding || (remaining < self.tolerance && gain < 10.0 * self.tolerance);
             self.held = if small { self.held + 1 } else { 0 };
         }
         self.previous_gain = gain;

@@ -1,6 +1,6 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
-use super::Likelihood;
+use super::{Likelihood, OutputMean};
 use crate::map::{Parameters, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -104,6 +104,14 @@ impl<T: Real> IsotropicGaussian<T> {
         !self.fixed && self.log_variance[0].exp() <= self.floor
     }
 
+    /// The same noise in another precision.
+    pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
+        let of = |value: T| U::of(value.as_f64());
+        // Rounding to the nearest may fall to 0, or beyond what the other precision holds.
+        let given = of(self.noise_variance()).max(U::of(f64::from(f32::MIN_POSITIVE)));
+        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor: of(self.floor) }
+    }
+
     /// Sets σ², at or above the floor; a fixed one stays.
     pub(crate) fn set_noise_variance(&mut self, noise_variance: T) {
         if !self.fixed {
@@ -138,6 +146,12 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
             self.set_noise_variance(moved);
         }
         true
+    }
+}
+
+impl<T: Real> OutputMean<T> for IsotropicGaussian<T> {
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.into_owned()
     }
 }
 
@@ -179,10 +193,6 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
             *d_log_variance = if held { T::zero() } else { half * (weight * squared_error - scale * count) };
         }
         -half * (scale * count * (T::two_pi() * variance).ln() + weight * squared_error)
-    }
-
-    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
-        output.into_owned()
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {

@@ -8,7 +8,7 @@ mod isotropic_gaussian;
 mod noiseless;
 
 pub use bernoulli::Bernoulli;
-pub(crate) use bernoulli::{sigmoid, softplus};
+pub(crate) use isotropic_gaussian::check_variance;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
 pub use noiseless::Noiseless;
 
@@ -16,6 +16,12 @@ use crate::map::Parameters;
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
+
+/// What the decoder's output says x is: all that a reconstruction needs, with a density or without one.
+pub trait OutputMean<T: Real> {
+    /// E[x|y] for each column of the decoder's output, d×n.
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T>;
+}
 
 /// p(x_i | y_i), the density of an observation given the decoder's output y_i (d×1): its mean, or its logits.
 ///
@@ -26,7 +32,7 @@ use rand::Rng;
     label = "there is no log-likelihood without a density",
     note = "probabilistic PCA is the linear autoencoder with one: use `Ppca`"
 )]
-pub trait Likelihood<T: Real>: Parameters<T> + Clone {
+pub trait Likelihood<T: Real>: OutputMean<T> + Parameters<T> + Clone {
     /// log p(x_i|y_i) in nats, one entry an observation, every constant kept; x and y are d×n.
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T>;
 
@@ -39,9 +45,6 @@ pub trait Likelihood<T: Real>: Parameters<T> + Clone {
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T;
-
-    /// E[x|y], d×n.
-    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T>;
 
     /// One draw of x for each column of the decoder's output, d×n.
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T>;

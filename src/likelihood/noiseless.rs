@@ -1,7 +1,9 @@
 //! No density at all: the linear autoencoder's.
 
+use super::OutputMean;
 use crate::Real;
 use crate::map::Parameters;
+use nalgebra::{DMatrix, DMatrixView};
 
 /// The decoder's output is x itself; there is no p(x|z), so no [`Likelihood`](super::Likelihood) either, and what needs one does not compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,5 +15,11 @@ impl<T: Real> Parameters<T> for Noiseless {
     }
     fn parameters_mut(&mut self) -> &mut [T] {
         &mut []
+    }
+}
+
+impl<T: Real> OutputMean<T> for Noiseless {
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.into_owned()
     }
 }

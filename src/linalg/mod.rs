@@ -1,6 +1,53 @@
-//! The one place that talks to the linear-algebra backend.
+//! The one place that talks to the machine's arithmetic: products, decompositions, element-wise functions, and the threads they run on.
+//!
+//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound, or
+//! depends in its bits on the number of threads.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them |
+//! | `product`, `gram`, `moments` | products of any strides, XXᵗ and XᵗX, means and squares |
+//! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
+//! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
+//! | `principal` | principal components by the route that keeps the digits |
+//! | `cholesky`, `whitening` | positive definite matrices |
+//! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
+mod cholesky;
+mod elementary;
+mod gram;
+mod jacobi;
 mod kernel;
-mod shim;
-pub use kernel::Kernel;
-pub use shim::*;
+mod kernel_gemm;
+mod kernel_portable;
+mod kernel_vector;
+mod kernel_x86;
+mod krylov;
+mod moments;
+pub mod parallel;
+mod principal;
+mod product;
+mod qr;
+mod svd;
+mod symmetric;
+#[cfg(test)]
+mod testing;
+mod tridiagonal;
+mod tridiagonal_eigen;
+pub mod vector;
+mod whitening;
+
+pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
+pub use elementary::Elementary;
+pub use gram::{gram_columns, gram_rows};
+pub use kernel::{Kernel, Operand, OperandMut};
+pub use krylov::leading_eigenpairs_of;
+pub use moments::{check_finite, column_mean, sums_of_squares};
+pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};
+pub use product::{
+    gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
+};
+pub use qr::{orthonormalize, r_factor, thin_qr};
+pub use svd::{ThinSvd, thin_svd};
+pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
+pub use whitening::Whitening;

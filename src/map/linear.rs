@@ -1,14 +1,10 @@
 //! An affine map: weights and a bias, the first of the maps.
 
 use super::{DifferentiableMap, Parameters, reshape};
-use crate::data::expect;
-use crate::linalg::{
-    Transpose::{No, Yes},
-    gemm,
-};
+use crate::data::{Mean, expect};
+use crate::linalg::{Operand, gemm};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
-use rand::Rng;
 
 /// The affine map x ↦ Wx + b.
 ///
@@ -42,16 +38,10 @@ impl<T: Real> Linear<T> {
         Ok(Self { augmented, fixed_bias: false })
     }
 
-    /// A map with N(0, scale_i²) weights in row i, and a given bias.
-    pub(crate) fn random<R: Rng + ?Sized>(row_scales: &DVector<T>, inputs: usize, bias: &DVector<T>, rng: &mut R) -> Self {
-        let mut augmented = DMatrix::zeros(row_scales.len(), inputs + 1);
-        for mut column in augmented.columns_mut(0, inputs).column_iter_mut() {
-            for (entry, &scale) in column.iter_mut().zip(row_scales.iter()) {
-                *entry = scale * T::standard_normal(rng);
-            }
-        }
-        augmented.set_column(inputs, bias);
-        Self { augmented, fixed_bias: false }
+    /// A decoder with loadings W about a mean that is free, or fixed at 0.
+    pub(crate) fn about(weights: &DMatrix<f64>, mean: &DVector<f64>, kind: Mean) -> Result<Self> {
+        let map = Self::new(weights.map(T::of), mean.map(T::of))?;
+        Ok(if kind == Mean::Zero { map.with_fixed_bias() } else { map })
     }
 
     /// The same map with the bias held where it is: no longer among the [parameters](Parameters) that an optimiser moves.
@@ -129,7 +119,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         reshape(&mut tape.0, self.output_dim(), input.ncols());
         let bias = self.bias();
         tape.0.column_iter_mut().for_each(|mut column| column.copy_from(&bias));
-        gemm(T::one(), self.weights(), No, input, No, T::one(), tape.0.as_view_mut());
+        gemm(T::one(), self.weights(), input, T::one(), tape.0.as_view_mut());
         tape.0.as_view()
     }
 
@@ -148,7 +138,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         let (outputs, inputs) = (self.output_dim(), self.input_dim());
         let (d_weights, d_bias) = d_parameters.split_at_mut(outputs * inputs);
         let d_weights = nalgebra::DMatrixViewMut::from_slice(d_weights, outputs, inputs);
-        gemm(T::one(), d_output, No, input, Yes, T::zero(), d_weights);
+        gemm(T::one(), d_output, Operand::from(input).transposed(), T::zero(), d_weights);
         d_bias.fill(T::zero());
         for column in d_output.column_iter() {
             for (sum, &value) in d_bias.iter_mut().zip(column.iter()) {
@@ -157,7 +147,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         }
         if let Some(d_input) = d_input {
             reshape(d_input, inputs, d_output.ncols());
-            gemm(T::one(), self.weights(), Yes, d_output, No, T::zero(), d_input.as_view_mut());
+            gemm(T::one(), Operand::from(self.weights()).transposed(), d_output, T::zero(), d_input.as_view_mut());
         }
     }
 }

@@ -3,10 +3,7 @@
 use super::activation::carry_back_by_slope;
 use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, reshape};
 use crate::data::expect;
-use crate::linalg::{
-    Transpose::{No, Yes},
-    check_finite, gemm,
-};
+use crate::linalg::{Operand, check_finite, gemm};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
 
@@ -259,7 +256,7 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
             };
             let LayerTape { output, slope, .. } = &mut at[0];
             reshape(output, self.sizes[i + 1], n);
-            gemm(T::one(), self.layer(i).0, No, input, No, T::zero(), output.as_view_mut());
+            gemm(T::one(), self.layer(i).0, input, T::zero(), output.as_view_mut());
             let (activation, bias) = (self.activation_of(i), self.slices(i).1);
             if self.keeps_slope(i) {
                 reshape(slope, self.sizes[i + 1], n);
@@ -309,14 +306,14 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
                 None => input,
             };
             let d_weights = DMatrixViewMut::from_slice(d_weights, outputs, inputs);
-            gemm(T::one(), delta.as_view(), No, layer_input, Yes, T::zero(), d_weights);
+            gemm(T::one(), delta.as_view(), Operand::from(layer_input).transposed(), T::zero(), d_weights);
             let target = match before.last_mut() {
                 Some(previous) => Some(&mut previous.delta),
                 None => d_input.as_deref_mut(),
             };
             if let Some(target) = target {
                 reshape(target, inputs, n);
-                gemm(T::one(), self.layer(i).0, Yes, delta.as_view(), No, T::zero(), target.as_view_mut());
+                gemm(T::one(), Operand::from(self.layer(i).0).transposed(), delta.as_view(), T::zero(), target.as_view_mut());
             }
         }
         if let (Some(FixedScale { deviation, .. }), Some(d_input)) = (&self.input, d_input) {

@@ -5,10 +5,7 @@
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{
-    Transpose::{No, Yes},
-    gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd,
-};
+use crate::linalg::{Operand, gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
 use crate::{Error, Observations, Real, Result};
@@ -60,7 +57,7 @@ impl<T: Real> LinearGaussian<T> {
         crate::data::expect("columns of q", x.len(), codes.ncols())?;
         crate::data::expect("rows of q", self.decoder.input_dim(), codes.nrows())?;
         let mut residuals = self.deviations(x)?;
-        gemm(-T::one(), self.loadings(), No, codes, No, T::one(), residuals.as_view_mut());
+        gemm(-T::one(), self.loadings(), codes, T::one(), residuals.as_view_mut());
         Ok(residuals)
     }
 }
@@ -105,7 +102,7 @@ impl<T: Real> MarginalFactor<T> {
             squares.iter().zip(projections.column_iter()).map(|(&square, p)| (square - p.norm_squared()).max(T::zero())).collect()
         } else {
             let mut residuals = deviations.clone();
-            gemm(-T::one(), self.directions.as_view(), No, projections.as_view(), No, T::one(), residuals.as_view_mut());
+            gemm(-T::one(), self.directions.as_view(), projections.as_view(), T::one(), residuals.as_view_mut());
             residuals.column_iter().map(|r| r.norm_squared()).collect()
         };
         let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
@@ -231,7 +228,7 @@ impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
         block += covariances;
         let products = statistics.residual_products.columns(0, free);
         let mut change = products.into_owned();
-        gemm(-T::one(), self.loadings(), No, covariances.as_view(), No, T::one(), change.columns_mut(0, k));
+        gemm(-T::one(), self.loadings(), covariances.as_view(), T::one(), change.columns_mut(0, k));
         let cholesky = second_moments.cholesky().ok_or(Error::NotPositiveDefinite { size: free })?;
         let change = cholesky.solve(&change.transpose()).transpose();
         let parameters = self.decoder.augmented_mut();
@@ -242,7 +239,7 @@ impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
             let explained = matrix_product(change.as_view(), of_means.into_owned().as_view());
             let squares = statistics.squared_residuals + (explained - products * T::of(2.0)).dot(&change);
             let mut root = DMatrix::zeros(k, k);
-            gemm(T::one(), self.loadings(), Yes, self.loadings(), No, T::zero(), root.as_view_mut());
+            gemm(T::one(), Operand::from(self.loadings()).transposed(), self.loadings(), T::zero(), root.as_view_mut());
             let spread = root.dot(covariances);
             let count = statistics.count * T::of_usize(self.decoder.output_dim());
             self.likelihood.set_noise_variance(((squares + spread) / count).max(T::zero()));

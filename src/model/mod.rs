@@ -7,7 +7,6 @@ mod generative;
 mod linear_gaussian;
 
 pub use generative::GenerativeModel;
-pub(crate) use linear_gaussian::MarginalFactor;
 pub use linear_gaussian::{LinearGaussian, ResidualStatistics};
 
 use crate::map::DifferentiableMap;

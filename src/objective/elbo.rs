@@ -3,7 +3,8 @@
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
 use crate::likelihood::Likelihood;
-use crate::linalg::{Transpose::No, gemm, r_factor};
+use crate::linalg::vector::fill_standard_normal;
+use crate::linalg::{gemm, r_factor};
 use crate::map::{DifferentiableMap, Parameters, reshape};
 use crate::model::{ExpectedLogLikelihood, GenerativeModel, LinearGaussian, ProbabilisticModel};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
@@ -237,7 +238,7 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
         self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
     }
 }
@@ -278,7 +279,7 @@ where
         let spread = weight * q.trace_with(root.as_view()).sum();
         let covariances = q.covariance_sum();
         let d_weights = nalgebra::DMatrixViewMut::from_slice(&mut d_decoder[..d * k], d, k);
-        gemm(-weight, model.loadings(), No, covariances.as_view(), No, T::one(), d_weights);
+        gemm(-weight, model.loadings(), covariances.as_view(), T::one(), d_weights);
         if let Some(d_log_variance) = d_likelihood.first_mut() {
             *d_log_variance += half * spread;
         }

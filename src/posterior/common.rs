@@ -2,7 +2,7 @@
 
 use super::{GaussianPosterior, Posterior, half_squared_norms};
 use crate::Real;
-use crate::linalg::{Transpose::No, gemm, matrix_product, product_tr_right};
+use crate::linalg::{gemm, matrix_product, product_tr_right};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// N(m_i, Σ) with the same Σ = LLᵗ for every observation.
@@ -55,6 +55,6 @@ impl<T: Real> GaussianPosterior<T> for Common<T> {
 
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
         z.copy_from(&self.mean);
-        gemm(T::one(), self.factor.as_view(), No, noise, No, T::one(), z.as_view_mut());
+        gemm(T::one(), self.factor.as_view(), noise, T::one(), z.as_view_mut());
     }
 }

@@ -1,0 +1,139 @@
+//! The progression on one table of data: every step, from the linear autoencoder to the variational autoencoder, fitted and compared.
+//!
+//! `cargo run --release --example progression` runs on the embedded digits; `--help` shows the options.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod pictures;
+mod report;
+
+use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode, read};
+use elbo::data::{Mean, RootMoment};
+use elbo::steps::{AnyFit, Effort, StepName};
+use elbo::{IntoObservations, Observations, Real};
+use nalgebra::DMatrix;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use report::{Outcome, Report};
+use std::path::Path;
+use std::time::Instant;
+use support::arguments::{Arguments, Dtype, Program, data_error};
+use support::progress::Progress;
+
+const PROGRAM: Program = Program {
+    name: "progression",
+    about: "Fits every step from the linear autoencoder to the variational autoencoder on one table and compares them.",
+    options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "standardize", "quick", "no-plots", "json"],
+    needs_data: false,
+};
+
+fn main() {
+    let arguments = PROGRAM.arguments();
+    let run = || match arguments.dtype {
+        Dtype::F32 => run::<f32>(&arguments),
+        Dtype::F64 => run::<f64>(&arguments),
+    };
+    match arguments.threads {
+        None => run(),
+        Some(threads) => match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => pool.install(run),
+            Err(error) => data_error(format!("{threads} threads: {error}")),
+        },
+    }
+}
+
+/// Ends the program with one line when something about the data is wrong.
+fn or_end<V, E: std::fmt::Display>(result: Result<V, E>) -> V {
+    result.unwrap_or_else(|error| data_error(error))
+}
+
+fn run<T: Real>(arguments: &Arguments) {
+    let (name, mut table) = or_end(table::<T>(arguments));
+    if arguments.standardize {
+        standardize(&mut table.values);
+    }
+    let x = or_end((&table.values).into_observations());
+    let moment = or_end(RootMoment::of(x, Mean::Estimated));
+    let latent_dim = match arguments.latent_dim {
+        Some(latent_dim) => latent_dim,
+        None => or_end(moment.rank()).saturating_sub(1).clamp(1, 8),
+    };
+    or_end(moment.check_noise_remains(latent_dim));
+    let mut progress = Progress::new(&StepName::ALL.map(StepName::name));
+    progress.note(&format!("{name}: {} observations of {} variables, {latent_dim} latent dimensions", x.len(), x.data_dim()));
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Thorough };
+    let mut outcomes = Vec::new();
+    for (place, step) in StepName::ALL.into_iter().enumerate() {
+        progress.begin(step.name());
+        // A stream of random numbers for each step: none depends on what another drew.
+        let mut rng = StdRng::seed_from_u64(arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(place as u64 + 1)));
+        let started = Instant::now();
+        let fit = or_end(step.fit_with(effort, latent_dim, x, &mut rng));
+        let seconds = started.elapsed().as_secs_f64();
+        let outcome = or_end(outcome(step, fit, x, effort, seconds, &mut rng));
+        progress.end(step.name(), &outcome.line());
+        outcomes.push(outcome);
+    }
+    let report = Report { data: name, observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
+    print!("{}", report.table().text());
+    if let Some(path) = &arguments.json {
+        or_end(report.json().write(path).map_err(|error| format!("{}: {error}", path.display())));
+    }
+    if !arguments.no_plots {
+        let folder = Path::new("target").join("progression");
+        let page = or_end(pictures::page(&report, &table, &moment, arguments.seed));
+        let written = or_end(page.write(&folder).map_err(|error| format!("{}: {error}", folder.display())));
+        progress.note(&format!("pictures: {}", written.display()));
+    }
+}
+
+fn outcome<T: Real>(
+    step: StepName,
+    fit: AnyFit<T>,
+    x: Observations<'_, T>,
+    effort: Effort,
+    seconds: f64,
+    rng: &mut StdRng,
+) -> elbo::Result<Outcome<T>> {
+    let reconstruction = fit.step.decode(&fit.step.codes(x)?)?;
+    let values = x.values();
+    let errors = values.iter().zip(reconstruction.iter()).map(|(x, y)| (x.as_f64() - y.as_f64()).powi(2));
+    Ok(Outcome {
+        step,
+        gaps: fit.step.gaps(x, effort, rng)?,
+        squared_error: errors.sum(),
+        noise_variance: fit.step.noise_variance().map(|v| v.as_f64()),
+        seconds,
+        fit,
+    })
+}
+
+/// The table to fit: the file given, or the embedded digits.
+fn table<T: Real>(arguments: &Arguments) -> Result<(String, Table<T>), String> {
+    if let Some(path) = &arguments.data {
+        let table = read(path, &arguments.read_options()).map_err(|error| format!("{}: {error}", path.display()))?;
+        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        return Ok((name, table));
+    }
+    let images = include_bytes!("../data/digits-images.idx3-ubyte.gz");
+    let labels = include_bytes!("../data/digits-labels.idx1-ubyte.gz");
+    let mut table = decode::<T>(images, Format::Idx, &ReadOptions::default()).map_err(|error| error.to_string())?;
+    let labels = IdxArray::decode(labels).map_err(|error| error.to_string())?;
+    table.set_labels(labels.bytes.iter().map(ToString::to_string).collect());
+    Ok(("digits".into(), table))
+}
+
+/// Gives every variable mean 0 and variance 1; one that is constant only loses its mean.
+fn standardize<T: Real>(values: &mut DMatrix<T>) {
+    let Ok(x) = (&*values).into_observations() else { return };
+    let (mean, variances) = (x.mean(), x.variances());
+    for mut column in values.column_iter_mut() {
+        for ((value, &mean), &variance) in column.iter_mut().zip(mean.iter()).zip(variances.iter()) {
+            *value -= mean;
+            if variance > T::zero() {
+                *value /= variance.sqrt();
+            }
+        }
+    }
+}

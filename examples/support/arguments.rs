@@ -1,0 +1,166 @@
+//! The command line of the programs that take a data file.
+
+use elbo::data::files::ReadOptions;
+use lexopt::{Arg, Parser};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::exit;
+
+/// A program: its name, what it does, and the options that it knows.
+pub struct Program {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub options: &'static [&'static str],
+    /// Whether `--data` must be given.
+    pub needs_data: bool,
+}
+
+/// Name, value and explanation of every option.
+const OPTIONS: &[(&str, &str, &str)] = &[
+    ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
+    ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
+    ("ignore", "COLUMN,…", "keep these columns apart"),
+    ("latent-dim", "K", "dimension of the latent space"),
+    ("seed", "S", "seed of every random number (default: 0)"),
+    ("dtype", "f32|f64", "precision (default: f64)"),
+    ("threads", "T", "threads (default: all)"),
+    ("standardize", "", "give every column mean 0 and variance 1 first"),
+    ("quick", "", "fewer epochs, samples and refinements of the deep steps"),
+    ("no-plots", "", "write no pictures"),
+    ("json", "FILE", "write the figures as JSON"),
+    ("out", "FILE", "write the completed table as CSV"),
+    ("help", "", "print this and stop"),
+];
+
+/// The precision to compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dtype {
+    F32,
+    #[default]
+    F64,
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arguments {
+    pub data: Option<PathBuf>,
+    pub label: Option<String>,
+    pub ignore: Vec<String>,
+    pub latent_dim: Option<usize>,
+    pub seed: u64,
+    pub dtype: Dtype,
+    pub threads: Option<usize>,
+    pub standardize: bool,
+    pub quick: bool,
+    pub no_plots: bool,
+    pub json: Option<PathBuf>,
+    pub out: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// How to read the data file.
+    pub fn read_options(&self) -> ReadOptions {
+        let options = ReadOptions::default().ignore(self.ignore.iter().cloned());
+        match &self.label {
+            Some(label) => options.label(label),
+            None => options,
+        }
+    }
+}
+
+impl Program {
+    /// The arguments of this process; on `--help` prints the usage and exits with 0, on a wrong one exits with 2.
+    pub fn arguments(&self) -> Arguments {
+        match self.parse(std::env::args_os().skip(1)) {
+            Ok(Some(arguments)) => arguments,
+            Ok(None) => {
+                let _ = std::io::stdout().write_all(self.usage().as_bytes());
+                exit(0)
+            }
+            Err(message) => fail(2, &format!("{message} (--help shows the options)")),
+        }
+    }
+
+    /// None asks for help.
+    pub fn parse(&self, arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Arguments>, String> {
+        let mut parser = Parser::from_args(arguments);
+        let mut found = Arguments::default();
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            let name = match argument {
+                Arg::Long(name) => name.to_owned(),
+                Arg::Short('h') => "help".to_owned(),
+                other => return Err(other.unexpected().to_string()),
+            };
+            if name == "help" {
+                return Ok(None);
+            }
+            let known = OPTIONS.iter().find(|option| option.0 == name && self.options.contains(&option.0));
+            let &(_, value, _) = known.ok_or_else(|| format!("invalid option '--{name}'"))?;
+            let value = match value {
+                "" => OsString::new(),
+                _ => parser.value().map_err(|_| format!("option '--{name}' needs a value: {value}"))?,
+            };
+            let text = value.to_string_lossy();
+            match name.as_str() {
+                "data" => found.data = Some(path(&name, &value)?),
+                "label" => found.label = Some(text.into_owned()),
+                "ignore" => found.ignore.extend(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)),
+                "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
+                "seed" => found.seed = text.parse().map_err(|_| wrong(&name, &text, "an integer from 0 to 18446744073709551615"))?,
+                "threads" => found.threads = Some(positive(&name, &text)?),
+                "dtype" => {
+                    found.dtype = match &*text {
+                        "f32" => Dtype::F32,
+                        "f64" => Dtype::F64,
+                        _ => return Err(wrong(&name, &text, "f32 or f64")),
+                    }
+                }
+                "standardize" => found.standardize = true,
+                "quick" => found.quick = true,
+                "no-plots" => found.no_plots = true,
+                "json" => found.json = Some(path(&name, &value)?),
+                "out" => found.out = Some(path(&name, &value)?),
+                _ => return Err(format!("invalid option '--{name}'")),
+            }
+        }
+        match self.needs_data && found.data.is_none() {
+            true => Err("option '--data FILE' is needed".into()),
+            false => Ok(Some(found)),
+        }
+    }
+
+    /// The text for `--help`.
+    pub fn usage(&self) -> String {
+        let mut text = format!("{}\n\nUsage: {} [OPTIONS]\n\nOptions:\n", self.about, self.name);
+        for (name, value, help) in OPTIONS.iter().filter(|option| option.0 == "help" || self.options.contains(&option.0)) {
+            text += &format!("  {:<22} {help}\n", format!("--{name} {value}").trim_end());
+        }
+        text
+    }
+}
+
+fn wrong(name: &str, value: &str, expected: &str) -> String {
+    format!("option '--{name}': {value:?} is not {expected}")
+}
+
+fn positive(name: &str, value: &str) -> Result<usize, String> {
+    value.parse().ok().filter(|&number| number > 0).ok_or_else(|| wrong(name, value, "a positive integer"))
+}
+
+fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {
+    if value.is_empty() { Err(wrong(name, "", "a file")) } else { Ok(value.into()) }
+}
+
+/// Ends the program because of its data: one line on standard error, exit code 1.
+pub fn data_error(error: impl Display) -> ! {
+    fail(1, &error.to_string())
+}
+
+fn fail(code: i32, message: &str) -> ! {
+    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // a closed standard error changes nothing about the exit code
+    let _ = writeln!(std::io::stderr(), "error: {line}");
+    exit(code)
+}

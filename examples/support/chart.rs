@@ -1,0 +1,323 @@
+//! Charts as SVG: lines, and spectra against reference values; the frame and legend of every chart.
+//!
+//! Drawn by plotters, four times as large as shown, because its coordinates are whole numbers. Black becomes `currentColor`,
+//! so that a chart inside a page follows the colours of that page. Every chart is valid for any data: what is not finite (or
+//! not positive, on a logarithmic axis) is left out, and a constant gets room around it.
+
+use super::scatter::{Shape, shape};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
+use plotters::prelude::*;
+
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Plot<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
+pub(super) type Failure = Box<dyn std::error::Error>;
+/// A drawing fails only where the back end does, and this one writes to memory.
+pub(super) type Drawn = Result<(), Failure>;
+
+pub(super) const SCALE: i32 = 4;
+const FONT: &str = "system-ui, sans-serif";
+
+/// Ten colours in the order of Petroff (2021), made to be told apart with any kind of colour vision.
+const COLOURS: [u32; 10] = [0x3f90da, 0xffa90e, 0xbd1f01, 0x94a4a2, 0x832db6, 0xa96b59, 0xe76300, 0xb9ac70, 0x717581, 0x92dadd];
+
+pub(super) fn colour(index: usize) -> RGBColor {
+    let [_, red, green, blue] = COLOURS[index % COLOURS.len()].to_be_bytes();
+    RGBColor(red, green, blue)
+}
+
+/// How a series is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    Line,
+    Dashed,
+    Points,
+    /// Open circles, larger than points: a reference around them.
+    Rings,
+    /// From the foot of the chart.
+    Bars,
+    /// Points whose shape goes by the class.
+    Class,
+}
+
+struct Series {
+    name: String,
+    points: Vec<(f64, f64)>,
+    mark: Mark,
+    colour: usize,
+}
+
+/// A chart of several series over two axes.
+pub struct Chart {
+    title: String,
+    labels: (String, String),
+    log: (bool, bool),
+    series: Vec<Series>,
+}
+
+impl Chart {
+    pub fn new(title: &str, x: &str, y: &str) -> Self {
+        Self { title: title.into(), labels: (x.into(), y.into()), log: (false, false), series: Vec::new() }
+    }
+
+    pub fn log_x(mut self) -> Self {
+        self.log.0 = true;
+        self
+    }
+
+    pub fn log_y(mut self) -> Self {
+        self.log.1 = true;
+        self
+    }
+
+    /// Adds points in their order; an empty name stays out of the legend. Each series takes the next colour.
+    pub fn series(self, name: &str, mark: Mark, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let next = self.series.len();
+        self.coloured(name, mark, next, points)
+    }
+
+    /// As [`Chart::series`], in a chosen colour.
+    pub fn coloured(mut self, name: &str, mark: Mark, colour: usize, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let shown = |value: f64, log: bool| value.abs() < 1e100 && (!log || value > 1e-100);
+        let points = points.into_iter().filter(|&(x, y)| shown(x, self.log.0) && shown(y, self.log.1)).collect();
+        self.series.push(Series { name: name.into(), points, mark, colour });
+        self
+    }
+
+    /// Adds values at 1, 2, 3, …, such as a spectrum or a trace.
+    pub fn values(self, name: &str, mark: Mark, values: &[f64]) -> Self {
+        self.series(name, mark, values.iter().enumerate().map(|(index, &value)| (index as f64 + 1.0, value)))
+    }
+
+    /// The picture.
+    pub fn svg(&self) -> String {
+        let bars = self.series.iter().any(|series| series.mark == Mark::Bars);
+        let xs = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
+        let ys = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
+        let x = if bars { Range::of(xs().flat_map(|x| [x - 0.6, x + 0.6]), false) } else { Range::of(xs(), self.log.0) };
+        let y = if bars && !self.log.1 { Range::of(ys().chain([0.0]), false) } else { Range::of(ys(), self.log.1) };
+        let legend: Vec<(&str, Mark, usize)> = self
+            .series
+            .iter()
+            .filter(|series| !series.name.is_empty())
+            .map(|series| (series.name.as_str(), series.mark, series.colour))
+            .collect();
+        picture(660, 400, |area| {
+            let plot = legend_beside(area, &legend, 27)?;
+            match (self.log.0 && !bars, self.log.1) {
+                (false, false) => self.draw(&plot, x.linear(), y.linear(), (x, y)),
+                (false, true) => self.draw(&plot, x.linear(), y.linear().log_scale(), (x, y)),
+                (true, false) => self.draw(&plot, x.linear().log_scale(), y.linear(), (x, y)),
+                (true, true) => self.draw(&plot, x.linear().log_scale(), y.linear().log_scale(), (x, y)),
+            }
+        })
+    }
+
+    fn draw<X, Y>(&self, area: &Area<'_>, x: X, y: Y, ranges: (Range, Range)) -> Drawn
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+        Y: AsRangedCoord<Value = f64>,
+        Y::CoordDescType: ValueFormatter<f64>,
+    {
+        let mut chart = axes(area, &self.title, (&self.labels.0, &self.labels.1), (x, y), ranges)?;
+        let foot = if ranges.1.log { ranges.1.low } else { 0.0 };
+        for series in &self.series {
+            let (colour, points) = (colour(series.colour), series.points.iter().copied());
+            let wide = colour.stroke_width((SCALE * 9 / 5) as u32);
+            match series.mark {
+                Mark::Line if series.points.len() > 1 => {
+                    chart.draw_series(LineSeries::new(points, wide))?;
+                }
+                Mark::Dashed if series.points.len() > 1 => {
+                    chart.draw_series(DashedLineSeries::new(points, 6 * SCALE, 4 * SCALE, wide))?;
+                }
+                Mark::Rings => {
+                    chart.draw_series(points.map(|point| Circle::new(point, 5 * SCALE, wide)))?;
+                }
+                Mark::Bars => {
+                    chart.draw_series(points.map(|(x, y)| Rectangle::new([(x - 0.35, foot), (x + 0.35, y)], colour.mix(0.75).filled())))?;
+                }
+                _ => {
+                    chart.draw_series(points.map(|point| Circle::new(point, SCALE * 5 / 2, colour.filled())))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The frame: title, grid, numbers.
+pub(super) fn axes<'a, 'b, X, Y>(
+    area: &'a Area<'b>,
+    title: &str,
+    labels: (&str, &str),
+    (x, y): (X, Y),
+    (x_range, y_range): (Range, Range),
+) -> Result<Plot<'a, 'b, X::CoordDescType, Y::CoordDescType>, Failure>
+where
+    'b: 'a,
+    X: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64>,
+    Y: AsRangedCoord<Value = f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let font = |size: i32| (FONT, size * SCALE);
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, (FONT, 18 * SCALE, FontStyle::Bold))
+        .margin(8 * SCALE)
+        .margin_right(14 * SCALE)
+        .x_label_area_size(42 * SCALE)
+        .y_label_area_size(66 * SCALE)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(BLACK.mix(0.1).stroke_width(SCALE as u32))
+        .axis_style(BLACK.mix(0.35).stroke_width(SCALE as u32))
+        .set_all_tick_mark_size(4 * SCALE)
+        .x_labels(8)
+        .y_labels(7)
+        .x_desc(labels.0)
+        .y_desc(labels.1)
+        .label_style(font(14))
+        .axis_desc_style(font(15))
+        .x_label_formatter(&|value| x_range.text(*value))
+        .y_label_formatter(&|value| y_range.text(*value))
+        .draw()?;
+    Ok(chart)
+}
+
+/// Draws the legend at the right, and gives what is left.
+pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)], most: usize) -> Result<Area<'a>, Failure> {
+    let longest = entries.iter().map(|entry| shorten(entry.0, most).chars().count()).max().unwrap_or(0) as i32;
+    if entries.is_empty() {
+        return Ok(area.clone());
+    }
+    let (width, height) = area.dim_in_pixel();
+    let (plot, side) = area.split_horizontally(width as i32 - (30 + 7 * longest) * SCALE);
+    let pitch = (20 * SCALE).min((height as i32 - 50 * SCALE) / entries.len() as i32);
+    for (index, &(name, mark, entry)) in entries.iter().enumerate() {
+        let (x, y) = (8 * SCALE, 44 * SCALE + pitch * index as i32);
+        let (fill, wide) = (colour(entry).filled(), colour(entry).stroke_width((SCALE * 9 / 5) as u32));
+        match mark {
+            Mark::Line => side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], wide))?,
+            Mark::Dashed => {
+                for start in [-6, 1] {
+                    side.draw(&PathElement::new([(x + start * SCALE, y), (x + (start + 5) * SCALE, y)], wide))?;
+                }
+            }
+            Mark::Rings => side.draw(&Circle::new((x, y), 5 * SCALE, wide))?,
+            Mark::Bars => side.draw(&Rectangle::new([(x - 5 * SCALE, y - 5 * SCALE), (x + 5 * SCALE, y + 5 * SCALE)], fill))?,
+            Mark::Points => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
+            Mark::Class => match shape(entry) {
+                Shape::Disc => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
+                Shape::Triangle => side.draw(&TriangleMarker::new((x, y), 5 * SCALE, fill))?,
+                Shape::Cross => side.draw(&Cross::new((x, y), 4 * SCALE, wide))?,
+                Shape::Ring => side.draw(&Circle::new((x, y), 4 * SCALE, wide))?,
+            },
+        }
+        side.draw(&Text::new(shorten(name, most), (x + 11 * SCALE, y - 5 * SCALE), (FONT, 14 * SCALE)))?;
+    }
+    Ok(plot)
+}
+
+/// Runs a drawing and makes it a picture of this size.
+pub(super) fn picture(width: i32, height: i32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, ((width * SCALE) as u32, (height * SCALE) as u32)).into_drawing_area();
+        if draw(&area).and_then(|()| Ok(area.present()?)).is_err() {
+            return sized("", f64::from(width), f64::from(height), 1.0);
+        }
+    }
+    let body = text.split_once('>').map_or("", |(_, body)| body).trim().trim_end_matches("</svg>");
+    let body = body
+        .replace("#000000", "currentColor")
+        .replace(" stroke=\"none\" stroke-width=\"1\"", "")
+        .replace(" opacity=\"1\"", "")
+        .replace(">\n", ">")
+        .replace("\n<", "<");
+    sized(&body, f64::from(width), f64::from(height), f64::from(SCALE))
+}
+
+/// An SVG of this size around a body that is drawn `scale` times as large.
+pub fn sized(body: &str, width: f64, height: f64, scale: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {:.0} {:.0}\" font-family=\"{FONT}\" fill=\"currentColor\">\
+         <style>.tag{{font-weight:700;font-size:{}px;text-anchor:middle;stroke:var(--card,#fff);stroke-opacity:.85;stroke-width:{}px;stroke-linejoin:round;paint-order:stroke}}</style>\
+         {body}</svg>",
+        width * scale,
+        height * scale,
+        15.0 * scale,
+        4.0 * scale
+    )
+}
+
+/// Text inside SVG or HTML.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub(super) fn shorten(text: &str, length: usize) -> String {
+    match text.chars().count() > length {
+        true => text.chars().take(length - 1).chain(['…']).collect(),
+        false => text.into(),
+    }
+}
+
+/// The part of an axis that is shown, never empty, and how its numbers are written.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    low: f64,
+    high: f64,
+    log: bool,
+}
+
+impl Range {
+    pub(super) fn of(values: impl Iterator<Item = f64>, log: bool) -> Self {
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        if log {
+            let (low, high) = if low > high { (0.1, 10.0) } else { (low, high) };
+            let (first, last) = (low.log10(), high.log10());
+            // a decade at least must be ticked
+            return match last.floor() > first.ceil() {
+                true => Self { low: low / 1.2, high: high * 1.2, log },
+                false => Self { low: 10f64.powf(first.floor()), high: 10f64.powf(last.ceil().max(first.floor() + 1.0)), log },
+            };
+        }
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        // differences that rounding made are no range
+        let least = (1e-9 * low.abs().max(high.abs())).max(1e-90);
+        let margin = match high - low > least {
+            true => 0.04 * (high - low),
+            false => (0.1 * low.abs().max(high.abs())).max(if low == 0.0 { 1.0 } else { 0.0 }).max(least),
+        };
+        Self { low: low - margin, high: high + margin, log }
+    }
+
+    pub(super) fn linear(&self) -> std::ops::Range<f64> {
+        self.low..self.high
+    }
+
+    /// A number with as many digits as tell the ticks apart.
+    fn text(&self, value: f64) -> String {
+        let span = self.high - self.low;
+        let largest = self.low.abs().max(self.high.abs());
+        let trim = |text: String| match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => text,
+        };
+        let text = if self.log && (1e-3..1e5).contains(&value) {
+            trim(format!("{value:.4}"))
+        } else if self.log || (largest >= 1e6 && span > 1e-3 * largest) || largest < 1e-3 {
+            let scientific = format!("{value:.2e}");
+            let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+            format!("{}e{exponent}", trim(mantissa.to_owned())).replace("-0e0", "0e0").replace("0e0", "0")
+        } else {
+            let value = if value.abs() < 1e-9 * span { 0.0 } else { value };
+            trim(format!("{value:.*}", (2.0 - span.log10().floor()).clamp(0.0, 12.0) as usize))
+        };
+        text.replace('-', "−")
+    }
+}

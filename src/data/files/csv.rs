@@ -1,0 +1,164 @@
+//! Comma-separated values.
+//!
+//! A record is an observation, so the n×d records read one after the other are already the d×n column-major matrix.
+
+use super::newlines::Newlines;
+use super::options::{Header, Role, numbered};
+use super::source::Source;
+use super::table::{Apart, check, parse};
+use super::{FileError, Missing, Place, ReadOptions, Table};
+use crate::Real;
+use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder, Terminator};
+use nalgebra::DMatrix;
+
+pub(super) fn read<T: Real>(source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
+    let mut reader: Records<'_> = ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .terminator(Terminator::Any(b'\n'))
+        .buffer_capacity(1 << 16)
+        .from_reader(Newlines::new(source));
+    let mut record = ByteRecord::new();
+    let Some(line) = next(&mut reader, &mut record)? else {
+        return Err(FileError::EmptyFile);
+    };
+    let first = fields(&record, line).map(|field| field.map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+    let header = is_header(&first, options);
+    let mut columns = Columns::new(if header { first } else { numbered(first.len()) }, options)?;
+    if !header {
+        columns.push(&record, line)?;
+    }
+    while let Some(line) = next(&mut reader, &mut record)? {
+        columns.push(&record, line)?;
+    }
+    columns.finish(header)
+}
+
+type Records<'a> = Reader<Newlines<Source<'a>>>;
+
+/// Reads the next record that is no blank line, and says in which line it starts.
+fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>, FileError> {
+    match reader.read_byte_record(record) {
+        // the record's own position is before the blank lines that it skipped: count back from its end
+        Ok(true) => {
+            let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
+            let skipped = record.position().map_or(1, |position| position.line());
+            Ok(Some(reader.position().line().saturating_sub(within + 1).max(skipped)))
+        }
+        Ok(false) => Ok(None),
+        Err(error) => Err(match error.into_kind() {
+            ErrorKind::Io(error) => FileError::reading(error),
+            // with `flexible` and byte records the reader knows no other error
+            _ => FileError::Unreadable { kind: std::io::ErrorKind::InvalidData },
+        }),
+    }
+}
+
+/// The trimmed fields of a record.
+fn fields(record: &ByteRecord, line: u64) -> impl Iterator<Item = Result<&str, FileError>> {
+    record
+        .iter()
+        .enumerate()
+        .map(move |(field, bytes)| std::str::from_utf8(bytes).map(str::trim).map_err(|_| FileError::NotUtf8 { line, field: field + 1 }))
+}
+
+fn is_missing(field: &str) -> bool {
+    matches!(field, "" | "nan" | "NaN" | "NA")
+}
+
+fn is_number(field: &str) -> bool {
+    field.parse::<f64>().is_ok_and(|number| !number.is_nan())
+}
+
+/// Whether the first record names the columns.
+///
+/// A record that mixes text and numbers where numbers must stand is taken for data, so that its text is refused: as a
+/// header it would cost an observation without a word.
+fn is_header(first: &[String], options: &ReadOptions) -> bool {
+    match options.header {
+        Header::Present => return true,
+        Header::Absent => return false,
+        Header::Detect => {}
+    }
+    if first.iter().any(|field| !is_number(field) && options.role(field) != Role::Number) {
+        return true;
+    }
+    let names = numbered(first.len());
+    let mut numeric = first.iter().zip(&names).filter(|(_, name)| options.role(name) == Role::Number);
+    let text = numeric.clone().any(|(field, _)| !is_number(field) && !is_missing(field));
+    text && !numeric.any(|(field, _)| is_number(field))
+}
+
+/// The columns while they grow.
+struct Columns<T> {
+    names: Vec<String>,
+    roles: Vec<Role>,
+    missing: Missing,
+    values: Vec<T>,
+    text: Vec<Vec<String>>,
+    rows: usize,
+    holes: usize,
+}
+
+impl<T: Real> Columns<T> {
+    fn new(names: Vec<String>, options: &ReadOptions) -> Result<Self, FileError> {
+        let roles = options.roles(&names)?;
+        let text = vec![Vec::new(); roles.iter().filter(|&&role| role != Role::Number).count()];
+        Ok(Self { names, roles, missing: options.missing, values: Vec::new(), text, rows: 0, holes: 0 })
+    }
+
+    fn push(&mut self, record: &ByteRecord, line: u64) -> Result<(), FileError> {
+        if record.len() != self.names.len() {
+            return Err(FileError::Ragged { line, expected: self.names.len(), actual: record.len() });
+        }
+        let mut text = self.text.iter_mut();
+        for ((field, role), name) in fields(record, line).zip(&self.roles).zip(&self.names) {
+            let field = field?;
+            match role {
+                Role::Number => {
+                    let value = number(field, Place::Line(line), name, self.missing)?;
+                    self.holes += usize::from(value.is_none());
+                    self.values.push(value.unwrap_or(T::of(f64::NAN)));
+                }
+                Role::Label | Role::Ignored => {
+                    if let Some(column) = text.next() {
+                        column.push(field.to_owned());
+                    }
+                }
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn finish(self, header: bool) -> Result<Table<T>, FileError> {
+        if self.rows == 0 {
+            return Err(FileError::HeaderOnly { columns: self.names.len() });
+        }
+        let mut apart = Vec::with_capacity(self.text.len());
+        let mut names = Vec::with_capacity(self.names.len());
+        let mut text = self.text.into_iter();
+        for (position, (name, role)) in self.names.into_iter().zip(self.roles).enumerate() {
+            match (role, text.len()) {
+                (Role::Number, _) => names.push(name),
+                _ => apart.extend(text.next().map(|text| Apart { name, position, label: role == Role::Label, text })),
+            }
+        }
+        let values = DMatrix::from_vec(names.len(), self.rows, self.values);
+        Ok(Table { values, names, header, apart, missing: self.holes })
+    }
+}
+
+/// The number in a field; none if it is missing.
+fn number<T: Real>(field: &str, place: Place, column: &str, missing: Missing) -> Result<Option<T>, FileError> {
+    if is_missing(field) {
+        return check(T::of(f64::NAN), place, column, missing).map(|()| None);
+    }
+    match parse::<T>(field) {
+        Some(value) if value.as_f64().is_finite() => Ok(Some(value)),
+        Some(value) if value.as_f64().is_infinite() => {
+            Err(FileError::Infinite { place, column: column.to_owned(), text: field.to_owned() })
+        }
+        _ => Err(FileError::NotANumber { place, column: column.to_owned(), text: field.to_owned() }),
+    }
+}

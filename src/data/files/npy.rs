@@ -1,0 +1,64 @@
+//! NumPy arrays: n×d, one observation a row; more axes are flattened after the first.
+
+use super::idx::flatten;
+use super::npy_header::NpyHeader;
+use super::source::Source;
+use super::{FileError, ReadOptions, Table};
+use crate::Real;
+use nalgebra::DMatrix;
+use std::path::Path;
+
+pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
+    let header = NpyHeader::read(&mut source)?;
+    let (n, d) = flatten(&header.shape)?;
+    let mut values: Vec<T> = Vec::new();
+    source.pieces(header.bytes()?, header.item, |piece| {
+        values.extend(piece.chunks_exact(header.item).map(|item| T::of(header.element(item))));
+    })?;
+    let values = match header.fortran {
+        // n×d row by row is d×n column by column
+        false => DMatrix::from_vec(d, n, values),
+        true => {
+            let places = storage(&header.shape[1..]);
+            DMatrix::from_fn(d, n, |variable, observation| values[observation + n * places[variable]])
+        }
+    };
+    Table::from_array(values, options)
+}
+
+/// Where each variable stands in Fortran order (first axis fastest), for the variables in C order (last axis fastest).
+pub(super) fn storage(axes: &[u64]) -> Vec<usize> {
+    let mut places = vec![0];
+    let mut stride = 1;
+    for &size in axes {
+        let size = size as usize;
+        places = places.iter().flat_map(|&place| (0..size).map(move |index| place + stride * index)).collect();
+        stride *= size;
+    }
+    places
+}
+
+/// Writes values (d×n) as an `.npy` file of n rows and d columns, `<f8` or `<f4` as the type is.
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("elbo-doc-{}.npy", std::process::id()));
+/// use elbo::data::files::{read, write_npy, ReadOptions};
+/// let values = nalgebra::dmatrix![1.0f32, 2.0, 3.0; 4.0, 5.0, 6.0];
+/// write_npy(&path, &values)?;
+/// assert_eq!(read::<f32>(&path, &ReadOptions::default())?.values, values);
+/// # std::fs::remove_file(&path).ok();
+/// # Ok::<(), elbo::data::files::FileError>(())
+/// ```
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_npy<T: Real>(path: impl AsRef<Path>, values: &DMatrix<T>) -> Result<(), FileError> {
+    super::write::create(path.as_ref(), |out| {
+        let item = size_of::<T>();
+        out.write_all(&NpyHeader::write(item, values.ncols(), values.nrows()))?;
+        values.iter().try_for_each(|value| match item {
+            4 => out.write_all(&(value.as_f64() as f32).to_le_bytes()),
+            _ => out.write_all(&value.as_f64().to_le_bytes()),
+        })
+    })
+}

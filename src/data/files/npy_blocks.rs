@@ -1,0 +1,139 @@
+//! An `.npy` file larger than memory, block by block.
+
+use super::idx::flatten;
+use super::npy::storage;
+use super::npy_header::NpyHeader;
+use super::options::numbered;
+use super::source::Source;
+use super::table::check;
+use super::{FileError, Missing, Place};
+use crate::Real;
+use nalgebra::DMatrix;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// An `.npy` file of n×d numbers, read as blocks of d×b: memory for one block, whatever n is.
+///
+/// It is an iterator that can be rewound, for algorithms that pass over the data more than once.
+///
+/// ```
+/// # let path = std::env::temp_dir().join(format!("elbo-doc-blocks-{}.npy", std::process::id()));
+/// use elbo::data::files::{write_npy, Missing, NpyBlocks};
+/// write_npy(&path, &nalgebra::dmatrix![1.0, 2.0, 3.0; 4.0, 5.0, 6.0])?;
+/// let mut blocks = NpyBlocks::<f64>::open(&path, 2, Missing::Refuse)?;
+/// assert_eq!((blocks.observations(), blocks.data_dim()), (3, 2));
+/// let mut total = 0.0;
+/// for block in &mut blocks {
+///     total += block?.sum();
+/// }
+/// assert_eq!(total, 21.0);
+/// blocks.rewind();
+/// assert_eq!(blocks.next().unwrap()?.ncols(), 2);
+/// # std::fs::remove_file(&path).ok();
+/// # Ok::<(), elbo::data::files::FileError>(())
+/// ```
+#[derive(Debug)]
+pub struct NpyBlocks<T: Real> {
+    file: File,
+    header: NpyHeader,
+    missing: Missing,
+    /// Fortran order: where each variable's run of n values stands.
+    places: Vec<usize>,
+    names: Vec<String>,
+    n: usize,
+    d: usize,
+    block: usize,
+    next: usize,
+    buffer: Vec<u8>,
+    scalar: PhantomData<T>,
+}
+
+impl<T: Real> NpyBlocks<T> {
+    /// Opens a file to be read `block` observations at a time.
+    ///
+    /// # Errors
+    /// As for [`read`](super::read); the sizes in the header are checked against the length of the file. A block of 0.
+    /// Compressed files are refused, because they cannot be read from the middle.
+    pub fn open(path: impl AsRef<Path>, block: usize, missing: Missing) -> Result<Self, FileError> {
+        let path = path.as_ref();
+        let mut source = Source::open(path, 1 << 32)?;
+        let Some(actual) = source.length() else {
+            return Err(FileError::Magic { format: "a plain npy file", found: vec![0x1f, 0x8b] });
+        };
+        let header = NpyHeader::read(&mut source)?;
+        let (n, d) = flatten(&header.shape)?;
+        let expected = header.offset.saturating_add(header.bytes()?);
+        if expected != actual {
+            return Err(FileError::Length { expected, actual });
+        }
+        if block == 0 {
+            return Err(FileError::Dimension { what: "observations in a block", expected: 1, actual: 0 });
+        }
+        let places = if header.fortran { storage(&header.shape[1..]) } else { Vec::new() };
+        let file = File::open(path).map_err(FileError::reading)?;
+        let names = numbered(d);
+        Ok(Self { file, header, missing, places, names, n, d, block, next: 0, buffer: Vec::new(), scalar: PhantomData })
+    }
+
+    /// Observations in the file.
+    pub fn observations(&self) -> usize {
+        self.n
+    }
+
+    /// Numbers in an observation.
+    pub fn data_dim(&self) -> usize {
+        self.d
+    }
+
+    /// Starts again with the first observation.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Reads `count` elements from the one numbered `first`.
+    fn run(&mut self, first: usize, count: usize) -> Result<impl Iterator<Item = T> + '_, FileError> {
+        let item = self.header.item;
+        self.buffer.resize(count * item, 0);
+        let start = self.header.offset + (first * item) as u64;
+        self.file.seek(SeekFrom::Start(start)).map_err(FileError::reading)?;
+        self.file.read_exact(&mut self.buffer).map_err(FileError::reading)?;
+        let header = &self.header;
+        Ok(self.buffer.chunks_exact(item).map(|item| T::of(header.element(item))))
+    }
+
+    fn read_block(&mut self, b: usize) -> Result<DMatrix<T>, FileError> {
+        let (n, d, first) = (self.n, self.d, self.next);
+        let mut values = DMatrix::zeros(d, b);
+        if self.header.fortran {
+            for variable in 0..d {
+                let start = first + n * self.places[variable];
+                values.row_mut(variable).iter_mut().zip(self.run(start, b)?).for_each(|(to, from)| *to = from);
+            }
+        } else {
+            values.iter_mut().zip(self.run(first * d, b * d)?).for_each(|(to, from)| *to = from);
+        }
+        for (row, observation) in values.column_iter().enumerate() {
+            for (&value, name) in observation.iter().zip(&self.names) {
+                check(value, Place::Row((first + row) as u64 + 1), name, self.missing)?;
+            }
+        }
+        Ok(values)
+    }
+}
+
+impl<T: Real> Iterator for NpyBlocks<T> {
+    type Item = Result<DMatrix<T>, FileError>;
+
+    /// The next block; the last one may be smaller. After an error there is no more.
+    fn next(&mut self) -> Option<Self::Item> {
+        let b = self.block.min(self.n - self.next);
+        if b == 0 {
+            return None;
+        }
+        let block = self.read_block(b);
+        self.next = if block.is_ok() { self.next + b } else { self.n };
+        Some(block)
+    }
+}

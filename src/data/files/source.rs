@@ -1,0 +1,173 @@
+//! Bytes from a file or from memory, decompressed on the way when they are gzip.
+
+use super::FileError;
+use flate2::bufread::MultiGzDecoder;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+/// A stream of decompressed bytes.
+pub(super) struct Source<'a> {
+    bytes: Bytes<'a>,
+    length: Option<u64>,
+    position: u64,
+}
+
+enum Bytes<'a> {
+    Plain(Box<dyn BufRead + 'a>),
+    Gzip { decoder: Box<MultiGzDecoder<Box<dyn BufRead + 'a>>>, limit: u64 },
+}
+
+/// Whether the name promises gzip.
+pub(super) fn is_gz(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
+}
+
+impl Source<'static> {
+    pub(super) fn open(path: &Path, limit: u64) -> Result<Self, FileError> {
+        let file = File::open(path).map_err(FileError::reading)?;
+        let length = file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
+        Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), length, is_gz(path), limit)
+    }
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn memory(bytes: &'a [u8], limit: u64) -> Result<Self, FileError> {
+        Self::new(Box::new(bytes), Some(bytes.len() as u64), false, limit)
+    }
+
+    fn new(mut reader: Box<dyn BufRead + 'a>, length: Option<u64>, gz: bool, limit: u64) -> Result<Self, FileError> {
+        let gzip = reader.fill_buf().map_err(FileError::reading)?.starts_with(&[0x1f, 0x8b]);
+        Ok(match (gzip, gz) {
+            (true, _) => {
+                let decoder = Box::new(MultiGzDecoder::new(reader));
+                Self { bytes: Bytes::Gzip { decoder, limit }, length: None, position: 0 }
+            }
+            (false, true) => return Err(FileError::NotGzip),
+            (false, false) => Self { bytes: Bytes::Plain(reader), length, position: 0 },
+        })
+    }
+
+    /// All the bytes there are, when that is known before reading them.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The most bytes that may come.
+    pub(super) fn limit(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Plain(_) => self.length.unwrap_or(u64::MAX),
+            Bytes::Gzip { limit, .. } => *limit,
+        }
+    }
+
+    /// Fills as much of `buffer` as the stream can, and says how much.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FileError::reading(error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Hands exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes: memory follows what is really
+    /// there, never what a header claims. Then the stream must end.
+    pub(super) fn pieces(&mut self, bytes: u64, item: usize, mut take: impl FnMut(&[u8])) -> Result<(), FileError> {
+        let expected = self.position.saturating_add(bytes);
+        if let Some(actual) = self.length.filter(|&actual| actual != expected) {
+            return Err(FileError::Length { expected, actual });
+        }
+        if expected > self.limit() {
+            return Err(FileError::TooLarge { limit: self.limit() });
+        }
+        let mut buffer = vec![0; item * ((1 << 16) / item).max(1)];
+        let mut left = bytes;
+        while left > 0 {
+            let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let found = self.fill(&mut buffer[..wanted])?;
+            if found < wanted {
+                return Err(FileError::Length { expected, actual: self.position });
+            }
+            take(&buffer[..found]);
+            left -= found as u64;
+        }
+        match self.fill(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(FileError::Trailing { expected }),
+        }
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.position;
+        let read = match &mut self.bytes {
+            Bytes::Plain(reader) => reader.read(buffer)?,
+            Bytes::Gzip { decoder, limit } => match decoder.read(buffer) {
+                Ok(read) if bytes + read as u64 > *limit => {
+                    return Err(io::Error::other(FileError::TooLarge { limit: *limit }));
+                }
+                Ok(read) => read,
+                Err(error) => {
+                    return Err(match error.kind() {
+                        io::ErrorKind::UnexpectedEof => io::Error::other(FileError::TruncatedGzip { bytes }),
+                        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => io::Error::other(FileError::CorruptGzip { bytes }),
+                        _ => error,
+                    });
+                }
+            },
+        };
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(bytes: &[u8], limit: u64) -> Result<Vec<u8>, FileError> {
+        let mut out = Vec::new();
+        Source::memory(bytes, limit)?.read_to_end(&mut out).map_err(FileError::reading)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn gzip_is_told_by_its_first_bytes_and_members_are_joined() {
+        let both = [gzip(b"one,"), gzip(b"two")].concat();
+        assert_eq!(all(&both, 100).unwrap(), b"one,two");
+        assert_eq!(all(b"plain", 2).unwrap(), b"plain");
+    }
+
+    #[test]
+    fn a_cut_or_broken_stream_is_named() {
+        let whole = gzip(&[7; 5000]);
+        for cut in [3, 12, whole.len() - 9, whole.len() - 1] {
+            assert!(matches!(all(&whole[..cut], 1 << 20), Err(FileError::TruncatedGzip { .. })), "{cut}");
+        }
+        let mut broken = whole.clone();
+        let last = broken.len() - 6;
+        broken[last] ^= 0xff;
+        assert!(matches!(all(&broken, 1 << 20), Err(FileError::CorruptGzip { .. })));
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_limit() {
+        let bomb = gzip(&vec![0; 1 << 24]);
+        assert!(bomb.len() < 1 << 15);
+        assert_eq!(all(&bomb, 1 << 16), Err(FileError::TooLarge { limit: 1 << 16 }));
+    }
+}

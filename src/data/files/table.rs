@@ -1,0 +1,206 @@
+//! A table as it was in its file.
+
+use super::options::{Role, numbered};
+use super::{FileError, Missing, Place, ReadOptions};
+use crate::Real;
+use nalgebra::DMatrix;
+use std::collections::HashMap;
+
+/// A table of n observations of d numbers, with the columns that are no numbers beside it.
+///
+/// ```
+/// use elbo::data::files::{decode, Format, ReadOptions};
+/// let table = decode::<f64>(b"a,label,b\n1,u,2\n3,v,4\n5,u,6\n", Format::Csv, &ReadOptions::default())?;
+/// assert_eq!(table.values.shape(), (2, 3)); // d×n: an observation is a column
+/// assert_eq!(table.names, ["a", "b"]);
+/// assert_eq!(table.labels().unwrap(), ["u", "v", "u"]);
+/// # Ok::<(), elbo::data::files::FileError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Table<T: Real> {
+    /// The numbers, d×n: one observation a column.
+    pub values: DMatrix<T>,
+    /// The names of the d rows of `values`: from the header, or `x1`, `x2`, ….
+    pub names: Vec<String>,
+    /// Whether the names stood in the file; if not, a written table has no header either.
+    pub header: bool,
+    /// The columns kept apart, in the order of the file.
+    pub apart: Vec<Apart>,
+    /// How many entries of `values` were missing when the table was read (they are NaN).
+    pub missing: usize,
+}
+
+/// A column kept apart, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// Its name.
+    pub name: String,
+    /// Its place among all the columns of the file, counted from 0.
+    pub position: usize,
+    /// Whether it is the label.
+    pub label: bool,
+    /// Its entries, one for each observation.
+    pub text: Vec<String>,
+}
+
+impl<T: Real> Table<T> {
+    /// A table of these values (d×n) without names: they become `x1`, `x2`, ….
+    ///
+    /// ```
+    /// use nalgebra::dmatrix;
+    /// let table = elbo::data::files::Table::new(dmatrix![1.0, 3.0; 2.0, f64::NAN]);
+    /// assert_eq!((table.names[1].as_str(), table.missing), ("x2", 1));
+    /// ```
+    pub fn new(values: DMatrix<T>) -> Self {
+        let names = numbered(values.nrows());
+        let missing = values.iter().filter(|value| value.as_f64().is_nan()).count();
+        Self { values, names, header: false, apart: Vec::new(), missing }
+    }
+
+    /// The label of every observation, if the file has a label column.
+    pub fn labels(&self) -> Option<&[String]> {
+        self.apart.iter().find(|column| column.label).map(|column| column.text.as_slice())
+    }
+
+    /// Gives every observation a label, which stands in a column `label` after all others; labels that were there are replaced.
+    pub fn set_labels(&mut self, labels: Vec<String>) {
+        self.apart.retain(|column| !column.label);
+        let position = self.values.nrows() + self.apart.len();
+        self.apart.push(Apart { name: "label".into(), position, label: true, text: labels });
+    }
+
+    /// The labels as numbers: the class of every observation, and the names of the classes in sorted order (numbers by
+    /// size, then text by letters).
+    ///
+    /// ```
+    /// # use elbo::data::files::{decode, Format, ReadOptions};
+    /// let table = decode::<f64>(b"a,label\n1,10\n3,9\n5,10\n", Format::Csv, &ReadOptions::default())?;
+    /// let (classes, names) = table.classes().unwrap();
+    /// assert_eq!(classes, [1, 0, 1]);
+    /// assert_eq!(names, ["9", "10"]);
+    /// # Ok::<(), elbo::data::files::FileError>(())
+    /// ```
+    pub fn classes(&self) -> Option<(Vec<usize>, Vec<String>)> {
+        let labels = self.labels()?;
+        let mut names: Vec<&String> = labels.iter().collect();
+        names.sort();
+        names.dedup();
+        let number = |name: &String| name.parse::<f64>().ok().filter(|number| number.is_finite());
+        names.sort_by(|a, b| match (number(a), number(b)) {
+            (Some(a), Some(b)) => a.total_cmp(&b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        });
+        let index: HashMap<&String, usize> = names.iter().enumerate().map(|(class, name)| (*name, class)).collect();
+        let classes = labels.iter().map(|label| index[label]).collect();
+        Some((classes, names.into_iter().cloned().collect()))
+    }
+
+    /// A table from an array of a file: checks every entry, then keeps apart the columns asked for.
+    pub(super) fn from_array(values: DMatrix<T>, options: &ReadOptions) -> Result<Self, FileError> {
+        let names = numbered(values.nrows());
+        let roles = options.roles(&names)?;
+        for (row, observation) in values.column_iter().enumerate() {
+            for ((&value, role), name) in observation.iter().zip(&roles).zip(&names) {
+                if *role == Role::Number {
+                    check(value, Place::Row(row as u64 + 1), name, options.missing)?;
+                }
+            }
+        }
+        let apart: Vec<Apart> = (0..names.len())
+            .filter(|&position| roles[position] != Role::Number)
+            .map(|position| Apart {
+                name: names[position].clone(),
+                position,
+                label: roles[position] == Role::Label,
+                text: values.row(position).iter().map(|&value| print(value)).collect(),
+            })
+            .collect();
+        if apart.is_empty() {
+            return Ok(Self::new(values));
+        }
+        let kept: Vec<usize> = (0..names.len()).filter(|&row| roles[row] == Role::Number).collect();
+        let names = kept.iter().map(|&row| names[row].clone()).collect();
+        Ok(Self { names, apart, ..Self::new(values.select_rows(&kept)) })
+    }
+}
+
+/// Lets a finite number pass, and NaN if entries may be missing.
+pub(super) fn check<T: Real>(value: T, place: Place, column: &str, missing: Missing) -> Result<(), FileError> {
+    let number = value.as_f64();
+    if number.is_nan() && missing == Missing::Refuse {
+        return Err(FileError::Missing { place, column: column.to_owned() });
+    }
+    if number.is_infinite() {
+        return Err(FileError::Infinite { place, column: column.to_owned(), text: print(value) });
+    }
+    Ok(())
+}
+
+/// The shortest text that reads back as the same bits; nothing for NaN.
+pub(super) fn print<T: Real>(value: T) -> String {
+    if value.as_f64().is_nan() {
+        return String::new();
+    }
+    let mut text = format!("{value:?}");
+    if text.ends_with(".0") {
+        text.truncate(text.len() - 2);
+    }
+    text
+}
+
+/// The nearest number of the type `T`; rounded once, also for `f32`.
+pub(super) fn parse<T: Real>(text: &str) -> Option<T> {
+    match size_of::<T>() {
+        4 => text.parse::<f32>().ok().map(|value| T::of(value.into())),
+        _ => text.parse::<f64>().ok().map(T::of),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nalgebra::dmatrix;
+
+    #[test]
+    fn an_array_gives_up_its_label_by_number() {
+        let values = dmatrix![1.0, 2.0; 7.0, 8.5; 3.0, 4.0];
+        let table = Table::from_array(values.clone(), &ReadOptions::default().label("x2")).unwrap();
+        assert_eq!(table.names, ["x1", "x3"]);
+        assert_eq!(table.labels().unwrap(), ["7", "8.5"]);
+        assert_eq!(table.values, dmatrix![1.0, 2.0; 3.0, 4.0]);
+        let absent = Table::from_array(values, &ReadOptions::default().ignore(["x4"])).unwrap_err();
+        assert_eq!(absent, FileError::UnknownColumn { name: "x4".into(), columns: 3 });
+    }
+
+    #[test]
+    fn an_array_is_checked_entry_by_entry() {
+        let hole = dmatrix![1.0f32, 2.0; 3.0, f32::NAN];
+        let refused = Table::from_array(hole.clone(), &ReadOptions::default()).unwrap_err();
+        assert_eq!(refused.to_string(), r#"row 2, column "x2": the value is missing"#);
+        assert_eq!(Table::from_array(hole, &ReadOptions::default().missing(Missing::Allow)).unwrap().missing, 1);
+        let infinite = dmatrix![1.0, f64::NEG_INFINITY];
+        let refused = Table::from_array(infinite, &ReadOptions::default().missing(Missing::Allow)).unwrap_err();
+        assert_eq!(refused.to_string(), r#"row 2, column "x1": "-inf" is infinite or out of range"#);
+    }
+
+    #[test]
+    fn classes_are_sorted_as_numbers_then_as_text() {
+        let mut table = Table::new(DMatrix::<f64>::zeros(1, 5));
+        assert_eq!(table.classes(), None);
+        let text = ["b", "10", "9", "", "b"].map(String::from).to_vec();
+        table.apart.push(Apart { name: "label".into(), position: 0, label: true, text });
+        let (classes, names) = table.classes().unwrap();
+        assert_eq!(names, ["9", "10", "", "b"]);
+        assert_eq!(classes, [3, 1, 0, 2, 3]);
+    }
+
+    #[test]
+    fn numbers_print_short() {
+        assert_eq!(print(3750.0), "3750");
+        assert_eq!(print(0.1f32), "0.1");
+        assert_eq!(print(-0.0), "-0");
+        assert_eq!(print(f64::MAX), "1.7976931348623157e308");
+        assert_eq!(print(f64::NAN), "");
+    }
+}

@@ -1,0 +1,167 @@
+//! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
+
+use super::Observations;
+use crate::linalg::{matrix_product, r_factor, thin_qr, thin_svd};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// What the mean of a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mean {
+    /// The mean x̄ of the observations, as the maximum of the likelihood has it.
+    #[default]
+    Estimated,
+    /// Fixed at 0, the lecture's: the same closed forms with XXᵗ/n in the place of the covariance.
+    Zero,
+}
+
+/// A matrix A (d×r, r = min(n, d)) with AAᵗ = S, the second moment (1/n) Σ (x_i−μ)(x_i−μ)ᵗ of the data about their mean.
+///
+/// Everything that a fit of a linear-Gaussian model asks of the data is in S, and A holds S to twice the digits: a residual ‖A − QQᵗA‖² is a sum of
+/// squares, where tr S − tr QᵗSQ would be what is left after nearly everything has cancelled.
+/// It is kept in double precision for data of either precision, so that what `f32` data determine is found to `f32`'s accuracy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RootMoment {
+    root: DMatrix<f64>,
+    /// O (d×r) and the r×r matrix R with A = OR, where there are fewer observations than variables.
+    basis: Option<(DMatrix<f64>, DMatrix<f64>)>,
+    mean: DVector<f64>,
+    count: usize,
+    tolerance: f64,
+}
+
+impl RootMoment {
+    /// The square root of the second moment of some observations: their deviations over √n when n ≤ d, else the triangular factor of these.
+    ///
+    /// # Errors
+    /// [`Error::TooFewObservations`] for n = 1 about an estimated mean, [`Error::Constant`] when no variable varies.
+    pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
+        let (d, n) = (x.data_dim(), x.len());
+        if mean == Mean::Estimated && n < 2 {
+            return Err(Error::TooFewObservations { actual: n, least: 2 });
+        }
+        let mean = match mean {
+            Mean::Estimated => x.mean().map(|m| m.as_f64()),
+            Mean::Zero => DVector::zeros(d),
+        };
+        let factor = 1.0 / (n as f64).sqrt();
+        let mut deviations = x.values().map(|v| v.as_f64());
+        for mut column in deviations.column_iter_mut() {
+            column.zip_apply(&mean, |x: &mut f64, mean| *x = (*x - mean) * factor);
+        }
+        let root = if n <= d { deviations } else { r_factor(deviations.transpose().as_view())?.transpose() };
+        let total = root.norm_squared();
+        // Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, cannot be told from no variance at all.
+        let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + mean.norm_squared());
+        if total <= tolerance {
+            return Err(Error::Constant { variables: d, observations: n });
+        }
+        let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
+        Ok(Self { root, basis, mean, count: n, tolerance })
+    }
+
+    /// A, d×r.
+    pub fn root(&self) -> &DMatrix<f64> {
+        &self.root
+    }
+
+    /// A in coordinates of its own span: an r×r matrix with the same r directions, which is A itself when n ≥ d.
+    ///
+    /// Isotropic noise looks the same in any orthonormal coordinates, so that a model may be fitted here and [lifted](Self::lift) back.
+    pub(crate) fn coordinates(&self) -> &DMatrix<f64> {
+        self.basis.as_ref().map_or(&self.root, |(_, coordinates)| coordinates)
+    }
+
+    /// Directions in the coordinates, back in d variables.
+    pub(crate) fn lift(&self, directions: DMatrix<f64>) -> DMatrix<f64> {
+        match &self.basis {
+            Some((basis, _)) => matrix_product(basis.as_view(), directions.as_view()),
+            None => directions,
+        }
+    }
+
+    /// The deviation √S_jj of each coordinate, where a random start takes its scales from.
+    pub(crate) fn coordinate_deviations(&self) -> DVector<f64> {
+        let coordinates = self.coordinates();
+        let deviation = |row: nalgebra::MatrixView<'_, f64, nalgebra::U1, nalgebra::Dyn, nalgebra::U1, nalgebra::Dyn>| row.norm();
+        DVector::from_iterator(coordinates.nrows(), coordinates.row_iter().map(deviation))
+    }
+
+    /// The smallest variance of a variable that varies: the σ² that an iterative fit starts from.
+    ///
+    /// From a σ² above the variance of a weak direction, that direction's loadings would shrink towards 0, a saddle that takes long to leave.
+    pub(crate) fn smallest_variance(&self) -> f64 {
+        let variances = self.coordinate_deviations().map(|s| s * s);
+        variances.iter().filter(|&&v| v > self.tolerance).fold(variances.max(), |smallest, &v| smallest.min(v))
+    }
+
+    /// μ, d×1.
+    pub fn mean(&self) -> &DVector<f64> {
+        &self.mean
+    }
+
+    /// The number n of observations.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// d.
+    pub fn data_dim(&self) -> usize {
+        self.root.nrows()
+    }
+
+    /// tr S, the sum of the variances (divisor n).
+    pub fn total_variance(&self) -> f64 {
+        self.root.norm_squared()
+    }
+
+    /// The variance of each variable about μ (divisor n), d×1.
+    pub fn variances(&self) -> DVector<f64> {
+        DVector::from_iterator(self.data_dim(), self.root.row_iter().map(|row| row.norm_squared()))
+    }
+
+    /// The variance below which a direction cannot be told from one without any.
+    pub fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
+    /// The eigenvalues of S that can be other than 0, λ_1 ≥ … ≥ λ_r.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn eigenvalues(&self) -> Result<DVector<f64>> {
+        Ok(thin_svd(self.coordinates().as_view())?.singular_values.map(|s| s * s))
+    }
+
+    /// The rank of S, as far as rounding lets it be seen.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn rank(&self) -> Result<usize> {
+        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.tolerance).count())
+    }
+
+    /// r pseudo-observations with the second moment S about 0, standing for all n: what a fit may run over in their place.
+    pub(crate) fn pseudo_observations(&self) -> DMatrix<f64> {
+        &self.root * (self.root.ncols() as f64).sqrt()
+    }
+
+    /// Refuses a latent dimension that no model of these data can have.
+    ///
+    /// # Errors
+    /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d).
+    pub fn check_latent_dim(&self, latent_dim: usize) -> Result<()> {
+        let largest = self.count.min(self.data_dim());
+        if (1..=largest).contains(&latent_dim) { Ok(()) } else { Err(Error::LatentDim { latent_dim, smallest: 1, largest }) }
+    }
+
+    /// Refuses a latent dimension that leaves nothing for the noise.
+    ///
+    /// # Errors
+    /// [`Error::Unbounded`] when k reaches the rank; those of [`Self::check_latent_dim`].
+    pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
+        self.check_latent_dim(latent_dim)?;
+        let rank = self.rank()?;
+        if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
+    }
+}

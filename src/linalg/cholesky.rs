@@ -1,0 +1,203 @@
+//! The Cholesky factor of a positive definite matrix, and what is solved with it.
+
+use super::kernel_vector::{add_scaled, dot};
+use super::moments::check_finite;
+use super::product::gemm;
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
+
+/// Rows factored or solved between two products.
+const BLOCK: usize = 64;
+
+/// The lower triangular factor of a symmetric positive definite d×d matrix, of which the lower triangle is read.
+///
+/// ```math
+/// A = L L^⊤
+/// ```
+///
+/// # Errors
+/// [`Error::NotPositiveDefinite`], [`Error::Dimension`] when it is not square, [`Error::Empty`], [`Error::NotFinite`].
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let l = elbo::linalg::cholesky_lower(dmatrix![4.0, 2.0; 2.0, 2.0].as_view())?;
+/// assert_eq!(l, dmatrix![2.0, 0.0; 1.0, 1.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+    check_finite(a)?;
+    let d = a.nrows();
+    if a.ncols() != d {
+        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: a.ncols() });
+    }
+    let mut l = a.clone_owned();
+    l.fill_upper_triangle(T::zero(), 1);
+    for first in (0..d).step_by(BLOCK) {
+        let end = d.min(first + BLOCK);
+        for j in first..end {
+            let (left, right) = l.as_mut_slice().split_at_mut((j + 1) * d);
+            let column = &mut left[j * d..];
+            let pivot = column[j];
+            if pivot <= T::zero() || !pivot.is_finite() {
+                return Err(Error::NotPositiveDefinite { size: d });
+            }
+            let root = pivot.sqrt();
+            column[j..].iter_mut().for_each(|v| *v /= root);
+            for (c, next) in right.chunks_exact_mut(d).take(end - j - 1).enumerate() {
+                let c = j + 1 + c;
+                add_scaled(&mut next[c..], -column[c], &column[c..]);
+            }
+        }
+        // The rest, in strips, so that little above the diagonal is computed.
+        for from in (end..d).step_by(4 * BLOCK) {
+            let width = (4 * BLOCK).min(d - from);
+            let (left, mut right) = l.columns_range_pair_mut(first..end, from..from + width);
+            let mut right = right.rows_mut(from, d - from);
+            let (rows, columns) = (left.rows(from, d - from), left.rows(from, width));
+            gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right);
+        }
+    }
+    l.fill_upper_triangle(T::zero(), 1);
+    if l.iter().any(|v| !v.is_finite()) {
+        return Err(Error::NotPositiveDefinite { size: d });
+    }
+    Ok(l)
+}
+
+/// Overwrites B (d×m) by L⁻¹B, for a lower triangular L (d×d) with no zero on its diagonal.
+///
+/// # Panics
+/// When the numbers of rows disagree.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let mut b = dmatrix![2.0; 3.0];
+/// elbo::linalg::solve_lower(&dmatrix![2.0, 0.0; 1.0, 1.0], b.as_view_mut());
+/// assert_eq!(b, dmatrix![1.0; 2.0]);
+/// ```
+pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
+    let d = l.nrows();
+    assert!(l.ncols() == d && b.nrows() == d, "a {d}x{} factor cannot solve for {} rows", l.ncols(), b.nrows());
+    for first in (0..d).step_by(BLOCK) {
+        let end = d.min(first + BLOCK);
+        for mut column in b.column_iter_mut() {
+            let x = column.as_mut_slice();
+            for j in first..end {
+                let value = x[j] / l[(j, j)];
+                x[j] = value;
+                add_scaled(&mut x[j + 1..end], -value, &l.column(j).as_slice()[j + 1..end]);
+            }
+        }
+        if end < d {
+            let solved = b.rows(first, end - first).clone_owned();
+            let mut rest = b.rows_mut(end, d - end);
+            gemm(-T::one(), l.view((end, first), (d - end, end - first)), &solved, T::one(), &mut rest);
+        }
+    }
+}
+
+/// Overwrites B (d×m) by L⁻ᵗB, for a lower triangular L (d×d) with no zero on its diagonal.
+///
+/// # Panics
+/// When the numbers of rows disagree.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let mut b = dmatrix![4.0; 2.0];
+/// elbo::linalg::solve_lower_transposed(&dmatrix![2.0, 0.0; 1.0, 1.0], b.as_view_mut());
+/// assert_eq!(b, dmatrix![1.0; 2.0]);
+/// ```
+pub fn solve_lower_transposed<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
+    let d = l.nrows();
+    assert!(l.ncols() == d && b.nrows() == d, "a {d}x{} factor cannot solve for {} rows", l.ncols(), b.nrows());
+    for first in (0..d).step_by(BLOCK).rev() {
+        let end = d.min(first + BLOCK);
+        if end < d {
+            let solved = b.rows(end, d - end).clone_owned();
+            let below = l.view((end, first), (d - end, end - first));
+            let mut part = b.rows_mut(first, end - first);
+            gemm(-T::one(), super::Operand::from(&below).transposed(), &solved, T::one(), &mut part);
+        }
+        for mut column in b.column_iter_mut() {
+            let x = column.as_mut_slice();
+            for j in (first..end).rev() {
+                let sum = dot(&l.column(j).as_slice()[j + 1..end], &x[j + 1..end]);
+                x[j] = (x[j] - sum) / l[(j, j)];
+            }
+        }
+    }
+}
+
+/// Overwrites B (d×m) by (LLᵗ)⁻¹B: the solution of AX = B for A = LLᵗ.
+///
+/// # Panics
+/// When the numbers of rows disagree.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let mut b = dmatrix![6.0; 4.0];
+/// elbo::linalg::solve_cholesky(&dmatrix![2.0, 0.0; 1.0, 1.0], b.as_view_mut()); // A = [4 2; 2 2]
+/// assert_eq!(b, dmatrix![1.0; 1.0]);
+/// ```
+pub fn solve_cholesky<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
+    solve_lower(l, b.as_view_mut());
+    solve_lower_transposed(l, b);
+}
+
+/// ln |LLᵗ| from the factor, a sum of logarithms that neither over- nor underflows.
+///
+/// ```math
+/// \ln|A| = 2 \sum_j \ln L_{jj}
+/// ```
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// assert!((elbo::linalg::log_determinant(&dmatrix![2.0, 0.0; 1.0, 1.0]) - 4.0_f64.ln()).abs() < 1e-15);
+/// ```
+pub fn log_determinant<T: Real>(l: &DMatrix<T>) -> T {
+    T::of(l.diagonal().iter().map(|v| 2.0 * v.as_f64().ln()).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::random;
+
+    fn check<T: Real>(d: usize) {
+        let x = random::<T>(d, 2 * d, 3);
+        let a = &x * x.transpose();
+        let l = cholesky_lower(a.as_view()).unwrap();
+        let tolerance = 30.0 * T::EPSILON.as_f64() * d as f64;
+        assert!((&l * l.transpose() - &a).amax().as_f64() < tolerance * a.amax().as_f64());
+        assert!(l.upper_triangle() == DMatrix::from_diagonal(&l.diagonal()));
+        let solution = random::<T>(d, 3, 4);
+        let mut b = &a * &solution;
+        solve_cholesky(&l, b.as_view_mut());
+        assert!((b - solution).amax().as_f64() < 1e3 * tolerance, "{d}");
+        let expected: f64 = a.map(|v| v.as_f64()).symmetric_eigenvalues().iter().map(|v| v.ln()).sum();
+        assert!((log_determinant(&l).as_f64() - expected).abs() < 1e4 * tolerance);
+    }
+
+    #[test]
+    fn factors_and_solutions() {
+        for d in [1, 5, 64, 65, 200] {
+            check::<f64>(d);
+            check::<f32>(d);
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let bad = DMatrix::from_row_slice(2, 2, &[1.0, 2.0, 2.0, 1.0]);
+        assert_eq!(cholesky_lower(bad.as_view()), Err(Error::NotPositiveDefinite { size: 2 }));
+        assert!(cholesky_lower(DMatrix::<f64>::zeros(2, 2).as_view()).is_err());
+        assert!(matches!(cholesky_lower(DMatrix::<f64>::zeros(2, 3).as_view()), Err(Error::Dimension { .. })));
+        assert!(matches!(cholesky_lower(DMatrix::from_element(1, 1, f64::NAN).as_view()), Err(Error::NotFinite { .. })));
+    }
+
+    #[test]
+    fn determinants_that_would_underflow() {
+        let l = DMatrix::<f64>::identity(500, 500) * 1e-5;
+        assert!((log_determinant(&l) - 1000.0 * 1e-5_f64.ln()).abs() < 1e-8);
+    }
+}

@@ -1,0 +1,303 @@
+//! Elementary functions without branches or tables, so that a loop over them becomes vector instructions; see [`super::vector`].
+//!
+//! No operation is fused: the bits are the same on every processor. The algorithms and constants are those of fdlibm and Cephes.
+// The constants stand as they were published.
+#![allow(clippy::excessive_precision)]
+
+/// Elementary functions for loops, of `f32` and `f64`; part of [`crate::Real`].
+///
+/// Errors in units of the last place, over all finite numbers: exp 2, ln 2, ln_1p 2, softplus 3, sigmoid 3, tanh 3. Infinities and
+/// NaN give what the standard library gives.
+///
+/// ```
+/// use elbo::linalg::Elementary;
+/// assert!((1.5_f64.quick_exp() - 1.5_f64.exp()).abs() < 1e-15);
+/// ```
+pub trait Elementary: Copy {
+    /// eˣ.
+    fn quick_exp(self) -> Self;
+    /// ln x; −∞ at 0, NaN below.
+    fn quick_ln(self) -> Self;
+    /// ln(1 + x), exact to the last digits for small x; −∞ at −1, NaN below.
+    fn quick_ln_1p(self) -> Self;
+    /// ln(1 + eˣ), without overflow, and with all its digits where it is tiny.
+    fn quick_softplus(self) -> Self;
+    /// 1 / (1 + e⁻ˣ), with all its digits where it is tiny.
+    fn quick_sigmoid(self) -> Self;
+    /// tanh x.
+    fn quick_tanh(self) -> Self;
+    /// (sin 2πu, cos 2πu) for u in [0, 1], absolute error below 2 ε.
+    fn quick_sin_cos_turns(self) -> (Self, Self);
+}
+
+use std::hint::select_unpredictable as choose;
+
+/// Horner's scheme, the highest coefficient first.
+macro_rules! horner {
+    ($x:expr; $first:expr $(, $rest:expr)*) => {{ let sum = $first; $( let sum = sum * $x + $rest; )* sum }};
+}
+
+macro_rules! elementary {
+    ($t:ident, $bits:ident, mantissa $mantissa:literal, bias $bias:literal,
+     clamp ($low:literal, $high:literal), ln2 ($ln2_hi:literal, $ln2_lo:literal),
+     exp [$($exp:expr),*], ln [$($ln:expr),*], sin [$($sin:expr),*], cos [$($cos:expr),*],
+     tanh |$s:ident| $tanh:expr, root $root:literal) => {
+        impl Elementary for $t {
+            #[inline(always)]
+            fn quick_exp(self) -> Self {
+                // 1.5·2^mantissa: adding it rounds to a whole number.
+                const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
+                // Adding it leaves a whole number plus the exponent's bias in the low bits.
+                const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
+                let x = choose(self > $high, $high, self);
+                let x = choose(x < $low, $low, x);
+                let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
+                let r = (x - k * $ln2_hi) - k * $ln2_lo;
+                let tail = horner!(r; $($exp),*);
+                let value = 1.0 + (r + r * r * tail);
+                // 2^k in two factors: the result may be subnormal.
+                let half = (k * 0.5 + ROUND) - ROUND;
+                let power = |j: $t| <$t>::from_bits((j + EXPONENT).to_bits() << $mantissa);
+                value * power(half) * power(k - half)
+            }
+
+            #[inline(always)]
+            fn quick_ln(self) -> Self {
+                const SMALL: $t = ((1 as $bits) << ($mantissa + 2)) as $t;
+                let tiny = self < <$t>::MIN_POSITIVE;
+                let x = choose(tiny, self * SMALL, self);
+                let (k, f) = split(x.to_bits());
+                let k = choose(tiny, k - ($mantissa + 2) as $t, k);
+                let value = from_parts(k, f, 0.0);
+                let value = choose(self == 0.0, <$t>::NEG_INFINITY, value);
+                let value = choose(self < 0.0, <$t>::NAN, value);
+                choose(self < <$t>::INFINITY, value, self)
+            }
+
+            #[inline(always)]
+            fn quick_ln_1p(self) -> Self {
+                let u = 1.0 + self;
+                // What rounding took from 1 + x, relative.
+                let lost = choose(self < 1.0, self - (u - 1.0), 1.0 - (u - self));
+                let (k, f) = split(u.to_bits());
+                let value = from_parts(k, f, lost / u);
+                let value = choose(u == 0.0, <$t>::NEG_INFINITY, value);
+                let value = choose(self < -1.0, <$t>::NAN, value);
+                let value = choose(self.abs() < 0.25 * <$t>::EPSILON, self, value);
+                choose(self < <$t>::INFINITY, value, self)
+            }
+
+            #[inline(always)]
+            fn quick_softplus(self) -> Self {
+                let e = (-self.abs()).quick_exp();
+                // 1 + e lies in [1, 2]: at most one halving.
+                let above = e > 0.414_213_56;
+                let f = choose(above, (e - 1.0) * 0.5, e);
+                let value = from_parts(choose(above, 1.0, 0.0), f, 0.0);
+                choose(self > 0.0, self, 0.0) + value
+            }
+
+            #[inline(always)]
+            fn quick_sigmoid(self) -> Self {
+                let e = (-self.abs()).quick_exp();
+                choose(self < 0.0, e, 1.0) / (1.0 + e)
+            }
+
+            #[inline(always)]
+            fn quick_tanh(self) -> Self {
+                let size = self.abs();
+                let $s = self * self;
+                let small = self + self * $s * $tanh;
+                let large = 1.0 - 2.0 / ((size + size).quick_exp() + 1.0);
+                choose(size < 0.625, small, large).copysign(self)
+            }
+
+            #[inline(always)]
+            fn quick_sin_cos_turns(self) -> (Self, Self) {
+                const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
+                let quarters = self * 4.0;
+                let shifted = quarters + ROUND;
+                let quadrant = shifted.to_bits();
+                let y = (quarters - (shifted - ROUND)) * std::$t::consts::FRAC_PI_2;
+                let s = y * y;
+                let sin = y + y * s * horner!(s; $($sin),*);
+                let cos = 1.0 - (0.5 * s - s * s * horner!(s; $($cos),*));
+                let odd = quadrant & 1 == 1;
+                let (a, b) = (choose(odd, cos, sin), choose(odd, sin, cos));
+                let a = choose(quadrant & 2 == 2, -a, a);
+                let b = choose(quadrant.wrapping_add(1) & 2 == 2, -b, b);
+                (a, b)
+            }
+        }
+
+        /// x = 2^k (1 + f) with 1 + f between √½ and √2, from the bits of a positive normal x.
+        #[inline(always)]
+        fn split(bits: $bits) -> ($t, $t) {
+            const ONE: $bits = (1.0 as $t).to_bits();
+            const WHOLE: $t = ((1 as $bits) << $mantissa) as $t;
+            let shifted = bits.wrapping_add(ONE - $root);
+            let k = <$t>::from_bits((shifted >> $mantissa) | WHOLE.to_bits()) - (WHOLE + $bias as $t);
+            let f = <$t>::from_bits((shifted & (((1 as $bits) << $mantissa) - 1)) + $root) - 1.0;
+            (k, f)
+        }
+
+        /// k ln 2 + ln(1 + f) + c.
+        #[inline(always)]
+        fn from_parts(k: $t, f: $t, c: $t) -> $t {
+            let half_square = 0.5 * f * f;
+            let s = f / (2.0 + f);
+            let z = s * s;
+            let tail = z * horner!(z; $($ln),*);
+            k * $ln2_hi - ((half_square - (s * (half_square + tail) + (k * $ln2_lo + c))) - f)
+        }
+    };
+}
+
+mod double {
+    use super::{Elementary, choose};
+    elementary!(
+        f64, u64, mantissa 52, bias 1023,
+        clamp (-746.0, 710.0), ln2 (6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10),
+        exp [1.0 / 6_227_020_800.0, 1.0 / 479_001_600.0, 1.0 / 39_916_800.0, 1.0 / 3_628_800.0, 1.0 / 362_880.0, 1.0 / 40_320.0,
+             1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5],
+        ln [1.479_819_860_511_658_591e-1, 1.531_383_769_920_937_332e-1, 1.818_357_216_161_805_012e-1, 2.222_219_843_214_978_396e-1,
+            2.857_142_874_366_239_149e-1, 3.999_999_999_940_941_908e-1, 6.666_666_666_666_735_130e-1],
+        sin [1.589_690_995_211_550_102_21e-10, -2.505_076_025_340_686_341_95e-8, 2.755_731_370_707_006_767_89e-6,
+             -1.984_126_982_985_794_931_34e-4, 8.333_333_333_322_489_461_24e-3, -1.666_666_666_666_663_243_48e-1],
+        cos [-1.135_964_755_778_819_482_65e-11, 2.087_572_321_298_174_827_90e-9, -2.755_731_435_139_066_330_35e-7,
+             2.480_158_728_947_672_941_78e-5, -1.388_888_888_887_410_957_49e-3, 4.166_666_666_666_660_190_37e-2],
+        tanh |s| horner!(s; -9.643_991_794_250_522_386_28e-1, -9.928_772_310_019_185_865_64e1, -1.614_687_684_417_084_479_52e3)
+            / horner!(s; 1.0, 1.128_116_784_916_329_314_02e2, 2.235_488_390_601_004_485_83e3, 4.844_063_053_251_254_860_48e3),
+        root 0x3fe6_a09e_667f_3bcd
+    );
+}
+
+mod single {
+    use super::{Elementary, choose};
+    elementary!(
+        f32, u32, mantissa 23, bias 127,
+        clamp (-104.0, 89.0), ln2 (6.931_381_225_6e-1, 9.058_000_614_5e-6),
+        exp [1.987_569_15e-4, 1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 0.5],
+        ln [0.242_790_788_41, 0.284_987_866_88, 0.400_009_721_52, 0.666_666_626_93],
+        sin [-1.951_529_589_1e-4, 8.332_160_873_6e-3, -1.666_665_461_1e-1],
+        cos [2.443_315_711_809_948e-5, -1.388_731_625_493_765e-3, 4.166_664_568_298_827e-2],
+        tanh |s| horner!(s; -5.704_988_727_45e-3, 2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1),
+        root 0x3f35_04f3
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many numbers of the type lie between the two (none, for two NaN).
+    fn steps(a: f64, b: f64) -> u64 {
+        if a.is_nan() || b.is_nan() {
+            return if a.is_nan() && b.is_nan() { 0 } else { u64::MAX };
+        }
+        let key = |v: f64| {
+            if v < 0.0 { -((v.to_bits() & (u64::MAX >> 1)) as i64) } else { v.to_bits() as i64 }
+        };
+        key(a).abs_diff(key(b))
+    }
+    fn steps_single(a: f32, b: f64) -> u64 {
+        if a.is_nan() || b.is_nan() {
+            return if a.is_nan() && b.is_nan() { 0 } else { u64::MAX };
+        }
+        let key = |v: f32| {
+            if v < 0.0 { -((v.to_bits() & (u32::MAX >> 1)) as i64) } else { v.to_bits() as i64 }
+        };
+        key(a).abs_diff(key(b as f32))
+    }
+
+    fn inputs() -> Vec<f64> {
+        let mut all = vec![
+            0.0,
+            f64::MIN_POSITIVE,
+            5e-324,
+            1e-310,
+            f64::MAX,
+            f64::INFINITY,
+            1.0,
+            0.5,
+            0.625,
+            2.0,
+            700.0,
+            709.7,
+            709.9,
+            745.0,
+            745.2,
+            746.0,
+            800.0,
+            88.7,
+            88.8,
+            103.9,
+            104.1,
+        ];
+        let mut state = 0x1234_5678_9abc_def1_u64;
+        for i in 0..200_000 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let unit = (state >> 11) as f64 / (1u64 << 53) as f64;
+            all.push(match i % 5 {
+                0 => unit,
+                1 => unit * 20.0,
+                2 => unit * 750.0,
+                3 => 10f64.powf(-40.0 * unit),
+                _ => f64::from_bits(state >> 1),
+            });
+        }
+        let negative: Vec<f64> = all.iter().map(|v| -v).collect();
+        all.extend(negative);
+        all.push(f64::NAN);
+        all
+    }
+
+    fn check(name: &str, limit: u64, quick: fn(f64) -> f64, single: fn(f32) -> f32, exact: fn(f64) -> f64) {
+        let (mut worst, mut worst_single) = ((0, 0.0), (0, 0.0));
+        for x in inputs() {
+            let error = steps(quick(x), exact(x));
+            worst = if error > worst.0 { (error, x) } else { worst };
+            let y = x as f32;
+            let error = steps_single(single(y), exact(f64::from(y)));
+            worst_single = if error > worst_single.0 { (error, x) } else { worst_single };
+        }
+        assert!(worst.0 <= limit, "{name} f64: {} steps at {:e}: {:e} for {:e}", worst.0, worst.1, quick(worst.1), exact(worst.1));
+        assert!(
+            worst_single.0 <= limit,
+            "{name} f32: {} steps at {:e}: {:e}",
+            worst_single.0,
+            worst_single.1,
+            single(worst_single.1 as f32)
+        );
+    }
+
+    #[test]
+    fn all_classes_of_floats() {
+        check("exp", 2, f64::quick_exp, f32::quick_exp, f64::exp);
+        check("ln", 2, f64::quick_ln, f32::quick_ln, f64::ln);
+        check("ln_1p", 2, f64::quick_ln_1p, f32::quick_ln_1p, f64::ln_1p);
+        check("softplus", 3, f64::quick_softplus, f32::quick_softplus, |x| {
+            x.max(0.0) + (-x.abs()).exp().ln_1p() + 0.0 * if x.is_nan() { x } else { 0.0 }
+        });
+        check("sigmoid", 3, f64::quick_sigmoid, f32::quick_sigmoid, |x| {
+            if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+        });
+        check("tanh", 3, f64::quick_tanh, f32::quick_tanh, f64::tanh);
+        assert!((-0.0_f64).quick_tanh().is_sign_negative() && (-0.0_f32).quick_ln_1p().is_sign_negative());
+    }
+
+    #[test]
+    fn turns() {
+        for i in 0..=4000 {
+            let u = f64::from(i) / 4000.0;
+            let (sin, cos) = u.quick_sin_cos_turns();
+            let (exact_sin, exact_cos) = (std::f64::consts::TAU * u).sin_cos();
+            assert!((sin - exact_sin).abs() < 1e-15 && (cos - exact_cos).abs() < 1e-15, "{u}");
+            let (sin, cos) = (u as f32).quick_sin_cos_turns();
+            let (exact_sin, exact_cos) = (std::f64::consts::TAU * f64::from(u as f32)).sin_cos();
+            assert!((f64::from(sin) - exact_sin).abs() < 2.4e-7 && (f64::from(cos) - exact_cos).abs() < 2.4e-7, "{u}");
+        }
+    }
+}

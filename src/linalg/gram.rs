@@ -1,0 +1,263 @@
+//! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed size.
+
+use super::kernel::{Kernel, Level, Operand, OperandMut};
+use super::parallel::{for_each_chunk, join, map_blocks, threads};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// Observations in one packed panel.
+const PANEL: usize = 1024;
+/// Below this size each thread keeps moments of its own; above it all threads share one.
+const NARROW: usize = 192;
+/// Blocks of observations that are summed apart when the moments are small.
+const BLOCKS: usize = 32;
+
+/// The matrix of second moments of the variables, about `mean` and weighted if these are given: d×d.
+///
+/// ```math
+/// \sum_i w_i (x_i − μ)(x_i − μ)^⊤
+/// ```
+/// `x` is d×n, `mean` has d entries, `weights` n. One triangle is computed and mirrored; the memory beyond the result is O(d) times a
+/// block of 1024 observations. For `f32` the products of a block are taken in `f32` and summed in `f64`.
+///
+/// # Errors
+/// [`Error::Dimension`] when a length disagrees.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let x = dmatrix![1.0, 2.0; 0.0, 2.0];
+/// let g = elbo::linalg::gram_columns(x.as_view(), None, None)?;
+/// assert_eq!(g, dmatrix![5.0, 4.0; 4.0, 4.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn gram_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>, weights: Option<&DVector<T>>) -> Result<DMatrix<T>> {
+    check("entries of the mean", x.nrows(), mean)?;
+    check("weights", x.ncols(), weights)?;
+    let mean = mean.map(wide);
+    let moments = moments_of_rows(x, mean.as_deref(), weights.map(|w| w.as_slice()), 1.0);
+    Ok(moments.map(T::of))
+}
+
+/// The matrix of inner products of the observations, about `mean` if it is given: n×n.
+///
+/// ```math
+/// G_{ij} = (x_i − μ)^⊤ (x_j − μ)
+/// ```
+/// `x` is d×n, `mean` has d entries. Memory beyond the result is O(n) times a block of 1024 variables.
+///
+/// # Errors
+/// [`Error::Dimension`] when the length of the mean disagrees.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let x = dmatrix![1.0, 2.0; 0.0, 2.0];
+/// let g = elbo::linalg::gram_rows(x.as_view(), None)?;
+/// assert_eq!(g, dmatrix![1.0, 2.0; 2.0, 8.0]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn gram_rows<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DMatrix<T>> {
+    check("entries of the mean", x.nrows(), mean)?;
+    Ok(moments_of_columns(x, mean.map(wide).as_deref(), 1.0).map(T::of))
+}
+
+fn check<T: Real>(what: &'static str, expected: usize, given: Option<&DVector<T>>) -> Result<()> {
+    match given {
+        Some(v) if v.len() != expected => Err(Error::Dimension { what, expected, actual: v.len() }),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn wide<T: Real>(v: &DVector<T>) -> Vec<f64> {
+    v.iter().map(|value| value.as_f64()).collect()
+}
+
+/// Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision, for a scale s that keeps the squares in range.
+pub(crate) fn moments_of_rows<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) -> DMatrix<f64> {
+    let (d, n) = x.shape();
+    if d > NARROW {
+        let mut sum = DMatrix::zeros(d, d);
+        add_rows(&mut sum, x, mean, weights, scale);
+        mirror(&mut sum);
+        return sum;
+    }
+    let block = n.div_ceil(BLOCKS).next_multiple_of(PANEL / 4);
+    let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
+        let (first, count) = (b * block, block.min(n - b * block));
+        let mut sum = DMatrix::zeros(d, d);
+        add_rows(&mut sum, x.columns(first, count), mean, weights.map(|w| &w[first..first + count]), scale);
+        sum
+    });
+    let mut sum = partial.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| DMatrix::zeros(d, d));
+    mirror(&mut sum);
+    sum
+}
+
+/// Adds to the lower triangle of `sum`, panel by panel.
+fn add_rows<T: Real>(sum: &mut DMatrix<f64>, x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) {
+    let (d, n) = x.shape();
+    let panel = PANEL * 8 / size_of::<T>();
+    let plain = mean.is_none() && weights.is_none() && scale == 1.0;
+    let mut centred = vec![T::zero(); if plain { 0 } else { d * panel.min(n) }];
+    let mut weighted = vec![T::zero(); if weights.is_some() { centred.len() } else { 0 }];
+    for first in (0..n).step_by(panel) {
+        let count = panel.min(n - first);
+        let part = x.columns(first, count);
+        if plain {
+            triangle((&part).into(), Operand::from(&part).transposed(), sum);
+            continue;
+        }
+        let len = d * count;
+        for_each_chunk(&mut centred[..len], d * 64, len, |chunk, piece| {
+            for (i, out) in piece.chunks_exact_mut(d.max(1)).enumerate() {
+                centre(part.column(chunk * 64 + i).as_slice(), mean, scale, out);
+            }
+        });
+        let left = DMatrixView::from_slice(&centred[..len], d, count);
+        let Some(weights) = weights else {
+            triangle((&left).into(), Operand::from(&left).transposed(), sum);
+            continue;
+        };
+        for (i, out) in weighted[..len].chunks_exact_mut(d.max(1)).enumerate() {
+            let w = weights[first + i];
+            out.iter_mut().zip(left.column(i).iter()).for_each(|(o, v)| *o = w * *v);
+        }
+        let right = DMatrixView::from_slice(&weighted[..len], d, count);
+        triangle((&left).into(), Operand::from(&right).transposed(), sum);
+    }
+}
+
+/// out ← s(x − μ), the difference taken in double precision.
+pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &mut [T]) {
+    match mean {
+        Some(mean) => {
+            for ((o, v), m) in out.iter_mut().zip(x).zip(mean) {
+                *o = T::of((v.as_f64() - m) * scale);
+            }
+        }
+        None => out.iter_mut().zip(x).for_each(|(o, v)| *o = T::of(v.as_f64() * scale)),
+    }
+}
+
+/// s²(x_i − μ)ᵗ(x_j − μ) in double precision.
+pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, scale: f64) -> DMatrix<f64> {
+    let (d, n) = x.shape();
+    let mut sum = DMatrix::zeros(n, n);
+    let panel = PANEL * 8 / size_of::<T>();
+    let plain = mean.is_none() && scale == 1.0;
+    let mut centred = vec![T::zero(); if plain { 0 } else { n * panel.min(d) }];
+    for first in (0..d).step_by(panel) {
+        let count = panel.min(d - first);
+        let part = x.rows(first, count);
+        if plain {
+            triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum);
+            continue;
+        }
+        let len = n * count;
+        let mean = mean.map(|m| &m[first..first + count]);
+        for_each_chunk(&mut centred[..len], count * 64, len, |chunk, piece| {
+            for (i, out) in piece.chunks_exact_mut(count).enumerate() {
+                let j = chunk * 64 + i;
+                centre(&x.column(j).as_slice()[first..first + count], mean, scale, out);
+            }
+        });
+        let part = DMatrixView::from_slice(&centred[..len], count, n);
+        triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum);
+    }
+    mirror(&mut sum);
+    sum
+}
+
+/// Adds A·B to the lower triangle of `sum`, in strips of equal area.
+fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64>) {
+    let ((d, k), level) = (a.shape(), Level::detect());
+    let strips = threads(d * d / 2 * k).min(d / 48).max(1);
+    // Twice as many strips as threads: the end of one is filled by the start of another.
+    let strips = if strips > 1 { 2 * strips } else { 1 };
+    let bound = |s: usize| {
+        let left = 1.0 - s as f64 / strips as f64;
+        ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
+    };
+    let bounds: Vec<usize> = (0..=strips).map(|s| if s == strips { d } else { bound(s) }).collect();
+    strip(level, a, b, sum.into(), &bounds);
+}
+
+fn strip<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, c: OperandMut<'_, f64>, bounds: &[usize]) {
+    let ((d, k), first) = (a.shape(), bounds[0]);
+    if bounds.len() == 2 {
+        let columns = bounds[1] - first;
+        return T::accumulate(level, a.part(first, 0, d - first, k), b.part(0, first, k, columns), c);
+    }
+    let half = bounds.len() / 2;
+    let (left, right) = c.split_columns(bounds[half] - first);
+    let below = right.split_rows(bounds[half] - first).1;
+    join(|| strip(level, a, b, left, &bounds[..=half]), || strip(level, a, b, below, &bounds[half..]));
+}
+
+/// Copies the lower triangle onto the upper one, in blocks that stay in the cache.
+pub(crate) fn mirror(matrix: &mut DMatrix<f64>) {
+    let d = matrix.nrows();
+    for j0 in (0..d).step_by(32) {
+        for i0 in (j0..d).step_by(32) {
+            for j in j0..(j0 + 32).min(d) {
+                for i in i0.max(j + 1)..(i0 + 32).min(d) {
+                    matrix[(j, i)] = matrix[(i, j)];
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::{random, with_threads};
+
+    fn check<T: Real>(d: usize, n: usize, tolerance: f64) {
+        let x = random::<T>(d + 1, n, 3);
+        let x = x.view((1, 0), (d, n));
+        let (mean, weights) = (random::<T>(d, 1, 4).column(0).into_owned(), random::<T>(n, 1, 5).column(0).into_owned());
+        let exact = x.map(|v| v.as_f64());
+        let mut centred = exact.clone();
+        centred.column_iter_mut().for_each(|mut c| c -= mean.map(|v| v.as_f64()));
+        let mut scaled = centred.clone();
+        scaled.column_iter_mut().zip(weights.iter()).for_each(|(mut c, w)| c *= w.as_f64());
+        let cases = [
+            (gram_columns(x, None, None), &exact * exact.transpose()),
+            (gram_columns(x, Some(&mean), None), &centred * centred.transpose()),
+            (gram_columns(x, Some(&mean), Some(&weights)), &centred * scaled.transpose()),
+            (gram_rows(x, None), exact.transpose() * &exact),
+            (gram_rows(x, Some(&mean)), centred.transpose() * &centred),
+        ];
+        for (case, (got, expected)) in cases.into_iter().enumerate() {
+            let got = got.unwrap();
+            assert_eq!(got, got.transpose());
+            let error = (got.map(|v| v.as_f64()) - &expected).amax() / expected.amax().max(1.0);
+            assert!(error < tolerance, "case {case} of {d}x{n}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn moments_agree_with_nalgebra() {
+        for (d, n) in [(1, 1), (3, 50), (7, 3000), (50, 9), (250, 40), (40, 250), (5, 0), (0, 5)] {
+            check::<f64>(d, n, 1e-13);
+            check::<f32>(d, n, 1e-6);
+        }
+    }
+
+    #[test]
+    fn same_bits_for_any_threads() {
+        for (d, n) in [(30, 9000), (300, 1500)] {
+            let x = random::<f32>(d, n, 9);
+            let run = |t| with_threads(t, || gram_columns(x.as_view(), None, None).unwrap());
+            assert!(run(1) == run(2) && run(1) == run(3));
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        let x = random::<f64>(3, 4, 1);
+        let short = DVector::zeros(2);
+        assert!(matches!(gram_columns(x.as_view(), Some(&short), None), Err(Error::Dimension { expected: 3, actual: 2, .. })));
+        assert!(gram_columns(x.as_view(), None, Some(&short)).is_err() && gram_rows(x.as_view(), Some(&short)).is_err());
+    }
+}

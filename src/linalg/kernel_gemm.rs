@@ -1,0 +1,262 @@
+//! The blocked product around the micro-kernels: packs blocks that fit the caches, and walks the tiles of C.
+//!
+//! Each entry of C is summed in one order, whatever tile it falls in, so any split of C into parts gives the same bits.
+#![allow(unsafe_code)]
+
+use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, Scratch, Slivers, Tile, VECTORS};
+use std::cell::RefCell;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static NARROW: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// Which entries of C are wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Part {
+    /// All.
+    Whole,
+    /// Only tiles that meet the lower triangle; C's corner lies this many rows below (or above) its diagonal.
+    Lower(isize),
+}
+
+/// Depth of a packed block: a sliver of B stays in the first cache.
+const DEPTH_BYTES: usize = 2048;
+/// Bytes of a packed block of A: half of a small second cache.
+const A_BYTES: usize = 400 * 1024;
+/// Columns of a packed block of B.
+const B_COLUMNS: usize = 2048;
+
+/// A side of C up to so many tiles is narrow: the other operand is used so seldom that packing it does not pay.
+const NARROW_TILES: usize = 4;
+
+/// C ← α·A·B + β·C on this thread.
+pub(crate) fn product_serial<T: Kernel>(
+    level: Level,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+    part: Part,
+) {
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
+    let micro = T::micro(level);
+    // Tiles are written fastest along contiguous rows: exchange the sides where C lies by rows. So, too, where few columns meet rows
+    // of A that lie along the depth: B's role takes them as they are.
+    let by_rows = c.rs != 1 && c.cs == 1;
+    let narrow = c.columns <= micro.lanes * VECTORS && a.cs == 1 && a.rs != 1 && c.rows > c.columns;
+    let exchange = part == Part::Whole && (by_rows || narrow);
+    let (a, b, c) = if exchange { (b.transposed(), a.transposed(), c.transposed()) } else { (a, b, c) };
+    blocks(&Job { micro, alpha, a, b, beta, c, part });
+}
+
+/// One product on one thread.
+struct Job<'j, T: Kernel> {
+    micro: &'j Micro<T>,
+    alpha: T,
+    a: Operand<'j, T>,
+    b: Operand<'j, T>,
+    beta: T,
+    c: OperandMut<'j, T>,
+    part: Part,
+}
+
+impl<T: Kernel> Job<'_, T> {
+    /// Whether the rows up to `row_end` of the columns from `column` on are above what is wanted.
+    fn skips(&self, row_end: usize, column: usize) -> bool {
+        match self.part {
+            Part::Whole => false,
+            Part::Lower(offset) => (row_end as isize + offset) <= column as isize,
+        }
+    }
+}
+
+/// One operand of a block: packed slivers, or whole slivers as they lie and the last, incomplete one packed.
+struct Side<T> {
+    packed: *const T,
+    /// Where the slivers that were left in place start, if they were.
+    direct: Option<*const T>,
+    /// Slivers before this row (or column) are whole.
+    whole: usize,
+}
+
+fn blocks<T: Kernel>(job: &Job<'_, T>) {
+    let (Job { micro, a, b, c, .. }, lanes, wide) = (job, job.micro.lanes, job.micro.columns);
+    let (m, n, k) = (c.rows, c.columns, a.columns);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let tall = lanes * VECTORS;
+    // Depth in equal parts, from k alone: the order of the sums must not depend on m or n.
+    let parts = k.div_ceil(DEPTH_BYTES / size_of::<T>()).max(1);
+    let depth = k.div_ceil(parts);
+    let rows = (A_BYTES / size_of::<T>() / depth.max(1) / tall).clamp(1, 64) * tall;
+    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(tall);
+    let columns = n.min(B_COLUMNS);
+    let direct_a = a.rs == 1 && n <= NARROW_TILES * wide;
+    let direct_b = m <= tall * NARROW_TILES / 2;
+    SCRATCH.with_borrow_mut(|scratch| {
+        let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
+        let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
+        for j0 in (0..n).step_by(columns) {
+            let width = columns.min(n - j0);
+            for block in 0..parts {
+                let p0 = (block * depth).min(k);
+                let deep = depth.min(k - p0);
+                let beta = if block == 0 { job.beta } else { T::ONE };
+                // SAFETY: the buffer has room for `depth` entries of each of the columns to pack, rounded up to whole tiles.
+                let right = unsafe { side(b.part(p0, j0, deep, width).transposed(), wide, wide, direct_b, packed_b) };
+                for i0 in (0..m).step_by(rows) {
+                    let height = rows.min(m - i0);
+                    if job.skips(i0 + height, j0) {
+                        continue;
+                    }
+                    // SAFETY: likewise, for the rows to pack.
+                    let left = unsafe { side(a.part(i0, p0, height, deep), lanes, tall, direct_a, packed_a) };
+                    for j in (0..width).step_by(wide) {
+                        let (b_from, b_rs, b_cs) = match right.direct {
+                            Some(start) if j < right.whole => (start.wrapping_add(j * b.cs), b.rs, b.cs),
+                            Some(_) => (right.packed, wide, 1),
+                            None => (right.packed.wrapping_add(j * deep), wide, 1),
+                        };
+                        let kernels = if b_rs == wide && b_cs == 1 { &micro.packed } else { &micro.strided };
+                        for i in (0..height).step_by(tall) {
+                            let high = tall.min(height - i);
+                            if job.skips(i0 + i + high, j0 + j) {
+                                continue;
+                            }
+                            let vectors = high.div_ceil(lanes);
+                            let (a_from, a_step) = match left.direct {
+                                Some(start) if i < left.whole => (start.wrapping_add(i), a.cs),
+                                Some(_) => (left.packed, vectors * lanes),
+                                None => (left.packed.wrapping_add(i * deep), vectors * lanes),
+                            };
+                            let from = Slivers { depth: deep, a: a_from, a_step, b: b_from, b_rs, b_cs };
+                            let to = Tile {
+                                c: c.data.wrapping_add((i0 + i) * c.rs + (j0 + j) * c.cs),
+                                rs: c.rs,
+                                cs: c.cs,
+                                rows: high,
+                                columns: wide.min(width - j),
+                                alpha: job.alpha,
+                                beta,
+                            };
+                            // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
+                            // and lies within its operand; the tile lies within C.
+                            unsafe { kernels[vectors - 1](from, to) };
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Packs an operand, or only its last incomplete sliver if the whole ones can be read in place.
+///
+/// # Safety
+/// `to` has room for the rows that are packed, rounded up to `widest`, times the columns.
+unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct: bool, to: *mut T) -> Side<T> {
+    let (m, k) = a.shape();
+    let whole = if direct { m / widest * widest } else { 0 };
+    // SAFETY: the caller's promise.
+    unsafe { pack(a.part(whole, 0, m - whole, k), lanes, widest, to) };
+    Side { packed: to, direct: direct.then_some(a.data), whole }
+}
+
+/// C ← C + A·B for the lower tiles of C.
+pub(crate) fn accumulate_f64(level: Level, a: Operand<'_, f64>, b: Operand<'_, f64>, c: OperandMut<'_, f64>) {
+    product_serial(level, 1.0, a, b, 1.0, c, Part::Lower(0));
+}
+
+/// The same for single precision: the product in `f32`, its sum in `f64`.
+pub(crate) fn accumulate_f32(level: Level, a: Operand<'_, f32>, b: Operand<'_, f32>, c: OperandMut<'_, f64>) {
+    let (m, n) = c.shape();
+    NARROW.with_borrow_mut(|buffer| {
+        if buffer.len() < m * n {
+            buffer.resize(m * n, 0.0);
+        }
+        let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
+        product_serial(level, 1.0, a, b, 0.0, (&mut narrow).into(), Part::Lower(0));
+        for j in 0..n.min(m) {
+            for (i, value) in narrow.column(j).as_slice().iter().enumerate().skip(j) {
+                // SAFETY: (i, j) lies within C, which is borrowed for writing.
+                unsafe { *c.data.add(i * c.rs + j * c.cs) += f64::from(*value) };
+            }
+        }
+    });
+}
+
+/// Copies `a` into slivers of `widest` rows (the last one of as few `lanes` as hold it), each column of a sliver contiguous.
+///
+/// # Safety
+/// `to` has room for the rows, rounded up to `widest`, times the columns.
+unsafe fn pack<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, to: *mut T) {
+    let (m, k) = a.shape();
+    for i in (0..m).step_by(widest) {
+        let tall = widest.min(m - i);
+        let width = tall.next_multiple_of(lanes);
+        // SAFETY: sliver i starts after i·k entries and has width·k; reads stay within `a`'s rectangle.
+        unsafe {
+            let (from, to) = (a.data.wrapping_add(i * a.rs), to.add(i * k));
+            if a.rs == 1 && tall == width {
+                match width {
+                    4 => pack_columns::<T, 4>(from, a.cs, k, to),
+                    8 => pack_columns::<T, 8>(from, a.cs, k, to),
+                    12 => pack_columns::<T, 12>(from, a.cs, k, to),
+                    24 => pack_columns::<T, 24>(from, a.cs, k, to),
+                    48 => pack_columns::<T, 48>(from, a.cs, k, to),
+                    _ => pack_any(from, 1, a.cs, tall, width, k, to),
+                }
+            } else {
+                pack_any(from, a.rs, a.cs, tall, width, k, to);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `from` has `k` columns of `W` contiguous entries, `cs` apart; `to` has room for `W·k`.
+unsafe fn pack_columns<T: Kernel, const W: usize>(from: *const T, cs: usize, k: usize, to: *mut T) {
+    for p in 0..k {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(p * W).cast::<[T; W]>().write(from.add(p * cs).cast::<[T; W]>().read()) };
+    }
+}
+
+/// # Safety
+/// `from` has `tall` rows and `k` columns of the strides given; `to` has room for `width·k`, `width ≥ tall`.
+unsafe fn pack_any<T: Kernel>(from: *const T, rs: usize, cs: usize, tall: usize, width: usize, k: usize, to: *mut T) {
+    // Eight columns at a time: rows that are contiguous are read by whole cache lines.
+    for p0 in (0..k).step_by(8) {
+        let deep = 8.min(k - p0);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut done = 0;
+            if cs == 1 && deep == 8 {
+                // Squares of four by four go through registers.
+                while done + 4 <= tall {
+                    for p in [p0, p0 + 4] {
+                        let row = |i: usize| from.add((done + i) * rs + p).cast::<[T; 4]>().read();
+                        let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+                        for l in 0..4 {
+                            to.add((p + l) * width + done).cast::<[T; 4]>().write([r0[l], r1[l], r2[l], r3[l]]);
+                        }
+                    }
+                    done += 4;
+                }
+            }
+            for i in done..tall {
+                for p in p0..p0 + deep {
+                    *to.add(p * width + i) = *from.add(i * rs + p * cs);
+                }
+            }
+            for p in p0..p0 + deep {
+                for i in tall..width {
+                    *to.add(p * width + i) = T::ZERO;
+                }
+            }
+        }
+    }
+}

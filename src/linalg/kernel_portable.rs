@@ -1,0 +1,54 @@
+//! Micro-kernels in plain Rust: what every processor runs, and what the others are tested against.
+#![allow(unsafe_code)]
+// Tiles are written as the formula is, by indices.
+#![allow(clippy::needless_range_loop)]
+
+use super::kernel::{Kernel, Micro, Slivers, Tile};
+
+const LANES: usize = 4;
+const COLUMNS: usize = 4;
+
+/// A tile of `V·LANES` rows and `COLUMNS` columns.
+///
+/// # Safety
+/// See [`super::kernel::MicroFn`].
+unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
+    let mut sum = [[[T::ZERO; LANES]; V]; COLUMNS];
+    let (rs, cs) = if PACKED { (COLUMNS, 1) } else { (from.b_rs, from.b_cs) };
+    for p in 0..from.depth {
+        // SAFETY: `a` holds `depth` columns of V·LANES rows.
+        let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
+        for j in 0..COLUMNS {
+            // SAFETY: `b` holds `depth` rows of COLUMNS entries at these strides.
+            let b = unsafe { *from.b.add(p * rs + j * cs) };
+            for v in 0..V {
+                for l in 0..LANES {
+                    sum[j][v][l] = T::multiply_add(a[v][l], b, sum[j][v][l]);
+                }
+            }
+        }
+    }
+    for j in 0..to.columns {
+        for i in 0..to.rows {
+            let product = T::times(to.alpha, sum[j][i / LANES][i % LANES]);
+            // SAFETY: the tile's rows × columns entries are writable.
+            unsafe {
+                let c = to.c.add(i * to.rs + j * to.cs);
+                *c = if to.beta == T::ZERO { product } else { T::multiply_add(to.beta, *c, product) };
+            }
+        }
+    }
+}
+
+macro_rules! table {
+    ($name:ident, $t:ty) => {
+        pub(crate) static $name: Micro<$t> = Micro {
+            lanes: LANES,
+            columns: COLUMNS,
+            packed: [tile::<$t, 1, true>, tile::<$t, 2, true>, tile::<$t, 3, true>],
+            strided: [tile::<$t, 1, false>, tile::<$t, 2, false>, tile::<$t, 3, false>],
+        };
+    };
+}
+table!(F32, f32);
+table!(F64, f64);

@@ -1,0 +1,189 @@
+//! Sums and rotations of vectors, compiled for each kind of processor; without fused operations, so the bits are the same on all.
+#![allow(unsafe_code)]
+
+/// Compiles one function for plain, AVX2 and AVX-512 processors, and calls the best one.
+macro_rules! dispatch {
+    ($(#[$doc:meta])* pub(crate) fn $name:ident $(<$g:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        #[inline]
+        pub(crate) fn $name $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2 $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+                fn avx512 $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+                    // SAFETY: the processor has these features.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the processor has these features.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+use crate::Real;
+
+/// Runs a closure, inlined, with the widest vectors.
+#[inline]
+pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2")]
+        fn avx512<R>(run: impl FnOnce() -> R) -> R {
+            run()
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the processor has these features.
+            return unsafe { avx512(run) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has this feature.
+            return unsafe { avx2(run) };
+        }
+    }
+    run()
+}
+
+/// Partial sums kept side by side, whatever the width of a vector.
+const WIDTH: usize = 16;
+
+dispatch! {
+    /// Σ a_i b_i, in one order on every processor.
+    pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+        let len = a.len().min(b.len());
+        let (a, b) = (&a[..len], &b[..len]);
+        let mut sums = [T::zero(); WIDTH];
+        let (blocks_a, blocks_b) = (a.chunks_exact(WIDTH), b.chunks_exact(WIDTH));
+        let rest = blocks_a.remainder().iter().zip(blocks_b.remainder()).fold(T::zero(), |s, (x, y)| s + *x * *y);
+        for (x, y) in blocks_a.zip(blocks_b) {
+            for i in 0..WIDTH {
+                sums[i] += x[i] * y[i];
+            }
+        }
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                sums[i] += sums[i + half];
+            }
+        }
+        sums[0] + rest
+    }
+}
+
+dispatch! {
+    /// b ← b + factor·a.
+    pub(crate) fn add_scaled<T: Real>(b: &mut [T], factor: T, a: &[T]) {
+        for (y, x) in b.iter_mut().zip(a) {
+            *y += factor * *x;
+        }
+    }
+}
+
+dispatch! {
+    /// (a, b) ← (c·a − s·b, s·a + c·b).
+    pub(crate) fn rotate<T: Real>(a: &mut [T], b: &mut [T], c: T, s: T) {
+        for (x, y) in a.iter_mut().zip(b) {
+            let (old_x, old_y) = (*x, *y);
+            *x = c * old_x - s * old_y;
+            *y = s * old_x + c * old_y;
+        }
+    }
+}
+
+dispatch! {
+    /// Whether every entry is finite: v·0 is 0 for those and NaN for others.
+    pub(crate) fn all_finite<T: Real>(a: &[T]) -> bool {
+        let mut sums = [T::zero(); WIDTH];
+        let blocks = a.chunks_exact(WIDTH);
+        let rest = blocks.remainder().iter().fold(T::zero(), |s, v| s + *v * T::zero());
+        for block in blocks {
+            for i in 0..WIDTH {
+                sums[i] += block[i] * T::zero();
+            }
+        }
+        sums.iter().fold(rest, |s, v| s + *v) == T::zero()
+    }
+}
+
+/// Shifts counted side by side.
+pub(crate) const LANES: usize = 16;
+
+dispatch! {
+    /// Rotates pairs of neighbouring columns, one after another.
+    pub(crate) fn rotate_neighbours(block: &mut [f64], rows: usize, rotations: &[(usize, f64, f64)]) {
+        for &(i, c, s) in rotations {
+            let (a, b) = block[i * rows..(i + 2) * rows].split_at_mut(rows);
+            for (x, y) in a.iter_mut().zip(b) {
+                let (old_x, old_y) = (*x, *y);
+                *x = c * old_x - s * old_y;
+                *y = s * old_x + c * old_y;
+            }
+        }
+    }
+}
+
+dispatch! {
+    /// How many eigenvalues lie above each shift: the signs of the pivots of T − x.
+    pub(crate) fn count_above(d: &[f64], squares: &[f64], least: f64, shifts: &[f64; LANES]) -> [f64; LANES] {
+        let mut pivots = [1.0; LANES];
+        let mut counts = [0.0; LANES];
+        for (value, square) in d.iter().zip(squares) {
+            for l in 0..LANES {
+                let pivot = value - shifts[l] - square / pivots[l];
+                let pivot = if pivot.abs() < least { -least } else { pivot };
+                counts[l] += if pivot > 0.0 { 1.0 } else { 0.0 };
+                pivots[l] = pivot;
+            }
+        }
+        counts
+    }
+}
+
+/// ‖a‖ without overflow or underflow.
+pub(crate) fn norm<T: Real>(a: &[T]) -> T {
+    let square = dot(a, a);
+    // A sum of squares is exact to rounding between the squares' limits; only outside are they scaled.
+    if square.as_f64() > T::TINY_SQUARE && square.is_finite() {
+        return square.sqrt();
+    }
+    let largest = a.iter().fold(T::zero(), |m, v| m.max(v.abs()));
+    if largest == T::zero() || !largest.is_finite() {
+        return largest;
+    }
+    largest * a.iter().fold(T::zero(), |s, v| s + (*v / largest) * (*v / largest)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_rotations() {
+        let a: Vec<f64> = (0..37).map(f64::from).collect();
+        assert_eq!(dot(&a, &a), (0..37).map(|i| f64::from(i * i)).sum());
+        let (mut x, mut y) = (a.clone(), vec![1.0; 37]);
+        rotate(&mut x, &mut y, 0.6, 0.8);
+        assert!((x[10] - 5.2).abs() < 1e-15 && (y[10] - 8.6).abs() < 1e-14);
+        add_scaled(&mut y, 2.0, &a);
+        assert!((y[10] - 28.6).abs() < 1e-14);
+    }
+
+    #[test]
+    fn norms_of_extreme_vectors() {
+        assert_eq!(norm(&[3e-200, 4e-200]), 5e-200);
+        assert!((norm(&[3e200_f64, 4e200]) / 5e200 - 1.0).abs() < 1e-15);
+        assert!((norm(&[3e-30_f32, 4e-30]) / 5e-30 - 1.0).abs() < 1e-6);
+        assert_eq!(norm::<f64>(&[]), 0.0);
+        assert_eq!(norm(&[0.0, f64::INFINITY]), f64::INFINITY);
+    }
+}

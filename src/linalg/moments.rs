@@ -1,0 +1,177 @@
+//! First moments and sums of squares, accumulated in double precision in blocks of fixed size.
+
+use super::parallel::map_blocks;
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrixView, DVector};
+
+/// Observations summed apart.
+const BLOCK: usize = 512;
+
+/// The mean of the observations: d entries.
+///
+/// ```math
+/// \bar x = \frac 1 n \sum_i x_i
+/// ```
+/// `x` is d×n. Sums are taken in `f64`, block by block in a fixed order.
+///
+/// # Errors
+/// [`Error::Empty`] without observations or variables, [`Error::NotFinite`] at the first entry that is not.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let mean = elbo::linalg::column_mean(dmatrix![1.0, 3.0; 0.0, 1.0].as_view())?;
+/// assert_eq!(mean.as_slice(), [2.0, 0.5]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn column_mean<T: Real>(x: DMatrixView<'_, T>) -> Result<DVector<T>> {
+    Ok(DVector::from_iterator(x.nrows(), mean_wide(x)?.into_iter().map(T::of)))
+}
+
+/// The sum over the observations of the squared deviation of each variable: d entries.
+///
+/// ```math
+/// \sum_i (x_{ji} − μ_j)^2
+/// ```
+/// `x` is d×n and `mean` has d entries, or 0 is meant. Two passes: nothing cancels.
+///
+/// # Errors
+/// [`Error::Dimension`] when the length of the mean disagrees.
+///
+/// ```
+/// use nalgebra::{dmatrix, dvector};
+/// let squares = elbo::linalg::sums_of_squares(dmatrix![1.0, 3.0].as_view(), Some(&dvector![2.0]))?;
+/// assert_eq!(squares[0], 2.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn sums_of_squares<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DVector<T>> {
+    let d = x.nrows();
+    if let Some(m) = mean
+        && m.len() != d
+    {
+        return Err(Error::Dimension { what: "entries of the mean", expected: d, actual: m.len() });
+    }
+    let mean = mean.map(super::gram::wide);
+    Ok(DVector::from_iterator(d, squares_wide(x, mean.as_deref(), 1.0).into_iter().map(T::of)))
+}
+
+/// Refuses an empty matrix and the first entry that is not finite.
+///
+/// # Errors
+/// [`Error::Empty`], [`Error::NotFinite`].
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// assert!(elbo::linalg::check_finite(dmatrix![1.0, f64::NAN].as_view()).is_err());
+/// ```
+pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
+    let (rows, columns) = x.shape();
+    if rows == 0 || columns == 0 {
+        return Err(Error::Empty { rows, columns });
+    }
+    let bad = map_blocks(columns.div_ceil(BLOCK), rows * columns, |b| {
+        let first = b * BLOCK;
+        (first..columns.min(first + BLOCK)).find(|&j| !super::kernel_vector::all_finite(x.column(j).as_slice()))
+    });
+    match bad.into_iter().flatten().next() {
+        None => Ok(()),
+        Some(column) => {
+            let row = x.column(column).iter().position(|v| !v.is_finite()).unwrap_or(0);
+            Err(Error::NotFinite { row, column, value: x[(row, column)].as_f64() })
+        }
+    }
+}
+
+fn sums(d: usize, partial: Vec<Vec<f64>>) -> Vec<f64> {
+    let mut total = vec![0.0; d];
+    for part in partial {
+        total.iter_mut().zip(&part).for_each(|(t, p)| *t += p);
+    }
+    total
+}
+
+/// The mean in double precision.
+pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
+    let (d, n) = x.shape();
+    if d == 0 || n == 0 {
+        return Err(Error::Empty { rows: d, columns: n });
+    }
+    let partial = map_blocks(n.div_ceil(BLOCK), d * n, |b| {
+        let mut sum = vec![0.0; d];
+        for j in b * BLOCK..n.min((b + 1) * BLOCK) {
+            sum.iter_mut().zip(x.column(j).as_slice()).for_each(|(s, v)| *s += v.as_f64());
+        }
+        sum
+    });
+    let mut mean = sums(d, partial);
+    mean.iter_mut().for_each(|m| *m /= n as f64);
+    if mean.iter().any(|m| !m.is_finite()) {
+        check_finite(x)?;
+        // Finite numbers whose sum is not: halve them by n first.
+        let share = 1.0 / n as f64;
+        mean = vec![0.0; d];
+        for column in x.column_iter() {
+            mean.iter_mut().zip(column.as_slice()).for_each(|(m, v)| *m += v.as_f64() * share);
+        }
+    }
+    Ok(mean)
+}
+
+/// The sums of s²(x − μ)² in double precision.
+pub(crate) fn squares_wide<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, scale: f64) -> Vec<f64> {
+    let (d, n) = x.shape();
+    let zeros = vec![0.0; if mean.is_none() { d } else { 0 }];
+    let mean = mean.unwrap_or(&zeros);
+    let partial = map_blocks(n.div_ceil(BLOCK), 2 * d * n, |b| {
+        let mut sum = vec![0.0; d];
+        for j in b * BLOCK..n.min((b + 1) * BLOCK) {
+            for ((s, v), m) in sum.iter_mut().zip(x.column(j).as_slice()).zip(mean) {
+                let deviation = (v.as_f64() - m) * scale;
+                *s += deviation * deviation;
+            }
+        }
+        sum
+    });
+    sums(d, partial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::{random, with_threads};
+
+    #[test]
+    fn a_large_offset_does_not_cancel() {
+        let noise = random::<f64>(4, 5000, 1);
+        let x = noise.map(|v| v + 1e9);
+        let mean = column_mean(x.as_view()).unwrap();
+        let squares = sums_of_squares(x.as_view(), Some(&mean)).unwrap();
+        let centre = column_mean(noise.as_view()).unwrap();
+        let expected = sums_of_squares(noise.as_view(), Some(&centre)).unwrap();
+        assert!((squares - &expected).amax() < 1e-5 * expected.amax());
+    }
+
+    #[test]
+    fn single_precision_keeps_its_accuracy() {
+        let x = nalgebra::DMatrix::from_element(2, 60_000, 0.1f32);
+        assert_eq!(column_mean(x.as_view()).unwrap()[0], 0.1);
+    }
+
+    #[test]
+    fn huge_and_bad_numbers() {
+        let huge = nalgebra::DMatrix::from_element(1, 10, f64::MAX);
+        assert!((column_mean(huge.as_view()).unwrap()[0] / f64::MAX - 1.0).abs() < 1e-14);
+        let mut x = random::<f32>(3, 2000, 2);
+        assert!(check_finite(x.as_view()).is_ok());
+        x[(2, 1500)] = f32::NEG_INFINITY;
+        assert!(matches!(check_finite(x.as_view()), Err(Error::NotFinite { row: 2, column: 1500, .. })));
+        assert!(column_mean(x.as_view()).is_err());
+        assert!(matches!(column_mean(x.rows(0, 0)), Err(Error::Empty { rows: 0, columns: 2000 })));
+    }
+
+    #[test]
+    fn same_bits_for_any_threads() {
+        let x = random::<f64>(30, 30_000, 3);
+        let run = |t| with_threads(t, || column_mean(x.as_view()).unwrap());
+        assert_eq!(run(1), run(3));
+    }
+}

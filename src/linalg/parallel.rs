@@ -1,0 +1,87 @@
+//! Threads with the same bits for any number of them: work is cut in fixed blocks, results are met in a fixed order.
+//!
+//! The *current* rayon pool is used, so a user's own pool is respected; small work never asks for a pool, and so starts none.
+
+/// Multiply-adds below which a second thread costs more than it brings.
+pub const SERIAL_WORK: usize = 1 << 19;
+
+/// How many threads `work` (in multiply-adds, or what takes as long) deserves.
+///
+/// ```
+/// assert_eq!(elbo::linalg::parallel::threads(100), 1);
+/// ```
+pub fn threads(work: usize) -> usize {
+    threads_from(SERIAL_WORK, work)
+}
+
+fn threads_from(least: usize, work: usize) -> usize {
+    if work < least {
+        return 1;
+    }
+    #[cfg(feature = "rayon")]
+    {
+        rayon::current_num_threads()
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        1
+    }
+}
+
+/// Runs both closures, side by side when there are threads.
+pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: impl FnOnce() -> B + Send) -> (A, B) {
+    #[cfg(feature = "rayon")]
+    {
+        rayon::join(left, right)
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        (left(), right())
+    }
+}
+
+/// Calls `f(block, piece)` for each piece of `chunk` entries of `data` (the last may be shorter).
+///
+/// ```
+/// let mut squares = vec![0.0; 10];
+/// elbo::linalg::parallel::for_each_chunk(&mut squares, 4, 10, |block, piece| {
+///     for (i, s) in piece.iter_mut().enumerate() { *s = ((4 * block + i) as f64).powi(2); }
+/// });
+/// assert_eq!(squares[9], 81.0);
+/// ```
+pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    for_each_chunk_at(SERIAL_WORK, data, chunk, work, f);
+}
+
+/// The same with another least work for a second thread.
+pub(crate) fn for_each_chunk_at<T: Send>(least: usize, data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let chunk = chunk.max(1);
+    if threads_from(least, work) <= 1 {
+        data.chunks_mut(chunk).enumerate().for_each(|(block, piece)| f(block, piece));
+    } else {
+        halves(data, chunk, 0, &f);
+    }
+}
+
+fn halves<T: Send>(data: &mut [T], chunk: usize, first: usize, f: &(impl Fn(usize, &mut [T]) + Sync)) {
+    let count = data.len().div_ceil(chunk);
+    if count <= 1 {
+        if count == 1 {
+            f(first, data);
+        }
+        return;
+    }
+    let (left, right) = data.split_at_mut(count / 2 * chunk);
+    join(|| halves(left, chunk, first, f), || halves(right, chunk, first + count / 2, f));
+}
+
+/// The results of `f(0), …, f(blocks − 1)`, in that order.
+///
+/// ```
+/// assert_eq!(elbo::linalg::parallel::map_blocks(3, 10, |block| 2 * block), [0, 2, 4]);
+/// ```
+pub fn map_blocks<R: Send>(blocks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let mut results: Vec<Option<R>> = (0..blocks).map(|_| None).collect();
+    for_each_chunk(&mut results, 1, work, |block, slot| slot[0] = Some(f(block)));
+    results.into_iter().flatten().collect()
+}

@@ -1,0 +1,153 @@
+//! The thin singular value decomposition, by QR and one-sided Jacobi.
+
+use super::jacobi::square_svd;
+use super::moments::check_finite;
+use super::product::matrix_product;
+use super::qr::thin_qr;
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// The thin singular value decomposition of an m×n matrix, r = min(m, n).
+///
+/// ```math
+/// A = U \operatorname{diag}(s) V^⊤
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThinSvd<T: Real> {
+    /// Left vectors, m×r, orthonormal columns even where the singular value is 0.
+    pub u: DMatrix<T>,
+    /// Singular values, r of them, falling.
+    pub singular_values: DVector<T>,
+    /// Right vectors, n×r, orthonormal columns.
+    pub v: DMatrix<T>,
+}
+
+impl<T: Real> ThinSvd<T> {
+    /// The same decomposition with the entry of largest size in each column of U positive.
+    ///
+    /// ```
+    /// use nalgebra::dmatrix;
+    /// let svd = elbo::linalg::thin_svd(dmatrix![-3.0; -4.0].as_view())?.with_fixed_signs();
+    /// assert!(svd.u[(1, 0)] > 0.0 && svd.v[(0, 0)] < 0.0);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn with_fixed_signs(mut self) -> Self {
+        for j in 0..self.u.ncols() {
+            if largest_entry(self.u.column(j).as_slice()) < T::zero() {
+                self.u.column_mut(j).neg_mut();
+                self.v.column_mut(j).neg_mut();
+            }
+        }
+        self
+    }
+}
+
+/// The entry of largest size, the first of equal ones.
+pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
+    column.iter().fold(T::zero(), |best, v| if v.abs() > best.abs() { *v } else { best })
+}
+
+/// The thin singular value decomposition of an m×n matrix of any shape and rank.
+///
+/// ```math
+/// A = U \operatorname{diag}(s) V^⊤, \quad U^⊤U = V^⊤V = I, \quad s_1 ≥ s_2 ≥ … ≥ 0
+/// ```
+/// Columns of very different size are no difficulty when m ≥ n (rows, when m < n): if A = B D with D diagonal, each singular value is
+/// accurate to about ε times the condition of B alone.
+///
+/// # Errors
+/// [`crate::Error::Empty`], [`crate::Error::NotFinite`]; [`crate::Error::DecompositionLimit`] after 60 sweeps, which no known matrix needs.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let svd = elbo::linalg::thin_svd(dmatrix![3.0, 0.0; 0.0, 0.0; 4.0, 0.0].as_view())?;
+/// assert!((svd.singular_values[0] - 5.0_f64).abs() < 1e-14 && svd.singular_values[1] == 0.0);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn thin_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
+    check_finite(a)?;
+    if a.nrows() < a.ncols() {
+        let ThinSvd { u, singular_values, v } = tall_svd(a.transpose().as_view())?;
+        return Ok(ThinSvd { u: v, singular_values, v: u });
+    }
+    tall_svd(a)
+}
+
+fn tall_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
+    let (q, r) = thin_qr(a)?;
+    let inner = square_svd(r.map(|v| v.as_f64()))?;
+    Ok(ThinSvd {
+        u: matrix_product(&q, &inner.left.map(T::of)),
+        singular_values: DVector::from_iterator(inner.values.len(), inner.values.iter().map(|s| T::of(*s))),
+        v: inner.right.map(T::of),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+    use crate::linalg::testing::{hard_matrices, orthonormality, random};
+
+    fn check<T: Real>(a: &DMatrix<T>) {
+        let svd = thin_svd(a.as_view()).unwrap();
+        let rank = a.nrows().min(a.ncols());
+        assert_eq!((svd.u.shape(), svd.v.shape()), ((a.nrows(), rank), (a.ncols(), rank)));
+        let tolerance = 40.0 * T::EPSILON.as_f64() * (rank as f64).sqrt();
+        assert!(orthonormality(&svd.u) < tolerance, "u of {:?}: {:e}", a.shape(), orthonormality(&svd.u));
+        assert!(orthonormality(&svd.v) < tolerance, "v of {:?}: {:e}", a.shape(), orthonormality(&svd.v));
+        let values = svd.singular_values.as_slice();
+        assert!(values.windows(2).all(|w| w[0] >= w[1]) && values.iter().all(|s| *s >= T::zero()));
+        let back = &svd.u * DMatrix::from_diagonal(&svd.singular_values) * svd.v.transpose();
+        let (error, size) = ((back - a).norm().as_f64(), a.norm().as_f64());
+        assert!(error <= tolerance * size, "{:?}: {error:e} of {size:e}", a.shape());
+        let squares: f64 = values.iter().map(|s| s.as_f64().powi(2)).sum();
+        assert!((squares - size * size).abs() <= tolerance * size * size);
+    }
+
+    #[test]
+    fn hard_matrices_are_decomposed() {
+        for a in hard_matrices() {
+            check(&a);
+            check(&a.map(|v| v as f32));
+        }
+    }
+
+    #[test]
+    fn known_singular_values_to_their_last_digits() {
+        // Orthonormal columns times a grading over 24 orders of magnitude: the grading is the spectrum.
+        let q = super::super::qr::orthonormalize(random::<f64>(50, 9, 7).as_view()).unwrap();
+        let mut a = q.clone();
+        for j in 0..9 {
+            a.column_mut((j * 4) % 9).scale_mut(10f64.powi(-3 * j as i32));
+        }
+        for a in [a.clone(), a.transpose()] {
+            let svd = thin_svd(a.as_view()).unwrap();
+            for j in 0..9 {
+                let expected = 10f64.powi(-3 * j as i32);
+                assert!((svd.singular_values[j] / expected - 1.0).abs() < 1e-13, "{j}: {:e}", svd.singular_values[j]);
+            }
+        }
+    }
+
+    #[test]
+    fn signs_are_fixed() {
+        let a = random::<f64>(20, 6, 11);
+        let (one, other) = (thin_svd(a.as_view()).unwrap().with_fixed_signs(), thin_svd((-&a).as_view()).unwrap().with_fixed_signs());
+        assert!((&one.u - &other.u).amax() < 1e-13 && (&one.v + &other.v).amax() < 1e-13);
+        check(&a);
+    }
+
+    #[test]
+    fn extreme_scales_and_refusals() {
+        for scale in [1e-300, 1e-160, 1e160, 1e300] {
+            let svd = thin_svd(random::<f64>(6, 4, 3).scale(scale).as_view()).unwrap();
+            let plain = thin_svd(random::<f64>(6, 4, 3).as_view()).unwrap();
+            assert!((svd.singular_values / scale - plain.singular_values).amax() < 1e-14);
+        }
+        assert!(matches!(thin_svd(DMatrix::<f64>::zeros(0, 3).as_view()), Err(Error::Empty { .. })));
+        for bad in [f64::NAN, f64::INFINITY] {
+            assert!(matches!(thin_svd(DMatrix::from_element(3, 2, bad).as_view()), Err(Error::NotFinite { .. })));
+        }
+    }
+}

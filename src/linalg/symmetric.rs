@@ -1,0 +1,174 @@
+//! Eigenvalues and eigenvectors of symmetric matrices.
+
+use super::moments::check_finite;
+use super::tridiagonal::{Tridiagonal, tridiagonalize};
+use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// From this size on a few leading pairs are searched for by products.
+const KRYLOV: usize = 1000;
+
+/// Eigenvalues and eigenvectors of a symmetric matrix.
+///
+/// ```math
+/// S = V \operatorname{diag}(λ) V^⊤
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SymmetricEigen<T: Real> {
+    /// Eigenvalues, falling.
+    pub values: DVector<T>,
+    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each is positive.
+    pub vectors: DMatrix<T>,
+}
+
+/// All eigenvalues and eigenvectors of a symmetric d×d matrix, of which the lower triangle is read.
+///
+/// # Errors
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Dimension`] when it is not square; [`Error::DecompositionLimit`].
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let eigen = elbo::linalg::symmetric_eigen(dmatrix![2.0, 1.0; 1.0, 2.0].as_view())?;
+/// assert!((eigen.values[0] - 3.0_f64).abs() < 1e-14 && (eigen.values[1] - 1.0).abs() < 1e-14);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<T>> {
+    let dimension = s.nrows();
+    leading(s, dimension)
+}
+
+/// The k largest eigenvalues of a symmetric d×d matrix (the lower triangle is read) and their eigenvectors (d×k); k is cut at d.
+///
+/// # Errors
+/// As for [`symmetric_eigen`].
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let eigen = elbo::linalg::leading_eigenpairs(dmatrix![2.0, 1.0; 1.0, 2.0].as_view(), 1)?;
+/// assert!((eigen.values[0] - 3.0_f64).abs() < 1e-14 && eigen.vectors.ncols() == 1);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
+    let d = s.nrows();
+    if d >= KRYLOV && 20 * k <= d && s.ncols() == d {
+        check_finite(s)?;
+        // The search reads the whole of a symmetric matrix.
+        let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))]);
+        let found = super::leading_eigenpairs_of(d, k, |v, out| {
+            super::matrix_product_into(&whole, v, out);
+            Ok(())
+        });
+        if found.is_ok() {
+            return found;
+        }
+    }
+    leading(s, k)
+}
+
+fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
+    check_finite(s)?;
+    let d = s.nrows();
+    if s.ncols() != d {
+        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
+    }
+    let k = k.min(d);
+    let largest = s.lower_triangle().amax().as_f64();
+    // A power of two: exact, and nothing over- or underflows.
+    let unit = if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 };
+    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64() / unit);
+    let t = tridiagonalize(whole);
+    let (values, z) = tridiagonal_pairs(&t, k)?;
+    let vectors = t.back(z);
+    let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
+    let mut vectors = vectors.map(T::of);
+    for mut column in vectors.column_iter_mut() {
+        if super::svd::largest_entry(column.as_slice()) < T::zero() {
+            column.neg_mut();
+        }
+    }
+    Ok(SymmetricEigen { values, vectors })
+}
+
+/// The k leading pairs of T: one by one while they are few, else out of all.
+fn tridiagonal_pairs(t: &Tridiagonal, k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
+    let d = t.diagonal.len();
+    if 3 * k < d {
+        let values = largest_values(&t.diagonal, &t.off_diagonal, k);
+        if let Some(vectors) = vectors_of(&t.diagonal, &t.off_diagonal, &values) {
+            return Ok((values, vectors));
+        }
+    }
+    let (values, vectors) = all_pairs(&t.diagonal, &t.off_diagonal)?;
+    let mut order: Vec<usize> = (0..d).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.truncate(k);
+    Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::{hard_matrices, orthonormality, random, with_threads};
+
+    fn check<T: Real>(s: &DMatrix<T>) {
+        let d = s.nrows();
+        let all = symmetric_eigen(s.as_view()).unwrap();
+        let exact = s.map(|v| v.as_f64());
+        let size = exact.amax().max(1e-300) * d as f64;
+        let tolerance = 10.0 * T::EPSILON.as_f64();
+        assert!(all.values.as_slice().windows(2).all(|w| w[0] >= w[1]));
+        for k in [d, d / 4, 1] {
+            let some = leading_eigenpairs(s.as_view(), k).unwrap();
+            assert!(orthonormality(&some.vectors) < tolerance * 10.0, "{d} {k}: {:e}", orthonormality(&some.vectors));
+            let (v, l) = (some.vectors.map(|v| v.as_f64()), some.values.map(|v| v.as_f64()));
+            assert!((&exact * &v - &v * DMatrix::from_diagonal(&l)).amax() < tolerance * size, "{d} {k}");
+            assert!((some.values - all.values.rows(0, k)).amax().as_f64() < tolerance * size);
+        }
+        assert!((all.values.iter().map(|v| v.as_f64()).sum::<f64>() - exact.trace()).abs() < tolerance * size);
+    }
+
+    #[test]
+    fn hard_spectra() {
+        for a in hard_matrices() {
+            let s = &a * a.transpose();
+            check(&s);
+            check(&s.map(|v| v as f32));
+            check(&(&a.transpose() * &a));
+        }
+        check(&DMatrix::<f64>::from_element(90, 90, 1.0));
+        let indefinite = random::<f64>(77, 77, 4);
+        check(&(&indefinite + indefinite.transpose()));
+    }
+
+    #[test]
+    fn known_spectrum() {
+        let q = super::super::orthonormalize(random::<f64>(100, 100, 7).as_view()).unwrap();
+        let known = DVector::from_fn(100, |i, _| if i < 3 { 7.0 } else { 1.0 / i as f64 });
+        let eigen = leading_eigenpairs((&q * DMatrix::from_diagonal(&known) * q.transpose()).as_view(), 10).unwrap();
+        assert!((eigen.values - known.rows(0, 10)).amax() < 1e-13);
+    }
+
+    #[test]
+    fn scales_and_refusals() {
+        let s = DMatrix::from_row_slice(2, 2, &[2.0, 1.0, 1.0, 2.0]);
+        for scale in [1e-300, 1e300] {
+            let eigen = symmetric_eigen(s.scale(scale).as_view()).unwrap();
+            assert!((eigen.values / scale - DVector::from_vec(vec![3.0, 1.0])).amax() < 1e-14);
+        }
+        for bad in [f64::NAN, f64::NEG_INFINITY] {
+            assert!(matches!(symmetric_eigen(DMatrix::from_element(2, 2, bad).as_view()), Err(Error::NotFinite { .. })));
+        }
+        assert!(matches!(leading_eigenpairs(DMatrix::<f64>::zeros(2, 3).as_view(), 1), Err(Error::Dimension { .. })));
+        assert!(symmetric_eigen(DMatrix::<f64>::zeros(0, 0).as_view()).is_err());
+        assert_eq!(leading_eigenpairs(s.as_view(), 0).unwrap().values.len(), 0);
+    }
+
+    #[test]
+    fn same_bits_for_any_threads() {
+        let a = random::<f64>(450, 450, 3);
+        let s = &a + a.transpose();
+        let run = |t| with_threads(t, || leading_eigenpairs(s.as_view(), 5).unwrap());
+        assert!(run(1) == run(2));
+    }
+}

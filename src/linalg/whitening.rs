@@ -1,0 +1,204 @@
+//! Right multiplication by the inverse of a covariance with a small ridge: a preconditioner, kept as a factor.
+//!
+//! Legend: X (d×n) centred data, S = XXᵗ/n, D its standard deviations, C = D⁻¹SD⁻¹ the correlations, ρ the ridge.
+
+use super::gram::moments_of_rows;
+use super::moments::{check_finite, squares_wide};
+use super::{cholesky_lower, gemm, matrix_product, product_tr_left, solve_cholesky};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// (S + ridge)⁻¹ on the scale of the correlations, for data that were centred.
+///
+/// ```math
+/// D^{-1} (C + ρ I)^{-1} D^{-1}
+/// ```
+/// A variable without variance is left as it is. With d ≤ n a d×d factor is kept; else an n×n one, and no d×d matrix is formed.
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let x = dmatrix![3.0, -3.0, 3.0, -3.0; 1.0, 1.0, -1.0, -1.0]; // S = diag(9, 1)
+/// let mut rows = dmatrix![9.0, 1.0];
+/// elbo::linalg::Whitening::new(x.as_view(), 1e-9)?.apply(&mut rows)?;
+/// assert!((rows - dmatrix![1.0, 1.0]).amax() < 1e-8_f64);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Whitening<'a, T: Real> {
+    /// 1 / standard deviation, or 1 without variance.
+    inverse_deviations: DVector<T>,
+    has_variance: Vec<bool>,
+    ridge: T,
+    factor: Factor<'a, T>,
+}
+
+#[derive(Debug, Clone)]
+enum Factor<'a, T: Real> {
+    /// The Cholesky factor of C + ρI, in double precision.
+    Variables(DMatrix<f64>),
+    /// That of ZᵗZ/n + ρI for Z = D⁻¹X, beside the data.
+    Observations(DMatrixView<'a, T>, DMatrix<f64>),
+}
+
+impl<'a, T: Real> Whitening<'a, T> {
+    /// The factor for centred data `x` (d×n) and a ridge ρ > 0 in units of the variances.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::NotPositiveDefinite`] when ρ is too small for this precision, or not positive.
+    ///
+    /// ```
+    /// let x = nalgebra::DMatrix::from_element(2, 3, f64::NAN);
+    /// assert!(elbo::linalg::Whitening::new(x.as_view(), 1e-9).is_err());
+    /// ```
+    pub fn new(x: DMatrixView<'a, T>, ridge: T) -> Result<Self> {
+        check_finite(x)?;
+        let (d, n) = x.shape();
+        if !(ridge > T::zero() && ridge.is_finite()) {
+            return Err(Error::NotPositiveDefinite { size: d });
+        }
+        let squares = squares_wide(x, None, 1.0);
+        let deviations: Vec<f64> = squares.iter().map(|s| (s / n as f64).sqrt()).collect();
+        let usable = |s: f64| T::of(1.0 / s).is_finite() && s.is_finite() && s > 0.0;
+        let has_variance: Vec<bool> = deviations.iter().map(|s| usable(*s)).collect();
+        let inverses: Vec<f64> = deviations.iter().map(|s| if usable(*s) { 1.0 / s } else { 1.0 }).collect();
+        let inverse_deviations = DVector::from_iterator(d, inverses.iter().map(|v| T::of(*v)));
+        let shift = ridge.as_f64();
+        let factor = if d <= n {
+            let mut correlations = moments_of_rows(x, None, None, 1.0);
+            for j in 0..d {
+                for i in 0..d {
+                    correlations[(i, j)] *= inverses[i] * inverses[j] / n as f64;
+                }
+            }
+            for j in 0..d {
+                if !has_variance[j] {
+                    correlations.row_mut(j).fill(0.0);
+                    correlations.column_mut(j).fill(0.0);
+                }
+                correlations[(j, j)] = 1.0 + if has_variance[j] { shift } else { 0.0 };
+            }
+            Factor::Variables(cholesky_lower(correlations.as_view())?)
+        } else {
+            let mut inner = DMatrix::<f64>::zeros(n, n);
+            // Blocks of variables: the scaled copy stays small.
+            for first in (0..d).step_by(1024) {
+                let rows = 1024.min(d - first);
+                let mut scaled = x.rows(first, rows).map(|v| v.as_f64());
+                for mut column in scaled.column_iter_mut() {
+                    for (i, v) in column.iter_mut().enumerate() {
+                        *v *= if has_variance[first + i] { inverses[first + i] } else { 0.0 };
+                    }
+                }
+                gemm(1.0 / n as f64, super::Operand::from(&scaled).transposed(), &scaled, 1.0, &mut inner);
+            }
+            for j in 0..n {
+                inner[(j, j)] += shift;
+            }
+            Factor::Observations(x, cholesky_lower(inner.as_view())?)
+        };
+        Ok(Self { inverse_deviations, has_variance, ridge, factor })
+    }
+
+    /// Overwrites the rows of a k×d matrix by their products with the inverse from the right.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when it has not d columns.
+    ///
+    /// ```
+    /// use nalgebra::dmatrix;
+    /// let x = dmatrix![2.0, -2.0; 0.0, 0.0]; // the second variable has no variance
+    /// let mut rows = dmatrix![4.0, 5.0];
+    /// elbo::linalg::Whitening::new(x.as_view(), 1e-9)?.apply(&mut rows)?;
+    /// assert!((rows - dmatrix![1.0, 5.0]).amax() < 1e-8_f64);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn apply(&self, rows: &mut DMatrix<T>) -> Result<()> {
+        let d = self.has_variance.len();
+        if rows.ncols() != d {
+            return Err(Error::Dimension { what: "columns to whiten", expected: d, actual: rows.ncols() });
+        }
+        self.scale(rows);
+        match &self.factor {
+            Factor::Variables(factor) => {
+                let mut columns = rows.transpose().map(|v| v.as_f64());
+                solve_cholesky(factor, columns.as_view_mut());
+                rows.tr_copy_from(&columns.map(T::of));
+            }
+            Factor::Observations(x, factor) => {
+                // (ZZᵗ/n + ρI)⁻¹ = (I − Z (ZᵗZ/n + ρI)⁻¹ Zᵗ/n)/ρ, and what has no variance stays.
+                let kept = rows.clone();
+                for (mut column, varies) in rows.column_iter_mut().zip(&self.has_variance) {
+                    if !varies {
+                        column.fill(T::zero());
+                    }
+                }
+                let mut scaled = rows.clone();
+                self.scale(&mut scaled);
+                let mut inner = product_tr_left(x, super::Operand::from(&scaled).transposed()).map(|v| v.as_f64());
+                solve_cholesky(factor, inner.as_view_mut());
+                let inner = inner.map(|v| T::of(v / x.ncols() as f64));
+                let mut back = matrix_product(x, &inner).transpose();
+                self.scale(&mut back);
+                *rows -= back;
+                *rows /= self.ridge;
+                for (j, varies) in self.has_variance.iter().enumerate() {
+                    if !varies {
+                        rows.column_mut(j).copy_from(&kept.column(j));
+                    }
+                }
+            }
+        }
+        self.scale(rows);
+        Ok(())
+    }
+
+    fn scale(&self, rows: &mut DMatrix<T>) {
+        for (mut column, factor) in rows.column_iter_mut().zip(self.inverse_deviations.iter()) {
+            column *= *factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::random;
+
+    fn check<T: Real>(d: usize, n: usize, ridge: f64, tolerance: f64) {
+        let mut x = random::<T>(d, n, 3);
+        for j in 0..d {
+            x.row_mut(j).scale_mut(T::of(10f64.powi((j % 5) as i32 - 2)));
+        }
+        x.row_mut(1).fill(T::zero());
+        let wide = x.map(|v| v.as_f64());
+        let s = &wide * wide.transpose() / n as f64;
+        let rows = random::<T>(3, d, 4);
+        let mut got = rows.clone();
+        Whitening::new(x.as_view(), T::of(ridge)).unwrap().apply(&mut got).unwrap();
+        // Multiplied back by S + ρ D², the rows return; the variable without variance was left.
+        let mut matrix = s.clone();
+        for j in 0..d {
+            matrix[(j, j)] = if j == 1 { 1.0 } else { s[(j, j)] * (1.0 + ridge) };
+        }
+        let back = got.map(|v| v.as_f64()) * matrix;
+        let error = (back - rows.map(|v| v.as_f64())).amax();
+        assert!(error < tolerance, "{d}x{n}: {error:e}");
+    }
+
+    #[test]
+    fn undone_by_the_covariance() {
+        check::<f64>(6, 40, 1e-8, 1e-9);
+        check::<f64>(30, 10, 1e-3, 1e-8);
+        check::<f32>(6, 40, 1e-4, 1e-3);
+        check::<f32>(30, 10, 1e-1, 1e-1);
+    }
+
+    #[test]
+    fn refusals() {
+        let x = random::<f64>(3, 5, 1);
+        assert!(matches!(Whitening::new(x.as_view(), 0.0), Err(Error::NotPositiveDefinite { size: 3 })));
+        assert!(Whitening::new(x.as_view(), f64::NAN).is_err());
+        let whitening = Whitening::new(x.as_view(), 1e-6).unwrap();
+        assert!(matches!(whitening.apply(&mut DMatrix::zeros(2, 4)), Err(Error::Dimension { expected: 3, actual: 4, .. })));
+    }
+}

@@ -1,0 +1,274 @@
+//! The progression by name: a step chosen at run time.
+
+use super::{AmortizedPpca, LinearAutoencoder, Ppca, Step, VariationalPpca};
+use crate::data::Mean;
+use crate::diagnostics::{BestMember, Gaps, exact_gaps};
+use crate::fit::{AffineHead, Alternate, FactorDescent, Fitted, ParameterExpanded, SpanFamily, Stop, Trace};
+use crate::inference::Inference;
+use crate::likelihood::{IsotropicGaussian, OutputMean};
+use crate::map::Linear;
+use crate::model::{Decoder, LinearGaussian, ProbabilisticModel};
+use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior};
+use crate::{Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+
+/// How much is spent on a step that has no exact optimum or no exact figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Effort {
+    /// Fewer epochs, samples and refinements.
+    Quick,
+    /// The default.
+    #[default]
+    Thorough,
+}
+
+/// A step of the progression, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StepName {
+    /// [`LinearAutoencoder`] about the mean, in closed form.
+    LinearAutoencoder,
+    /// [`LinearAutoencoder`] without a mean, the lecture's.
+    LinearAutoencoderUncentered,
+    /// [`LinearAutoencoder`] about the mean, by the gradient.
+    LinearAutoencoderGradient,
+    /// [`Ppca`] in closed form.
+    PpcaMl,
+    /// [`Ppca`] by plain EM.
+    PpcaEm,
+    /// [`Ppca`] by parameter-expanded EM.
+    PpcaPxEm,
+    /// [`VariationalPpca`] with full covariances.
+    VemFull,
+    /// [`VariationalPpca`] with diagonal covariances.
+    VemDiagonal,
+    /// [`VariationalPpca`] with isotropic covariances, the lecture's.
+    VemIsotropic,
+    /// [`AmortizedPpca`] with a full head.
+    AmortizedLinearFull,
+    /// [`AmortizedPpca`] with a diagonal head.
+    AmortizedLinearDiagonal,
+    /// [`AmortizedPpca`] with an isotropic head.
+    AmortizedLinearIsotropic,
+}
+
+impl StepName {
+    /// The steps in the order of the progression.
+    pub const ALL: [Self; 12] = [
+        Self::LinearAutoencoder,
+        Self::LinearAutoencoderUncentered,
+        Self::LinearAutoencoderGradient,
+        Self::PpcaMl,
+        Self::PpcaEm,
+        Self::PpcaPxEm,
+        Self::VemFull,
+        Self::VemDiagonal,
+        Self::VemIsotropic,
+        Self::AmortizedLinearFull,
+        Self::AmortizedLinearDiagonal,
+        Self::AmortizedLinearIsotropic,
+    ];
+
+    /// The name in `snake_case`, such as `ppca_ml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinearAutoencoder => "linear_autoencoder",
+            Self::LinearAutoencoderUncentered => "linear_autoencoder_uncentered",
+            Self::LinearAutoencoderGradient => "linear_autoencoder_gradient",
+            Self::PpcaMl => "ppca_ml",
+            Self::PpcaEm => "ppca_em",
+            Self::PpcaPxEm => "ppca_px_em",
+            Self::VemFull => "vem_full",
+            Self::VemDiagonal => "vem_diagonal",
+            Self::VemIsotropic => "vem_isotropic",
+            Self::AmortizedLinearFull => "amortized_linear_full",
+            Self::AmortizedLinearDiagonal => "amortized_linear_diagonal",
+            Self::AmortizedLinearIsotropic => "amortized_linear_isotropic",
+        }
+    }
+
+    /// Fits this step with k latent dimensions and its default settings.
+    ///
+    /// # Errors
+    /// Those of the step's own front door.
+    pub fn fit<T: Real>(self, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+        self.fit_with(Effort::Thorough, latent_dim, x, rng)
+    }
+
+    /// The same with more or less effort for the deep steps; the linear ones are never looser.
+    ///
+    /// # Errors
+    /// Those of the step's own front door.
+    ///
+    /// ```
+    /// use elbo::{IntoObservations, steps::StepName};
+    /// use nalgebra::DMatrix;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = DMatrix::from_fn(3, 40, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+    /// for step in StepName::ALL {
+    ///     let fit = step.fit(1, (&x).into_observations()?, &mut StdRng::seed_from_u64(1))?;
+    ///     assert_eq!(fit.step.codes((&x).into_observations()?)?.shape(), (1, 40), "{}", step.name());
+    /// }
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn fit_with<T: Real>(self, effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+        let autoencoder = LinearAutoencoder::builder(latent_dim);
+        let ppca = Ppca::builder(latent_dim);
+        Ok(match self {
+            Self::LinearAutoencoder => AnyFit::closed_form(autoencoder.fit(x)?),
+            Self::LinearAutoencoderUncentered => AnyFit::closed_form(autoencoder.mean(Mean::Zero).fit(x)?),
+            Self::LinearAutoencoderGradient => AnyFit::new(autoencoder.fit_by_gradient(&FactorDescent::default(), x, rng)?),
+            Self::PpcaMl => AnyFit::closed_form(ppca.fit(x)?),
+            Self::PpcaEm => AnyFit::new(ppca.fit_em_by(&Alternate::default(), x, rng)?),
+            Self::PpcaPxEm => AnyFit::new(ppca.fit_em_by(&ParameterExpanded::default(), x, rng)?),
+            Self::VemFull => variational::<T, Full<T>>(latent_dim, x, rng)?,
+            Self::VemDiagonal => variational::<T, Diagonal<T>>(latent_dim, x, rng)?,
+            Self::VemIsotropic => variational::<T, Isotropic<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearFull => amortized::<T, Full<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearDiagonal => amortized::<T, Diagonal<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearIsotropic => amortized::<T, Isotropic<T>>(latent_dim, x, rng)?,
+        })
+    }
+}
+
+impl std::str::FromStr for StepName {
+    type Err = crate::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|step| step.name() == name).ok_or_else(|| crate::Error::UnknownStep { name: name.into() })
+    }
+}
+
+fn variational<T: Real, Q: SpanFamily<T> + BestMember<T> + 'static>(
+    k: usize,
+    x: Observations<'_, T>,
+    rng: &mut dyn Rng,
+) -> Result<AnyFit<T>> {
+    Ok(AnyFit::new(VariationalPpca::<T, Q>::builder(k).fit(x, rng)?))
+}
+
+fn amortized<T: Real, Q: AffineHead<T> + BestMember<T> + 'static>(
+    k: usize,
+    x: Observations<'_, T>,
+    rng: &mut dyn Rng,
+) -> Result<AnyFit<T>> {
+    Ok(AnyFit::new(AmortizedPpca::<T, Q>::builder(k).fit(x, rng)?))
+}
+
+/// A fitted step whose type is known only at run time.
+pub struct AnyFit<T: Real> {
+    /// The step.
+    pub step: Box<dyn AnyStep<T>>,
+    /// J, iteration by iteration.
+    pub trace: Trace,
+    /// Why the fit ended.
+    pub stop: Stop,
+}
+
+impl<T: Real> AnyFit<T> {
+    fn new(fitted: Fitted<impl AnyStep<T> + 'static>) -> Self {
+        Self { step: Box::new(fitted.model), trace: fitted.trace, stop: fitted.stop }
+    }
+
+    fn closed_form(step: impl AnyStep<T> + 'static) -> Self {
+        Self { step: Box::new(step), trace: Trace::new(), stop: Stop::ClosedForm }
+    }
+
+    /// The number of iterations made; 0 for a closed form.
+    pub fn iterations(&self) -> usize {
+        self.trace.len().saturating_sub(1)
+    }
+}
+
+/// The verbs that every step has, whatever its slots, for the observations that it was fitted to.
+///
+/// What a step does not have is `None`: an autoencoder has no likelihood.
+pub trait AnyStep<T: Real> {
+    /// The means of q for the observations of the fit, k×n; with an encoder or an exact posterior, for any others as well.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension), also for new observations where q is a table.
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>>;
+
+    /// Decodes codes (k×n) to the mean of x, d×n.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension).
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
+
+    /// log p and J with its parts, where there are such; estimated, with the given effort, where the decoder is deep.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension).
+    fn gaps(&self, x: Observations<'_, T>, effort: Effort, rng: &mut dyn Rng) -> Result<Option<Gaps>>;
+
+    /// σ², where the noise has one.
+    fn noise_variance(&self) -> Option<T>;
+
+    /// The variances of x along the principal directions of a linear decoder (those of WWᵗ + σ²I along W).
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    fn explained_variance(&self) -> Result<Option<DVector<T>>>;
+
+    /// n draws of x, d×n, from a model with a density.
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>>;
+}
+
+impl<T: Real> AnyStep<T> for LinearAutoencoder<T> {
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        self.transform(x)
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Step::decode(self, z)
+    }
+
+    fn gaps(&self, _x: Observations<'_, T>, _effort: Effort, _rng: &mut dyn Rng) -> Result<Option<Gaps>> {
+        Ok(None)
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        None
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Ok(None)
+    }
+
+    fn sample(&self, _n: usize, _rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        None
+    }
+}
+
+impl<T: Real, I> AnyStep<T> for Step<T, Linear<T>, IsotropicGaussian<T>, I>
+where
+    I: Inference<T, LinearGaussian<T>>,
+    I::Posterior: BestMember<T> + GaussianPosterior<T>,
+{
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        x.expect_dim(self.data_dim())?;
+        Ok(self.inference.infer(&self.model, x)?.mean().into_owned())
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    }
+
+    fn gaps(&self, x: Observations<'_, T>, _effort: Effort, _rng: &mut dyn Rng) -> Result<Option<Gaps>> {
+        exact_gaps(&self.model, &self.inference, x).map(Some)
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        Some(self.model.noise_variance())
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Step::explained_variance(self).map(Some)
+    }
+
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        Some(self.model.sample(n, rng).1)
+    }
+}

@@ -1,0 +1,150 @@
+//! The progression as a table of types: each step swaps what sits in one slot of the step before it.
+//!
+//! | step | decoder | likelihood | inference | how it is fitted |
+//! |---|---|---|---|---|
+//! | [`LinearAutoencoder`] | `Linear` | `Noiseless` | `Amortized<PointEncoder<Linear>>` | closed form, or gradient |
+//! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, EM, parameter-expanded EM |
+//! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint<Q>`** | variational EM |
+//! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Linear, Q>>`** | gradient |
+
+mod amortized_ppca;
+mod any;
+mod linear_autoencoder;
+mod ppca;
+mod variational_ppca;
+
+pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
+pub use any::{AnyFit, AnyStep, Effort, StepName};
+pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
+pub use ppca::{EmFitter, Ppca, PpcaBuilder};
+pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
+
+use crate::inference::{EncodesNew, Inference};
+use crate::likelihood::{Likelihood, OutputMean};
+use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
+use crate::objective::{Elbo, ElboTerms};
+use crate::posterior::{GaussianPosterior, Posterior};
+use crate::{IntoObservations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+use std::marker::PhantomData;
+
+/// A step of the progression: θ (a decoder and a likelihood) and Q (an inference), with the verbs that these allow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step<T: Real, D, L, I> {
+    /// θ.
+    pub model: GenerativeModel<D, L>,
+    /// Q.
+    pub inference: I,
+    scalar: PhantomData<T>,
+}
+
+impl<T: Real, D, L, I> Step<T, D, L, I> {
+    /// A step from its slots.
+    pub fn from_slots(decoder: D, likelihood: L, inference: I) -> Self {
+        Self::from_parts(GenerativeModel::new(decoder, likelihood), inference)
+    }
+
+    /// A step from θ and Q.
+    pub fn from_parts(model: GenerativeModel<D, L>, inference: I) -> Self {
+        Self { model, inference, scalar: PhantomData }
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
+    /// The latent dimension k.
+    pub fn latent_dim(&self) -> usize {
+        self.model.decoder.latent_dim()
+    }
+
+    /// The dimension d of an observation.
+    pub fn data_dim(&self) -> usize {
+        self.model.decoder.observed_dim()
+    }
+
+    /// Decodes codes z (k×n) into d×n.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension) when z has not k rows.
+    pub fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        crate::data::expect("rows of z", self.latent_dim(), z.nrows())?;
+        Ok(self.model.decoder.decode(z.as_view()))
+    }
+
+    /// q(z_i) for each observation of `x`, seen before or not.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    pub fn encode<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<I::Posterior>
+    where
+        I: EncodesNew<T, GenerativeModel<D, L>>,
+    {
+        let x = x.into_observations()?;
+        x.expect_dim(self.data_dim())?;
+        self.inference.infer(&self.model, x)
+    }
+
+    /// The codes of `x`, k×n: the means of q.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn transform<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>>
+    where
+        I: EncodesNew<T, GenerativeModel<D, L>>,
+    {
+        Ok(self.encode(x)?.mean().into_owned())
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L: OutputMean<T>, I> Step<T, D, L, I> {
+    /// The mean of p(x|z) at the mean code of each observation, d×n.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn reconstruct<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>>
+    where
+        I: EncodesNew<T, GenerativeModel<D, L>>,
+    {
+        let codes = self.encode(x)?;
+        Ok(self.model.likelihood.mean(self.model.decoder.decode(codes.mean()).as_view()))
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I> {
+    /// Draws n codes z ~ π (k×n) and observations x ~ p(x|z) (d×n).
+    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>) {
+        self.model.sample(n, rng)
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I>
+where
+    GenerativeModel<D, L>: MarginalLikelihood<T>,
+{
+    /// log p(x_i) in nats, one entry an observation, in closed form; O(n·d·k).
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
+        self.model.log_likelihood(x.into_observations()?)
+    }
+}
+
+impl<T: Real, I> Step<T, crate::map::Linear<T>, crate::likelihood::IsotropicGaussian<T>, I>
+where
+    I: Inference<T, LinearGaussian<T>>,
+    I::Posterior: GaussianPosterior<T>,
+    LinearGaussian<T>: ExpectedLogLikelihood<T, I::Posterior>,
+{
+    /// The two terms of J, one entry an observation, in closed form.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
+    /// observations that it was fitted to.
+    pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>> {
+        let x = x.into_observations()?;
+        x.expect_dim(self.data_dim())?;
+        let q = self.inference.infer(&self.model, x)?;
+        Elbo::closed_form().terms(&self.model, &q, x)
+    }
+}

@@ -1,0 +1,259 @@
+//! Steps 2a and 2b: probabilistic PCA, by maximum likelihood in closed form, by EM, and by parameter-expanded EM.
+
+use super::Step;
+use crate::data::{Mean, RootMoment};
+use crate::fit::aligned::random_loadings;
+use crate::fit::closed_form::{Principal, orient};
+use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
+use crate::inference::Exact;
+use crate::likelihood::{IsotropicGaussian, NoiseVariance};
+use crate::linalg::{matrix_product, product_tr_left};
+use crate::map::Linear;
+use crate::model::LinearGaussian;
+use crate::objective::Elbo;
+use crate::{IntoObservations, Observations, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
+use rand::Rng;
+
+/// Probabilistic PCA: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), with the exact posterior.
+///
+/// ```
+/// use elbo::Ppca;
+/// use nalgebra::DMatrix;
+/// // Two variables that move together, and a third that does not; an observation a column.
+/// let x = DMatrix::from_fn(3, 50, |j, i| { let t = i as f64 * 0.7; [t.sin(), 2.0 * t.sin() + 0.1 * t.cos(), 0.2 * (3.0 * t).cos()][j] });
+/// let model = Ppca::fit(1, &x)?;
+/// assert_eq!(model.transform(&x)?.shape(), (1, 50));
+/// assert!(model.explained_variance_ratio()?[0] > 0.9);
+/// let total = model.log_likelihood(&x)?.sum();
+/// let bound = model.elbo(&x)?.values().sum();
+/// assert!((total - bound).abs() < 1e-9 * total.abs()); // with the exact posterior the bound is tight
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// [Tipping & Bishop 1999](https://doi.org/10.1111/1467-9868.00196).
+pub type Ppca<T = f64> = Step<T, Linear<T>, IsotropicGaussian<T>, Exact>;
+
+impl<T: Real> Ppca<T> {
+    /// The maximum of the likelihood with k latent dimensions, in closed form, with an estimated mean and noise variance.
+    ///
+    /// ```math
+    /// W = U_k(\Lambda_k - \sigma^2 I)^{1/2},\qquad \sigma^2 = \frac1{d-k}\sum_{j>k}\lambda_j
+    /// ```
+    ///
+    /// with λ_j the eigenvalues of S (divisor n); equations (7) and (8) of Tipping & Bishop 1999, with R = I.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
+    /// [`Error::Unbounded`](crate::Error::Unbounded) when k reaches the rank; [`Error::Constant`](crate::Error::Constant);
+    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1.
+    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
+        Self::builder(latent_dim).fit(x)
+    }
+
+    /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
+    pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None }
+    }
+
+    /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension), [`Error::NotFinite`](crate::Error::NotFinite), [`Error::Setting`](crate::Error::Setting).
+    pub fn from_parameters(loadings: DMatrix<T>, mean: DVector<T>, noise_variance: T) -> Result<Self> {
+        Ok(Self::from_parts(LinearGaussian::from_parameters(loadings, mean, noise_variance)?, Exact))
+    }
+}
+
+/// The verbs of every step with a linear decoder and isotropic Gaussian noise.
+impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
+    /// W, d×k.
+    pub fn loadings(&self) -> DMatrixView<'_, T> {
+        self.model.loadings()
+    }
+
+    /// μ, d×1.
+    pub fn mean(&self) -> DVectorView<'_, T> {
+        self.model.mean()
+    }
+
+    /// σ².
+    pub fn noise_variance(&self) -> T {
+        self.model.noise_variance()
+    }
+
+    /// The principal directions: the left singular vectors of W (d×k, orthonormal, in the order of falling variance), each with its entry of largest
+    /// size positive.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn principal_directions(&self) -> Result<DMatrix<T>> {
+        let mut directions = self.model.factor()?.directions;
+        orient(&mut directions);
+        Ok(directions)
+    }
+
+    /// The variance of x along each principal direction under the model, s_j² + σ² (k): at the maximum of the likelihood the eigenvalues λ_j of S,
+    /// divisor n.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn explained_variance(&self) -> Result<DVector<T>> {
+        Ok(self.model.factor()?.variances())
+    }
+
+    /// [`Self::explained_variance`] over the model's total variance tr(WWᵗ + σ²I), which is tr S at the maximum of the likelihood.
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
+        let variances = self.explained_variance()?;
+        let outside = T::of_usize(self.data_dim() - self.latent_dim()) * self.noise_variance();
+        let total = variances.sum() + outside;
+        Ok(variances / total)
+    }
+
+    /// The orthogonal projection of x on the span of W, about the mean: what an autoencoder reconstructs (d×n).
+    ///
+    /// The posterior mean's reconstruction, [`Self::reconstruct`], is drawn towards μ by the prior.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`], and [`Error::Dimension`](crate::Error::Dimension).
+    pub fn project<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
+        let x = x.into_observations()?;
+        let deviations = self.model.deviations(x)?;
+        let directions = self.model.factor()?.directions;
+        let mut projected = matrix_product(directions.as_view(), product_tr_left(directions.as_view(), deviations.as_view()).as_view());
+        let mean = self.mean();
+        projected.column_iter_mut().for_each(|mut column| column += &mean);
+        Ok(projected)
+    }
+}
+
+/// What can be said of a fit of [`Ppca`] before it is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PpcaBuilder<T: Real> {
+    latent_dim: usize,
+    mean: Mean,
+    noise: NoiseVariance<T>,
+    floor: Option<T>,
+}
+
+/// A fitter of probabilistic PCA that iterates: [`Alternate`] (plain EM) or [`ParameterExpanded`].
+pub trait EmFitter<T: Real> {
+    /// Raises the likelihood from a random start.
+    ///
+    /// # Errors
+    /// Those of the front door, [`PpcaBuilder::fit_em_by`].
+    fn fit_ppca<R: Rng + ?Sized>(&self, moment: &RootMoment, setting: &PpcaBuilder<T>, rng: &mut R) -> Result<Fitted<LinearGaussian<T>>>;
+}
+
+impl<T: Real> EmFitter<T> for ParameterExpanded {
+    fn fit_ppca<R: Rng + ?Sized>(&self, moment: &RootMoment, setting: &PpcaBuilder<T>, rng: &mut R) -> Result<Fitted<LinearGaussian<T>>> {
+        let Fitted { model, trace, stop } = self.fit(moment, setting.latent_dim, setting.start_noise(moment)?, rng)?;
+        Ok(Fitted { model: setting.model(&moment.lift(model.loadings()), moment, &model.likelihood)?, trace, stop })
+    }
+}
+
+impl<T: Real> EmFitter<T> for Alternate {
+    /// EM over r = min(n, d) pseudo-observations with the same second moment, about a mean that stays at x̄, where its optimum is.
+    fn fit_ppca<R: Rng + ?Sized>(&self, moment: &RootMoment, setting: &PpcaBuilder<T>, rng: &mut R) -> Result<Fitted<LinearGaussian<T>>> {
+        let likelihood = setting.start_noise(moment)?;
+        let loadings = moment.lift(random_loadings(moment, setting.latent_dim, rng));
+        let decoder = Linear::about(&loadings, &DVector::zeros(moment.data_dim()), Mean::Zero)?;
+        let columns = moment.pseudo_observations();
+        let x = Observations::new(columns.as_view())?.of_population(moment.count());
+        let start = LinearGaussian::new(decoder, likelihood);
+        let Fitted { model: (model, _), trace, stop } = self.fit(&Elbo::closed_form(), start, Exact, x, rng)?;
+        Ok(Fitted { model: setting.model(&model.loadings().into_owned(), moment, &model.likelihood)?, trace, stop })
+    }
+}
+
+impl<T: Real> PpcaBuilder<T> {
+    /// The mean: estimated (default), or fixed at 0 as in the lecture.
+    pub fn mean(self, mean: Mean) -> Self {
+        Self { mean, ..self }
+    }
+
+    /// The noise variance: learned (default), or fixed.
+    pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// A floor below which a learned σ² is not taken: with it, k may reach the rank. Whether the floor is what holds σ² is told by
+    /// [`IsotropicGaussian::is_at_floor`].
+    pub fn noise_floor(self, floor: T) -> Self {
+        Self { floor: Some(floor), ..self }
+    }
+
+    fn checked<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<RootMoment> {
+        if let NoiseVariance::Fixed(variance) = self.noise {
+            crate::likelihood::check_variance("the noise variance", variance)?;
+        }
+        if let Some(floor) = self.floor {
+            crate::likelihood::check_variance("the floor of the noise variance", floor)?;
+        }
+        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
+        moment.check_latent_dim(self.latent_dim)?;
+        Ok(moment)
+    }
+
+    /// W about the mean, in the caller's precision.
+    fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
+        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
+    }
+
+    /// The noise as given, or at the smallest variance of a variable: where an iterative fit starts.
+    fn start_noise(&self, moment: &RootMoment) -> Result<IsotropicGaussian<f64>> {
+        match (self.noise, self.floor) {
+            (NoiseVariance::Fixed(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
+            (NoiseVariance::Learned | NoiseVariance::Analytic, Some(floor)) => {
+                let floor = floor.as_f64();
+                Ok(IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor))
+            }
+            (NoiseVariance::Learned | NoiseVariance::Analytic, None) => {
+                moment.check_noise_remains(self.latent_dim)?;
+                IsotropicGaussian::new(moment.smallest_variance())
+            }
+        }
+    }
+
+    /// The maximum of the likelihood in closed form.
+    ///
+    /// # Errors
+    /// As [`Ppca::fit`], and [`Error::Setting`](crate::Error::Setting) for a fixed variance or a floor that is not positive.
+    pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
+        let moment = self.checked(x)?;
+        let noise = match self.noise {
+            NoiseVariance::Learned | NoiseVariance::Analytic => NoiseVariance::Learned,
+            NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
+        };
+        let floor = self.floor.map(|floor| floor.as_f64());
+        let aligned = Principal::of(&moment, self.latent_dim)?.maximum_likelihood(&moment, noise, floor)?;
+        Ok(Ppca::from_parts(self.model(&aligned.loadings(), &moment, &aligned.likelihood)?, Exact))
+    }
+
+    /// The same maximum by [parameter-expanded EM](ParameterExpanded), from a random start.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_em<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<Ppca<T>>> {
+        self.fit_em_by(&ParameterExpanded::default(), x, rng)
+    }
+
+    /// The same maximum by a chosen fitter: [`ParameterExpanded`], or [`Alternate`] for plain EM.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_em_by<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &impl EmFitter<T>,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
+        let moment = self.checked(x)?;
+        let fitted = fitter.fit_ppca(&moment, self, rng)?;
+        let stop = if fitted.model.likelihood.is_at_floor() { Stop::Floor } else { fitted.stop };
+        Ok(Fitted { stop, ..fitted }.map(|model| Ppca::from_parts(model, Exact)))
+    }
+}
