@@ -219,7 +219,8 @@ where
         // Without anything held out, `best` is where the fit began.
         if !value.is_finite() || (!held_out && value < start) {
             Self::restore(&self.best, &mut self.model, &mut self.inference);
-            value = self.evaluate(x, false)?;
+            let again = self.evaluate(x, false)?;
+            value = if again.is_finite() { again } else { start };
         }
         Ok((value, self.model, self.inference))
     }
