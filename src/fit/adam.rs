@@ -143,17 +143,25 @@ impl<T: Real> Constants<T> {
         self.rate * *first / (second.sqrt() + self.epsilon)
     }
 
-    /// One pass over the five arrays; partial sums, one for each place in a block, leave the loop without a chain of additions.
+    /// One pass over the arrays; partial sums, one for each place in a block, leave the loop without a chain of additions.
     #[inline(always)]
     fn ascend(&self, parameters: &mut [T], gradient: &[T], gradient_scale: T, first: &mut [T], second: &mut [T]) -> T {
         let mut squares = [T::zero(); BLOCK];
-        let (parameters, gradient) = (parameters.chunks_mut(BLOCK), gradient.chunks(BLOCK));
-        for (((p, g), m), v) in parameters.zip(gradient).zip(first.chunks_mut(BLOCK)).zip(second.chunks_mut(BLOCK)) {
-            for ((((p, &g), m), v), sum) in p.iter_mut().zip(g).zip(m).zip(v).zip(&mut squares) {
-                let g = gradient_scale * g;
-                *sum += g * g;
-                *p += self.change(g, m, v);
+        let (parameters, parameters_rest) = parameters.as_chunks_mut::<BLOCK>();
+        let (gradient, gradient_rest) = gradient.as_chunks::<BLOCK>();
+        let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut::<BLOCK>(), second.as_chunks_mut::<BLOCK>());
+        for (((p, g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
+            // Arrays of a known length and a plain loop: this is what becomes vector instructions.
+            for i in 0..BLOCK {
+                let g = gradient_scale * g[i];
+                squares[i] += g * g;
+                p[i] += self.change(g, &mut m[i], &mut v[i]);
             }
+        }
+        for (((p, &g), m), v) in parameters_rest.iter_mut().zip(gradient_rest).zip(first_rest).zip(second_rest) {
+            let g = gradient_scale * g;
+            squares[0] += g * g;
+            *p += self.change(g, m, v);
         }
         squares.into_iter().fold(T::zero(), |sum, part| sum + part)
     }
