@@ -104,6 +104,12 @@ pub enum Error {
         /// What it must be.
         must: &'static str,
     },
+    /// J is not finite where the fit starts, so that there is nothing to go back to.
+    #[error("the objective is {value} at the start of the fit, and must be finite")]
+    ObjectiveAtStart {
+        /// J per observation.
+        value: f64,
+    },
     /// A value lies outside what the likelihood can produce.
     #[error("the value {value} in row {row}, column {column} is outside the support of the likelihood, {support}")]
     OutsideSupport {

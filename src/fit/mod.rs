@@ -2,21 +2,30 @@
 //!
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
+mod adam;
 pub(crate) mod aligned;
 mod alternate;
 pub(crate) mod closed_form;
 pub(crate) mod factor_descent;
 mod joint_ascent;
+mod observer;
 pub(crate) mod parameter_expanded;
 mod quasi_newton;
+mod schedule;
 pub(crate) mod span_ascent;
+mod stochastic_gradient;
 mod stop;
+mod training;
 
+pub use adam::{Adam, AdamSettings};
 pub use alternate::Alternate;
 pub use factor_descent::FactorDescent;
 pub use joint_ascent::{AffineHead, JointAscent};
+pub use observer::{Answer, Observer};
 pub use parameter_expanded::ParameterExpanded;
+pub use schedule::Decay;
 pub use span_ascent::{SpanAscent, SpanFamily};
+pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
 
 /// What an iterative fit returns: the model, how it went, and why it ended.

@@ -16,10 +16,12 @@ pub enum Stop {
     Floor,
     /// A step led out of the finite numbers; the last good θ was kept.
     Diverged,
+    /// An observer asked for it.
+    Interrupted,
 }
 
 impl Stop {
-    /// The reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`, `early_stop`, `floor` or `diverged`.
+    /// The reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`, `early_stop`, `floor`, `diverged` or `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClosedForm => "closed_form",
@@ -28,6 +30,7 @@ impl Stop {
             Self::EarlyStop => "early_stop",
             Self::Floor => "floor",
             Self::Diverged => "diverged",
+            Self::Interrupted => "interrupted",
         }
     }
 }
@@ -42,6 +45,8 @@ impl std::fmt::Display for Stop {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trace {
     values: Vec<f64>,
+    held_out: Vec<f64>,
+    rejected: usize,
 }
 
 impl Trace {
@@ -63,6 +68,36 @@ impl Trace {
     /// The last J per observation; NaN is never among them, and an empty trace has none.
     pub fn last(&self) -> Option<f64> {
         self.values.last().copied()
+    }
+
+    /// J per observation on what was held out, after the start and after each epoch; empty where nothing was.
+    pub fn held_out(&self) -> &[f64] {
+        &self.held_out
+    }
+
+    /// How often the fit went back to its last good parameters, with half the step, because J or its gradient was not finite.
+    pub fn rejected_steps(&self) -> usize {
+        self.rejected
+    }
+
+    pub(crate) fn push_held_out(&mut self, value: f64) {
+        self.held_out.push(value);
+    }
+
+    pub(crate) fn reject(&mut self) {
+        self.rejected += 1;
+    }
+
+    /// Puts J at the parameters that are returned in the place of the last entry.
+    pub(crate) fn replace_last(&mut self, value: f64) {
+        if let Some(last) = self.values.last_mut() {
+            *last = value;
+        }
+    }
+
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        self.values.reserve(entries);
+        self.held_out.reserve(entries);
     }
 
     /// The number of entries.

@@ -14,6 +14,19 @@ pub enum NoiseVariance<T> {
     Learned,
     /// Held at this value.
     Fixed(T),
+    /// Its optimum given the other parameters, the mean squared residual: no step size comes into it. Where the optimum of all parameters together
+    /// is a formula, this is the same as learned.
+    Analytic,
+}
+
+impl<T: Real> NoiseVariance<T> {
+    /// The value, if it is held at one.
+    pub fn fixed(self) -> Option<T> {
+        match self {
+            Self::Fixed(variance) => Some(variance),
+            Self::Learned | Self::Analytic => None,
+        }
+    }
 }
 
 /// x|y ~ N(y, σ² I).
@@ -22,7 +35,8 @@ pub enum NoiseVariance<T> {
 /// \log p(x|y) = -\tfrac d2\ln 2\pi\sigma^2 - \frac{\lVert x-y\rVert^2}{2\sigma^2}
 /// ```
 ///
-/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared floor.
+/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared floor. An [analytic](Self::analytic) one is
+/// among the parameters, but a gradient fit sets it to the mean squared residual (a running mean over the last epoch, exact at the end).
 ///
 /// ```
 /// use elbo::likelihood::{IsotropicGaussian, Likelihood};
@@ -38,6 +52,7 @@ pub struct IsotropicGaussian<T: Real> {
     given: T,
     log_variance: [T; 1],
     fixed: bool,
+    analytic: bool,
     floor: T,
 }
 
@@ -48,7 +63,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// [`Error::Setting`] unless σ² is positive and finite.
     pub fn new(noise_variance: T) -> Result<Self> {
         check_variance("the noise variance", noise_variance)?;
-        Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, floor: T::zero() })
+        Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, analytic: false, floor: T::zero() })
     }
 
     /// Noise whose variance σ² no fit changes.
@@ -57,6 +72,16 @@ impl<T: Real> IsotropicGaussian<T> {
     /// [`Error::Setting`] unless σ² is positive and finite.
     pub fn fixed(noise_variance: T) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variance)? })
+    }
+
+    /// Noise whose variance a gradient fit keeps at its optimum given the decoder, starting from σ²: the mean squared residual[^1].
+    ///
+    /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with calibrated decoders, ICML 2021, section 3.2.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless σ² is positive and finite.
+    pub fn analytic(noise_variance: T) -> Result<Self> {
+        Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
 
     /// The same noise, never learned to be below `floor`.
@@ -68,6 +93,11 @@ impl<T: Real> IsotropicGaussian<T> {
     pub fn noise_variance(&self) -> T {
         let variance = if self.log_variance[0] == self.given.ln() { self.given } else { self.log_variance[0].exp() };
         if self.fixed { variance } else { variance.max(self.floor) }
+    }
+
+    /// Whether a gradient fit sets σ² to its optimum instead of moving it along the gradient.
+    pub fn is_analytic(&self) -> bool {
+        self.analytic
     }
 
     /// Whether σ² is held where it is.
@@ -90,7 +120,7 @@ impl<T: Real> IsotropicGaussian<T> {
         let of = |value: T| U::of(value.as_f64());
         // Rounding to the nearest may fall to 0, or beyond what the other precision holds.
         let given = of(self.noise_variance()).max(U::of(f64::from(f32::MIN_POSITIVE)));
-        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, floor: of(self.floor) }
+        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor: of(self.floor) }
     }
 
     /// Sets σ², at or above the floor; a fixed one stays.
@@ -116,6 +146,17 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
     }
     fn parameters_mut(&mut self) -> &mut [T] {
         &mut self.log_variance[usize::from(self.fixed)..]
+    }
+
+    /// With g = ½(Σe²/σ² − entries), the mean squared residual is σ²(1 + 2g/entries).
+    fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
+        let Some(&d_log_variance) = d_parameters.first().filter(|_| self.analytic) else { return false };
+        let ratio = (T::one() + T::of(2.0) * d_log_variance / entries).max(T::EPSILON);
+        let moved = self.noise_variance() * (T::one() + weight * (ratio - T::one()));
+        if moved.is_finite() {
+            self.set_noise_variance(moved);
+        }
+        true
     }
 }
 

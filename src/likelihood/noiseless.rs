@@ -2,6 +2,7 @@
 
 use super::OutputMean;
 use crate::Real;
+use crate::map::Parameters;
 use nalgebra::{DMatrix, DMatrixView};
 
 /// The decoder's output is x itself; there is no p(x|z), so no [`Likelihood`](super::Likelihood) either, and what needs one does not compile.
@@ -11,5 +12,14 @@ pub struct Noiseless;
 impl<T: Real> OutputMean<T> for Noiseless {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.into_owned()
+    }
+}
+
+impl<T: Real> Parameters<T> for Noiseless {
+    fn parameters(&self) -> &[T] {
+        &[]
+    }
+    fn parameters_mut(&mut self) -> &mut [T] {
+        &mut []
     }
 }

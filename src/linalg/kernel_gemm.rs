@@ -51,9 +51,6 @@ pub(crate) fn product_serial<T: Kernel>(
     blocks(&Job { micro, alpha, a, b, beta, c, part });
 }
 
-<<<<<<< HEAD
-fn blocks<T: Kernel>(micro: &Micro<T>, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, part: Part) {
-=======
 /// One product on one thread.
 struct Job<'j, T: Kernel> {
     micro: &'j Micro<T>,
@@ -86,7 +83,6 @@ struct Side<T> {
 
 fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let (Job { micro, a, b, c, .. }, lanes, wide) = (job, job.micro.lanes, job.micro.columns);
->>>>>>> linalg
     let (m, n, k) = (c.rows, c.columns, a.columns);
     if m == 0 || n == 0 {
         return;
@@ -101,13 +97,8 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let direct_a = a.rs == 1 && n <= NARROW_TILES * wide;
     let direct_b = m <= tall * NARROW_TILES / 2;
     SCRATCH.with_borrow_mut(|scratch| {
-<<<<<<< HEAD
-        let (packed_a, packed_b) =
-            scratch.buffers::<T>(rows.min(m.next_multiple_of(widest)) * depth, columns.next_multiple_of(micro.columns) * depth);
-=======
         let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
         let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
->>>>>>> linalg
         for j0 in (0..n).step_by(columns) {
             let width = columns.min(n - j0);
             for block in 0..parts {
@@ -151,17 +142,9 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                                 alpha: job.alpha,
                                 beta,
                             };
-<<<<<<< HEAD
-                            // SAFETY: the slivers start at multiples of their width times the depth and hold `deep` groups,
-                            // padded with zeros to whole vectors; the tile lies within C.
-                            unsafe {
-                                micro.run[tall.div_ceil(micro.lanes) - 1](deep, packed_a.add(i * deep), packed_b.add(j * deep), tile);
-                            }
-=======
                             // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
                             // and lies within its operand; the tile lies within C.
                             unsafe { kernels[vectors - 1](from, to) };
->>>>>>> linalg
                         }
                     }
                 }

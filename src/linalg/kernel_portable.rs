@@ -14,16 +14,10 @@ const COLUMNS: usize = 4;
 /// See [`super::kernel::MicroFn`].
 unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
     let mut sum = [[[T::ZERO; LANES]; V]; COLUMNS];
-<<<<<<< HEAD
-    for p in 0..k {
-        // SAFETY: `a` holds k groups of V·LANES entries and `b` k groups of COLUMNS.
-        let (a, b) = unsafe { (&*a.add(p * V * LANES).cast::<[[T; LANES]; V]>(), &*b.add(p * COLUMNS).cast::<[T; COLUMNS]>()) };
-=======
     let (rs, cs) = if PACKED { (COLUMNS, 1) } else { (from.b_rs, from.b_cs) };
     for p in 0..from.depth {
         // SAFETY: `a` holds `depth` columns of V·LANES rows.
         let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
->>>>>>> linalg
         for j in 0..COLUMNS {
             // SAFETY: `b` holds `depth` rows of COLUMNS entries at these strides.
             let b = unsafe { *from.b.add(p * rs + j * cs) };
@@ -46,10 +40,6 @@ unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, 
     }
 }
 
-<<<<<<< HEAD
-pub(crate) static F32: Micro<f32> = Micro { lanes: LANES, columns: COLUMNS, run: [tile::<f32, 1>, tile::<f32, 2>, tile::<f32, 3>] };
-pub(crate) static F64: Micro<f64> = Micro { lanes: LANES, columns: COLUMNS, run: [tile::<f64, 1>, tile::<f64, 2>, tile::<f64, 3>] };
-=======
 macro_rules! table {
     ($name:ident, $t:ty) => {
         pub(crate) static $name: Micro<$t> = Micro {
@@ -62,4 +52,3 @@ macro_rules! table {
 }
 table!(F32, f32);
 table!(F64, f64);
->>>>>>> linalg

@@ -69,16 +69,12 @@ macro_rules! micro {
                 }
             }
         }
-<<<<<<< HEAD
-        pub(crate) static $table: Micro<$t> = Micro { lanes: $lanes, columns: $columns, run: [$tile::<1>, $tile::<2>, $tile::<3>] };
-=======
         pub(crate) static $table: Micro<$t> = Micro {
             lanes: $lanes,
             columns: $columns,
             packed: [$tile::<1, true>, $tile::<2, true>, $tile::<3, true>],
             strided: [$tile::<1, false>, $tile::<2, false>, $tile::<3, false>],
         };
->>>>>>> linalg
     };
 }
 const V_MAX: usize = super::kernel::VECTORS;

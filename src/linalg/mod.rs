@@ -50,7 +50,4 @@ pub use product::{
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
-<<<<<<< HEAD
-=======
 pub use whitening::Whitening;
->>>>>>> linalg

@@ -1,10 +1,18 @@
 //! Maps that can be differentiated: the same slot for encoders and decoders.
 //!
-//! In the order of the progression: [`Linear`], then `Mlp`.
+//! In the order of the progression: [`Linear`], then [`Mlp`].
 
+mod activation;
+mod initialization;
 mod linear;
+mod mlp;
+mod mlp_builder;
 
-pub use linear::Linear;
+pub use activation::Activation;
+pub use initialization::Initialization;
+pub use linear::{Linear, LinearTape};
+pub use mlp::{Mlp, MlpTape};
+pub use mlp_builder::MlpBuilder;
 
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
@@ -17,6 +25,14 @@ pub trait Parameters<T: Real> {
     fn parameters(&self) -> &[T];
     /// The free parameters, to be moved.
     fn parameters_mut(&mut self) -> &mut [T];
+
+    /// Moves parameters whose optimum is a formula the part `weight` of the way there, and says that it did: an optimiser then leaves them alone.
+    ///
+    /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum over. By itself it does nothing and says so.
+    fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
+        let _ = (d_parameters, entries, weight);
+        false
+    }
 }
 
 /// A map f: input → output with free parameters and a derivative; one column an observation.

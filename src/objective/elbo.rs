@@ -131,6 +131,7 @@ pub struct ElboWorkspace<T: Real, E, D> {
     z: DMatrix<T>,
     d_z: DMatrix<T>,
     d_output: DMatrix<T>,
+    d_theta: Vec<T>, // of the draws after the first
 }
 
 impl<T: Real, E: Default, D: Default> Default for ElboWorkspace<T, E, D> {
@@ -145,7 +146,75 @@ impl<T: Real, E: Default, D: Default> Default for ElboWorkspace<T, E, D> {
             z: empty(),
             d_z: empty(),
             d_output: empty(),
+            d_theta: Vec::new(),
         }
+    }
+}
+
+impl Elbo<Reparameterization> {
+    /// The number of draws for each observation.
+    pub fn samples(&self) -> usize {
+        self.estimator.samples
+    }
+
+    /// J and its gradient for noise of the caller's: `noise` fills ε (k×n, by columns) once for each draw.
+    ///
+    /// Noise that is the same from call to call makes J a smooth function of θ and φ; so does noise from another program make the two comparable.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension) when model, inference and x do not fit each other.
+    pub fn value_and_gradient_at<T, D, L, I>(
+        &self,
+        model: &GenerativeModel<D, L>,
+        inference: &I,
+        x: Observations<'_, T>,
+        mut noise: impl FnMut(&mut [T]),
+        workspace: &mut ElboWorkspace<T, I::Tape, D::Tape>,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T>
+    where
+        T: Real,
+        D: DifferentiableMap<T>,
+        L: Likelihood<T>,
+        I: DifferentiableInference<T>,
+    {
+        x.expect_dim(model.decoder.output_dim())?;
+        let w = workspace;
+        let q = inference.forward(x, &mut w.encoder, std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)))?;
+        let (k, n) = (q.latent_dim(), q.len());
+        let decoder_count = model.decoder.parameters().len();
+        let theta_count = decoder_count + model.likelihood.parameters().len();
+        gradient.theta.resize(theta_count, T::zero());
+        gradient.phi.resize(inference.parameters().len(), T::zero());
+        reshape(&mut w.d_phi, q.parameters().nrows(), n);
+        w.d_phi.fill(T::zero());
+        for buffer in [&mut w.noise, &mut w.z] {
+            reshape(buffer, k, n);
+        }
+        let samples = self.estimator.samples;
+        let scale = x.scale() / T::of_usize(samples);
+        let mut value = T::zero();
+        if samples > 1 {
+            w.d_theta.resize(theta_count, T::zero());
+        }
+        for sample in 0..samples {
+            noise(w.noise.as_mut_slice());
+            q.transform(w.noise.as_view(), &mut w.z);
+            let target = if sample == 0 { &mut gradient.theta } else { &mut w.d_theta };
+            let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
+            let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
+            value += model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
+            model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
+            q.add_transform_gradient(w.noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
+            if sample > 0 {
+                gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &more)| *sum += more);
+            }
+        }
+        q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
+        value -= q.kl_to_prior_sum() * x.scale();
+        inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
+        w.phi = q.into_parameters();
+        Ok(value)
     }
 }
 
@@ -168,41 +237,8 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        x.expect_dim(model.decoder.output_dim())?;
-        let w = workspace;
-        let q = inference.forward(x, &mut w.encoder, std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)))?;
-        let (k, n) = (q.latent_dim(), q.len());
-        let decoder_count = model.decoder.parameters().len();
-        let theta_count = decoder_count + model.likelihood.parameters().len();
-        gradient.theta.resize(theta_count, T::zero());
-        gradient.phi.resize(inference.parameters().len(), T::zero());
-        reshape(&mut w.d_phi, q.parameters().nrows(), n);
-        w.d_phi.fill(T::zero());
-        for buffer in [&mut w.noise, &mut w.z] {
-            reshape(buffer, k, n);
-        }
-        let samples = self.estimator.samples;
-        let scale = x.scale() / T::of_usize(samples);
-        let mut value = T::zero();
-        let mut more = if samples > 1 { vec![T::zero(); theta_count] } else { Vec::new() };
-        for sample in 0..samples {
-            w.noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
-            q.transform(w.noise.as_view(), &mut w.z);
-            let target = if sample == 0 { &mut gradient.theta } else { &mut more };
-            let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
-            let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
-            value += model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
-            model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
-            q.add_transform_gradient(w.noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
-            if sample > 0 {
-                gradient.theta.iter_mut().zip(&more).for_each(|(sum, &more)| *sum += more);
-            }
-        }
-        q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
-        value -= q.kl_to_prior().sum() * x.scale();
-        inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
-        w.phi = q.into_parameters();
-        Ok(value)
+        let draw = |noise: &mut [T]| noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+        self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
     }
 }
 
@@ -251,7 +287,7 @@ where
         w.d_phi.rows_mut(0, k).copy_from(&w.d_z);
         q.add_negative_half_trace_gradient(root.as_view(), weight, &mut w.d_phi);
         q.add_negative_kl_gradient(scale, &mut w.d_phi);
-        let kl = q.kl_to_prior().sum() * scale;
+        let kl = q.kl_to_prior_sum() * scale;
         inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
         w.phi = q.into_parameters();
         Ok(at_mean - half * spread - kl)

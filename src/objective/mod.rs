@@ -26,12 +26,18 @@ pub trait Objective<T: Real, M, Q> {
 }
 
 /// The derivative of J by the free parameters of θ and of φ, in the order of [`Parameters`](crate::map::Parameters).
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Gradient<T> {
     /// ∂J/∂θ: the decoder's parameters, then the likelihood's.
     pub theta: Vec<T>,
     /// ∂J/∂φ.
     pub phi: Vec<T>,
+}
+
+impl<T> Default for Gradient<T> {
+    fn default() -> Self {
+        Self { theta: Vec::new(), phi: Vec::new() }
+    }
 }
 
 /// An objective with a derivative by θ and by the parameters of an inference `I`.

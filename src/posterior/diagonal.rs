@@ -1,6 +1,6 @@
 //! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, kl_of_moments};
 use crate::data::expect;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -24,6 +24,11 @@ impl<T: Real> Diagonal<T> {
     /// σ_ij², k×n.
     pub fn variances(&self) -> DMatrix<T> {
         self.log_variances().map(|l| bounded(l).0.exp())
+    }
+
+    fn kl_of_each(&self) -> impl Iterator<Item = T> {
+        let of_column = |column: &[T]| kl_of_moments(column[..self.latent_dim].iter(), column[self.latent_dim..].iter());
+        self.parameters.as_slice().chunks_exact((2 * self.latent_dim).max(1)).map(of_column)
     }
 
     fn log_variances(&self) -> DMatrixView<'_, T> {
@@ -52,14 +57,11 @@ impl<T: Real> Posterior<T> for Diagonal<T> {
 
 impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
     fn kl_to_prior(&self) -> DVector<T> {
-        let mut kl = half_squared_norms(self.mean());
-        for (kl, log_variances) in kl.iter_mut().zip(self.log_variances().column_iter()) {
-            for &l in log_variances.iter() {
-                let l = bounded(l).0;
-                *kl += T::of(0.5) * (l.exp_m1() - l);
-            }
-        }
-        kl
+        DVector::from_iterator(self.len(), self.kl_of_each())
+    }
+
+    fn kl_to_prior_sum(&self) -> T {
+        self.kl_of_each().fold(T::zero(), |sum, kl| sum + kl)
     }
 
     fn covariance(&self, i: usize) -> DMatrix<T> {

@@ -1,6 +1,6 @@
 //! A full covariance for each observation, by its Cholesky factor.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, kl_of_moments};
 use crate::data::expect;
 use crate::linalg::r_factor;
 use crate::{Error, Real, Result};
@@ -29,6 +29,16 @@ impl<T: Real> Full<T> {
         let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
         self.factor_into(i, &mut factor);
         factor
+    }
+
+    fn kl_of_each(&self) -> impl Iterator<Item = T> {
+        let k = self.latent_dim;
+        let of_column = move |column: &[T]| {
+            let (log_variances, below) = column[k..].split_at(k);
+            // tr LLᵗ counts the entries below the diagonal as it counts the mean.
+            kl_of_moments(column[..k].iter().chain(below), log_variances.iter())
+        };
+        self.parameters.as_slice().chunks_exact(self.parameters.nrows().max(1)).map(of_column)
     }
 
     fn factor_into(&self, i: usize, factor: &mut DMatrix<T>) {
@@ -68,18 +78,11 @@ impl<T: Real> Posterior<T> for Full<T> {
 
 impl<T: Real> GaussianPosterior<T> for Full<T> {
     fn kl_to_prior(&self) -> DVector<T> {
-        let k = self.latent_dim;
-        let mut kl = half_squared_norms(self.mean());
-        for (kl, column) in kl.iter_mut().zip(self.parameters.column_iter()) {
-            for &l in column.rows(k, k).iter() {
-                let l = bounded(l).0;
-                *kl += T::of(0.5) * (l.exp_m1() - l);
-            }
-            for &below in column.rows(2 * k, k * (k - 1) / 2).iter() {
-                *kl += T::of(0.5) * below * below;
-            }
-        }
-        kl
+        DVector::from_iterator(self.len(), self.kl_of_each())
+    }
+
+    fn kl_to_prior_sum(&self) -> T {
+        self.kl_of_each().fold(T::zero(), |sum, kl| sum + kl)
     }
 
     fn covariance(&self, i: usize) -> DMatrix<T> {
@@ -110,10 +113,16 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
 
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
         z.copy_from(&self.mean());
-        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
-        for (i, (mut z, noise)) in z.column_iter_mut().zip(noise.column_iter()).enumerate() {
-            self.factor_into(i, &mut factor);
-            z.gemv(T::one(), &factor, &noise, T::one());
+        let k = self.latent_dim;
+        for ((mut z, noise), phi) in z.column_iter_mut().zip(noise.column_iter()).zip(self.parameters.column_iter()) {
+            let mut below = 2 * k;
+            for j in 0..k {
+                z[j] += (T::of(0.5) * bounded(phi[k + j]).0).exp() * noise[j];
+                for row in j + 1..k {
+                    z[row] += phi[below] * noise[j];
+                    below += 1;
+                }
+            }
         }
     }
 }
@@ -167,15 +176,21 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
     }
 
     fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
-        let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
-        let mut d_factor = factor.clone();
+        let (k, half) = (self.latent_dim, T::of(0.5));
         for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
-            for (d, &d_z) in d.column_mut(i).iter_mut().zip(d_z.iter()) {
-                *d += d_z;
+            let (mut d, phi) = (d.column_mut(i), self.parameters.column(i));
+            let mut below = 2 * k;
+            for j in 0..k {
+                d[j] += d_z[j];
+                let (l, held) = bounded(phi[k + j]);
+                if !held {
+                    d[k + j] += half * (half * l).exp() * d_z[j] * noise[j];
+                }
+                for row in j + 1..k {
+                    d[below] += d_z[row] * noise[j];
+                    below += 1;
+                }
             }
-            self.factor_into(i, &mut factor);
-            d_factor.ger(T::one(), &d_z, &noise, T::zero());
-            self.add_factor_gradient(i, &factor, &d_factor, d);
         }
     }
 

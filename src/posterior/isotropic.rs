@@ -1,6 +1,6 @@
 //! The lecture's family: one variance for all latent dimensions of an observation.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, half_squared_norms};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, kl_of_moments};
 use crate::data::expect;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -26,6 +26,12 @@ impl<T: Real> Isotropic<T> {
         DVector::from_iterator(self.len(), (0..self.len()).map(|i| self.log_variance(i).0.exp()))
     }
 
+    fn kl_of_each(&self) -> impl Iterator<Item = T> {
+        let k = self.latent_dim;
+        let of_column = move |column: &[T]| kl_of_moments(column[..k].iter(), std::iter::repeat_n(&column[k], k));
+        self.parameters.as_slice().chunks_exact(k + 1).map(of_column)
+    }
+
     fn log_variance(&self, i: usize) -> (T, bool) {
         bounded(self.parameters[(self.latent_dim, i)])
     }
@@ -39,13 +45,11 @@ impl<T: Real> Posterior<T> for Isotropic<T> {
 
 impl<T: Real> GaussianPosterior<T> for Isotropic<T> {
     fn kl_to_prior(&self) -> DVector<T> {
-        let k = T::of_usize(self.latent_dim);
-        let mut kl = half_squared_norms(self.mean());
-        for (i, kl) in kl.iter_mut().enumerate() {
-            let log_variance = self.log_variance(i).0;
-            *kl += T::of(0.5) * k * (log_variance.exp_m1() - log_variance);
-        }
-        kl
+        DVector::from_iterator(self.len(), self.kl_of_each())
+    }
+
+    fn kl_to_prior_sum(&self) -> T {
+        self.kl_of_each().fold(T::zero(), |sum, kl| sum + kl)
     }
 
     fn covariance(&self, i: usize) -> DMatrix<T> {

@@ -7,7 +7,7 @@ use crate::fit::{AffineHead, Alternate, FactorDescent, Fitted, ParameterExpanded
 use crate::inference::Inference;
 use crate::likelihood::{IsotropicGaussian, OutputMean};
 use crate::map::Linear;
-use crate::model::{Decoder, LinearGaussian, ProbabilisticModel};
+use crate::model::{LinearGaussian, ProbabilisticModel};
 use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior};
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -112,7 +112,7 @@ impl StepName {
     /// }
     /// # Ok::<(), elbo::Error>(())
     /// ```
-    pub fn fit_with<T: Real>(self, effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+    pub fn fit_with<T: Real>(self, _effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
         let autoencoder = LinearAutoencoder::builder(latent_dim);
         let ppca = Ppca::builder(latent_dim);
         Ok(match self {

@@ -1,0 +1,193 @@
+//! Adam: steps of the size of the learning rate, whatever the scale of the gradient.
+
+use crate::data::expect;
+use crate::{Error, Real, Result};
+
+/// The settings of [`Adam`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamSettings {
+    /// Decay of the mean of the gradient (β₁).
+    pub beta_1: f64,
+    /// Decay of the mean of its square (β₂).
+    pub beta_2: f64,
+    /// What is added to the root of the latter (ε); for the gradient of J *per observation*.
+    pub epsilon: f64,
+}
+
+impl Default for AdamSettings {
+    fn default() -> Self {
+        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 }
+    }
+}
+
+impl AdamSettings {
+    /// Refuses settings without a meaning.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] unless 0 ≤ β₁, β₂ < 1 and ε ≥ 0.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [("beta_1", self.beta_1), ("beta_2", self.beta_2)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(Error::Setting { name, value, must: "at least 0 and below 1" });
+            }
+        }
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return Err(Error::Setting { name: "epsilon", value: self.epsilon, must: "at least 0 and finite" });
+        }
+        Ok(())
+    }
+}
+
+/// Adam's state for one slice of parameters; it **ascends**.
+///
+/// ```math
+/// m \leftarrow \beta_1 m + (1-\beta_1) g,\quad v \leftarrow \beta_2 v + (1-\beta_2) g^2,\quad
+/// p \leftarrow p + s\,\eta\,\frac{m/(1-\beta_1^t)}{\sqrt{v/(1-\beta_2^t)}+\epsilon},\quad g = s\,\frac{\partial J}{\partial p}
+/// ```
+///
+/// The scales s (1 unless they are given) are a diagonal preconditioner: the ascent is that of p/s, so that loadings in the units of x move in those
+/// units[^1].
+///
+/// ```
+/// use elbo::fit::{Adam, AdamSettings};
+/// let mut adam = Adam::new(2, AdamSettings::default())?.with_scales(vec![1.0, 1000.0])?;
+/// let mut p = [0.0f64, 0.0];
+/// adam.step(&mut p, &[3.0, 5.0], 0.1, 1.0);
+/// assert!((p[0] - 0.1).abs() < 1e-8 && (p[1] - 100.0).abs() < 1e-5); // the first step has the size of the rate
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// [^1]: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, algorithm 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adam<T> {
+    settings: AdamSettings,
+    first: Vec<T>,
+    second: Vec<T>,
+    scales: Vec<T>, // empty: all 1
+    steps: i32,
+}
+
+impl<T: Real> Adam<T> {
+    /// The state for `count` parameters.
+    ///
+    /// # Errors
+    /// As [`AdamSettings::check`].
+    pub fn new(count: usize, settings: AdamSettings) -> Result<Self> {
+        settings.check()?;
+        Ok(Self { settings, first: vec![T::zero(); count], second: vec![T::zero(); count], scales: Vec::new(), steps: 0 })
+    }
+
+    /// The same state with a scale for each parameter; none at all means 1.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when there are more or fewer than the parameters; [`Error::Setting`] unless all are positive and finite.
+    pub fn with_scales(self, scales: Vec<T>) -> Result<Self> {
+        if !scales.is_empty() {
+            expect("scales of the parameters", self.first.len(), scales.len())?;
+        }
+        if let Some(bad) = scales.iter().find(|&&s| !(s > T::zero() && s.is_finite())) {
+            return Err(Error::Setting { name: "the scale of a parameter", value: bad.as_f64(), must: "positive and finite" });
+        }
+        Ok(Self { scales, ..self })
+    }
+
+    /// Forgets the means, as if no step had been made.
+    pub fn reset(&mut self) {
+        self.first.fill(T::zero());
+        self.second.fill(T::zero());
+        self.steps = 0;
+    }
+
+    /// Moves the parameters up along `gradient_scale`·gradient, and returns the sum of its squares: not finite if an entry is not.
+    ///
+    /// Slices of another length than the state's are moved as far as both go.
+    pub fn step(&mut self, parameters: &mut [T], gradient: &[T], learning_rate: f64, gradient_scale: T) -> T {
+        self.steps = self.steps.saturating_add(1);
+        let AdamSettings { beta_1, beta_2, epsilon } = self.settings;
+        // Both bias corrections are folded into the rate and into ε.
+        let root = (1.0 - beta_2.powi(self.steps)).sqrt();
+        let constants = Constants {
+            beta_1: T::of(beta_1),
+            beta_2: T::of(beta_2),
+            rate: T::of(learning_rate * root / (1.0 - beta_1.powi(self.steps))),
+            // Never 0: where no gradient was ever seen, 0/0 would be NaN.
+            epsilon: T::of(epsilon * root).max(T::of(1e-30)),
+        };
+        // Partial sums, one for each place in a block, leave the loop without a chain of additions.
+        let mut squares = [T::zero(); BLOCK];
+        let state = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
+        let moved = parameters.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK)).zip(state);
+        if self.scales.is_empty() {
+            for ((parameters, gradient), (first, second)) in moved {
+                for ((((p, &g), m), v), sum) in parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(&mut squares) {
+                    let g = gradient_scale * g;
+                    *sum += g * g;
+                    *p += constants.change(g, m, v);
+                }
+            }
+        } else {
+            for (((parameters, gradient), (first, second)), scales) in moved.zip(self.scales.chunks(BLOCK)) {
+                let state = first.iter_mut().zip(second).zip(scales);
+                for (((p, &g), ((m, v), &scale)), sum) in parameters.iter_mut().zip(gradient).zip(state).zip(&mut squares) {
+                    let g = scale * (gradient_scale * g);
+                    *sum += g * g;
+                    *p += scale * constants.change(g, m, v);
+                }
+            }
+        }
+        squares.into_iter().fold(T::zero(), |sum, part| sum + part)
+    }
+}
+
+const BLOCK: usize = 16;
+
+struct Constants<T> {
+    beta_1: T,
+    beta_2: T,
+    rate: T,
+    epsilon: T,
+}
+
+impl<T: Real> Constants<T> {
+    #[inline]
+    fn change(&self, g: T, first: &mut T, second: &mut T) -> T {
+        *first = self.beta_1 * *first + (T::one() - self.beta_1) * g;
+        *second = self.beta_2 * *second + (T::one() - self.beta_2) * g * g;
+        self.rate * *first / (second.sqrt() + self.epsilon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reaches_the_top<T: Real>(scales: Vec<T>, curvature: [f64; 2], tolerance: f64) {
+        // J = −½ Σ c_i (p_i − t_i)², in units that differ by orders of magnitude.
+        let target = [T::of(3.0), T::of(-2e-6)];
+        let mut adam = Adam::new(2, AdamSettings::default()).unwrap().with_scales(scales).unwrap();
+        let mut p = [T::zero(); 2];
+        for t in 0..4000 {
+            let gradient: Vec<T> = (0..2).map(|i| T::of(curvature[i]) * (target[i] - p[i])).collect();
+            adam.step(&mut p, &gradient, 0.1 * (1.0 - t as f64 / 4000.0), T::one());
+        }
+        for i in 0..2 {
+            let scale = [1.0, 1e-6][i];
+            assert!((p[i] - target[i]).as_f64().abs() < tolerance * scale, "{:?}", p[i]);
+        }
+    }
+
+    #[test]
+    fn scales_make_units_equal() {
+        reaches_the_top::<f64>(vec![1.0, 1e-6], [1.0, 1e12], 1e-5);
+        reaches_the_top::<f32>(vec![1.0, 1e-6], [1.0, 1e12], 1e-3);
+    }
+
+    #[test]
+    fn says_when_the_gradient_is_not_finite() {
+        let mut adam = Adam::new(2, AdamSettings::default()).unwrap();
+        assert_eq!(adam.step(&mut [0.0f64; 2], &[3.0, 4.0], 0.1, 0.5), 6.25);
+        assert!(!adam.step(&mut [0.0f64; 2], &[3.0, f64::NAN], 0.1, 0.5).is_finite());
+        assert!(Adam::<f64>::new(1, AdamSettings { beta_1: 1.0, ..Default::default() }).is_err());
+        assert!(Adam::<f64>::new(1, AdamSettings::default()).unwrap().with_scales(vec![0.0]).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! What a gradient fit keeps from step to step: the batch, the gradient, the optimiser's state, and the parameters to go back to.
+
+use super::stochastic_gradient::MAX_REJECTIONS;
+use super::{Adam, Preconditioner, StochasticGradient, Trace};
+use crate::map::{Parameters, reshape};
+use crate::model::GenerativeModel;
+use crate::objective::{DifferentiableObjective, Gradient};
+use crate::{Error, Observations, Real, Result};
+use nalgebra::DMatrix;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt, SeedableRng};
+
+pub(super) struct Training<'a, T: Real, D, L, I, J: DifferentiableObjective<T, GenerativeModel<D, L>, I>> {
+    settings: &'a StochasticGradient,
+    objective: &'a J,
+    model: GenerativeModel<D, L>,
+    inference: I,
+    x: Observations<'a, T>,
+    order: Vec<usize>,
+    batch: DMatrix<T>,
+    workspace: J::Workspace,
+    gradient: Gradient<T>,
+    likelihood_gradient: Vec<T>, // summed over an evaluation
+    adam: [Adam<T>; 3],          // decoder, likelihood, inference
+    good: Vec<T>,                // parameters at which J and its gradient were finite
+    best: Vec<T>,
+    steps: usize,
+    rate_factor: f64,
+    noise_seed: u64,
+}
+
+/// The observations that are trained on, and those that are not; `None` when nothing is held out.
+pub(super) fn split<T: Real, R: Rng + ?Sized>(
+    x: Observations<'_, T>,
+    held_out: f64,
+    rng: &mut R,
+) -> Result<Option<(DMatrix<T>, DMatrix<T>)>> {
+    if held_out == 0.0 {
+        return Ok(None);
+    }
+    let n = x.len();
+    if n < 2 {
+        return Err(Error::TooFewObservations { actual: n, least: 2 });
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(rng);
+    let count = ((held_out * n as f64).round() as usize).clamp(1, n - 1);
+    let (held_out, training) = order.split_at(count);
+    Ok(Some((x.values().select_columns(training), x.values().select_columns(held_out))))
+}
+
+impl<'a, T, D, L, I, J> Training<'a, T, D, L, I, J>
+where
+    T: Real,
+    D: Parameters<T>,
+    L: Parameters<T>,
+    I: Parameters<T>,
+    J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+{
+    pub(super) fn new<R: Rng + ?Sized>(
+        settings: &'a StochasticGradient,
+        objective: &'a J,
+        model: GenerativeModel<D, L>,
+        inference: I,
+        x: Observations<'a, T>,
+        preconditioner: &Preconditioner<T>,
+        rng: &mut R,
+    ) -> Result<Self> {
+        let counts = [model.decoder.parameters().len(), model.likelihood.parameters().len(), inference.parameters().len()];
+        let state = |count| Adam::new(count, settings.adam);
+        let adam = [
+            state(counts[0])?.with_scales(preconditioner.decoder.clone())?,
+            state(counts[1])?,
+            state(counts[2])?.with_scales(preconditioner.inference.clone())?,
+        ];
+        let mut training = Self {
+            settings,
+            objective,
+            model,
+            inference,
+            x,
+            order: (0..x.len()).collect(),
+            batch: DMatrix::zeros(0, 0),
+            workspace: J::Workspace::default(),
+            gradient: Gradient::default(),
+            likelihood_gradient: vec![T::zero(); counts[1]],
+            adam,
+            good: vec![T::zero(); counts.iter().sum()],
+            best: vec![T::zero(); counts.iter().sum()],
+            steps: 0,
+            rate_factor: 1.0,
+            noise_seed: rng.random(),
+        };
+        training.keep_good();
+        Ok(training)
+    }
+
+    fn batches(&self) -> usize {
+        self.x.len().div_ceil(self.settings.batch_size.min(self.x.len()))
+    }
+
+    /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go on.
+    pub(super) fn epoch<R: Rng + ?Sized>(&mut self, epoch: usize, trace: &mut Trace, rng: &mut R) -> Result<Option<f64>> {
+        loop {
+            if let Some(value) = self.pass(epoch, rng)? {
+                return Ok(Some(value));
+            }
+            trace.reject();
+            Self::restore(&self.good, &mut self.model, &mut self.inference);
+            if trace.rejected_steps() >= MAX_REJECTIONS {
+                return Ok(None);
+            }
+            self.adam.iter_mut().for_each(Adam::reset);
+            self.rate_factor *= 0.5;
+        }
+    }
+
+    fn pass<R: Rng + ?Sized>(&mut self, epoch: usize, rng: &mut R) -> Result<Option<f64>> {
+        let n = self.x.len();
+        let size = self.settings.batch_size.min(n);
+        let whole = size == n;
+        // A batch of everything is taken as it lies: a table of φ_i needs its observations in their order.
+        if self.settings.shuffle && !whole {
+            self.order.shuffle(rng);
+        }
+        self.steps = epoch * self.batches();
+        let mut sum = 0.0;
+        for start in (0..n).step_by(size) {
+            let count = size.min(n - start);
+            let value = if whole {
+                self.objective.value_and_gradient(&self.model, &self.inference, self.x, rng, &mut self.workspace, &mut self.gradient)?
+            } else {
+                reshape(&mut self.batch, self.x.data_dim(), count);
+                for (mut to, &from) in self.batch.column_iter_mut().zip(&self.order[start..start + count]) {
+                    to.copy_from(&self.x.values().column(from));
+                }
+                let batch = Observations::trusted(self.batch.as_view(), n);
+                self.objective.value_and_gradient(&self.model, &self.inference, batch, rng, &mut self.workspace, &mut self.gradient)?
+            };
+            if !value.is_finite() {
+                return Ok(None);
+            }
+            if start == 0 {
+                // J was finite here; if its gradient is not, this is still where to go back to.
+                self.keep_good();
+            }
+            sum += value.as_f64() * count as f64 / n as f64;
+            if !self.step() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(sum / n as f64))
+    }
+
+    /// One ascent along the gradient at hand; false if it is not finite.
+    fn step(&mut self) -> bool {
+        let settings = self.settings;
+        let total = settings.epochs * self.batches();
+        let warm = ((self.steps + 1) as f64 / settings.warm_up_steps.max(1) as f64).min(1.0);
+        let rate = settings.learning_rate * self.rate_factor * warm * settings.decay.factor(self.steps as f64 / total as f64);
+        let n = self.x.len();
+        let mut scale = T::one() / T::of_usize(n);
+        if let Some(longest) = settings.clip_norm {
+            let squares = self.gradient.theta.iter().chain(&self.gradient.phi).fold(T::zero(), |sum, &g| sum + (scale * g) * (scale * g));
+            let longest = T::of(longest);
+            if squares > longest * longest {
+                scale *= longest / squares.sqrt();
+            }
+        }
+        let decoder_count = self.model.decoder.parameters().len();
+        let (d_decoder, d_likelihood) = self.gradient.theta.split_at(decoder_count);
+        let [decoder, likelihood, inference] = &mut self.adam;
+        let mut squares = decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
+        squares += inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
+        // A running mean over the last epoch, and over all steps before there is one.
+        let weight = T::one() / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
+        let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
+        if !self.model.likelihood.approach_optimum(d_likelihood, entries, weight) {
+            squares += likelihood.step(self.model.likelihood.parameters_mut(), d_likelihood, rate, scale);
+        }
+        self.steps += 1;
+        squares.is_finite()
+    }
+
+    /// J per observation, with the same noise at each call; `refit` puts parameters whose optimum is a formula there.
+    pub(super) fn evaluate(&mut self, x: Observations<'_, T>, refit: bool) -> Result<f64> {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.noise_seed);
+        let n = x.len();
+        let size = self.settings.batch_size.min(n);
+        self.likelihood_gradient.fill(T::zero());
+        let mut sum = 0.0;
+        for start in (0..n).step_by(size) {
+            let part = x.columns(start, size.min(n - start))?;
+            let value =
+                self.objective.value_and_gradient(&self.model, &self.inference, part, &mut rng, &mut self.workspace, &mut self.gradient)?;
+            sum += value.as_f64();
+            let of_likelihood = self.gradient.theta.iter().skip(self.model.decoder.parameters().len());
+            self.likelihood_gradient.iter_mut().zip(of_likelihood).for_each(|(sum, &d)| *sum += d);
+        }
+        let entries = T::of_usize(n) * T::of_usize(x.data_dim());
+        if refit && self.model.likelihood.approach_optimum(&self.likelihood_gradient, entries, T::one()) {
+            return self.evaluate(x, false);
+        }
+        Ok(sum / n as f64)
+    }
+
+    /// The parameters to return, with J there: the best if something was held out, else the last if J is finite there and no worse than at the start.
+    pub(super) fn finish(mut self, held_out: bool, start: f64) -> Result<(f64, GenerativeModel<D, L>, I)> {
+        let x = self.x;
+        if held_out {
+            Self::restore(&self.best, &mut self.model, &mut self.inference);
+        }
+        let mut value = self.evaluate(x, true)?;
+        if !value.is_finite() {
+            Self::restore(&self.good, &mut self.model, &mut self.inference);
+            value = self.evaluate(x, false)?;
+        }
+        // Without anything held out, `best` is where the fit began.
+        if !value.is_finite() || (!held_out && value < start) {
+            Self::restore(&self.best, &mut self.model, &mut self.inference);
+            value = self.evaluate(x, false)?;
+        }
+        Ok((value, self.model, self.inference))
+    }
+
+    pub(super) fn keep_best(&mut self) {
+        Self::store(&mut self.best, &self.model, &self.inference);
+    }
+
+    fn keep_good(&mut self) {
+        Self::store(&mut self.good, &self.model, &self.inference);
+    }
+
+    fn store(to: &mut [T], model: &GenerativeModel<D, L>, inference: &I) {
+        let mut rest = to;
+        for part in [model.decoder.parameters(), model.likelihood.parameters(), inference.parameters()] {
+            let (own, after) = rest.split_at_mut(part.len());
+            own.copy_from_slice(part);
+            rest = after;
+        }
+    }
+
+    fn restore(from: &[T], model: &mut GenerativeModel<D, L>, inference: &mut I) {
+        let mut rest = from;
+        for part in [model.decoder.parameters_mut(), model.likelihood.parameters_mut(), inference.parameters_mut()] {
+            let (own, after) = rest.split_at(part.len());
+            part.copy_from_slice(own);
+            rest = after;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The nonlinearities of an [`Mlp`](super::Mlp), each with its derivative, fused with the bias into one pass over memory.
+
+use crate::Real;
+use crate::likelihood::{sigmoid, softplus};
+
+/// An elementwise nonlinearity a ↦ f(a).
+///
+/// ```
+/// use elbo::map::Activation;
+/// assert_eq!(Activation::Relu.apply(-2.0), 0.0);
+/// assert_eq!(Activation::Identity.apply(-2.0), -2.0);
+/// assert!((Activation::Softplus.apply(0.0f64) - 2f64.ln()).abs() < 1e-15);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// f(a) = tanh a.
+    #[default]
+    Tanh,
+    /// f(a) = max(a, 0); the derivative at 0 is taken to be 0.
+    Relu,
+    /// f(a) = ln(1 + eᵃ).
+    Softplus,
+    /// f(a) = ½a(1 + tanh(√(2/π)(a + 0.044715a³))), which is within 5e-4 of a·Φ(a)[^1].
+    ///
+    /// [^1]: D. Hendrycks and K. Gimpel, Gaussian error linear units, arXiv:1606.08415, section 2.
+    Gelu,
+    /// f(a) = a/(1 + e⁻ᵃ).
+    Silu,
+    /// f(a) = a.
+    Identity,
+}
+
+impl Activation {
+    /// f(a).
+    #[inline]
+    pub fn apply<T: Real>(self, a: T) -> T {
+        match self {
+            Self::Tanh => a.tanh(),
+            Self::Relu => a.max(T::zero()),
+            Self::Softplus => softplus(a),
+            Self::Gelu => gelu(a).0,
+            Self::Silu => a * sigmoid(a),
+            Self::Identity => a,
+        }
+    }
+
+    /// f′(a).
+    #[inline]
+    pub fn derivative<T: Real>(self, a: T) -> T {
+        match self {
+            Self::Softplus => sigmoid(a),
+            Self::Gelu => gelu(a).1,
+            Self::Silu => silu(a).1,
+            _ => self.slope_from_output(self.apply(a)),
+        }
+    }
+
+    /// Whether f′(a) cannot be had from f(a) alone, so that it is kept beside the output.
+    pub(crate) fn keeps_slope(self) -> bool {
+        matches!(self, Self::Gelu | Self::Silu)
+    }
+
+    /// f′(a) from y = f(a), where that is possible.
+    #[inline]
+    fn slope_from_output<T: Real>(self, y: T) -> T {
+        match self {
+            Self::Tanh => T::one() - y * y,
+            Self::Relu => {
+                if y > T::zero() {
+                    T::one()
+                } else {
+                    T::zero()
+                }
+            }
+            // y = ln(1 + eᵃ), so 1 − e^(−y) is the sigmoid of a.
+            Self::Softplus => -(-y).exp_m1(),
+            _ => T::one(),
+        }
+    }
+
+    /// values ← f(values + bias), column by column of `bias.len()` rows.
+    pub(crate) fn add_bias_and_apply<T: Real>(self, values: &mut [T], bias: &[T]) {
+        // The match stands outside the loop: each arm is a loop of its own.
+        match self {
+            Self::Tanh => with_bias(values, bias, |a| a.tanh()),
+            Self::Relu => with_bias(values, bias, |a| if a > T::zero() { a } else { T::zero() }),
+            Self::Softplus => with_bias(values, bias, softplus),
+            Self::Gelu => with_bias(values, bias, |a| gelu(a).0),
+            Self::Silu => with_bias(values, bias, |a| a * sigmoid(a)),
+            Self::Identity => with_bias(values, bias, |a| a),
+        }
+    }
+
+    /// values ← f(values + bias) and slopes ← f′(values + bias).
+    pub(crate) fn add_bias_and_apply_with_slope<T: Real>(self, values: &mut [T], slopes: &mut [T], bias: &[T]) {
+        let of = |a: T| match self {
+            Self::Gelu => gelu(a),
+            Self::Silu => silu(a),
+            _ => (self.apply(a), self.derivative(a)),
+        };
+        for (values, slopes) in values.chunks_exact_mut(bias.len()).zip(slopes.chunks_exact_mut(bias.len())) {
+            for ((value, slope), &bias) in values.iter_mut().zip(slopes).zip(bias) {
+                (*value, *slope) = of(*value + bias);
+            }
+        }
+    }
+
+    /// delta ← delta · f′, with f′ from the outputs, and d_bias ← the sum of its columns.
+    pub(crate) fn carry_back<T: Real>(self, delta: &mut [T], outputs: &[T], d_bias: &mut [T]) {
+        match self {
+            Self::Tanh => scaled_sum(delta, outputs, d_bias, |d, y| d * (T::one() - y * y)),
+            Self::Relu => scaled_sum(delta, outputs, d_bias, |d, y| if y > T::zero() { d } else { T::zero() }),
+            _ => scaled_sum(delta, outputs, d_bias, |d, y| d * self.slope_from_output(y)),
+        }
+    }
+}
+
+/// delta ← delta · slopes, and d_bias ← the sum of its columns.
+pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T], d_bias: &mut [T]) {
+    scaled_sum(delta, slopes, d_bias, |d, slope| d * slope);
+}
+
+#[inline]
+fn with_bias<T: Real>(values: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
+    for column in values.chunks_exact_mut(bias.len()) {
+        for (value, &bias) in column.iter_mut().zip(bias) {
+            *value = f(*value + bias);
+        }
+    }
+}
+
+#[inline]
+fn scaled_sum<T: Real>(delta: &mut [T], beside: &[T], d_bias: &mut [T], f: impl Fn(T, T) -> T) {
+    let rows = d_bias.len();
+    d_bias.fill(T::zero());
+    for (delta, beside) in delta.chunks_exact_mut(rows).zip(beside.chunks_exact(rows)) {
+        for ((delta, &beside), sum) in delta.iter_mut().zip(beside).zip(d_bias.iter_mut()) {
+            *delta = f(*delta, beside);
+            *sum += *delta;
+        }
+    }
+}
+
+/// (f, f′) of the sigmoid linear unit, from one exponential.
+#[inline]
+fn silu<T: Real>(a: T) -> (T, T) {
+    let s = sigmoid(a);
+    (a * s, s * (T::one() + a * (T::one() - s)))
+}
+
+/// (f, f′) of the Gaussian error linear unit in its tanh form.
+#[inline]
+fn gelu<T: Real>(a: T) -> (T, T) {
+    let (half, root, cubic) = (T::of(0.5), T::of(0.797_884_560_802_865_4), T::of(0.044715));
+    // Beyond ±30 the tanh is ±1 in both precisions; held there, the cube cannot overflow.
+    let inner = a.max(T::of(-30.0)).min(T::of(30.0));
+    let t = (root * (inner + cubic * inner * inner * inner)).tanh();
+    let slope = root * (T::one() + T::of(3.0) * cubic * inner * inner);
+    let value = if t > -T::one() { half * a * (T::one() + t) } else { T::zero() };
+    (value, half * (T::one() + t) + half * inner * (T::one() - t * t) * slope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Activation; 6] =
+        [Activation::Tanh, Activation::Relu, Activation::Softplus, Activation::Gelu, Activation::Silu, Activation::Identity];
+
+    #[test]
+    fn every_derivative_is_that_of_differences() {
+        for activation in ALL {
+            for a in [-35.0f64, -3.0, -0.7, -0.01, 0.02, 0.9, 4.0, 33.0] {
+                let h = 1e-6;
+                let difference = (activation.apply(a + h) - activation.apply(a - h)) / (2.0 * h);
+                assert!((activation.derivative(a) - difference).abs() < 1e-8, "{activation:?} at {a}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_overflows_far_out() {
+        for activation in ALL {
+            for a in [-1e30f32, -200.0, 200.0, 1e30] {
+                assert!(activation.apply(a).is_finite() && activation.derivative(a).is_finite(), "{activation:?} at {a}");
+            }
+        }
+        // 1 − e^(−softplus) keeps the small slopes far to the left.
+        assert!((Activation::Softplus.slope_from_output(softplus(-30.0f64)) / sigmoid(-30.0f64) - 1.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn one_pass_does_what_two_do() {
+        for activation in ALL {
+            let before: Vec<f64> = (0..12).map(|i| (i as f64 - 5.5) * 0.4).collect();
+            let bias = [0.3, -0.2, 0.1];
+            let expected: Vec<f64> = before.iter().enumerate().map(|(i, a)| activation.apply(a + bias[i % 3])).collect();
+            let (mut one, mut two, mut slopes) = (before.clone(), before.clone(), vec![0.0; 12]);
+            activation.add_bias_and_apply(&mut one, &bias);
+            activation.add_bias_and_apply_with_slope(&mut two, &mut slopes, &bias);
+            assert_eq!((&one, &two), (&expected, &expected));
+            let (mut by_output, mut by_slope) = (vec![1.0; 12], vec![1.0; 12]);
+            let (mut sum, mut sum_by_slope) = ([0.0; 3], [0.0; 3]);
+            carry_back_by_slope(&mut by_slope, &slopes, &mut sum_by_slope);
+            assert_eq!(by_slope, slopes);
+            if !activation.keeps_slope() {
+                activation.carry_back(&mut by_output, &one, &mut sum);
+                assert!(by_output.iter().zip(&slopes).all(|(a, b)| (a - b).abs() < 1e-15), "{activation:?}");
+                assert!(sum.iter().zip(&sum_by_slope).all(|(a, b)| (a - b).abs() < 1e-14));
+            }
+        }
+    }
+}

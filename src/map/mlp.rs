@@ -1,0 +1,338 @@
+//! A multilayer perceptron: affine maps with a nonlinearity between them.
+
+use super::activation::carry_back_by_slope;
+use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, reshape};
+use crate::data::expect;
+use crate::linalg::{Operand, check_finite, gemm};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
+
+/// The map x ↦ f_L(W_L … f_1(W_1 x + b_1) … + b_L).
+///
+/// All weights stand in one vector, layer by layer, each as \[W | b\] (out×(in+1), by columns); [`layer`](Self::layer) reads them.
+///
+/// Two affine layers that are **not** among the free parameters may stand around the network: x ↦ (x − m)/s before the first layer
+/// ([`with_input_standardization`](Self::with_input_standardization)), and y ↦ m + s·y after the last
+/// ([`with_output_scale`](Self::with_output_scale)). They are taken from the data, once, so that data on any scale reach the model as given.
+///
+/// ```
+/// use elbo::map::{Activation, DifferentiableMap, Mlp};
+/// use nalgebra::{dmatrix, dvector};
+/// let layers = vec![(dmatrix![1.0; -1.0], dvector![0.0, 0.0]), (dmatrix![1.0, 1.0], dvector![0.5])];
+/// let absolute_value_and_a_half = Mlp::from_layers(layers, Activation::Relu, Activation::Identity)?;
+/// assert_eq!(absolute_value_and_a_half.apply(dmatrix![-2.0, 3.0].as_view()), dmatrix![2.5, 3.5]);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mlp<T: Real> {
+    sizes: Vec<usize>,
+    starts: Vec<usize>, // of each layer in `parameters`
+    activation: Activation,
+    output_activation: Activation,
+    parameters: Vec<T>,
+    input: Option<FixedScale<T>>,
+    output: Option<FixedScale<T>>,
+}
+
+/// A mean and a deviation that no optimiser moves.
+#[derive(Debug, Clone, PartialEq)]
+struct FixedScale<T: Real> {
+    mean: DVector<T>,
+    deviation: DVector<T>,
+}
+
+impl<T: Real> FixedScale<T> {
+    fn new(size: usize, mean: DVector<T>, mut deviation: DVector<T>) -> Result<Self> {
+        expect("entries of the mean", size, mean.len())?;
+        expect("entries of the deviation", size, deviation.len())?;
+        check_finite(mean.as_view())?;
+        check_finite(deviation.as_view())?;
+        if let Some(&negative) = deviation.iter().find(|&&s| s < T::zero()) {
+            return Err(Error::Setting { name: "the deviation", value: negative.as_f64(), must: "at least 0" });
+        }
+        // A constant variable is left as it is; the reciprocal must be finite too.
+        deviation.iter_mut().filter(|s| !(T::one() / **s).is_finite()).for_each(|s| *s = T::one());
+        Ok(Self { mean, deviation })
+    }
+}
+
+impl<T: Real> Mlp<T> {
+    /// Starts to build a network from `input` to `output` dimensions.
+    pub fn builder(input: usize, output: usize) -> MlpBuilder<T> {
+        MlpBuilder::new(input, output)
+    }
+
+    /// The number of free parameters of a network with the given sizes: input, hidden layers, output.
+    pub fn parameter_count(sizes: &[usize]) -> usize {
+        sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
+    }
+
+    /// A network from its sizes (input, hidden layers, output) and its [parameters](Parameters), in their order.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when the count of the parameters does not fit the sizes, or there are fewer than two sizes; [`Error::Setting`] for a
+    /// size of 0; [`Error::NotFinite`].
+    pub fn from_parameters(sizes: &[usize], activation: Activation, output_activation: Activation, parameters: Vec<T>) -> Result<Self> {
+        if sizes.len() < 2 {
+            return Err(Error::Dimension { what: "sizes of a network, input and output among them", expected: 2, actual: sizes.len() });
+        }
+        if sizes.contains(&0) {
+            return Err(Error::Setting { name: "the size of a layer", value: 0.0, must: "at least 1" });
+        }
+        expect("parameters of the network", Self::parameter_count(sizes), parameters.len())?;
+        check_finite(DMatrixView::from_slice(&parameters, parameters.len(), 1))?;
+        let mut starts = vec![0];
+        for pair in sizes.windows(2) {
+            starts.push(starts[starts.len() - 1] + (pair[0] + 1) * pair[1]);
+        }
+        Ok(Self { sizes: sizes.to_vec(), starts, activation, output_activation, parameters, input: None, output: None })
+    }
+
+    /// A network from the weights (out×in) and the bias of each layer.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when the layers do not fit each other; else as [`from_parameters`](Self::from_parameters).
+    pub fn from_layers(layers: Vec<(DMatrix<T>, DVector<T>)>, activation: Activation, output_activation: Activation) -> Result<Self> {
+        let mut sizes: Vec<usize> = layers.first().map(|(weights, _)| weights.ncols()).into_iter().collect();
+        let mut parameters = Vec::new();
+        for (weights, bias) in &layers {
+            expect("columns of a layer's weights", sizes[sizes.len() - 1], weights.ncols())?;
+            expect("entries of a layer's bias", weights.nrows(), bias.len())?;
+            sizes.push(weights.nrows());
+            parameters.extend_from_slice(weights.as_slice());
+            parameters.extend_from_slice(bias.as_slice());
+        }
+        Self::from_parameters(&sizes, activation, output_activation, parameters)
+    }
+
+    /// The same network behind the fixed layer x ↦ (x − mean)/deviation, entry by entry; a deviation of 0 counts as 1.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for a negative deviation.
+    pub fn with_input_standardization(self, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
+        let scale = FixedScale::new(self.sizes[0], mean, deviation)?;
+        Ok(Self { input: Some(scale), ..self })
+    }
+
+    /// The same network before the fixed layer y ↦ mean + deviation·y, entry by entry; a deviation of 0 counts as 1.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for a negative deviation.
+    pub fn with_output_scale(self, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
+        let scale = FixedScale::new(self.sizes[self.layers()], mean, deviation)?;
+        Ok(Self { output: Some(scale), ..self })
+    }
+
+    /// The same network with the last layer's weights and biases at 0 for the outputs from `first` on.
+    ///
+    /// An encoder's head starts so: every scale is that of the prior, whatever x is.
+    pub fn with_zero_outputs_from(mut self, first: usize) -> Self {
+        let last = self.layers() - 1;
+        let rows = self.sizes[last + 1];
+        for column in self.parameters[self.starts[last]..].chunks_exact_mut(rows) {
+            column.iter_mut().skip(first).for_each(|entry| *entry = T::zero());
+        }
+        self
+    }
+
+    /// The number of affine layers.
+    pub fn layers(&self) -> usize {
+        self.sizes.len() - 1
+    }
+
+    /// The sizes: input, hidden layers, output.
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// The nonlinearity after each hidden layer.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// The nonlinearity after the last layer.
+    pub fn output_activation(&self) -> Activation {
+        self.output_activation
+    }
+
+    /// The weights (out×in) and the bias (out) of layer `i`, counted from 0 at the input.
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    pub fn layer(&self, i: usize) -> (DMatrixView<'_, T>, DVectorView<'_, T>) {
+        let (weights, bias) = self.slices(i);
+        (DMatrixView::from_slice(weights, self.sizes[i + 1], self.sizes[i]), DVectorView::from_slice(bias, self.sizes[i + 1]))
+    }
+
+    /// The mean and the deviation of the fixed layer before the network, if there is one.
+    pub fn input_standardization(&self) -> Option<(&DVector<T>, &DVector<T>)> {
+        self.input.as_ref().map(|fixed| (&fixed.mean, &fixed.deviation))
+    }
+
+    /// The mean and the deviation of the fixed layer after the network, if there is one.
+    pub fn output_scale(&self) -> Option<(&DVector<T>, &DVector<T>)> {
+        self.output.as_ref().map(|fixed| (&fixed.mean, &fixed.deviation))
+    }
+
+    fn slices(&self, i: usize) -> (&[T], &[T]) {
+        self.parameters[self.starts[i]..self.starts[i + 1]].split_at(self.sizes[i] * self.sizes[i + 1])
+    }
+
+    fn activation_of(&self, i: usize) -> Activation {
+        if i + 1 == self.layers() { self.output_activation } else { self.activation }
+    }
+
+    /// Whether layer `i` stores its slopes: they cannot be had from what it stores as its output.
+    fn keeps_slope(&self, i: usize) -> bool {
+        let activation = self.activation_of(i);
+        activation.keeps_slope() || (i + 1 == self.layers() && self.output.is_some() && activation != Activation::Identity)
+    }
+}
+
+impl<T: Real> Parameters<T> for Mlp<T> {
+    fn parameters(&self) -> &[T] {
+        &self.parameters
+    }
+    fn parameters_mut(&mut self) -> &mut [T] {
+        &mut self.parameters
+    }
+}
+
+/// What each layer of an [`Mlp`] put out, and the buffers of its derivative.
+#[derive(Debug, Clone)]
+pub struct MlpTape<T: Real> {
+    input: DMatrix<T>, // standardised, where that is asked for
+    layers: Vec<LayerTape<T>>,
+}
+
+#[derive(Debug, Clone)]
+struct LayerTape<T: Real> {
+    output: DMatrix<T>,
+    slope: DMatrix<T>,
+    delta: DMatrix<T>, // ∂/∂(W x + b)
+}
+
+impl<T: Real> Default for MlpTape<T> {
+    fn default() -> Self {
+        Self { input: DMatrix::zeros(0, 0), layers: Vec::new() }
+    }
+}
+
+impl<T: Real> Default for LayerTape<T> {
+    fn default() -> Self {
+        let empty = || DMatrix::zeros(0, 0);
+        Self { output: empty(), slope: empty(), delta: empty() }
+    }
+}
+
+impl<T: Real> DifferentiableMap<T> for Mlp<T> {
+    type Tape = MlpTape<T>;
+
+    fn input_dim(&self) -> usize {
+        self.sizes[0]
+    }
+
+    fn output_dim(&self) -> usize {
+        self.sizes[self.layers()]
+    }
+
+    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T> {
+        let n = input.ncols();
+        tape.layers.resize_with(self.layers(), LayerTape::default);
+        if let Some(FixedScale { mean, deviation }) = &self.input {
+            reshape(&mut tape.input, self.input_dim(), n);
+            for (mut to, from) in tape.input.column_iter_mut().zip(input.column_iter()) {
+                for (((to, &from), &mean), &deviation) in to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(deviation.iter()) {
+                    *to = (from - mean) / deviation;
+                }
+            }
+        }
+        for i in 0..self.layers() {
+            let (before, at) = tape.layers.split_at_mut(i);
+            let input = match before.last() {
+                Some(previous) => previous.output.as_view(),
+                None if self.input.is_some() => tape.input.as_view(),
+                None => input,
+            };
+            let LayerTape { output, slope, .. } = &mut at[0];
+            reshape(output, self.sizes[i + 1], n);
+            gemm(T::one(), self.layer(i).0, input, T::zero(), output.as_view_mut());
+            let (activation, bias) = (self.activation_of(i), self.slices(i).1);
+            if self.keeps_slope(i) {
+                reshape(slope, self.sizes[i + 1], n);
+                activation.add_bias_and_apply_with_slope(output.as_mut_slice(), slope.as_mut_slice(), bias);
+            } else {
+                activation.add_bias_and_apply(output.as_mut_slice(), bias);
+            }
+        }
+        let last = &mut tape.layers[self.layers() - 1];
+        if let Some(FixedScale { mean, deviation }) = &self.output {
+            for column in last.output.as_mut_slice().chunks_exact_mut(mean.len()) {
+                for ((y, &mean), &deviation) in column.iter_mut().zip(mean.iter()).zip(deviation.iter()) {
+                    *y = mean + deviation * *y;
+                }
+            }
+        }
+        last.output.as_view()
+    }
+
+    fn output<'t>(&self, tape: &'t Self::Tape) -> DMatrixView<'t, T> {
+        tape.layers[self.layers() - 1].output.as_view()
+    }
+
+    fn backward(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        d_parameters: &mut [T],
+        mut d_input: Option<&mut DMatrix<T>>,
+    ) {
+        let n = d_output.ncols();
+        self.start_delta(&mut tape.layers[self.layers() - 1].delta, d_output);
+        for i in (0..self.layers()).rev() {
+            let (before, at) = tape.layers.split_at_mut(i);
+            let LayerTape { output, slope, delta } = &mut at[0];
+            let (inputs, outputs) = (self.sizes[i], self.sizes[i + 1]);
+            let (d_weights, d_bias) = d_parameters[self.starts[i]..self.starts[i + 1]].split_at_mut(inputs * outputs);
+            if self.keeps_slope(i) {
+                carry_back_by_slope(delta.as_mut_slice(), slope.as_slice(), d_bias);
+            } else {
+                self.activation_of(i).carry_back(delta.as_mut_slice(), output.as_slice(), d_bias);
+            }
+            let layer_input = match before.last() {
+                Some(previous) => previous.output.as_view(),
+                None if self.input.is_some() => tape.input.as_view(),
+                None => input,
+            };
+            let d_weights = DMatrixViewMut::from_slice(d_weights, outputs, inputs);
+            gemm(T::one(), delta.as_view(), Operand::from(layer_input).transposed(), T::zero(), d_weights);
+            let target = match before.last_mut() {
+                Some(previous) => Some(&mut previous.delta),
+                None => d_input.as_deref_mut(),
+            };
+            if let Some(target) = target {
+                reshape(target, inputs, n);
+                gemm(T::one(), Operand::from(self.layer(i).0).transposed(), delta.as_view(), T::zero(), target.as_view_mut());
+            }
+        }
+        if let (Some(FixedScale { deviation, .. }), Some(d_input)) = (&self.input, d_input) {
+            for column in d_input.as_mut_slice().chunks_exact_mut(deviation.len()) {
+                column.iter_mut().zip(deviation.iter()).for_each(|(d, &s)| *d /= s);
+            }
+        }
+    }
+}
+
+impl<T: Real> Mlp<T> {
+    /// The derivative by what the last nonlinearity put out.
+    fn start_delta(&self, delta: &mut DMatrix<T>, d_output: DMatrixView<'_, T>) {
+        reshape(delta, d_output.nrows(), d_output.ncols());
+        delta.copy_from(&d_output);
+        if let Some(FixedScale { deviation, .. }) = &self.output {
+            for column in delta.as_mut_slice().chunks_exact_mut(deviation.len()) {
+                column.iter_mut().zip(deviation.iter()).for_each(|(d, &s)| *d *= s);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Builds a network whose weights are drawn at random.
+
+use super::{Activation, Initialization, Mlp};
+use crate::{Error, Real, Result};
+use nalgebra::DVector;
+use rand::Rng;
+
+/// The choices for a new [`Mlp`]: none of them must be made.
+///
+/// ```
+/// use elbo::map::{Activation, DifferentiableMap, Mlp};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let map = Mlp::<f32>::builder(784, 40).hidden(&[400]).activation(Activation::Relu).build(&mut StdRng::seed_from_u64(0))?;
+/// assert_eq!((map.sizes(), map.output_dim()), (&[784, 400, 40][..], 40));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct MlpBuilder<T: Real> {
+    sizes: Vec<usize>,
+    activation: Activation,
+    output_activation: Activation,
+    initialization: Option<Initialization>,
+    standardization: Option<(DVector<T>, DVector<T>)>,
+    output_scale: Option<(DVector<T>, DVector<T>)>,
+}
+
+impl<T: Real> MlpBuilder<T> {
+    pub(super) fn new(input: usize, output: usize) -> Self {
+        Self {
+            sizes: vec![input, output],
+            activation: Activation::Tanh,
+            output_activation: Activation::Identity,
+            initialization: None,
+            standardization: None,
+            output_scale: None,
+        }
+    }
+
+    /// The sizes of the hidden layers, from the input on; without any, the map is affine.
+    pub fn hidden(mut self, sizes: &[usize]) -> Self {
+        self.sizes.splice(1..self.sizes.len() - 1, sizes.iter().copied());
+        self
+    }
+
+    /// The nonlinearity after each hidden layer; tanh unless it is set.
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The nonlinearity after the last layer; none unless it is set.
+    pub fn output_activation(self, output_activation: Activation) -> Self {
+        Self { output_activation, ..self }
+    }
+
+    /// How the weights are drawn; else as [fits the activation](Initialization::of_activation) of each layer.
+    pub fn initialization(self, initialization: Initialization) -> Self {
+        Self { initialization: Some(initialization), ..self }
+    }
+
+    /// As [`Mlp::with_input_standardization`].
+    pub fn input_standardization(self, mean: DVector<T>, deviation: DVector<T>) -> Self {
+        Self { standardization: Some((mean, deviation)), ..self }
+    }
+
+    /// As [`Mlp::with_output_scale`].
+    pub fn output_scale(self, mean: DVector<T>, deviation: DVector<T>) -> Self {
+        Self { output_scale: Some((mean, deviation)), ..self }
+    }
+
+    /// Draws the weights.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a size of 0 or a negative deviation, [`Error::Dimension`] and [`Error::NotFinite`] for a fixed layer that does not fit.
+    pub fn build<R: Rng + ?Sized>(self, rng: &mut R) -> Result<Mlp<T>> {
+        if self.sizes.contains(&0) {
+            return Err(Error::Setting { name: "the size of a layer", value: 0.0, must: "at least 1" });
+        }
+        let mut parameters = vec![T::zero(); Mlp::<T>::parameter_count(&self.sizes)];
+        let mut rest = parameters.as_mut_slice();
+        let layers = self.sizes.len() - 1;
+        for (i, pair) in self.sizes.windows(2).enumerate() {
+            let (layer, after) = rest.split_at_mut((pair[0] + 1) * pair[1]);
+            let (weights, bias) = layer.split_at_mut(pair[0] * pair[1]);
+            let activation = if i + 1 == layers { self.output_activation } else { self.activation };
+            let initialization = self.initialization.unwrap_or(Initialization::of_activation(activation));
+            initialization.draw(weights, bias, pair[0], rng)?;
+            rest = after;
+        }
+        let mut map = Mlp::from_parameters(&self.sizes, self.activation, self.output_activation, parameters)?;
+        if let Some((mean, deviation)) = self.standardization {
+            map = map.with_input_standardization(mean, deviation)?;
+        }
+        if let Some((mean, deviation)) = self.output_scale {
+            map = map.with_output_scale(mean, deviation)?;
+        }
+        Ok(map)
+    }
+}

@@ -1,0 +1,131 @@
+//! Checks of maps, decoders and encoders.
+
+use super::differences::compare;
+use super::{Failure, close, ensure, normal, rounding};
+use crate::inference::Encoder;
+use crate::map::DifferentiableMap;
+use crate::model::Decoder;
+use crate::posterior::Posterior;
+use crate::{Observations, Real};
+use nalgebra::DMatrix;
+use rand::Rng;
+
+/// The observations that a check takes at once, and then a smaller batch of them.
+const MANY: usize = 7;
+const FEW: usize = 3;
+
+/// Checks a map: shapes, that a column's output does not depend on the columns beside it nor on what the tape held, and
+/// `backward` (by the parameters and by the input) against central differences.
+///
+/// # Errors
+/// A [`Failure`] says what does not hold.
+///
+/// ```
+/// use elbo::{map::Mlp, testing::check_map};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let rng = &mut StdRng::seed_from_u64(1);
+/// check_map(&Mlp::<f64>::builder(3, 2).hidden(&[4]).build(rng)?, rng).unwrap();
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn check_map<T, M, R>(map: &M, rng: &mut R) -> Result<(), Failure>
+where
+    T: Real,
+    M: DifferentiableMap<T> + Clone,
+    R: Rng + ?Sized,
+{
+    let (inputs, outputs) = (map.input_dim(), map.output_dim());
+    let input: DMatrix<T> = normal(inputs, MANY, rng);
+    let weights: DMatrix<T> = normal(outputs, MANY, rng);
+    let mut tape = M::Tape::default();
+    let first = map.forward(input.as_view(), &mut tape).into_owned();
+    ensure(first.shape() == (outputs, MANY), || {
+        format!("forward gives {:?} for {MANY} inputs, and output_dim says {outputs} rows", first.shape())
+    })?;
+    let few = map.forward(input.columns(0, FEW), &mut tape).into_owned();
+    ensure(close(&few, &first.columns(0, FEW).into_owned(), rounding::<T>()), || {
+        "a column's output changes with the columns beside it, or with what the tape held".to_string()
+    })?;
+    ensure(map.output(&tape) == few, || "output is not what forward left in the tape".to_string())?;
+    let again = map.forward(input.as_view(), &mut tape).into_owned();
+    ensure(again == first, || "forward gives different bits for the same input".to_string())?;
+
+    let mut d_parameters = vec![T::of(f64::NAN); map.parameters().len()];
+    let mut d_input = DMatrix::zeros(0, 0);
+    map.backward(input.as_view(), &mut tape, weights.as_view(), &mut d_parameters, Some(&mut d_input));
+    ensure(d_input.shape() == input.shape(), || format!("d_input is {:?} for an input of {:?}", d_input.shape(), input.shape()))?;
+    let mut without = vec![T::of(f64::NAN); map.parameters().len()];
+    map.forward(input.as_view(), &mut tape);
+    map.backward(input.as_view(), &mut tape, weights.as_view(), &mut without, None);
+    ensure(without == d_parameters, || "d_parameters changes with whether d_input is asked for, or is not overwritten".to_string())?;
+
+    let weighted = |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
+    compare("backward by the parameters", map.parameters(), &d_parameters, |moved| {
+        let mut other = map.clone();
+        other.parameters_mut().copy_from_slice(moved);
+        Ok(weighted(&other.apply(input.as_view())))
+    })?;
+    compare("backward by the input", input.as_slice(), d_input.as_slice(), |moved| {
+        let moved = DMatrix::from_column_slice(inputs, MANY, moved);
+        Ok(weighted(&map.apply(moved.as_view())))
+    })
+}
+
+/// Checks a decoder: shapes, finite values near the prior, and that a column's output does not depend on the columns beside it.
+///
+/// # Errors
+/// A [`Failure`] says what does not hold.
+///
+/// ```
+/// use elbo::{map::Linear, testing::check_decoder};
+/// use nalgebra::{dmatrix, dvector};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// check_decoder(&Linear::new(dmatrix![1.0; 2.0], dvector![0.0, 0.5])?, &mut StdRng::seed_from_u64(1)).unwrap();
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn check_decoder<T, D, R>(decoder: &D, rng: &mut R) -> Result<(), Failure>
+where
+    T: Real,
+    D: Decoder<T>,
+    R: Rng + ?Sized,
+{
+    let z: DMatrix<T> = normal(decoder.latent_dim(), MANY, rng);
+    let decoded = decoder.decode(z.as_view());
+    ensure(decoded.shape() == (decoder.observed_dim(), MANY), || {
+        format!("decode gives {:?} for {MANY} codes, and observed_dim says {} rows", decoded.shape(), decoder.observed_dim())
+    })?;
+    ensure(decoded.iter().all(|v| v.is_finite()), || "a code drawn from the prior is decoded to a value that is not finite".to_string())?;
+    let few = decoder.decode(z.columns(1, FEW));
+    ensure(close(&few, &decoded.columns(1, FEW).into_owned(), rounding::<T>()), || {
+        "what a code is decoded to changes with the codes beside it".to_string()
+    })
+}
+
+/// Checks an encoder on given data: shapes, finite means, that an observation's q does not depend on those beside it, and that another dimension is refused.
+///
+/// # Errors
+/// A [`Failure`] says what does not hold.
+///
+/// ```
+/// use elbo::{Observations, inference::PointEncoder, map::Linear, testing::check_encoder};
+/// use nalgebra::{dmatrix, dvector};
+/// let encoder = PointEncoder::new(Linear::new(dmatrix![1.0, 2.0], dvector![0.5])?);
+/// let x = dmatrix![1.0, 2.0, 3.0; 0.0, 1.0, 0.0];
+/// check_encoder(&encoder, Observations::new(x.as_view())?).unwrap();
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn check_encoder<T, E>(encoder: &E, x: Observations<'_, T>) -> Result<(), Failure>
+where
+    T: Real,
+    E: Encoder<T>,
+{
+    let q = encoder.encode(x)?;
+    let (k, n) = (encoder.latent_dim(), x.len());
+    ensure(q.mean().shape() == (k, n), || format!("encode gives means of {:?} where {:?} is due", q.mean().shape(), (k, n)))?;
+    ensure(q.mean().iter().all(|v| v.is_finite()), || "a mean is not finite".to_string())?;
+    let few = encoder.encode(x.columns(n / 2, n - n / 2)?)?;
+    let expected = q.mean().columns(n / 2, n - n / 2).into_owned();
+    ensure(close(&few.mean().into_owned(), &expected, rounding::<T>()), || "a code changes with the observations beside it".to_string())?;
+    let longer = DMatrix::from_element(x.data_dim() + 1, 1, T::one());
+    let refused = Observations::new(longer.as_view()).and_then(|longer| encoder.encode(longer));
+    ensure(refused.is_err(), || format!("an observation of {} variables is not refused", x.data_dim() + 1))
+}
