@@ -8,7 +8,6 @@ mod isotropic_gaussian;
 mod noiseless;
 
 pub use bernoulli::Bernoulli;
-pub(crate) use bernoulli::{sigmoid, softplus};
 pub(crate) use isotropic_gaussian::check_variance;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
 pub use noiseless::Noiseless;

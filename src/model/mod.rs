@@ -64,7 +64,7 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
 /// A model whose log p(x_i) is in closed form.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form log-likelihood: the integral over z is only tractable for a linear decoder with Gaussian noise",
-    note = "estimate it with `diagnostics::importance_sampled_log_likelihood`, or bound it with `objective::Elbo`"
+    note = "estimate it with `diagnostics::ImportanceSampling`, or bound it with `objective::Elbo`"
 )]
 pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
     /// log p(x_i) in nats, one entry an observation.

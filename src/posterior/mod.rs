@@ -112,6 +112,19 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+
+    /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for a mean, 1 for a logarithm.
+    ///
+    /// An optimiser that takes steps in these sizes does not mind the scale of the posterior.
+    fn parameter_scales(&self) -> DMatrix<T> {
+        let k = self.latent_dim();
+        let mut scales = DMatrix::from_element(self.parameters().nrows(), self.len(), T::one());
+        for i in 0..self.len() {
+            let deviations = self.covariance(i).diagonal().map(|v| v.sqrt());
+            scales.column_mut(i).rows_mut(0, k).copy_from(&deviations);
+        }
+        scales
+    }
 }
 
 /// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its square stay finite (40 in `f32`, 319 in `f64`).
