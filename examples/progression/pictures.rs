@@ -91,7 +91,8 @@ fn traces<T: Real>(report: &Report<T>) -> Section {
         "J against iteration",
         "How far below its last value J is, per observation, on logarithmic axes: a straight line is a constant rate.",
     );
-    let groups: [(&str, &str, fn(StepName) -> bool); 3] = [
+    type Group = (&'static str, &'static str, fn(StepName) -> bool);
+    let groups: [Group; 3] = [
         ("em", "EM, parameter-expanded EM and variational EM", |s| s.name().starts_with("ppca") || s.name().starts_with("vem")),
         ("amortised", "Amortised inference with a linear encoder", |s| s.name().starts_with("amortized")),
         ("deep", "The deep steps, by epoch", |s| matches!(s.name(), "deep_encoder" | "vae")),
@@ -131,6 +132,7 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &RootMoment) -> Result<Section>
         StepName::VemIsotropic,
         StepName::AmortizedLinearDiagonal,
         StepName::AmortizedLinearIsotropic,
+        StepName::DeepEncoder,
     ];
     for outcome in report.outcomes.iter().filter(|outcome| shown.contains(&outcome.step)) {
         if let Some(variances) = variances(outcome)? {

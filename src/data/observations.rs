@@ -36,7 +36,7 @@ impl<'a, T: Real> Observations<'a, T> {
         let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
         for (column, observation) in values.column_iter().enumerate() {
             // One comparison an entry: NaN and ±∞ fail it too.
-            if let Some(row) = observation.iter().position(|v| !(v.abs() <= limit)) {
+            if let Some(row) = observation.iter().position(|v| v.abs().partial_cmp(&limit).is_none_or(|order| order.is_gt())) {
                 let value = observation[row].as_f64();
                 return Err(if value.is_finite() {
                     Error::TooLarge { row, column, value, limit: limit.as_f64() }
@@ -53,7 +53,7 @@ impl<'a, T: Real> Observations<'a, T> {
     /// # Errors
     /// [`Error::Dimension`] when the buffer does not hold n·d numbers; else as [`Self::new`].
     pub fn from_rows(rows: &'a [T], observations: usize, data_dim: usize) -> Result<Self> {
-        let expected = observations.checked_mul(data_dim).unwrap_or(usize::MAX);
+        let expected = observations.saturating_mul(data_dim);
         if rows.len() != expected {
             return Err(Error::Dimension { what: "numbers in the buffer", expected, actual: rows.len() });
         }
@@ -101,7 +101,7 @@ impl<'a, T: Real> Observations<'a, T> {
     /// # Errors
     /// [`Error::Dimension`] when the range passes the end, [`Error::Empty`] when it holds nothing.
     pub fn columns(&self, start: usize, count: usize) -> Result<Observations<'_, T>> {
-        let end = start.checked_add(count).unwrap_or(usize::MAX);
+        let end = start.saturating_add(count);
         if end > self.len() {
             return Err(Error::Dimension { what: "observations", expected: self.len(), actual: end });
         }

@@ -1,7 +1,7 @@
 //! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
 
 use super::Observations;
-use crate::linalg::{matrix_product, r_factor, thin_qr, thin_svd};
+use crate::linalg::{matrix_product, product_tr_right, r_factor, sums_of_squares, symmetric_eigen, thin_qr, thin_svd};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -37,25 +37,13 @@ impl RootMoment {
     /// [`Error::TooFewObservations`] for n = 1 about an estimated mean, [`Error::Constant`] when no variable varies.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
         let (d, n) = (x.data_dim(), x.len());
-        if mean == Mean::Estimated && n < 2 {
-            return Err(Error::TooFewObservations { actual: n, least: 2 });
-        }
-        let mean = match mean {
-            Mean::Estimated => x.mean().map(|m| m.as_f64()),
-            Mean::Zero => DVector::zeros(d),
-        };
+        let (mean, tolerance) = deviations_resolved(x, mean)?;
         let factor = 1.0 / (n as f64).sqrt();
         let mut deviations = x.values().map(|v| v.as_f64());
         for mut column in deviations.column_iter_mut() {
             column.zip_apply(&mean, |x: &mut f64, mean| *x = (*x - mean) * factor);
         }
         let root = if n <= d { deviations } else { r_factor(deviations.transpose().as_view())?.transpose() };
-        let total = root.norm_squared();
-        // Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, cannot be told from no variance at all.
-        let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + mean.norm_squared());
-        if total <= tolerance {
-            return Err(Error::Constant { variables: d, observations: n });
-        }
         let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
         Ok(Self { root, basis, mean, count: n, tolerance })
     }
@@ -151,8 +139,7 @@ impl RootMoment {
     /// # Errors
     /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d).
     pub fn check_latent_dim(&self, latent_dim: usize) -> Result<()> {
-        let largest = self.count.min(self.data_dim());
-        if (1..=largest).contains(&latent_dim) { Ok(()) } else { Err(Error::LatentDim { latent_dim, smallest: 1, largest }) }
+        check_latent_dim(latent_dim, self.count, self.data_dim())
     }
 
     /// Refuses a latent dimension that leaves nothing for the noise.
@@ -161,7 +148,46 @@ impl RootMoment {
     /// [`Error::Unbounded`] when k reaches the rank; those of [`Self::check_latent_dim`].
     pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
         self.check_latent_dim(latent_dim)?;
+        if latent_dim < self.clear_rank()? {
+            return Ok(());
+        }
         let rank = self.rank()?;
         if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
     }
+
+    /// A lower bound on the rank that is quick to find: the eigenvalues of the correlations that no rounding can have made.
+    fn clear_rank(&self) -> Result<usize> {
+        let mut scaled = self.coordinates().clone();
+        for mut row in scaled.row_iter_mut() {
+            let norm = row.norm();
+            row *= if norm * norm > self.tolerance { 1.0 / norm } else { 0.0 };
+        }
+        let eigen = symmetric_eigen(product_tr_right(&scaled, &scaled).as_view())?;
+        Ok(eigen.values.iter().filter(|&&value| value > 1e-9).count())
+    }
+}
+
+/// Refuses a latent dimension that no model of n observations of d variables can have.
+pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim: usize) -> Result<()> {
+    let largest = observations.min(data_dim);
+    if (1..=largest).contains(&latent_dim) { Ok(()) } else { Err(Error::LatentDim { latent_dim, smallest: 1, largest }) }
+}
+
+/// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.
+pub(crate) fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
+    let (d, n) = (x.data_dim(), x.len());
+    if mean == Mean::Estimated && n < 2 {
+        return Err(Error::TooFewObservations { actual: n, least: 2 });
+    }
+    let mean = match mean {
+        Mean::Estimated => x.mean().map(|m| m.as_f64()),
+        Mean::Zero => DVector::zeros(d),
+    };
+    let total = sums_of_squares(x.values(), Some(&mean.map(T::of)))?.iter().map(|v| v.as_f64()).sum::<f64>() / n as f64;
+    // Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, cannot be told from no variance at all.
+    let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + mean.norm_squared());
+    if total <= tolerance {
+        return Err(Error::Constant { variables: d, observations: n });
+    }
+    Ok((mean, tolerance))
 }

@@ -1,8 +1,10 @@
 //! A linear-Gaussian model up to a rotation of z, and a span beside the data: what the accelerated fitters of step 2 and 3 share.
 
+use super::span_ascent::likelihood_optimum;
 use crate::data::RootMoment;
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, thin_qr, thin_svd};
+use crate::model::LinearGaussian;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -114,4 +116,19 @@ pub(crate) fn log_likelihood(data_dim: usize, model_variances: &DVector<f64>, no
         sum += m.ln() + b / m;
     }
     -0.5 * sum
+}
+
+/// What log p per observation gains, at least, over `value`: the best model in the span of W, or in that of W and its gradient.
+pub(crate) fn gain_within_reach(moment: &RootMoment, model: &LinearGaussian<f64>, value: f64) -> Result<f64> {
+    let (root, d) = (moment.root(), moment.data_dim());
+    let span = Span::ritz(root, &thin_qr(model.loadings())?.0)?;
+    let ahead = span.look_ahead(root)?;
+    let best = std::iter::once(&span).chain(&ahead).map(|span| {
+        let (variances, noise) = match model.likelihood.is_fixed() {
+            true => (span.variances.map(|b| b.max(model.noise_variance())), model.noise_variance()),
+            false => likelihood_optimum(&span.variances, span.outside, d),
+        };
+        log_likelihood(d, &variances, noise, span)
+    });
+    Ok(best.fold(value, f64::max) - value)
 }

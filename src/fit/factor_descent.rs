@@ -234,7 +234,7 @@ impl FactorDescent {
             }
         }
         let better = span.outside < error * (1.0 - self.tolerance);
-        Ok(better.then(|| FactorPair { decoder: span.directions, codes: span.inside }))
+        Ok(better.then_some(FactorPair { decoder: span.directions, codes: span.inside }))
     }
 }
 
@@ -285,7 +285,7 @@ pub(crate) fn recover_encoder(moment: &RootMoment, codes: &DMatrix<f64>) -> Resu
         stacked[(r + j, j)] = RIDGE;
     }
     let (q, triangular) = thin_qr(stacked.as_view())?;
-    let mut solution = product_tr_left(&q.rows(0, r), &codes.transpose());
+    let mut solution = product_tr_left(q.rows(0, r), &codes.transpose());
     triangular.solve_upper_triangular_mut(&mut solution);
     let mut encoder = solution.transpose();
     for (mut column, &scale) in encoder.column_iter_mut().zip(scales.iter()) {

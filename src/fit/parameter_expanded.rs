@@ -78,10 +78,10 @@ impl ParameterExpanded {
             let (basis, _) = thin_qr(moments.as_view())?;
             let (of_means, of_spread) = (basis.rows(0, r), basis.rows(r, k));
             // M-step, with the expansion folded in.
-            let loadings = matrix_product(root, &of_means);
+            let loadings = matrix_product(root, of_means);
             let mut residual = root.clone();
             gemm(-1.0, &loadings, Operand::from(&of_means).transposed(), 1.0, &mut residual);
-            let spread = product_tr_right(&loadings, &of_spread);
+            let spread = product_tr_right(&loadings, of_spread);
             let mut likelihood = model.likelihood;
             likelihood.set_noise_variance((residual.norm_squared() + spread.norm_squared()) / d as f64);
             model = AlignedModel::from_loadings(&loadings, likelihood)?;

@@ -140,17 +140,17 @@ impl SpanAscent {
             trace.push(value);
             let mut converged = rule.update(value);
             let limit = trace.len() > self.max_iterations;
-            if converged || trace.len() % Self::LOOK_AHEAD_EVERY == 0 {
-                if let Some(ahead) = span.look_ahead(root)? {
-                    let gain = optimum(&ahead).0 - value;
-                    if gain > self.tolerance {
-                        converged = false;
-                        rule = RemainingGain::below(self.tolerance);
-                    }
-                    if gain > 0.0 && !converged && !limit {
-                        span = ahead;
-                        continue;
-                    }
+            if (converged || trace.len().is_multiple_of(Self::LOOK_AHEAD_EVERY))
+                && let Some(ahead) = span.look_ahead(root)?
+            {
+                let gain = optimum(&ahead).0 - value;
+                if gain > self.tolerance {
+                    converged = false;
+                    rule = RemainingGain::below(self.tolerance);
+                }
+                if gain > 0.0 && !converged && !limit {
+                    span = ahead;
+                    continue;
                 }
             }
             if converged || limit {

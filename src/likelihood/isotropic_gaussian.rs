@@ -14,8 +14,19 @@ pub enum NoiseVariance<T> {
     Learned,
     /// Held at this value.
     Fixed(T),
-    /// Its optimum given the other parameters, the mean squared residual: no step size comes into it.
+    /// Its optimum given the other parameters, the mean squared residual: no step size comes into it. Where the optimum of all parameters together
+    /// is a formula, this is the same as learned.
     Analytic,
+}
+
+impl<T: Real> NoiseVariance<T> {
+    /// The value, if it is held at one.
+    pub fn fixed(self) -> Option<T> {
+        match self {
+            Self::Fixed(variance) => Some(variance),
+            Self::Learned | Self::Analytic => None,
+        }
+    }
 }
 
 /// x|y ~ N(y, σ² I).

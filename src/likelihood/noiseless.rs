@@ -9,17 +9,17 @@ use nalgebra::{DMatrix, DMatrixView};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Noiseless;
 
+impl<T: Real> OutputMean<T> for Noiseless {
+    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
+        output.into_owned()
+    }
+}
+
 impl<T: Real> Parameters<T> for Noiseless {
     fn parameters(&self) -> &[T] {
         &[]
     }
     fn parameters_mut(&mut self) -> &mut [T] {
         &mut []
-    }
-}
-
-impl<T: Real> OutputMean<T> for Noiseless {
-    fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
-        output.into_owned()
     }
 }

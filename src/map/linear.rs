@@ -72,16 +72,6 @@ impl<T: Real> Linear<T> {
     pub(crate) fn augmented_mut(&mut self) -> &mut DMatrix<T> {
         &mut self.augmented
     }
-
-    pub(crate) fn weights_mut(&mut self) -> nalgebra::DMatrixViewMut<'_, T> {
-        let inputs = self.augmented.ncols() - 1;
-        self.augmented.columns_mut(0, inputs)
-    }
-
-    pub(crate) fn bias_mut(&mut self) -> nalgebra::DVectorViewMut<'_, T> {
-        let inputs = self.augmented.ncols() - 1;
-        self.augmented.column_mut(inputs)
-    }
 }
 
 impl<T: Real> Parameters<T> for Linear<T> {

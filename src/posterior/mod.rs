@@ -22,6 +22,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// What an inference returns: one distribution over z for each of n observations.
 ///
 /// You give the means; you get everything that needs no more than a code for each observation.
+#[allow(clippy::len_without_is_empty)] // an inference is never about no observation
 pub trait Posterior<T: Real> {
     /// The means, k×n.
     fn mean(&self) -> DMatrixView<'_, T>;
@@ -32,7 +33,6 @@ pub trait Posterior<T: Real> {
     }
 
     /// The number n of observations.
-    #[allow(clippy::len_without_is_empty)] // an inference is never about no observation
     fn len(&self) -> usize {
         self.mean().ncols()
     }
@@ -75,8 +75,8 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 
 /// A Gaussian family with free parameters φ_i, a column an observation: what variational EM tabulates and an encoder emits.
 ///
-/// Rows 0..k of φ are the mean; the rest is the scale, on the logarithm where it must be positive. Log-variances are held within ±[`LOG_VARIANCE_BOUND`];
-/// beyond it the derivative is 0.
+/// Rows 0..k of φ are the mean; the rest is the scale, on the logarithm where it must be positive. Log-variances are held within
+/// ±[`log_variance_bound`]; beyond it the derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Rows of φ for a latent dimension k.
     fn parameter_count(latent_dim: usize) -> usize;
@@ -127,13 +127,15 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     }
 }
 
-/// Log-variances beyond this are held at it: e^±40 spans 35 orders of magnitude, and its square still fits `f32`.
-pub const LOG_VARIANCE_BOUND: f64 = 40.0;
+/// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its square stay finite (40 in `f32`, 319 in `f64`).
+pub fn log_variance_bound<T: Real>() -> T {
+    T::of(0.45) * T::MAX.ln()
+}
 
 /// The log-variance within its bound, and whether the bound is what holds it.
 #[inline]
 pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
-    let bound = T::of(LOG_VARIANCE_BOUND);
+    let bound = log_variance_bound();
     if log_variance.abs() <= bound { (log_variance, false) } else { (if log_variance > bound { bound } else { -bound }, true) }
 }
 

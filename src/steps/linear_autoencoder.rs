@@ -4,12 +4,11 @@ use super::Step;
 use crate::data::{Mean, RootMoment};
 use crate::fit::closed_form::Principal;
 use crate::fit::{FactorDescent, Fitted};
-use crate::inference::{Amortized, Encoder, PointEncoder};
+use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
-use crate::map::{DifferentiableMap, Linear};
-use crate::posterior::Posterior;
+use crate::map::Linear;
 use crate::{Error, IntoObservations, Real, Result};
-use nalgebra::{DMatrix, DMatrixView};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
 /// min Σ‖x − WUx‖² over U (k×d) and W (d×k): two maps, and no density.
@@ -87,13 +86,11 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         Self { weight, ..self }
     }
 
-    fn moment<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<RootMoment> {
+    fn check_settings(&self) -> Result<()> {
         if !(self.weight >= T::zero() && self.weight.is_finite()) {
             return Err(Error::Setting { name: "the weight on the maps", value: self.weight.as_f64(), must: "finite and not negative" });
         }
-        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
-        moment.check_latent_dim(self.latent_dim)?;
-        Ok(moment)
+        Ok(())
     }
 
     /// The minimum in closed form: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
@@ -101,15 +98,16 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     /// # Errors
     /// As [`LinearAutoencoder::fit`], and [`Error::Setting`] for a negative weight.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
-        let moment = self.moment(x)?;
-        let principal = Principal::of(&moment, self.latent_dim)?;
-        let (count, weight) = (moment.count() as f64, self.weight.as_f64());
+        self.check_settings()?;
+        let x = x.into_observations()?;
+        let principal = Principal::of(x, self.mean, self.latent_dim)?;
+        let (count, weight) = (x.len() as f64, self.weight.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {
             let shrinkage = if weight > 0.0 { 1.0 - weight / (count * variance) } else { 1.0 };
             column *= shrinkage.max(0.0).sqrt();
         }
-        self.assemble(&decoder.transpose(), &decoder, &moment)
+        self.assemble(&decoder.transpose(), &decoder, &principal.mean)
     }
 
     /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route to the same subspace.
@@ -122,7 +120,9 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<LinearAutoencoder<T>>> {
-        let moment = self.moment(x)?;
+        self.check_settings()?;
+        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
+        moment.check_latent_dim(self.latent_dim)?;
         if self.weight > T::zero() {
             return Err(Error::Setting {
                 name: "the weight on the maps",
@@ -131,13 +131,13 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
             });
         }
         let Fitted { model, trace, stop } = fitter.fit(&moment, self.latent_dim, rng)?;
-        Ok(Fitted { model: self.assemble(&model.encoder, &model.decoder, &moment)?, trace, stop })
+        Ok(Fitted { model: self.assemble(&model.encoder, &model.decoder, moment.mean())?, trace, stop })
     }
 
     /// The two maps about the mean: z = U(x − μ), x' = Wz + μ.
-    fn assemble(&self, encoder: &DMatrix<f64>, decoder: &DMatrix<f64>, moment: &RootMoment) -> Result<LinearAutoencoder<T>> {
-        let encoder = Linear::about(encoder, &-(encoder * moment.mean()), self.mean)?;
-        let decoder = Linear::about(decoder, moment.mean(), self.mean)?;
+    fn assemble(&self, encoder: &DMatrix<f64>, decoder: &DMatrix<f64>, mean: &DVector<f64>) -> Result<LinearAutoencoder<T>> {
+        let encoder = Linear::about(encoder, &-(encoder * mean), self.mean)?;
+        let decoder = Linear::about(decoder, mean, self.mean)?;
         Ok(LinearAutoencoder::from_slots(decoder, Noiseless, Amortized::new(PointEncoder::new(encoder))))
     }
 }

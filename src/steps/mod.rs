@@ -6,15 +6,19 @@
 //! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, EM, parameter-expanded EM |
 //! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint<Q>`** | variational EM |
 //! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Linear, Q>>`** | gradient |
+//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Mlp, Q>>`** | reparameterised gradient |
+//! | [`Vae`] | **`Mlp`** | `IsotropicGaussian`, `Bernoulli` | `Amortized<GaussianEncoder<Mlp, Q>>` | reparameterised gradient |
 
 mod amortized_ppca;
 mod any;
+mod deep;
 mod linear_autoencoder;
 mod ppca;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
 pub use any::{AnyFit, AnyStep, Effort, StepName};
+pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, Vae};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};

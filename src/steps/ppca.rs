@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::data::{Mean, RootMoment};
-use crate::fit::aligned::random_loadings;
+use crate::fit::aligned::{gain_within_reach, random_loadings};
 use crate::fit::closed_form::{Principal, orient};
 use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
 use crate::inference::Exact;
@@ -164,7 +164,8 @@ impl<T: Real> EmFitter<T> for Alternate {
         let columns = moment.pseudo_observations();
         let x = Observations::new(columns.as_view())?.of_population(moment.count());
         let start = LinearGaussian::new(decoder, likelihood);
-        let Fitted { model: (model, _), trace, stop } = self.fit(&Elbo::closed_form(), start, Exact, x, rng)?;
+        let remaining = |model: &LinearGaussian<f64>, value: f64| gain_within_reach(moment, model, value);
+        let Fitted { model: (model, _), trace, stop } = self.fit_confirmed(&Elbo::closed_form(), start, Exact, x, rng, remaining)?;
         Ok(Fitted { model: setting.model(&model.loadings().into_owned(), moment, &model.likelihood)?, trace, stop })
     }
 }
@@ -186,16 +187,14 @@ impl<T: Real> PpcaBuilder<T> {
         Self { floor: Some(floor), ..self }
     }
 
-    fn checked<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<RootMoment> {
-        if let NoiseVariance::Fixed(variance) = self.noise {
+    fn check_settings(&self) -> Result<()> {
+        if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
         }
         if let Some(floor) = self.floor {
             crate::likelihood::check_variance("the floor of the noise variance", floor)?;
         }
-        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
-        moment.check_latent_dim(self.latent_dim)?;
-        Ok(moment)
+        Ok(())
     }
 
     /// W about the mean, in the caller's precision.
@@ -205,13 +204,13 @@ impl<T: Real> PpcaBuilder<T> {
 
     /// The noise as given, or at the smallest variance of a variable: where an iterative fit starts.
     fn start_noise(&self, moment: &RootMoment) -> Result<IsotropicGaussian<f64>> {
-        match (self.noise, self.floor) {
-            (NoiseVariance::Fixed(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
-            (NoiseVariance::Learned | NoiseVariance::Analytic, Some(floor)) => {
+        match (self.noise.fixed(), self.floor) {
+            (Some(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
+            (None, Some(floor)) => {
                 let floor = floor.as_f64();
                 Ok(IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor))
             }
-            (NoiseVariance::Learned | NoiseVariance::Analytic, None) => {
+            (None, None) => {
                 moment.check_noise_remains(self.latent_dim)?;
                 IsotropicGaussian::new(moment.smallest_variance())
             }
@@ -223,14 +222,13 @@ impl<T: Real> PpcaBuilder<T> {
     /// # Errors
     /// As [`Ppca::fit`], and [`Error::Setting`](crate::Error::Setting) for a fixed variance or a floor that is not positive.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
-        let moment = self.checked(x)?;
-        let noise = match self.noise {
-            NoiseVariance::Learned | NoiseVariance::Analytic => NoiseVariance::Learned,
-            NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
-        };
-        let floor = self.floor.map(|floor| floor.as_f64());
-        let aligned = Principal::of(&moment, self.latent_dim)?.maximum_likelihood(&moment, noise, floor)?;
-        Ok(Ppca::from_parts(self.model(&aligned.loadings(), &moment, &aligned.likelihood)?, Exact))
+        let x = x.into_observations()?;
+        self.check_settings()?;
+        let principal = Principal::of(x, self.mean, self.latent_dim)?;
+        let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
+        let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
+        let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
+        Ok(Ppca::from_parts(LinearGaussian::new(decoder, aligned.likelihood.cast()), Exact))
     }
 
     /// The same maximum by [parameter-expanded EM](ParameterExpanded), from a random start.
@@ -251,7 +249,9 @@ impl<T: Real> PpcaBuilder<T> {
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<Ppca<T>>> {
-        let moment = self.checked(x)?;
+        self.check_settings()?;
+        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
+        moment.check_latent_dim(self.latent_dim)?;
         let fitted = fitter.fit_ppca(&moment, self, rng)?;
         let stop = if fitted.model.likelihood.is_at_floor() { Stop::Floor } else { fitted.stop };
         Ok(Fitted { stop, ..fitted }.map(|model| Ppca::from_parts(model, Exact)))

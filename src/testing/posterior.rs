@@ -3,7 +3,7 @@
 use super::differences::compare;
 use super::{Failure, close, ensure, normal, rounding};
 use crate::Real;
-use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
+use crate::posterior::PosteriorFamily;
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
