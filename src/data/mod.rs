@@ -8,4 +8,4 @@ mod root_moment;
 pub(crate) use observations::expect;
 pub use observations::{IntoObservations, Observations};
 pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{check_latent_dim, deviations_resolved};
+pub(crate) use root_moment::{centre, check_latent_dim, resolution};

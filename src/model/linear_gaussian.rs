@@ -131,7 +131,10 @@ impl<T: Real> MarginalFactor<T> {
 
 impl<T: Real> MarginalLikelihood<T> for LinearGaussian<T> {
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
-        Ok(self.factor()?.log_density(&self.deviations(x)?))
+        x.expect_dim(self.decoder.output_dim())?;
+        let factor = self.factor()?;
+        let blocks = x.in_blocks(x.data_dim() * self.decoder.input_dim(), |part| Ok(factor.log_density(&self.deviations(part)?)))?;
+        Ok(DVector::from_iterator(x.len(), blocks.iter().flat_map(|block| block.iter().copied())))
     }
 }
 
@@ -140,7 +143,11 @@ impl<T: Real> ExactPosterior<T> for LinearGaussian<T> {
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
         let factor = self.factor()?;
-        let mean = factor.posterior_mean(self.deviations(x)?.as_view());
+        x.expect_dim(self.decoder.output_dim())?;
+        let k = self.decoder.input_dim();
+        let of_block = |part: Observations<'_, T>| Ok(factor.posterior_mean(self.deviations(part)?.as_view()));
+        let blocks = x.in_blocks(x.data_dim() * k, of_block)?;
+        let mean = DMatrix::from_iterator(k, x.len(), blocks.iter().flat_map(|block| block.iter().copied()));
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }
