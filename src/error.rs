@@ -47,7 +47,7 @@ pub enum Error {
         value: f64,
     },
     /// A value is finite, but its square, summed over the data, is not.
-    #[error("the value {value} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit}")]
+    #[error("the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit:e}")]
     TooLarge {
         /// Row of the entry (a variable), counted from 0.
         row: usize,

@@ -32,7 +32,7 @@ impl Effort {
         };
         let default = StochasticGradient::default();
         let epochs = steps / observations.div_ceil(default.batch_size).max(1);
-        let held_out = if observations >= 100 { 0.1 } else { 0.0 };
+        let held_out = if observations >= 20 { 0.1 } else { 0.0 };
         StochasticGradient { epochs: epochs.clamp(10, 1_000), held_out, patience: 40, ..default }
     }
 
