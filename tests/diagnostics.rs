@@ -7,7 +7,7 @@ use elbo::likelihood::{Bernoulli, IsotropicGaussian};
 use elbo::map::{Activation, Mlp};
 use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
 use elbo::objective::Elbo;
-use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
+use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, PosteriorFamily};
 use elbo::{Observations, Real};
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::StdRng};

@@ -135,7 +135,9 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
         }
         let after = self.values(&q, x);
         for i in 0..q.len() {
-            if !(after[i] >= before[i]) {
+            // NaN is no gain either.
+            let gained = after[i] >= before[i];
+            if !gained {
                 q.parameters_mut().set_column(i, &start.parameters().column(i));
             }
         }
