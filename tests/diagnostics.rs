@@ -1,4 +1,4 @@
-//! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models; oracle numbers are those of docs/oracles.
+//! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models.
 
 use elbo::diagnostics::{BestMember, GapEstimation, ImportanceSampling, active_units, exact_gap_figures, kl_to_exact};
 use elbo::fit::Refine;
