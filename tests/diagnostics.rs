@@ -1,4 +1,4 @@
-//! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models; oracle numbers are those of docs/oracles.
+//! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models.
 
 use elbo::diagnostics::{BestMember, GapEstimation, ImportanceSampling, active_units, exact_gap_figures, kl_to_exact};
 use elbo::fit::Refine;
@@ -7,7 +7,7 @@ use elbo::likelihood::{Bernoulli, IsotropicGaussian};
 use elbo::map::{Activation, Mlp};
 use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
 use elbo::objective::Elbo;
-use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
+use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, PosteriorFamily};
 use elbo::{Observations, Real};
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::StdRng};

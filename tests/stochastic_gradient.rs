@@ -12,6 +12,7 @@ use nalgebra::{DMatrix, DVector};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 type Encoder<T> = Amortized<GaussianEncoder<Mlp<T>, Diagonal<T>>>;
+type Deep<T> = (GenerativeModel<Mlp<T>, IsotropicGaussian<T>>, Encoder<T>);
 
 fn data<T: Real>() -> DMatrix<T> {
     let rng = &mut StdRng::seed_from_u64(1);
@@ -20,14 +21,14 @@ fn data<T: Real>() -> DMatrix<T> {
     (w * z + DMatrix::from_fn(5, 120, |_, _| 0.3 * f64::standard_normal(rng))).map(T::of)
 }
 
-fn deep<T: Real>(rng: &mut StdRng) -> (GenerativeModel<Mlp<T>, IsotropicGaussian<T>>, Encoder<T>) {
+fn deep<T: Real>(rng: &mut StdRng) -> Deep<T> {
     let decoder = Mlp::builder(2, 5).hidden(&[8]).build(rng).unwrap();
     let encoder = Mlp::builder(5, 4).hidden(&[8]).build(rng).unwrap().with_zero_outputs_from(2);
     let noise = IsotropicGaussian::analytic(T::one()).unwrap().with_floor(T::of(1e-3));
     (GenerativeModel::new(decoder, noise), Amortized::new(GaussianEncoder::new(encoder, 2).unwrap()))
 }
 
-fn fit<T: Real>(fitter: &StochasticGradient) -> Result<Fitted<(GenerativeModel<Mlp<T>, IsotropicGaussian<T>>, Encoder<T>)>> {
+fn fit<T: Real>(fitter: &StochasticGradient) -> Result<Fitted<Deep<T>>> {
     let x = data::<T>();
     let rng = &mut StdRng::seed_from_u64(7);
     let (model, encoder) = deep(rng);
@@ -44,6 +45,7 @@ const SHORT: StochasticGradient = StochasticGradient {
     clip_norm: None,
     held_out: 0.0,
     patience: 10,
+    rate_cuts: 0,
     shuffle: true,
 };
 
@@ -137,14 +139,14 @@ where
     }
 }
 
-fn fit_that_fails(when: fn(usize) -> bool) -> Result<Fitted<(GenerativeModel<Mlp<f64>, IsotropicGaussian<f64>>, Encoder<f64>)>> {
+fn fit_that_fails(when: fn(usize) -> bool) -> Result<Fitted<Deep<f64>>> {
     let x = data::<f64>();
     let rng = &mut StdRng::seed_from_u64(7);
     let (model, encoder) = deep(rng);
     SHORT.fit(&Fails { when }, model, encoder, Observations::new(x.as_view())?, rng, &mut ())
 }
 
-fn is_finite(fitted: &Fitted<(GenerativeModel<Mlp<f64>, IsotropicGaussian<f64>>, Encoder<f64>)>) -> bool {
+fn is_finite(fitted: &Fitted<Deep<f64>>) -> bool {
     let (model, encoder) = &fitted.model;
     let parameters = model.decoder.parameters().iter().chain(model.likelihood.parameters()).chain(encoder.parameters());
     parameters.chain(fitted.trace.values()).all(|v| v.is_finite())
@@ -243,4 +245,19 @@ fn a_batch_stands_for_the_population() {
     let mut seen = 0.0;
     let fitted = fitter.fit(&Elbo::closed_form(), model, encoder, x, rng, &mut |_: usize, value: f64| seen = value).unwrap();
     assert!((seen - fitted.trace.values()[0]).abs() < 1e-9);
+}
+
+/// More latent dimensions than the data have: the residual could go to 0, and the floor says when that is enough.
+#[test]
+fn a_floor_on_the_noise_is_told() {
+    let x = DMatrix::from_fn(3, 40, |i, j| (i + 1) as f64 * (j as f64 / 10.0 - 2.0));
+    let rng = &mut StdRng::seed_from_u64(2);
+    let noise = IsotropicGaussian::analytic(2.0).unwrap().with_floor(1.5);
+    let model = LinearGaussian::new(Linear::new(DMatrix::from_fn(3, 1, |i, _| 1.2 * (i + 1) as f64), DVector::zeros(3)).unwrap(), noise);
+    let map = Mlp::builder(3, 2).build(rng).unwrap();
+    let encoder = Amortized::new(GaussianEncoder::<_, Diagonal<f64>>::new(map, 1).unwrap());
+    let fitter = StochasticGradient { epochs: 300, learning_rate: 0.05, ..SHORT };
+    let x = Observations::new(x.as_view()).unwrap();
+    let fitted = fitter.fit(&Elbo::closed_form(), model, encoder, x, rng, &mut ()).unwrap();
+    assert_eq!((fitted.stop, fitted.model.0.noise_variance()), (Stop::Floor, 1.5));
 }

@@ -29,7 +29,7 @@ pub use parameter_expanded::ParameterExpanded;
 pub use refine::Refine;
 pub use schedule::Decay;
 pub use span_ascent::{SpanAscent, SpanFamily};
-pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, StochasticGradient};
+pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, RATE_CUT, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
 
 /// What an iterative fit returns: the model, how it went, and why it ended.

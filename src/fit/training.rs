@@ -225,6 +225,13 @@ where
         Ok((value, self.model, self.inference))
     }
 
+    /// Goes on from the best parameters with a smaller learning rate.
+    pub(super) fn back_to_best(&mut self, cut: f64) {
+        Self::restore(&self.best, &mut self.model, &mut self.inference);
+        self.adam.iter_mut().for_each(Adam::reset);
+        self.rate_factor *= cut;
+    }
+
     pub(super) fn keep_best(&mut self) {
         Self::store(&mut self.best, &self.model, &self.inference);
     }
