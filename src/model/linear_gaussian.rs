@@ -110,7 +110,7 @@ impl<T: Real> MarginalFactor<T> {
         DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
     }
 
-    /// E[z|x] for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
+    /// E(z|x) for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
     pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
         let mut projections = product_tr_left(self.directions.as_view(), deviations);
         let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
@@ -192,7 +192,7 @@ impl<T: Real> ResidualStatistics<T> {
         self.count
     }
 
-    /// The mean over the observations of E[zzᵗ], k×k.
+    /// The mean over the observations of E zzᵗ, k×k.
     pub fn mean_second_moment(&self) -> DMatrix<T> {
         let k = self.covariances.nrows();
         (self.mean_products.view((0, 0), (k, k)) + &self.covariances) / self.count

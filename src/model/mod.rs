@@ -127,6 +127,6 @@ pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
     /// Moves θ to the maximiser of E_q log p(x|z).
     ///
     /// # Errors
-    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) when Σ E[zzᵗ] is singular.
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) when Σ E zzᵗ is singular.
     fn maximize(&mut self, statistics: &Self::Statistics) -> Result<()>;
 }

@@ -33,7 +33,7 @@ impl Effort {
         let default = StochasticGradient::default();
         let epochs = steps / observations.div_ceil(default.batch_size).max(1);
         let held_out = if observations >= 20 { 0.1 } else { 0.0 };
-        StochasticGradient { epochs: epochs.clamp(10, 1_000), held_out, patience: 40, ..default }
+        StochasticGradient { epochs: epochs.clamp(10, 1_000), learning_rate: 1e-2, held_out, patience: 20, ..default }
     }
 
     /// How the gaps of a deep decoder are estimated, and on how many observations.

@@ -91,7 +91,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self {
             latent_dim,
             hidden: vec![64],
-            activation: Activation::Tanh,
+            activation: Activation::Silu,
             noise: NoiseVariance::Analytic,
             relative_floor: T::of(1e-6),
             fitter: StochasticGradient::default(),
@@ -105,7 +105,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { hidden: units.to_vec(), ..self }
     }
 
-    /// What stands between the layers; tanh unless said.
+    /// What stands between the layers; SiLU unless said.
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
