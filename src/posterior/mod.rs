@@ -75,7 +75,7 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 
 /// A Gaussian family with free parameters φ_i, a column an observation: what variational EM tabulates and an encoder emits.
 ///
-/// Rows 0..k of φ are the mean; the rest is the scale, on the logarithm where it must be positive. Log-variances are held within
+/// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the logarithm where it must be positive. Log-variances are held within
 /// ±[`log_variance_bound`]; beyond it the derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Rows of φ for a latent dimension k.
