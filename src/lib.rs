@@ -18,4 +18,4 @@ pub mod testing;
 pub use data::{IntoObservations, Observations};
 pub use error::{Error, Result};
 pub use real::Real;
-pub use steps::{AmortizedPpca, LinearAutoencoder, Ppca, Step, VariationalPpca};
+pub use steps::{AmortizedPpca, FactorAnalysis, LinearAutoencoder, Ppca, Step, VariationalPpca};
