@@ -51,4 +51,4 @@ pub mod testing;
 pub use data::{IntoObservations, Observations};
 pub use error::{Error, Result};
 pub use real::Real;
-pub use steps::{AmortizedPpca, BinaryVae, DeepEncoderPpca, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
+pub use steps::{AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};

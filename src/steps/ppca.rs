@@ -12,7 +12,7 @@ use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
 use crate::{IntoObservations, Observations, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
+use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 /// Probabilistic PCA: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), with the exact posterior.
@@ -67,16 +67,6 @@ impl<T: Real> Ppca<T> {
 
 /// The verbs of every step with a linear decoder and isotropic Gaussian noise.
 impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
-    /// W, d×k.
-    pub fn loadings(&self) -> DMatrixView<'_, T> {
-        self.model.loadings()
-    }
-
-    /// μ, d×1.
-    pub fn mean(&self) -> DVectorView<'_, T> {
-        self.model.mean()
-    }
-
     /// σ².
     pub fn noise_variance(&self) -> T {
         self.model.noise_variance()
