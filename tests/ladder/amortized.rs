@@ -14,9 +14,8 @@ fn value_and_gradient<Q: PosteriorFamily<f64>>(step: &AmortizedPpca<f64, Q>, x: 
     let mut gradient = Gradient::default();
     let mut workspace = Default::default();
     let objective = Elbo::closed_form();
-    let value = objective
-        .value_and_gradient(&step.model, &step.inference, observed(x), &mut VoidRng, &mut workspace, &mut gradient)
-        .unwrap();
+    let value =
+        objective.value_and_gradient(&step.model, &step.inference, observed(x), &mut VoidRng, &mut workspace, &mut gradient).unwrap();
     (value, gradient)
 }
 
@@ -100,9 +99,7 @@ fn the_fit_is_a_stationary_point_of_theta_and_phi() {
     let x = iris();
     let step = AmortizedPpca::<f64, Diagonal<f64>>::builder(2).fit(&x, &mut rng(6)).unwrap().model;
     let (_, gradient) = value_and_gradient(&step, &x);
-    let of = |parameters: &[f64], gradient: &[f64]| {
-        parameters.iter().zip(gradient).fold(0.0f64, |a, (p, g)| a.max((p * g).abs() / 150.0))
-    };
+    let of = |parameters: &[f64], gradient: &[f64]| parameters.iter().zip(gradient).fold(0.0f64, |a, (p, g)| a.max((p * g).abs() / 150.0));
     // By the logarithm of each parameter, in nats per observation.
     let theta: Vec<f64> = step.model.decoder.parameters().iter().chain(step.model.likelihood.parameters()).copied().collect();
     assert!(of(&theta, &gradient.theta) < 2e-2, "{:e}", of(&theta, &gradient.theta));

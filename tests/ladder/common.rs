@@ -139,8 +139,7 @@ pub fn likelihood_optimum(eigenvalues: &DVector<f64>, k: usize) -> f64 {
 pub fn isotropic_optimum(eigenvalues: &DVector<f64>, k: usize) -> Option<f64> {
     let d = eigenvalues.len() as f64;
     let (noise, m) = (noise(eigenvalues, k), mean_root(eigenvalues, k));
-    (eigenvalues[k - 1].sqrt() * m > noise)
-        .then(|| -0.5 * (d * TAU.ln() + d + (d - k as f64) * noise.ln() + 2.0 * k as f64 * m.ln()))
+    (eigenvalues[k - 1].sqrt() * m > noise).then(|| -0.5 * (d * TAU.ln() + d + (d - k as f64) * noise.ln() + 2.0 * k as f64 * m.ln()))
 }
 
 /// The mean of √λ_j over the k leading ones.

@@ -108,8 +108,8 @@ fn an_affine_encoder_adds_the_amortisation_gap() {
         let gaps = exact_gaps(&model, &Amortized::new(encoder), observed(&x)).unwrap();
         let sigma = &l * l.transpose();
         let change = &v - &best;
-        let amortization_of_means =
-            0.5 * (&precision * &change * crate::common::covariance(&x) * change.transpose()).trace() + 0.5 * (&precision * &offset).dot(&offset);
+        let amortization_of_means = 0.5 * (&precision * &change * crate::common::covariance(&x) * change.transpose()).trace()
+            + 0.5 * (&precision * &offset).dot(&offset);
         let of_scale = 0.5 * ((&precision * &sigma).trace() - K as f64 - log_determinant(&precision) - log_determinant(&sigma));
         assert_within(gaps.total(), amortization_of_means + of_scale, 1e-10, "gap");
         let approximation = 0.5 * (precision.diagonal().iter().map(|v| v.ln()).sum::<f64>() - log_determinant(&precision));

@@ -1,6 +1,8 @@
 //! Steps 2a and 2b: probabilistic PCA (oracles 1, 11, 12, 14, 15).
 
-use crate::common::{assert_close, assert_relative, assert_within, covariance, eigenvalues, hostile, iris, likelihood_optimum, log_determinant};
+use crate::common::{
+    assert_close, assert_relative, assert_within, covariance, eigenvalues, hostile, iris, likelihood_optimum, log_determinant,
+};
 use crate::common::{mean, noise, normal, observed, rng, wine};
 use elbo::fit::{Alternate, Stop};
 use elbo::likelihood::NoiseVariance;

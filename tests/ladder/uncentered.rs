@@ -1,6 +1,8 @@
 //! The lecture's models, which have no mean: everything holds with S = XXᵗ/n (oracle 22).
 
-use crate::common::{assert_close, assert_relative, assert_within, eigenvalues, hostile, iris, isotropic_optimum, likelihood_optimum, noise};
+use crate::common::{
+    assert_close, assert_relative, assert_within, eigenvalues, hostile, iris, isotropic_optimum, likelihood_optimum, noise,
+};
 use crate::common::{observed, rng, wine};
 use elbo::data::Mean;
 use elbo::fit::Alternate;

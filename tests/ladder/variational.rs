@@ -104,9 +104,7 @@ fn full_variational_em_is_em_step_by_step() {
 
 fn plain<Q: PosteriorFamily<f64> + SpanFamily<f64>>(name: &str) {
     let x = wine();
-    let fit = VariationalPpca::<f64, Q>::builder(3)
-        .fit_plain(&Alternate { max_iterations: 150, tolerance: 0.0 }, &x, &mut rng(8))
-        .unwrap();
+    let fit = VariationalPpca::<f64, Q>::builder(3).fit_plain(&Alternate { max_iterations: 150, tolerance: 0.0 }, &x, &mut rng(8)).unwrap();
     for pair in fit.trace.values().windows(2) {
         assert!(pair[1] >= pair[0] - 1e-11 * pair[0].abs(), "{name}: {} after {}", pair[1], pair[0]);
     }
