@@ -123,22 +123,25 @@ impl<T: Real, D: Decoder<T>, L: OutputMean<T>, I> Step<T, D, L, I> {
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I> {
+// The bounds stand on the methods and not on the block: only so does the compiler say, in our words, what is missing.
+impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// Draws n codes z ~ π (k×n) and observations x ~ p(x|z) (d×n).
-    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>) {
+    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>)
+    where
+        L: Likelihood<T>,
+    {
         self.model.sample(n, rng)
     }
-}
 
-impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I>
-where
-    GenerativeModel<D, L>: MarginalLikelihood<T>,
-{
     /// log p(x_i) in nats, one entry an observation, in closed form; O(n·d·k).
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
-    pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
+    pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>>
+    where
+        L: Likelihood<T>,
+        GenerativeModel<D, L>: MarginalLikelihood<T>,
+    {
         self.model.log_likelihood(x.into_observations()?)
     }
 }
