@@ -10,9 +10,10 @@
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
 //! | `principal` | principal components by the route that keeps the digits |
-//! | `cholesky`, `whitening` | positive definite matrices |
+//! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
+mod batch;
 mod cholesky;
 mod elementary;
 mod gram;
@@ -37,6 +38,7 @@ mod tridiagonal_eigen;
 pub mod vector;
 mod whitening;
 
+pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, solve as solve_batch};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use elementary::Elementary;
 pub use gram::{gram_columns, gram_rows};
