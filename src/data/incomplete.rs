@@ -1,6 +1,7 @@
 //! Data with holes: a type of its own, so that what cannot take them does not compile.
 
 use super::{Observations, expect};
+use crate::linalg::vector::vectorized;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -103,9 +104,15 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
     #[inline]
     pub(crate) fn column_into(&self, column: usize, out: &mut [f64]) {
         let values = self.values.column(column);
-        for (out, value) in out.iter_mut().zip(values.iter()) {
-            *out = value.as_f64();
-        }
+        let values = values.as_slice();
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = value.as_f64();
+                }
+            },
+        );
         if let Some(mask) = self.observed {
             for (out, &observed) in out.iter_mut().zip(mask.column(column).iter()) {
                 if !observed {

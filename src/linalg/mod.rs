@@ -43,6 +43,7 @@ pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower,
 pub use elementary::Elementary;
 pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
+pub(crate) use kernel_vector::dot;
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};

@@ -1,10 +1,10 @@
 //! The E-step over all blocks, and what the M-step needs of it.
 
 use crate::data::{IncompleteObservations, Patterns};
-use crate::linalg::{gemm, packed, packed_len, parallel::for_each_chunk};
+use crate::linalg::{gemm, vector::vectorized, packed, packed_len, parallel::for_each_chunk};
 use crate::model::incomplete::{Block, Parameters};
 use crate::{Real, Result};
-use nalgebra::{DMatrix, DMatrixViewMut};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use std::ops::Range;
 
 /// The most pieces that the blocks are shared out in; the cut must not depend on the number of threads.
@@ -71,26 +71,35 @@ impl Statistics {
             }
         }
         let codes = block.codes();
-        for a in 0..=k {
-            let of_a = codes.column(a);
-            for b in 0..=a {
-                let of_b = codes.column(b);
-                let out = &mut moments[packed(a, b) * groups..(packed(a, b) + 1) * groups];
-                if rows == groups {
-                    for ((out, x), y) in out.iter_mut().zip(of_a.iter()).zip(of_b.iter()) {
-                        *out += x * y;
-                    }
-                } else {
-                    for ((x, y), &group) in of_a.iter().zip(of_b.iter()).zip(&block.group_of) {
-                        out[group] += x * y;
+        let (codes, totals, group_of) = (codes, &mut self.totals, &block.group_of);
+        let moments_of = &mut moments[..];
+        vectorized(
+            #[inline(always)]
+            || {
+                for a in 0..=k {
+                    let of_a = &codes[a * rows..(a + 1) * rows];
+                    for b in 0..=a {
+                        let of_b = &codes[b * rows..(b + 1) * rows];
+                        let out = &mut moments_of[packed(a, b) * groups..(packed(a, b) + 1) * groups];
+                        if rows == groups {
+                            for ((out, x), y) in out.iter_mut().zip(of_a).zip(of_b) {
+                                *out += x * y;
+                            }
+                        } else {
+                            for ((x, y), &group) in of_a.iter().zip(of_b).zip(group_of) {
+                                out[group] += x * y;
+                            }
+                        }
                     }
                 }
-                self.totals[packed(a, b)] += out.iter().sum::<f64>();
-            }
+            },
+        );
+        for (total, of_pair) in totals.iter_mut().zip(moments.chunks_exact(groups)) {
+            *total += of_pair.iter().sum::<f64>();
         }
         let moments = DMatrixViewMut::from_slice(moments, groups, pairs);
         gemm(1.0, block.mask(), &moments, 1.0, &mut self.second_moments);
-        gemm(1.0, block.deviations(), block.codes(), 1.0, &mut self.products);
+        gemm(1.0, block.deviations(), DMatrixView::from_slice(codes, rows, k + 1), 1.0, &mut self.products);
         self.log_likelihood += block.log_likelihoods.iter().sum::<f64>();
         self.squares += block.squares.iter().sum::<f64>();
         self.spread += block.group_of.iter().map(|&group| k as f64 - block.traces()[group]).sum::<f64>();

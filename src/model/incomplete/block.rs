@@ -9,7 +9,7 @@
 use crate::Real;
 use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::vector::vectorized;
-use crate::linalg::{Batch, LANES, Lane, Operand, gemm, packed, packed_len, solve_batch, thin_qr};
+use crate::linalg::{Batch, LANES, Lane, Operand, gemm, packed, packed_len, dot, solve_batch, thin_qr};
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 use std::ops::Range;
@@ -121,8 +121,8 @@ impl Block {
     }
 
     /// [m 1], rows×(k+1).
-    pub(crate) fn codes(&self) -> DMatrixView<'_, f64> {
-        DMatrixView::from_slice(&self.codes, self.rows, self.dims.1 + 1)
+    pub(crate) fn codes(&self) -> &[f64] {
+        &self.codes
     }
 
     /// σ²M_o⁻¹, packed, groups×k(k+1)/2.
@@ -170,7 +170,7 @@ impl Block {
         let projections = DMatrixViewMut::from_slice(&mut self.projections, rows, k);
         gemm(1.0, Operand::from(deviations).transposed(), &parameters.loadings, 0.0, projections);
         self.factor(parameters)?;
-        self.solve(parameters);
+        self.solve();
         self.score(parameters);
         if self.log_likelihoods.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: k }) }
     }
@@ -193,14 +193,25 @@ impl Block {
             if group != last {
                 last = group;
                 let mask = &mut self.mask[group * d..(group + 1) * d];
-                for (mask, value) in mask.iter_mut().zip(own.iter()) {
-                    *mask = if value.is_nan() { 0.0 } else { 1.0 };
-                }
-                self.observed[group] = mask.iter().sum();
+                self.observed[group] = vectorized(
+                    #[inline(always)]
+                    || {
+                        for (mask, value) in mask.iter_mut().zip(own.iter()) {
+                            *mask = if value.is_nan() { 0.0 } else { 1.0 };
+                        }
+                        sum(mask)
+                    },
+                );
             }
-            for (value, mean) in own.iter_mut().zip(mean.iter()) {
-                *value = if value.is_nan() { 0.0 } else { *value - mean };
-            }
+            let mean = mean.as_slice();
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (value, mean) in own.iter_mut().zip(mean) {
+                        *value = if value.is_nan() { 0.0 } else { *value - mean };
+                    }
+                },
+            );
         }
     }
 
@@ -216,8 +227,7 @@ impl Block {
         for first in (0..groups).step_by(LANES) {
             let count = LANES.min(groups - first);
             for (pair, lane) in batch.matrix.iter_mut().enumerate() {
-                *lane = [0.0; LANES];
-                lane[..count].copy_from_slice(&factors[pair * groups + first..pair * groups + first + count]);
+                read_lane(lane, &factors[pair * groups + first..pair * groups + first + count]);
             }
             for a in 0..k {
                 batch.matrix[packed(a, a)].iter_mut().for_each(|entry| *entry += noise);
@@ -231,10 +241,8 @@ impl Block {
             );
             for (pair, (inverse, lane)) in batch.inverse_factor.iter().zip(&batch.matrix).enumerate() {
                 let at = pair * groups + first;
-                factors[at..at + count].copy_from_slice(&inverse[..count]);
-                for (out, value) in covariances[at..at + count].iter_mut().zip(lane) {
-                    *out = noise * value;
-                }
+                write_lane(inverse, &mut factors[at..at + count]);
+                write_lane(&lane.map(|entry| noise * entry), &mut covariances[at..at + count]);
             }
             self.log_determinants[first..first + count].copy_from_slice(&batch.log_determinant[..count]);
             for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < LOST) {
@@ -288,7 +296,7 @@ impl Block {
     }
 
     /// m of each row, and ‖L⁻¹b‖² in the place of the squares.
-    fn solve(&mut self, parameters: &Parameters) {
+    fn solve(&mut self) {
         let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
         resize(&mut self.squares, rows);
         let [inverse, b, y] = &mut self.room;
@@ -297,15 +305,19 @@ impl Block {
         for first in (0..rows).step_by(LANES) {
             let count = LANES.min(rows - first);
             let group_of = &self.group_of[first..first + count];
+            let apart = group_of.windows(2).all(|pair| pair[1] == pair[0] + 1);
             for (pair, lane) in inverse.iter_mut().enumerate() {
                 let of_pair = &self.factors[pair * groups..(pair + 1) * groups];
+                if apart {
+                    read_lane(lane, &of_pair[group_of[0]..group_of[0] + count]);
+                    continue;
+                }
                 for (entry, &group) in lane.iter_mut().zip(group_of) {
                     *entry = of_pair[group];
                 }
             }
             for (a, lane) in b.iter_mut().enumerate() {
-                *lane = [0.0; LANES];
-                lane[..count].copy_from_slice(&self.projections[a * rows + first..a * rows + first + count]);
+                read_lane(lane, &self.projections[a * rows + first..a * rows + first + count]);
             }
             vectorized(
                 #[inline(always)]
@@ -313,7 +325,7 @@ impl Block {
             );
             let mut square = [0.0; LANES];
             for a in 0..k {
-                self.codes[a * rows + first..a * rows + first + count].copy_from_slice(&x[a][..count]);
+                write_lane(&x[a], &mut self.codes[a * rows + first..a * rows + first + count]);
                 for lane in 0..LANES {
                     square[lane] += y[a][lane] * y[a][lane];
                 }
@@ -332,7 +344,6 @@ impl Block {
                 self.squares[row] = f64::INFINITY; // the residual is to be formed
             }
         }
-        let _ = parameters;
     }
 
     /// The residuals' squares and ln p(x_o).
@@ -358,9 +369,14 @@ impl Block {
             for (row, &group) in self.group_of.iter().enumerate() {
                 let mask = &self.mask[group * d..(group + 1) * d];
                 let (own, fitted) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);
-                for ((fitted, deviation), mask) in own.iter_mut().zip(fitted).zip(mask) {
-                    *fitted = deviation - mask * *fitted;
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for ((fitted, deviation), mask) in own.iter_mut().zip(fitted).zip(mask) {
+                            *fitted = deviation - mask * *fitted;
+                        }
+                    },
+                );
                 self.squares[row] = sum_of_squares(own);
             }
         }
@@ -374,14 +390,45 @@ impl Block {
     }
 }
 
-/// Σ v², in four partial sums.
-fn sum_of_squares(values: &[f64]) -> f64 {
-    let mut sums = [0.0; 8];
-    let (whole, rest) = values.as_chunks::<8>();
+/// Σ v, in partial sums.
+#[inline(always)]
+fn sum(values: &[f64]) -> f64 {
+    let mut sums = [0.0; 16];
+    let (whole, rest) = values.as_chunks::<16>();
     for chunk in whole {
-        for (sum, v) in sums.iter_mut().zip(chunk) {
-            *sum += v * v;
+        for lane in 0..16 {
+            sums[lane] += chunk[lane];
         }
     }
-    sums.iter().sum::<f64>() + rest.iter().map(|v| v * v).sum::<f64>()
+    let mut sum = 0.0;
+    for v in sums.iter().chain(rest) {
+        sum += v;
+    }
+    sum
+}
+
+/// Σ v².
+fn sum_of_squares(values: &[f64]) -> f64 {
+    dot(values, values)
+}
+
+/// `lane` ← the `count` entries from `first`, and 0 beyond.
+#[inline(always)]
+fn read_lane(lane: &mut Lane, from: &[f64]) {
+    if let Some(whole) = from.first_chunk::<LANES>() {
+        *lane = *whole;
+    } else {
+        *lane = [0.0; LANES];
+        lane[..from.len()].copy_from_slice(from);
+    }
+}
+
+/// The first entries of `lane`, as many as `to` has room for.
+#[inline(always)]
+fn write_lane(lane: &Lane, to: &mut [f64]) {
+    if let Some(whole) = to.first_chunk_mut::<LANES>() {
+        *whole = *lane;
+    } else {
+        to.copy_from_slice(&lane[..to.len()]);
+    }
 }
