@@ -4,6 +4,7 @@
 //! compile, and the compiler says why.
 
 mod generative;
+pub(crate) mod incomplete;
 mod linear_gaussian;
 
 pub use generative::GenerativeModel;
