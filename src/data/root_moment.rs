@@ -48,6 +48,19 @@ impl RootMoment {
         Ok(Self { root, basis, mean, count: n, tolerance })
     }
 
+    /// From a root of S with at most d columns, about a mean.
+    ///
+    /// # Errors
+    /// [`Error::Constant`] when no variable varies.
+    pub(crate) fn from_root(root: DMatrix<f64>, mean: DVector<f64>, count: usize) -> Result<Self> {
+        let tolerance = resolution_of(root.norm_squared(), &mean, count)?;
+        let (d, columns) = root.shape();
+        // As many coordinates as a model may ask directions for.
+        let root = root.resize_horizontally(columns.max(count.min(d)), 0.0);
+        let basis = if root.ncols() < d { Some(thin_qr(root.as_view())?) } else { None };
+        Ok(Self { root, basis, mean, count, tolerance })
+    }
+
     /// The deviations over √n when n ≤ d, else their triangular factor: twice the digits of S.
     fn by_orthogonalization<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Result<DMatrix<f64>> {
         let (d, n) = (x.data_dim(), x.len());
@@ -226,6 +239,10 @@ pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVec
 ///
 /// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
 pub(crate) fn resolution<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
+    resolution_of(total_variance, mean, x.len())
+}
+
+pub(crate) fn resolution_of(total_variance: f64, mean: &DVector<f64>, observations: usize) -> Result<f64> {
     let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total_variance + mean.norm_squared());
-    if total_variance > tolerance { Ok(tolerance) } else { Err(Error::Constant { variables: x.data_dim(), observations: x.len() }) }
+    if total_variance > tolerance { Ok(tolerance) } else { Err(Error::Constant { variables: mean.len(), observations }) }
 }
