@@ -7,6 +7,7 @@ mod moments;
 mod observations;
 mod patterns;
 mod root_moment;
+mod source;
 
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub use moments::Moments;
@@ -15,3 +16,4 @@ pub use observations::{IntoObservations, Observations};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
 pub(crate) use root_moment::{centre, check_latent_dim, resolution, resolution_of};
+pub use source::{Chunks, Source};

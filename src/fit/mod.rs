@@ -11,6 +11,7 @@ mod gradient_em;
 pub(crate) mod incomplete;
 mod joint_ascent;
 mod observer;
+mod out_of_core;
 pub(crate) mod parameter_expanded;
 pub(crate) mod profile_ascent;
 mod quasi_newton;
@@ -23,6 +24,7 @@ mod training;
 
 pub use adam::{Adam, AdamSettings};
 pub use alternate::Alternate;
+pub use closed_form::{Route, Solved};
 pub use factor_descent::FactorDescent;
 pub use gradient_em::GradientVariationalEm;
 pub use incomplete::{IncompleteEm, Scheme};

@@ -222,7 +222,10 @@ mod tests {
             let residual = (found.residual_variance - full.residual_variance).as_f64().abs() / size;
             let cosine = full.vectors.transpose() * &found.vectors;
             let angle = (cosine.transpose() * cosine - DMatrix::identity(k, k)).amax().as_f64();
-            assert!(values < tolerance && residual < 10.0 * tolerance && angle < 100.0 * tolerance, "{solver:?}: {values:e} {residual:e} {angle:e}");
+            assert!(
+                values < tolerance && residual < 10.0 * tolerance && angle < 100.0 * tolerance,
+                "{solver:?}: {values:e} {residual:e} {angle:e}"
+            );
         }
     }
 

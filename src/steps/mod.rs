@@ -21,6 +21,7 @@ mod deep;
 mod factor_analysis;
 mod linear_autoencoder;
 mod ppca;
+mod streams;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};

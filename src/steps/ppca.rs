@@ -7,7 +7,7 @@ use crate::fit::closed_form::{Principal, orient};
 use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
 use crate::inference::Exact;
 use crate::likelihood::{IsotropicGaussian, NoiseVariance};
-use crate::linalg::{matrix_product, product_tr_left};
+use crate::linalg::{Solver, matrix_product, product_tr_left};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
@@ -53,7 +53,7 @@ impl<T: Real> Ppca<T> {
 
     /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
-        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, starts: 1 }
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, starts: 1, solver: Solver::Auto }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
@@ -123,11 +123,12 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
 /// What can be said of a fit of [`Ppca`] before it is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PpcaBuilder<T: Real> {
-    latent_dim: usize,
-    mean: Mean,
+    pub(super) latent_dim: usize,
+    pub(super) mean: Mean,
     noise: NoiseVariance<T>,
     floor: Option<T>,
     starts: usize,
+    pub(super) solver: Solver,
 }
 
 /// A fitter of probabilistic PCA that iterates: [`Alternate`] (plain EM) or [`ParameterExpanded`].
@@ -170,6 +171,11 @@ impl<T: Real> PpcaBuilder<T> {
     /// The noise variance: learned (default), or fixed.
     pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
         Self { noise, ..self }
+    }
+
+    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape of the data.
+    pub fn solver(self, solver: Solver) -> Self {
+        Self { solver, ..self }
     }
 
     /// A floor below which a learned σ² is not taken: with it, k may reach the rank. Whether the floor is what holds σ² is told by
@@ -240,9 +246,11 @@ impl<T: Real> PpcaBuilder<T> {
     /// # Errors
     /// As [`Ppca::fit`], and [`Error::Setting`](crate::Error::Setting) for a fixed variance or a floor that is not positive.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
-        let x = x.into_observations()?;
-        self.check_settings()?;
-        let principal = Principal::of(x, self.mean, self.latent_dim)?;
+        Ok(self.solve(x)?.model)
+    }
+
+    /// What the directions of largest variance say of θ.
+    pub(super) fn from_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
