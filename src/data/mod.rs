@@ -8,6 +8,7 @@ mod observations;
 mod patterns;
 mod root_moment;
 mod source;
+mod sparse;
 
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub use moments::Moments;
@@ -17,3 +18,4 @@ pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
 pub(crate) use root_moment::{centre, check_latent_dim, resolution, resolution_of};
 pub use source::{Chunks, Source};
+pub use sparse::SparseObservations;

@@ -31,6 +31,16 @@ impl<T: Real> LinearGaussian<T> {
     pub fn noise_variance(&self) -> T {
         self.likelihood.noise_variance()
     }
+
+    /// The decomposition in double precision.
+    pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
+        MarginalFactor::new(self.loadings().map(|v| v.as_f64()).as_view(), self.noise_variance().as_f64())
+    }
+
+    /// μ in double precision.
+    pub(crate) fn wide_mean(&self) -> DVector<f64> {
+        self.mean().map(|v| v.as_f64())
+    }
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
@@ -109,11 +119,8 @@ impl<T: Real> MarginalFactor<T> {
 
     /// log N(x; μ, C), one entry a column of the deviations x − μ.
     pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let (d, n) = deviations.shape();
-        let half = T::of(0.5);
+        let d = deviations.nrows();
         let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
-        let constant = -half * (T::of_usize(d) * T::two_pi().ln() + self.log_determinant());
-        let precisions = self.variances().map(|v| T::one() / v);
         let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
         let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
         // ‖x‖² − ‖Qᵗx‖² is exact enough unless ‖x‖² dwarfs σ²: its error is then seen against σ²d, and the residual itself is formed.
@@ -125,14 +132,26 @@ impl<T: Real> MarginalFactor<T> {
             gemm(-T::one(), self.directions.as_view(), projections.as_view(), T::one(), residuals.as_view_mut());
             residuals.column_iter().map(|r| r.norm_squared()).collect()
         };
+        self.log_density_of(&projections, outside)
+    }
+
+    /// The same from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
+    pub(crate) fn log_density_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
+        let half = T::of(0.5);
+        let constant = -half * (T::of_usize(self.directions.nrows()) * T::two_pi().ln() + self.log_determinant());
+        let precisions = self.variances().map(|v| T::one() / v);
         let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
         let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
-        DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
+        DVector::from_iterator(projections.ncols(), distances.map(|distance| constant - half * distance))
     }
 
     /// E(z|x) for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
     pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
-        let mut projections = product_tr_left(self.directions.as_view(), deviations);
+        self.codes_of(product_tr_left(self.directions.as_view(), deviations))
+    }
+
+    /// The same from Qᵗ(x−μ).
+    pub(crate) fn codes_of(&self, mut projections: DMatrix<T>) -> DMatrix<T> {
         let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
         projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
         matrix_product(self.rotation.as_view(), projections.as_view())
@@ -202,11 +221,11 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
 /// is left of S_jj after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualStatistics<T: Real> {
-    count: T,                      // n
-    squared_residuals: DVector<T>, // Σ e_ij², d
-    residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
-    mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
-    covariances: DMatrix<T>,       // Σ Cov_i, k×k
+    pub(super) count: T,                      // n
+    pub(super) squared_residuals: DVector<T>, // Σ e_ij², d
+    pub(super) residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
+    pub(super) mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
+    pub(super) covariances: DMatrix<T>,       // Σ Cov_i, k×k
 }
 
 impl<T: Real> ResidualStatistics<T> {

@@ -21,6 +21,7 @@ mod deep;
 mod factor_analysis;
 mod linear_autoencoder;
 mod ppca;
+mod sparse;
 mod streams;
 mod variational_ppca;
 

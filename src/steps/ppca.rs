@@ -205,6 +205,28 @@ impl<T: Real> PpcaBuilder<T> {
         Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
     }
 
+    /// The same settings in double precision.
+    pub(crate) fn wide(&self) -> PpcaBuilder<f64> {
+        let noise = match self.noise {
+            NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
+            NoiseVariance::Learned => NoiseVariance::Learned,
+            NoiseVariance::Analytic => NoiseVariance::Analytic,
+        };
+        let Self { latent_dim, mean, starts, solver, .. } = *self;
+        PpcaBuilder { latent_dim, mean, noise, floor: self.floor.map(|v| v.as_f64()), starts, solver }
+    }
+
+    /// A model found in double precision, in the caller's.
+    pub(crate) fn narrow(&self, model: &LinearGaussian<f64>) -> Result<LinearGaussian<T>> {
+        let decoder = Linear::about(&model.loadings().into_owned(), &model.mean().into_owned(), self.mean)?;
+        Ok(LinearGaussian::new(decoder, model.likelihood.cast()))
+    }
+
+    /// As few observations as have a closed form, and leave something for the noise.
+    pub(crate) fn least_observations(&self) -> usize {
+        self.latent_dim + 1 + usize::from(self.mean == Mean::Estimated)
+    }
+
     /// The noise as given, or at the smallest variance of a variable: where an iterative fit starts.
     fn start_noise(&self, moment: &RootMoment) -> Result<IsotropicGaussian<f64>> {
         match (self.noise.fixed(), self.floor) {
