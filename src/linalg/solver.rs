@@ -31,6 +31,7 @@ pub enum Solver {
     /// The n×n inner products: O(dn²) time, O(n²) memory, with the digits of the covariance.
     Gram,
     /// [Block Krylov](leading_eigenpairs_of) with products alone: O(ndk) time a product, O(dk) memory. Residuals of 1e-9 of λ_1.
+    /// Asked for by name it works in double precision, for `f32` data too; where [`Self::Auto`] takes this way, in the precision of the data.
     Krylov,
     /// The randomised range finder with power iterations[^1]: `power_iterations` + 2 products with k + `oversampling` columns, as many as are
     /// said and no more, O(dk) memory. The start is fixed: the same data give the same bits.
