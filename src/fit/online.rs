@@ -26,7 +26,8 @@ use nalgebra::DMatrix;
 /// ```
 /// use elbo::Ppca;
 /// use nalgebra::DMatrix;
-/// let x = DMatrix::from_fn(6, 300, |j, i| ((1 + j % 3) as f64 * i as f64).sin() + ((i * (7 * j + 3)) % 11) as f64 * 0.1);
+/// let wave = |j: usize, i: usize| ((1 + j) as f64 * 0.7 * i as f64).sin();
+/// let x = DMatrix::from_fn(6, 300, |j, i| 3.0 * wave(j % 2, i) + 0.5 * wave(j + 3, i * i));
 /// let mut online = Ppca::<f64>::builder(2).online();
 /// for _pass in 0..20 {
 ///     for start in (0..300).step_by(50) { online.partial_fit(x.columns(start, 50))?; }

@@ -6,7 +6,10 @@ use super::principal::{Data, Solution};
 use super::symmetric::symmetric_eigen;
 use super::{PrincipalSolver, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
+
+/// From this many variables and observations on, products alone may be quicker.
+const KRYLOV: usize = 1000;
 
 /// Which way to principal components is to be taken.
 ///
@@ -154,6 +157,52 @@ impl<T: Real> Data<'_, T> {
             }
             Solver::Krylov | Solver::Randomized { .. } => self.by_products(k, solver),
         }
+    }
+
+    /// `None` when another way costs less or keeps more digits, or the search did not end.
+    pub(super) fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
+        let (d, n) = self.x.shape();
+        let zeros = DVector::from_element(d, T::zero());
+        let mean = self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
+        let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
+        // The mean is taken out of the products afterwards: a large one would cancel.
+        let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
+        let small = d.min(n);
+        // A whole decomposition takes O(min(d, n)³), and the search O(ndk) a product: the larger the table, the more components it is worth.
+        let worth = if small < 5 * KRYLOV { 50 * k <= small } else { 12 * k <= small };
+        if small < KRYLOV || !worth || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+            return None;
+        }
+        let ones = DVector::from_element(n, T::one());
+        // (X − μ1ᵗ)V and (X − μ1ᵗ)ᵗY.
+        let forth = |v: DMatrixView<'_, T>| {
+            let mut y = matrix_product(self.x, v);
+            let sums = product_tr_left(&ones, v);
+            gemm(-T::one(), &mean, &sums, T::one(), &mut y);
+            y
+        };
+        let back = |y: DMatrixView<'_, T>| {
+            let mut v = product_tr_left(self.x, y);
+            let sums = product_tr_left(&mean, y);
+            gemm(-T::one(), &ones, &sums, T::one(), &mut v);
+            v
+        };
+        let found = if n < d {
+            leading_eigenpairs_of(n, k, |v, mut out| {
+                out.copy_from(&back(forth(v).as_view()));
+                Ok(())
+            })
+        } else {
+            leading_eigenpairs_of(d, k, |y, mut out| {
+                out.copy_from(&forth(back(y).as_view()));
+                Ok(())
+            })
+        };
+        let eigen = found.ok()?;
+        let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
+        let residual = self.total() - values.iter().sum::<f64>();
+        let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
+        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov, accuracy: None }))
     }
 
     /// Passes over blocks of deviations in double precision.
