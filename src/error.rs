@@ -122,6 +122,22 @@ pub enum Error {
         /// The values that can occur.
         support: &'static str,
     },
+    /// A saved model is of a version that is not known.
+    #[error("the saved model has format version {found}, and only version {known} is known")]
+    FormatVersion {
+        /// The version found.
+        found: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// A saved model has other slots than the type that it is to be loaded into.
+    #[error("the saved model is `{found}`, and not `{wanted}`")]
+    OtherKind {
+        /// The kind found.
+        found: String,
+        /// The kind wanted.
+        wanted: String,
+    },
     /// No step of the progression has this name.
     #[error("there is no step named {name:?}")]
     UnknownStep {
