@@ -58,6 +58,14 @@ pub enum Error {
         /// The largest absolute value that can be taken.
         limit: f64,
     },
+    /// The data vary, but so little that the squares of their deviations are no numbers of this precision.
+    #[error("the largest deviation {deviation} is too small: its square falls below {limit}")]
+    TooSmall {
+        /// The largest deviation from the mean.
+        deviation: f64,
+        /// The smallest variance that can be taken.
+        limit: f64,
+    },
     /// The latent dimension does not fit the data.
     #[error("the latent dimension {latent_dim} is not between {smallest} and {largest}")]
     LatentDim {

@@ -198,6 +198,18 @@ fn at_scale<T: Real>(scale: f64, fits: bool) {
     }
 }
 
+/// Small is not constant.
+#[test]
+fn deviations_whose_squares_are_nothing() {
+    let x = normal::<f64>(3, 9, 11);
+    let small = |e: &Error| matches!(e, Error::TooSmall { deviation, limit } if *deviation > 0.0 && *limit > 0.0);
+    every_step_refuses(1, &(&x * 1e-200), small);
+    every_step_refuses(1, &(&x * 1e-320), small);
+    every_step_refuses(1, &x.map(|v| (v * 1e-30) as f32), small);
+    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 0.1f32)), Err(Error::Constant { .. })));
+    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 1e-300)), Err(Error::Constant { .. })));
+}
+
 #[test]
 fn scales() {
     for scale in [1e-60, 1e-20, 1e20, 1e60] {
