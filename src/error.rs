@@ -47,7 +47,7 @@ pub enum Error {
         value: f64,
     },
     /// A value is finite, but its square, summed over the data, is not.
-    #[error("the value {value} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit}")]
+    #[error("the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit:e}")]
     TooLarge {
         /// Row of the entry (a variable), counted from 0.
         row: usize,
@@ -101,6 +101,34 @@ pub enum Error {
         latent_dim: usize,
         /// The rank of the (centred) data.
         rank: usize,
+    },
+    /// A variable of which no entry was observed: nothing can be said of it.
+    #[error("variable {variable} was observed in none of {observations} observations")]
+    NeverObserved {
+        /// The variable (a row), counted from 0.
+        variable: usize,
+        /// The number of observations.
+        observations: usize,
+    },
+    /// So few entries were observed that a model without noise meets them all.
+    #[error(
+        "with a latent dimension of {latent_dim} the observed entries leave {entries} residuals for {parameters} parameters: the likelihood is unbounded"
+    )]
+    TooFewEntries {
+        /// The dimension asked for.
+        latent_dim: usize,
+        /// Σ_i max(0, observed entries of i − k).
+        entries: usize,
+        /// (d − k)(k + 1), or (d − k)k about a fixed mean.
+        parameters: usize,
+    },
+    /// The noise variance fell until nothing was left of it: the likelihood is unbounded.
+    #[error("with a latent dimension of {latent_dim} the noise variance fell to {noise_variance:e}: the likelihood is unbounded")]
+    NoiseVanished {
+        /// The dimension asked for.
+        latent_dim: usize,
+        /// Where the fit gave up.
+        noise_variance: f64,
     },
     /// A setting is outside the range in which it means something.
     #[error("{name} is {value}, and must be {must}")]

@@ -132,6 +132,7 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &RootMoment) -> Result<Section>
         StepName::VemIsotropic,
         StepName::AmortizedLinearDiagonal,
         StepName::AmortizedLinearIsotropic,
+        StepName::DeepEncoder,
     ];
     for outcome in report.outcomes.iter().filter(|outcome| shown.contains(&outcome.step)) {
         if let Some(variances) = variances(outcome)? {

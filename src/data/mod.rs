@@ -2,10 +2,14 @@
 
 #[cfg(feature = "files")]
 pub mod files;
+mod incomplete;
 mod observations;
+mod patterns;
 mod root_moment;
 
+pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub(crate) use observations::expect;
 pub use observations::{IntoObservations, Observations};
+pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{check_latent_dim, deviations_resolved};
+pub(crate) use root_moment::{centre, check_latent_dim, resolution};

@@ -1,7 +1,9 @@
 //! The only way in: a d×n table, one observation a column, checked once.
 
+use crate::linalg::parallel;
+use crate::linalg::{mean_wide, refined_mean, squares_wide};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
 ///
@@ -34,16 +36,22 @@ impl<'a, T: Real> Observations<'a, T> {
             return Err(Error::Empty { rows, columns });
         }
         let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
-        for (column, observation) in values.column_iter().enumerate() {
-            // One comparison an entry: NaN and ±∞ fail it too.
-            if let Some(row) = observation.iter().position(|v| v.abs().partial_cmp(&limit).is_none_or(|order| order.is_gt())) {
-                let value = observation[row].as_f64();
-                return Err(if value.is_finite() {
-                    Error::TooLarge { row, column, value, limit: limit.as_f64() }
-                } else {
-                    Error::NotFinite { row, column, value }
-                });
-            }
+        // One comparison an entry, without a branch: NaN and ±∞ fail it too.
+        let fits = |column: usize| values.column(column).as_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit));
+        let block = (1usize << 16).div_ceil(rows);
+        let bad = parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
+            (b * block..columns.min((b + 1) * block)).find(|&column| !fits(column))
+        });
+        if let Some(column) = bad.into_iter().flatten().next() {
+            let observation = values.column(column);
+            let fails = |v: &T| v.abs().partial_cmp(&limit).is_none_or(|order| order.is_gt());
+            let row = observation.iter().position(fails).unwrap_or(0);
+            let value = observation[row].as_f64();
+            return Err(if value.is_finite() {
+                Error::TooLarge { row, column, value, limit: limit.as_f64() }
+            } else {
+                Error::NotFinite { row, column, value }
+            });
         }
         Ok(Self { values, population: columns })
     }
@@ -112,37 +120,33 @@ impl<'a, T: Real> Observations<'a, T> {
     }
 
     /// The mean x̄ of each variable (d×1), accumulated in double precision.
-    pub fn mean(&self) -> nalgebra::DVector<T> {
-        let mut sums = vec![0.0f64; self.data_dim()];
-        for observation in self.values.column_iter() {
-            for (sum, &value) in sums.iter_mut().zip(observation.iter()) {
-                *sum += value.as_f64();
-            }
-        }
-        let n = self.len() as f64;
-        // A second pass over the deviations: the first sum is rounded when the mean is large beside the spread.
-        let first: Vec<f64> = sums.iter().map(|s| s / n).collect();
-        let mut rest = vec![0.0f64; self.data_dim()];
-        for observation in self.values.column_iter() {
-            for ((rest, &value), &mean) in rest.iter_mut().zip(observation.iter()).zip(&first) {
-                *rest += value.as_f64() - mean;
-            }
-        }
-        nalgebra::DVector::from_iterator(self.data_dim(), first.iter().zip(&rest).map(|(m, r)| T::of(m + r / n)))
+    pub fn mean(&self) -> DVector<T> {
+        self.wide_mean().map(T::of)
+    }
+
+    /// The mean in double precision.
+    pub(crate) fn wide_mean(&self) -> DVector<f64> {
+        let refined = mean_wide(self.values).and_then(|mean| refined_mean(self.values, mean));
+        // The data are not empty and are finite by construction, which is all that could be refused.
+        DVector::from_vec(refined.unwrap_or_else(|_| vec![0.0; self.data_dim()]))
     }
 
     /// The variance of each variable (d×1), divisor n.
-    pub fn variances(&self) -> nalgebra::DVector<T> {
-        let mean = self.mean();
-        let mut sums = vec![0.0f64; self.data_dim()];
-        for observation in self.values.column_iter() {
-            for ((sum, &value), &mean) in sums.iter_mut().zip(observation.iter()).zip(mean.iter()) {
-                let deviation = value.as_f64() - mean.as_f64();
-                *sum += deviation * deviation;
-            }
-        }
-        let n = self.len() as f64;
-        nalgebra::DVector::from_iterator(self.data_dim(), sums.into_iter().map(|s| T::of(s / n)))
+    pub fn variances(&self) -> DVector<T> {
+        let mean = self.wide_mean();
+        let squares = squares_wide(self.values, Some(mean.as_slice()), 1.0);
+        DVector::from_iterator(self.data_dim(), squares.into_iter().map(|s| T::of(s / self.len() as f64)))
+    }
+
+    /// What `f` makes of each block of neighbouring observations, in their order: for work that wants a copy of the data, but not of all at once.
+    ///
+    /// # Errors
+    /// The first error of a block.
+    pub(crate) fn in_blocks<V: Send>(&self, work_each: usize, f: impl Fn(Observations<'_, T>) -> Result<V> + Sync) -> Result<Vec<V>> {
+        let (d, n) = self.values.shape();
+        let block = (1usize << 16).div_ceil(d).clamp(16, 4096);
+        let part = |b: usize| f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n));
+        parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
     }
 
     /// Refuses data of another dimension than a model's.

@@ -1,7 +1,9 @@
 //! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
 
 use super::Observations;
-use crate::linalg::{matrix_product, product_tr_right, r_factor, sums_of_squares, symmetric_eigen, thin_qr, thin_svd};
+use crate::linalg::{
+    cholesky_lower, matrix_product, moments_of_rows, product_tr_right, r_factor, squares_wide, symmetric_eigen, thin_qr, thin_svd,
+};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -38,14 +40,43 @@ impl RootMoment {
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
         let (d, n) = (x.data_dim(), x.len());
         let (mean, tolerance) = deviations_resolved(x, mean)?;
+        let root = match Self::by_cholesky(x, &mean, tolerance) {
+            Some(root) => root,
+            None => Self::by_orthogonalization(x, &mean)?,
+        };
+        let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
+        Ok(Self { root, basis, mean, count: n, tolerance })
+    }
+
+    /// The deviations over √n when n ≤ d, else their triangular factor: twice the digits of S.
+    fn by_orthogonalization<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Result<DMatrix<f64>> {
+        let (d, n) = (x.data_dim(), x.len());
         let factor = 1.0 / (n as f64).sqrt();
         let mut deviations = x.values().map(|v| v.as_f64());
         for mut column in deviations.column_iter_mut() {
-            column.zip_apply(&mean, |x: &mut f64, mean| *x = (*x - mean) * factor);
+            column.zip_apply(mean, |x: &mut f64, mean| *x = (*x - mean) * factor);
         }
-        let root = if n <= d { deviations } else { r_factor(deviations.transpose().as_view())?.transpose() };
-        let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
-        Ok(Self { root, basis, mean, count: n, tolerance })
+        Ok(if n <= d { deviations } else { r_factor(deviations.transpose().as_view())?.transpose() })
+    }
+
+    /// The Cholesky factor of S, at a fraction of the time, where there is much to gain and little to lose: each pivot keeps a share of its variable's
+    /// variance that leaves nine digits.
+    fn by_cholesky<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, tolerance: f64) -> Option<DMatrix<f64>> {
+        let (d, n) = (x.data_dim(), x.len());
+        if n < 4 * d || n.saturating_mul(d * d) < 100_000_000 {
+            return None;
+        }
+        let wide;
+        let moment = if size_of::<T>() == size_of::<f64>() {
+            moments_of_rows(x.values(), Some(mean.as_slice()), None, 1.0)
+        } else {
+            wide = x.values().map(|v| v.as_f64());
+            moments_of_rows(wide.as_view(), Some(mean.as_slice()), None, 1.0)
+        } / n as f64;
+        let factor = cholesky_lower(moment.as_view()).ok()?;
+        let share = |j: usize| factor[(j, j)].powi(2) / moment[(j, j)];
+        let resolved = (0..d).all(|j| moment[(j, j)] > tolerance && share(j) > 1e-7);
+        resolved.then_some(factor)
     }
 
     /// A, d×r.
@@ -174,22 +205,29 @@ pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim:
 }
 
 /// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.
-pub(crate) fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
-    let (d, n) = (x.data_dim(), x.len());
-    if mean == Mean::Estimated && n < 2 {
-        return Err(Error::TooFewObservations { actual: n, least: 2 });
-    }
-    let mean = match mean {
-        Mean::Estimated => x.mean().map(|m| m.as_f64()),
-        Mean::Zero => DVector::zeros(d),
-    };
-    let total = sums_of_squares(x.values(), Some(&mean.map(T::of)))?.iter().map(|v| v.as_f64()).sum::<f64>() / n as f64;
-    // Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, cannot be told from no variance at all.
-    let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + mean.norm_squared());
-    if total <= tolerance {
-        return Err(without_variance(x, &mean));
-    }
+fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
+    let mean = centre(x, mean)?;
+    let total = squares_wide(x.values(), Some(mean.as_slice()), 1.0).iter().sum::<f64>() / x.len() as f64;
+    let tolerance = resolution(x, &mean, total)?;
     Ok((mean, tolerance))
+}
+
+/// μ; refuses a single observation about its own mean.
+pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVector<f64>> {
+    match mean {
+        Mean::Estimated if x.len() < 2 => Err(Error::TooFewObservations { actual: x.len(), least: 2 }),
+        // In the precision of the data, in which models hold it.
+        Mean::Estimated => Ok(x.mean().map(|m| m.as_f64())),
+        Mean::Zero => Ok(DVector::zeros(x.data_dim())),
+    }
+}
+
+/// The variance below which a direction cannot be told from one without any; refuses a total below it.
+///
+/// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
+pub(crate) fn resolution<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
+    let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total_variance + mean.norm_squared());
+    if total_variance > tolerance { Ok(tolerance) } else { Err(without_variance(x, mean)) }
 }
 
 /// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.

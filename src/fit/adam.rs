@@ -1,6 +1,7 @@
 //! Adam: steps of the size of the learning rate, whatever the scale of the gradient.
 
 use crate::data::expect;
+use crate::linalg::vector::vectorized;
 use crate::{Error, Real, Result};
 
 /// The settings of [`Adam`].
@@ -113,29 +114,15 @@ impl<T: Real> Adam<T> {
             // Never 0: where no gradient was ever seen, 0/0 would be NaN.
             epsilon: T::of(epsilon * root).max(T::of(1e-30)),
         };
-        // Partial sums, one for each place in a block, leave the loop without a chain of additions.
-        let mut squares = [T::zero(); BLOCK];
-        let state = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
-        let moved = parameters.chunks_mut(BLOCK).zip(gradient.chunks(BLOCK)).zip(state);
-        if self.scales.is_empty() {
-            for ((parameters, gradient), (first, second)) in moved {
-                for ((((p, &g), m), v), sum) in parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(&mut squares) {
-                    let g = gradient_scale * g;
-                    *sum += g * g;
-                    *p += constants.change(g, m, v);
-                }
-            }
-        } else {
-            for (((parameters, gradient), (first, second)), scales) in moved.zip(self.scales.chunks(BLOCK)) {
-                let state = first.iter_mut().zip(second).zip(scales);
-                for (((p, &g), ((m, v), &scale)), sum) in parameters.iter_mut().zip(gradient).zip(state).zip(&mut squares) {
-                    let g = scale * (gradient_scale * g);
-                    *sum += g * g;
-                    *p += scale * constants.change(g, m, v);
-                }
-            }
-        }
-        squares.into_iter().fold(T::zero(), |sum, part| sum + part)
+        let scales = if self.scales.is_empty() { None } else { Some(self.scales.as_slice()) };
+        let (first, second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
+        vectorized(
+            #[inline(always)]
+            || match scales {
+                None => constants.ascend(parameters, gradient, gradient_scale, first, second),
+                Some(scales) => constants.ascend_scaled(parameters, gradient, gradient_scale, first, second, scales),
+            },
+        )
     }
 }
 
@@ -149,11 +136,45 @@ struct Constants<T> {
 }
 
 impl<T: Real> Constants<T> {
-    #[inline]
+    #[inline(always)]
     fn change(&self, g: T, first: &mut T, second: &mut T) -> T {
         *first = self.beta_1 * *first + (T::one() - self.beta_1) * g;
         *second = self.beta_2 * *second + (T::one() - self.beta_2) * g * g;
         self.rate * *first / (second.sqrt() + self.epsilon)
+    }
+
+    /// One pass over the arrays; partial sums, one for each place in a block, leave the loop without a chain of additions.
+    #[inline(always)]
+    fn ascend(&self, parameters: &mut [T], gradient: &[T], gradient_scale: T, first: &mut [T], second: &mut [T]) -> T {
+        let mut squares = [T::zero(); BLOCK];
+        let (parameters, parameters_rest) = parameters.as_chunks_mut::<BLOCK>();
+        let (gradient, gradient_rest) = gradient.as_chunks::<BLOCK>();
+        let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut::<BLOCK>(), second.as_chunks_mut::<BLOCK>());
+        for (((p, g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
+            // Arrays of a known length and a plain loop: this is what becomes vector instructions.
+            for i in 0..BLOCK {
+                let g = gradient_scale * g[i];
+                squares[i] += g * g;
+                p[i] += self.change(g, &mut m[i], &mut v[i]);
+            }
+        }
+        for (((p, &g), m), v) in parameters_rest.iter_mut().zip(gradient_rest).zip(first_rest).zip(second_rest) {
+            let g = gradient_scale * g;
+            squares[0] += g * g;
+            *p += self.change(g, m, v);
+        }
+        squares.into_iter().fold(T::zero(), |sum, part| sum + part)
+    }
+
+    #[inline(always)]
+    fn ascend_scaled(&self, parameters: &mut [T], gradient: &[T], gradient_scale: T, first: &mut [T], second: &mut [T], scales: &[T]) -> T {
+        let mut squares = T::zero();
+        for ((((p, &g), m), v), &scale) in parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(scales) {
+            let g = scale * (gradient_scale * g);
+            squares += g * g;
+            *p += scale * self.change(g, m, v);
+        }
+        squares
     }
 }
 

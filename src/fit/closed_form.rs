@@ -1,7 +1,7 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
 use super::aligned::AlignedModel;
-use crate::data::{Mean, check_latent_dim, deviations_resolved};
+use crate::data::{Mean, centre, check_latent_dim, resolution};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::principal_components;
 use crate::{Error, Observations, Real, Result};
@@ -18,9 +18,10 @@ pub(crate) struct Principal {
 
 impl Principal {
     pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize) -> Result<Self> {
-        let (mean, tolerance) = deviations_resolved(x, mean)?;
+        let mean = centre(x, mean)?;
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
         let found = principal_components(x.values(), Some(&mean.map(T::of)), latent_dim)?;
+        let tolerance = resolution(x, &mean, found.total_variance.as_f64())?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {
             directions: found.vectors.map(|v| wide(&v)),

@@ -25,7 +25,7 @@ pub struct FactorDescent {
 
 impl Default for FactorDescent {
     fn default() -> Self {
-        Self { max_iterations: 5_000, tolerance: 1e-6 }
+        Self { max_iterations: 5_000, tolerance: 2e-7 }
     }
 }
 

@@ -10,9 +10,9 @@ use crate::linalg::{Operand, gemm, matrix_product, product_tr_right, thin_qr};
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// EM with the prior's covariance set free and folded back into W after each M-step: W ← W chol(mean E[zzᵗ]).
+/// EM with the prior's covariance set free and folded back into W after each M-step: W ← W chol(mean E zzᵗ).
 ///
-/// Plain EM lets E[zzᵗ] reach I at the pace of the smallest signal-to-noise ratio; the expansion gets there in one step. J never falls
+/// Plain EM lets E zzᵗ reach I at the pace of the smallest signal-to-noise ratio; the expansion gets there in one step. J never falls
 /// ([Liu, Rubin & Wu 1998](https://doi.org/10.1093/biomet/85.4.755)).
 ///
 /// With A a square root of S, Q diag(s) = W and m = diag(s/(s²+σ²)) QᵗA, the E-step's moments C = mmᵗ + diag(σ²/(s²+σ²)) have the square root
@@ -66,7 +66,7 @@ impl ParameterExpanded {
             if trace.len() > self.max_iterations {
                 break Stop::IterationLimit;
             }
-            // E-step: a square root of the mean of E[zzᵗ].
+            // E-step: a square root of the mean of E zzᵗ.
             let mut moments = DMatrix::zeros(r + k, k);
             for j in 0..k {
                 let shrinkage = model.singular_values[j] / variances[j];

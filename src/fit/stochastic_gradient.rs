@@ -51,11 +51,17 @@ pub struct StochasticGradient {
     pub clip_norm: Option<f64>,
     /// The part of the observations that is held out, drawn at random; at least 0 and below 1.
     pub held_out: f64,
-    /// Epochs without a better held-out J before the fit stops early; the best θ and φ are returned.
+    /// Epochs without a better held-out J that are borne. Then the fit goes back to the best θ and φ, and on from there with the learning rate cut
+    /// to [`RATE_CUT`] of what it was; after the last cut it stops early. The best are returned.
     pub patience: usize,
+    /// How often the learning rate is cut before the fit stops early.
+    pub rate_cuts: usize,
     /// Whether each epoch takes the observations in a new order.
     pub shuffle: bool,
 }
+
+/// What a cut leaves of the learning rate, once held-out J no longer rises.
+pub const RATE_CUT: f64 = 0.3;
 
 /// How often a fit goes back to its last good parameters before it gives up.
 pub const MAX_REJECTIONS: usize = 8;
@@ -71,7 +77,8 @@ impl Default for StochasticGradient {
             adam: AdamSettings::default(),
             clip_norm: None,
             held_out: 0.0,
-            patience: 10,
+            patience: 20,
+            rate_cuts: 2,
             shuffle: true,
         }
     }
@@ -201,7 +208,7 @@ impl StochasticGradient {
             trace.push_held_out(best);
         }
         training.keep_best();
-        let mut since_best = 0;
+        let (mut since_best, mut cuts) = (0, 0);
         let mut stop = Stop::IterationLimit;
         for epoch in 1..=self.epochs {
             let Some(value) = training.epoch(epoch - 1, &mut trace, rng)? else {
@@ -224,12 +231,18 @@ impl StochasticGradient {
                 break;
             }
             if held_out.is_some() && since_best > self.patience {
-                stop = Stop::EarlyStop;
-                break;
+                if cuts == self.rate_cuts {
+                    stop = Stop::EarlyStop;
+                    break;
+                }
+                training.back_to_best(RATE_CUT);
+                (since_best, cuts) = (0, cuts + 1);
             }
         }
         let (value, model, inference) = training.finish(held_out.is_some(), start)?;
         trace.replace_last(value);
+        let ended_by_itself = matches!(stop, Stop::IterationLimit | Stop::EarlyStop);
+        let stop = if ended_by_itself && model.likelihood.rests_on_floor() { Stop::Floor } else { stop };
         Ok(Fitted { model: (model, inference), trace, stop })
     }
 }

@@ -46,6 +46,7 @@ impl std::fmt::Display for Stop {
 pub struct Trace {
     values: Vec<f64>,
     held_out: Vec<f64>,
+    starts: Vec<f64>,
     rejected: usize,
 }
 
@@ -73,6 +74,20 @@ impl Trace {
     /// J per observation on what was held out, after the start and after each epoch; empty where nothing was.
     pub fn held_out(&self) -> &[f64] {
         &self.held_out
+    }
+
+    /// Where J per observation ended from each start, in the order in which they were made, of a fit that was asked to start more than once;
+    /// the trace itself is that of the best.
+    ///
+    /// ```
+    /// assert!(elbo::fit::Trace::new().starts().is_empty());
+    /// ```
+    pub fn starts(&self) -> &[f64] {
+        &self.starts
+    }
+
+    pub(crate) fn set_starts(&mut self, starts: Vec<f64>) {
+        self.starts = starts;
     }
 
     /// How often the fit went back to its last good parameters, with half the step, because J or its gradient was not finite.

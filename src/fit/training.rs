@@ -219,9 +219,17 @@ where
         // Without anything held out, `best` is where the fit began.
         if !value.is_finite() || (!held_out && value < start) {
             Self::restore(&self.best, &mut self.model, &mut self.inference);
-            value = self.evaluate(x, false)?;
+            let again = self.evaluate(x, false)?;
+            value = if again.is_finite() { again } else { start };
         }
         Ok((value, self.model, self.inference))
+    }
+
+    /// Goes on from the best parameters with a smaller learning rate.
+    pub(super) fn back_to_best(&mut self, cut: f64) {
+        Self::restore(&self.best, &mut self.model, &mut self.inference);
+        self.adam.iter_mut().for_each(Adam::reset);
+        self.rate_factor *= cut;
     }
 
     pub(super) fn keep_best(&mut self) {

@@ -28,10 +28,9 @@ impl<Q> PerPoint<Q> {
     where
         Q: PosteriorFamily<T>,
     {
-        let identity = DMatrix::identity(latent_dim, latent_dim);
-        let nearest = Q::nearest(DMatrix::zeros(latent_dim, n), identity.as_view());
-        // The precision I is positive definite, whatever k.
-        Self { posterior: nearest.unwrap_or_else(|_| unreachable!("the identity has a Cholesky factor")) }
+        let parameters = DMatrix::zeros(Q::parameter_count(latent_dim), n);
+        let prior = Q::from_parameters(latent_dim, parameters);
+        Self { posterior: prior.unwrap_or_else(|_| unreachable!("φ has as many rows as the family says")) }
     }
 }
 

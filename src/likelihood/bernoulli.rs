@@ -1,6 +1,7 @@
 //! Binary variables, from logits.
 
 use super::{Likelihood, OutputMean};
+use crate::linalg::vector::vectorized;
 use crate::map::{Parameters, reshape};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -16,15 +17,23 @@ use rand::{Rng, RngExt};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bernoulli;
 
-/// ln(1 + e^y) without overflow.
-pub(crate) fn softplus<T: Real>(y: T) -> T {
-    y.max(T::zero()) + (-y.abs()).exp().ln_1p()
-}
+/// Entries whose partial sums are kept side by side.
+const LANES: usize = 16;
 
-/// 1/(1 + e^−y) without overflow.
-pub(crate) fn sigmoid<T: Real>(y: T) -> T {
-    let small = (-y.abs()).exp();
-    (if y >= T::zero() { T::one() } else { small }) / (T::one() + small)
+/// Σ x y − ln(1 + e^y) over a column.
+#[inline(always)]
+fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
+    let mut sums = [T::zero(); LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for ((&x, &y), sum) in x.iter().zip(y).zip(&mut sums) {
+            *sum += x * y - y.quick_softplus();
+        }
+    }
+    for ((&x, &y), sum) in x_rest.iter().zip(y_rest).zip(&mut sums) {
+        *sum += x * y - y.quick_softplus();
+    }
+    sums.into_iter().fold(T::zero(), |total, sum| total + sum)
 }
 
 impl<T: Real> Parameters<T> for Bernoulli {
@@ -38,16 +47,19 @@ impl<T: Real> Parameters<T> for Bernoulli {
 
 impl<T: Real> OutputMean<T> for Bernoulli {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
-        output.map(sigmoid)
+        output.map(T::quick_sigmoid)
     }
 }
 
 impl<T: Real> Likelihood<T> for Bernoulli {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
-        let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
-            x.iter().zip(y.iter()).fold(T::zero(), |sum, (&x, &y)| sum + x * y - softplus(y))
-        };
-        DVector::from_iterator(x.ncols(), x.column_iter().zip(output.column_iter()).map(of_column))
+        DVector::from_fn(x.ncols(), |i, _| {
+            let (x, y) = (x.column(i), output.column(i));
+            vectorized(
+                #[inline(always)]
+                || log_density_of(x.as_slice(), y.as_slice()),
+            )
+        })
     }
 
     fn log_density_gradient(
@@ -60,22 +72,24 @@ impl<T: Real> Likelihood<T> for Bernoulli {
     ) -> T {
         reshape(d_output, x.nrows(), x.ncols());
         let mut total = T::zero();
-        for ((mut d_output, x), y) in d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter()) {
-            let mut own = T::zero();
-            for ((d, &x), &y) in d_output.iter_mut().zip(x.iter()).zip(y.iter()) {
-                // One exponential serves both the density and its derivative.
-                let small = (-y.abs()).exp();
-                let probability = (if y >= T::zero() { T::one() } else { small }) / (T::one() + small);
-                own += x * y - y.max(T::zero()) - small.ln_1p();
-                *d = scale * (x - probability);
-            }
-            total += own;
+        for (i, d) in d_output.as_mut_slice().chunks_exact_mut(x.nrows().max(1)).enumerate() {
+            let (x, y) = (x.column(i), output.column(i));
+            let (x, y) = (x.as_slice(), y.as_slice());
+            total += vectorized(
+                #[inline(always)]
+                || {
+                    for ((d, &x), &y) in d.iter_mut().zip(x).zip(y) {
+                        *d = scale * (x - y.quick_sigmoid());
+                    }
+                    log_density_of(x, y)
+                },
+            );
         }
         scale * total
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
-        output.map(|y| if T::of(rng.random::<f64>()) < sigmoid(y) { T::one() } else { T::zero() })
+        output.map(|y| if T::of(rng.random::<f64>()) < y.quick_sigmoid() { T::one() } else { T::zero() })
     }
 
     fn check_support(&self, x: Observations<'_, T>) -> Result<()> {

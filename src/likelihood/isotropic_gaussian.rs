@@ -112,7 +112,7 @@ impl<T: Real> IsotropicGaussian<T> {
 
     /// Whether the floor, and not the data, says what σ² is.
     pub fn is_at_floor(&self) -> bool {
-        !self.fixed && self.noise_variance() <= self.floor
+        !self.fixed && self.floor > T::zero() && self.noise_variance() <= self.floor
     }
 
     #[cfg(feature = "serde")]
@@ -180,6 +180,10 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
             self.set_noise_variance(moved);
         }
         true
+    }
+
+    fn rests_on_floor(&self) -> bool {
+        self.is_at_floor()
     }
 }
 

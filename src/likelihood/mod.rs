@@ -1,14 +1,17 @@
 //! p(x|z): a typed log-density of an observation, given what the decoder makes of z.
 //!
-//! In the order of the progression: [`Noiseless`] (the linear autoencoder has no density), [`IsotropicGaussian`] (probabilistic PCA), then
-//! [`Bernoulli`]. A likelihood is never "a loss": it keeps every constant, and it is a sum over the variables, never a mean.
+//! In the order of the progression: [`Noiseless`] (the linear autoencoder has no density), [`IsotropicGaussian`] (probabilistic PCA),
+//! [`DiagonalGaussian`] (factor analysis), then [`Bernoulli`]. The two Gaussians are [`GaussianNoise`]: with a linear decoder, closed forms. A likelihood is never "a loss": it keeps every constant, and it is a sum over the variables, never a mean.
 
 mod bernoulli;
+mod diagonal_gaussian;
+mod gaussian_noise;
 mod isotropic_gaussian;
 mod noiseless;
 
 pub use bernoulli::Bernoulli;
-pub(crate) use bernoulli::{sigmoid, softplus};
+pub use diagonal_gaussian::DiagonalGaussian;
+pub use gaussian_noise::GaussianNoise;
 pub(crate) use isotropic_gaussian::check_variance;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
 pub use noiseless::Noiseless;

@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 
 /// How many accumulators a tile spans at most: 3 vectors of rows.
 pub(crate) const VECTORS: usize = 3;
+/// Tiles of fewer columns come in steps of a quarter.
+pub(crate) const QUARTERS: usize = 4;
 
 /// One micro-kernel: a tile of C from a sliver of A (rows side by side, columns a step apart) and one of B, packed or as it lies.
 ///
@@ -47,11 +49,31 @@ pub(crate) struct Micro<T: 'static> {
     pub lanes: usize,
     /// Columns of a tile.
     pub columns: usize,
-    /// The kernels for tiles of 1, 2 and 3 vectors of rows and a packed B.
-    pub packed: [MicroFn<T>; VECTORS],
+    /// The kernels for tiles of 1, 2 and 3 vectors of rows, of 1 to 4 quarters of the columns, and a packed B.
+    pub packed: [[MicroFn<T>; QUARTERS]; VECTORS],
     /// The same for a B of any strides.
-    pub strided: [MicroFn<T>; VECTORS],
+    pub strided: [[MicroFn<T>; QUARTERS]; VECTORS],
 }
+
+/// Fills a table of kernels from one generic function.
+macro_rules! kernels {
+    ($tile:ident $(::<$t:ty>)?, $columns:literal, $packed:literal) => {
+        [
+            kernels!(row $tile, $columns, $packed, 1 $(, $t)?),
+            kernels!(row $tile, $columns, $packed, 2 $(, $t)?),
+            kernels!(row $tile, $columns, $packed, 3 $(, $t)?),
+        ]
+    };
+    (row $tile:ident, $columns:literal, $packed:literal, $v:literal $(, $t:ty)?) => {
+        [
+            $tile::<$($t,)? $v, { $columns / 4 }, $packed>,
+            $tile::<$($t,)? $v, { $columns / 2 }, $packed>,
+            $tile::<$($t,)? $v, { $columns / 4 * 3 }, $packed>,
+            $tile::<$($t,)? $v, $columns, $packed>,
+        ]
+    };
+}
+pub(crate) use kernels;
 
 /// Which instructions the kernels use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Each entry of C is summed in one order, whatever tile it falls in, so any split of C into parts gives the same bits.
 #![allow(unsafe_code)]
 
-use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, Scratch, Slivers, Tile, VECTORS};
+use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, QUARTERS, Scratch, Slivers, Tile, VECTORS};
 use std::cell::RefCell;
 
 thread_local! {
@@ -29,6 +29,9 @@ const B_COLUMNS: usize = 2048;
 
 /// A side of C up to so many tiles is narrow: the other operand is used so seldom that packing it does not pay.
 const NARROW_TILES: usize = 4;
+
+/// An A this small stays near the processor: its columns are read in place however often.
+const NEAR_BYTES: usize = 32 * 1024;
 
 /// C ← α·A·B + β·C on this thread.
 pub(crate) fn product_serial<T: Kernel>(
@@ -94,7 +97,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let rows = (A_BYTES / size_of::<T>() / depth.max(1) / tall).clamp(1, 64) * tall;
     let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(tall);
     let columns = n.min(B_COLUMNS);
-    let direct_a = a.rs == 1 && n <= NARROW_TILES * wide;
+    let direct_a = a.rs == 1 && (n <= NARROW_TILES * wide || m * k * size_of::<T>() <= NEAR_BYTES);
     let direct_b = m <= tall * NARROW_TILES / 2;
     SCRATCH.with_borrow_mut(|scratch| {
         let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
@@ -120,6 +123,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                             Some(_) => (right.packed, wide, 1),
                             None => (right.packed.wrapping_add(j * deep), wide, 1),
                         };
+                        let quarters = (QUARTERS * wide.min(width - j)).div_ceil(wide);
                         let kernels = if b_rs == wide && b_cs == 1 { &micro.packed } else { &micro.strided };
                         for i in (0..height).step_by(tall) {
                             let high = tall.min(height - i);
@@ -144,7 +148,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                             };
                             // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
                             // and lies within its operand; the tile lies within C.
-                            unsafe { kernels[vectors - 1](from, to) };
+                            unsafe { kernels[vectors - 1][quarters - 1](from, to) };
                         }
                     }
                 }
@@ -159,7 +163,11 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
 /// `to` has room for the rows that are packed, rounded up to `widest`, times the columns.
 unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct: bool, to: *mut T) -> Side<T> {
     let (m, k) = a.shape();
-    let whole = if direct { m / widest * widest } else { 0 };
+    let whole = match direct {
+        true if m % lanes == 0 => m,
+        true => m / widest * widest,
+        false => 0,
+    };
     // SAFETY: the caller's promise.
     unsafe { pack(a.part(whole, 0, m - whole, k), lanes, widest, to) };
     Side { packed: to, direct: direct.then_some(a.data), whole }

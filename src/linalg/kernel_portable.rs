@@ -3,22 +3,22 @@
 // Tiles are written as the formula is, by indices.
 #![allow(clippy::needless_range_loop)]
 
-use super::kernel::{Kernel, Micro, Slivers, Tile};
+use super::kernel::{Kernel, Micro, Slivers, Tile, kernels};
 
 const LANES: usize = 4;
 const COLUMNS: usize = 4;
 
-/// A tile of `V·LANES` rows and `COLUMNS` columns.
+/// A tile of `V·LANES` rows and `N ≤ COLUMNS` columns.
 ///
 /// # Safety
 /// See [`super::kernel::MicroFn`].
-unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
-    let mut sum = [[[T::ZERO; LANES]; V]; COLUMNS];
+unsafe fn tile<T: Kernel, const V: usize, const N: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
+    let mut sum = [[[T::ZERO; LANES]; V]; N];
     let (rs, cs) = if PACKED { (COLUMNS, 1) } else { (from.b_rs, from.b_cs) };
     for p in 0..from.depth {
         // SAFETY: `a` holds `depth` columns of V·LANES rows.
         let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
-        for j in 0..COLUMNS {
+        for j in 0..N {
             // SAFETY: `b` holds `depth` rows of COLUMNS entries at these strides.
             let b = unsafe { *from.b.add(p * rs + j * cs) };
             for v in 0..V {
@@ -42,12 +42,8 @@ unsafe fn tile<T: Kernel, const V: usize, const PACKED: bool>(from: Slivers<T>, 
 
 macro_rules! table {
     ($name:ident, $t:ty) => {
-        pub(crate) static $name: Micro<$t> = Micro {
-            lanes: LANES,
-            columns: COLUMNS,
-            packed: [tile::<$t, 1, true>, tile::<$t, 2, true>, tile::<$t, 3, true>],
-            strided: [tile::<$t, 1, false>, tile::<$t, 2, false>, tile::<$t, 3, false>],
-        };
+        pub(crate) static $name: Micro<$t> =
+            Micro { lanes: LANES, columns: COLUMNS, packed: kernels!(tile::<$t>, 4, true), strided: kernels!(tile::<$t>, 4, false) };
     };
 }
 table!(F32, f32);

@@ -2,19 +2,19 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
-use super::kernel::{Micro, Slivers, Tile};
+use super::kernel::{Micro, Slivers, Tile, kernels};
 use std::arch::x86_64::*;
 
 macro_rules! micro {
     ($table:ident, $tile:ident, $t:ty, $vector:ty, $lanes:literal, $columns:literal, $features:literal,
      $zero:ident, $load:ident, $store:ident, $broadcast:ident, $multiply_add:ident, $multiply:ident) => {
-        /// A tile of `V·lanes` rows.
+        /// A tile of `V·lanes` rows and `N` columns.
         ///
         /// # Safety
         /// See [`super::kernel::MicroFn`]; the processor has the features named.
         #[target_feature(enable = $features)]
-        unsafe fn $tile<const V: usize, const PACKED: bool>(from: Slivers<$t>, to: Tile<$t>) {
-            let mut sum: [[$vector; V]; $columns] = [[$zero(); V]; $columns];
+        unsafe fn $tile<const V: usize, const N: usize, const PACKED: bool>(from: Slivers<$t>, to: Tile<$t>) {
+            let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
             let (mut a, mut b) = (from.a, from.b);
             let (b_rs, b_cs) = if PACKED { ($columns, 1) } else { (from.b_rs, from.b_cs) };
             for _ in 0..from.depth {
@@ -25,7 +25,7 @@ macro_rules! micro {
                     for v in 0..V {
                         rows[v] = $load(a.add(v * $lanes));
                     }
-                    for j in 0..$columns {
+                    for j in 0..N {
                         let factor = $broadcast(*b.add(j * b_cs));
                         for v in 0..V {
                             sum[j][v] = $multiply_add(rows[v], factor, sum[j][v]);
@@ -35,9 +35,9 @@ macro_rules! micro {
                 a = a.wrapping_add(from.a_step);
                 b = b.wrapping_add(b_rs);
             }
-            if to.rows == V * $lanes && to.columns == $columns && to.rs == 1 {
+            if to.rows == V * $lanes && to.columns == N && to.rs == 1 {
                 let (alpha, beta) = ($broadcast(to.alpha), $broadcast(to.beta));
-                for j in 0..$columns {
+                for j in 0..N {
                     for v in 0..V {
                         // SAFETY: the tile is whole and its columns are contiguous and writable.
                         unsafe {
@@ -50,8 +50,8 @@ macro_rules! micro {
                 }
                 return;
             }
-            let mut copy = [[0.0; V_MAX * $lanes]; $columns];
-            for j in 0..$columns {
+            let mut copy = [[0.0; V_MAX * $lanes]; N];
+            for j in 0..N {
                 for v in 0..V {
                     // SAFETY: V ≤ V_MAX, so the vector lies within the copy.
                     unsafe { $store(copy[j].as_mut_ptr().add(v * $lanes), sum[j][v]) };
@@ -69,12 +69,8 @@ macro_rules! micro {
                 }
             }
         }
-        pub(crate) static $table: Micro<$t> = Micro {
-            lanes: $lanes,
-            columns: $columns,
-            packed: [$tile::<1, true>, $tile::<2, true>, $tile::<3, true>],
-            strided: [$tile::<1, false>, $tile::<2, false>, $tile::<3, false>],
-        };
+        pub(crate) static $table: Micro<$t> =
+            Micro { lanes: $lanes, columns: $columns, packed: kernels!($tile, $columns, true), strided: kernels!($tile, $columns, false) };
     };
 }
 const V_MAX: usize = super::kernel::VECTORS;

@@ -10,9 +10,10 @@
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
 //! | `principal` | principal components by the route that keeps the digits |
-//! | `cholesky`, `whitening` | positive definite matrices |
+//! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
+mod batch;
 mod cholesky;
 mod elementary;
 mod gram;
@@ -37,12 +38,16 @@ mod tridiagonal_eigen;
 pub mod vector;
 mod whitening;
 
+pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, solve as solve_batch};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use elementary::Elementary;
+pub(crate) use gram::moments_of_rows;
 pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
+pub(crate) use kernel_vector::dot;
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
+pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,

@@ -116,6 +116,21 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     Ok(mean)
 }
 
+/// A mean, corrected by the mean of the deviations from it: the first sum is rounded when the mean is large beside the spread.
+pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>) -> Result<Vec<f64>> {
+    let (d, n) = x.shape();
+    let partial = map_blocks(n.div_ceil(BLOCK), d * n, |b| {
+        let mut sum = vec![0.0; d];
+        for j in b * BLOCK..n.min((b + 1) * BLOCK) {
+            for ((s, v), m) in sum.iter_mut().zip(x.column(j).as_slice()).zip(&mean) {
+                *s += v.as_f64() - m;
+            }
+        }
+        sum
+    });
+    Ok(mean.iter().zip(sums(d, partial)).map(|(m, rest)| m + rest / n as f64).collect())
+}
+
 /// The sums of s²(x − μ)² in double precision.
 pub(crate) fn squares_wide<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, scale: f64) -> Vec<f64> {
     let (d, n) = x.shape();

@@ -9,8 +9,10 @@ use super::symmetric::leading_eigenpairs;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// Eigenvalues below this share of the largest have lost digits when S is formed.
+/// Eigenvalues below this share of the largest have lost digits when S is formed: in double precision,
 const RESOLVED: f64 = 1e-5;
+/// and out of products in single precision.
+const RESOLVED_SINGLE: f64 = 1e-3;
 
 /// From this many variables and observations on, products alone may be quicker.
 const KRYLOV: usize = 1000;
@@ -50,7 +52,8 @@ pub struct PrincipalComponents<T: Real> {
 /// S = \frac 1 n (X − μ)(X − μ)^⊤ = \sum_j λ_j u_j u_j^⊤
 /// ```
 /// Variances and residual keep about nine digits even where the variables' scales span ten orders of magnitude: S is formed only when
-/// that loses nothing. Beyond the data it takes O(min(d, n)²) memory, and a copy of the data on the [`PrincipalSolver::Full`] route.
+/// that loses nothing. Beyond the data it takes O(min(d, n)²) memory, and a copy of the data on the [`PrincipalSolver::Full`] route (in double precision, also where `f32`
+/// products would lose what `f32` data determine).
 ///
 /// # Errors
 /// [`Error::Empty`], [`Error::NotFinite`] (also when a variance is beyond the largest number), [`Error::Dimension`] when k > d or the
@@ -145,11 +148,19 @@ impl<'a, T: Real> Data<'a, T> {
                 None => self.by_covariance(k)?,
             };
             let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
-            if smallest >= RESOLVED * solution.values[0] {
+            let single = size_of::<T>() == 4;
+            if smallest >= if single { RESOLVED_SINGLE } else { RESOLVED } * solution.values[0] {
                 return Ok(solution);
             }
         }
-        self.by_data(k)
+        if size_of::<T>() == 8 {
+            return self.by_data(k);
+        }
+        // What single-precision data determine may need products in double precision.
+        let x = self.x.map(|v| v.as_f64());
+        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone() };
+        let Solution { vectors, values, residual, solver } = wide.solve(k)?;
+        Ok(Solution { vectors: vectors.map(T::of), values, residual, solver })
     }
 
     fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
@@ -377,6 +388,9 @@ mod tests {
             }
             let residual: f64 = (k..12).map(|j| 100f64.powi(-(j as i32))).sum();
             assert!((p.residual_variance / residual - 1.0).abs() < 1e-12, "{k}");
+            let single = principal_components(x.map(|v| v as f32).as_view(), None, k).unwrap();
+            assert!((f64::from(single.residual_variance) / residual - 1.0).abs() < 1e-6, "{k}");
+            assert!((single.variances.map(f64::from).component_div(&p.variances).add_scalar(-1.0)).amax() < 1e-6);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The nonlinearities of an [`Mlp`](super::Mlp), each with its derivative, fused with the bias into one pass over memory.
 
 use crate::Real;
-use crate::likelihood::{sigmoid, softplus};
+use crate::linalg::vector::vectorized;
 
 /// An elementwise nonlinearity a ↦ f(a).
 ///
@@ -34,74 +34,55 @@ impl Activation {
     /// f(a).
     #[inline]
     pub fn apply<T: Real>(self, a: T) -> T {
-        match self {
-            Self::Tanh => a.tanh(),
-            Self::Relu => a.max(T::zero()),
-            Self::Softplus => softplus(a),
-            Self::Gelu => gelu(a).0,
-            Self::Silu => a * sigmoid(a),
-            Self::Identity => a,
-        }
+        self.value_and_slope(a).0
     }
 
     /// f′(a).
     #[inline]
     pub fn derivative<T: Real>(self, a: T) -> T {
+        self.value_and_slope(a).1
+    }
+
+    #[inline]
+    fn value_and_slope<T: Real>(self, a: T) -> (T, T) {
         match self {
-            Self::Softplus => sigmoid(a),
-            Self::Gelu => gelu(a).1,
-            Self::Silu => silu(a).1,
-            _ => self.slope_from_output(self.apply(a)),
+            Self::Tanh => {
+                let y = a.quick_tanh();
+                (y, T::one() - y * y)
+            }
+            Self::Relu => (rectified(a), rectifier_slope(T::one(), a)),
+            Self::Softplus => (a.quick_softplus(), a.quick_sigmoid()),
+            Self::Gelu => gelu(a),
+            Self::Silu => silu(a),
+            Self::Identity => (a, T::one()),
         }
     }
 
     /// Whether f′(a) cannot be had from f(a) alone, so that it is kept beside the output.
     pub(crate) fn keeps_slope(self) -> bool {
-        matches!(self, Self::Gelu | Self::Silu)
-    }
-
-    /// f′(a) from y = f(a), where that is possible.
-    #[inline]
-    fn slope_from_output<T: Real>(self, y: T) -> T {
-        match self {
-            Self::Tanh => T::one() - y * y,
-            Self::Relu => {
-                if y > T::zero() {
-                    T::one()
-                } else {
-                    T::zero()
-                }
-            }
-            // y = ln(1 + eᵃ), so 1 − e^(−y) is the sigmoid of a.
-            Self::Softplus => -(-y).exp_m1(),
-            _ => T::one(),
-        }
+        matches!(self, Self::Softplus | Self::Gelu | Self::Silu)
     }
 
     /// values ← f(values + bias), column by column of `bias.len()` rows.
     pub(crate) fn add_bias_and_apply<T: Real>(self, values: &mut [T], bias: &[T]) {
         // The match stands outside the loop: each arm is a loop of its own.
         match self {
-            Self::Tanh => with_bias(values, bias, |a| a.tanh()),
-            Self::Relu => with_bias(values, bias, |a| if a > T::zero() { a } else { T::zero() }),
-            Self::Softplus => with_bias(values, bias, softplus),
+            Self::Tanh => with_bias(values, bias, T::quick_tanh),
+            Self::Relu => with_bias(values, bias, rectified),
+            Self::Softplus => with_bias(values, bias, T::quick_softplus),
             Self::Gelu => with_bias(values, bias, |a| gelu(a).0),
-            Self::Silu => with_bias(values, bias, |a| a * sigmoid(a)),
+            Self::Silu => with_bias(values, bias, |a| silu(a).0),
             Self::Identity => with_bias(values, bias, |a| a),
         }
     }
 
     /// values ← f(values + bias) and slopes ← f′(values + bias).
     pub(crate) fn add_bias_and_apply_with_slope<T: Real>(self, values: &mut [T], slopes: &mut [T], bias: &[T]) {
-        let of = |a: T| match self {
-            Self::Gelu => gelu(a),
-            Self::Silu => silu(a),
-            _ => (self.apply(a), self.derivative(a)),
-        };
-        for (values, slopes) in values.chunks_exact_mut(bias.len()).zip(slopes.chunks_exact_mut(bias.len())) {
-            for ((value, slope), &bias) in values.iter_mut().zip(slopes).zip(bias) {
-                (*value, *slope) = of(*value + bias);
-            }
+        match self {
+            Self::Softplus => with_bias_and_slope(values, slopes, bias, |a| (a.quick_softplus(), a.quick_sigmoid())),
+            Self::Gelu => with_bias_and_slope(values, slopes, bias, gelu),
+            Self::Silu => with_bias_and_slope(values, slopes, bias, silu),
+            _ => with_bias_and_slope(values, slopes, bias, |a| self.value_and_slope(a)),
         }
     }
 
@@ -109,8 +90,8 @@ impl Activation {
     pub(crate) fn carry_back<T: Real>(self, delta: &mut [T], outputs: &[T], d_bias: &mut [T]) {
         match self {
             Self::Tanh => scaled_sum(delta, outputs, d_bias, |d, y| d * (T::one() - y * y)),
-            Self::Relu => scaled_sum(delta, outputs, d_bias, |d, y| if y > T::zero() { d } else { T::zero() }),
-            _ => scaled_sum(delta, outputs, d_bias, |d, y| d * self.slope_from_output(y)),
+            Self::Relu => scaled_sum(delta, outputs, d_bias, rectifier_slope),
+            _ => scaled_sum(delta, outputs, d_bias, |d, _| d),
         }
     }
 }
@@ -120,44 +101,80 @@ pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T], d_bias
     scaled_sum(delta, slopes, d_bias, |d, slope| d * slope);
 }
 
-#[inline]
+#[inline(always)]
 fn with_bias<T: Real>(values: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
-    for column in values.chunks_exact_mut(bias.len()) {
-        for (value, &bias) in column.iter_mut().zip(bias) {
-            *value = f(*value + bias);
-        }
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for column in values.chunks_exact_mut(bias.len()) {
+                for (value, &bias) in column.iter_mut().zip(bias) {
+                    *value = f(*value + bias);
+                }
+            }
+        },
+    );
 }
 
-#[inline]
+#[inline(always)]
+fn with_bias_and_slope<T: Real>(values: &mut [T], slopes: &mut [T], bias: &[T], f: impl Fn(T) -> (T, T)) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (values, slopes) in values.chunks_exact_mut(bias.len()).zip(slopes.chunks_exact_mut(bias.len())) {
+                for ((value, slope), &bias) in values.iter_mut().zip(slopes).zip(bias) {
+                    (*value, *slope) = f(*value + bias);
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
 fn scaled_sum<T: Real>(delta: &mut [T], beside: &[T], d_bias: &mut [T], f: impl Fn(T, T) -> T) {
     let rows = d_bias.len();
     d_bias.fill(T::zero());
-    for (delta, beside) in delta.chunks_exact_mut(rows).zip(beside.chunks_exact(rows)) {
-        for ((delta, &beside), sum) in delta.iter_mut().zip(beside).zip(d_bias.iter_mut()) {
-            *delta = f(*delta, beside);
-            *sum += *delta;
-        }
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (delta, beside) in delta.chunks_exact_mut(rows).zip(beside.chunks_exact(rows)) {
+                for ((delta, &beside), sum) in delta.iter_mut().zip(beside).zip(d_bias.iter_mut()) {
+                    *delta = f(*delta, beside);
+                    *sum += *delta;
+                }
+            }
+        },
+    );
 }
 
-/// (f, f′) of the sigmoid linear unit, from one exponential.
-#[inline]
+#[inline(always)]
+fn rectified<T: Real>(a: T) -> T {
+    if a > T::zero() { a } else { T::zero() }
+}
+
+/// d where y is positive, else 0.
+#[inline(always)]
+fn rectifier_slope<T: Real>(d: T, y: T) -> T {
+    if y > T::zero() { d } else { T::zero() }
+}
+
+/// (f, f′) of the sigmoid linear unit.
+#[inline(always)]
 fn silu<T: Real>(a: T) -> (T, T) {
-    let s = sigmoid(a);
+    let s = a.quick_sigmoid();
     (a * s, s * (T::one() + a * (T::one() - s)))
 }
 
 /// (f, f′) of the Gaussian error linear unit in its tanh form.
-#[inline]
+#[inline(always)]
 fn gelu<T: Real>(a: T) -> (T, T) {
-    let (half, root, cubic) = (T::of(0.5), T::of(0.797_884_560_802_865_4), T::of(0.044715));
+    let (half, root, cubic, bound) = (T::of(0.5), T::of(0.797_884_560_802_865_4), T::of(0.044715), T::of(30.0));
     // Beyond ±30 the tanh is ±1 in both precisions; held there, the cube cannot overflow.
-    let inner = a.max(T::of(-30.0)).min(T::of(30.0));
-    let t = (root * (inner + cubic * inner * inner * inner)).tanh();
+    let inner = if a > bound { bound } else { a };
+    let inner = if inner < -bound { -bound } else { inner };
+    let t = (root * (inner + cubic * inner * inner * inner)).quick_tanh();
     let slope = root * (T::one() + T::of(3.0) * cubic * inner * inner);
-    let value = if t > -T::one() { half * a * (T::one() + t) } else { T::zero() };
-    (value, half * (T::one() + t) + half * inner * (T::one() - t * t) * slope)
+    let outer = if a < -bound { -bound } else { a };
+    (half * outer * (T::one() + t), half * (T::one() + t) + half * inner * (T::one() - t * t) * slope)
 }
 
 #[cfg(test)]
@@ -185,8 +202,6 @@ mod tests {
                 assert!(activation.apply(a).is_finite() && activation.derivative(a).is_finite(), "{activation:?} at {a}");
             }
         }
-        // 1 − e^(−softplus) keeps the small slopes far to the left.
-        assert!((Activation::Softplus.slope_from_output(softplus(-30.0f64)) / sigmoid(-30.0f64) - 1.0).abs() < 1e-14);
     }
 
     #[test]

@@ -33,6 +33,11 @@ pub trait Parameters<T: Real> {
         let _ = (d_parameters, entries, weight);
         false
     }
+
+    /// Whether a declared floor, and not J, says what a parameter is; a fit that ends so says [`Stop::Floor`](crate::fit::Stop::Floor).
+    fn rests_on_floor(&self) -> bool {
+        false
+    }
 }
 
 /// A map f: input → output with free parameters and a derivative; one column an observation.

@@ -1,17 +1,21 @@
 //! The closed forms of a linear decoder with Gaussian noise: x = Wz + μ + ε, so that x ~ N(μ, C) with C = WWᵗ + σ²I.
 //!
+//! Noise of another shape is made isotropic first, by its own scales ([`GaussianNoise`]): below, W and x − μ are divided by them, row by row.
+//! For factor analysis, C = WWᵗ + Ψ, these are the √ψ_j, and σ² is then 1; for isotropic noise they are 1.
+//!
 //! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the eigenvalues s_j² + σ² along Q and σ² elsewhere, so that
 //! neither C nor its inverse nor its determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not formed either.
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
-use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{Operand, gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
+use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and amortised forms and of the deep encoder.
+/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and amortised forms and of the deep encoder; with
+/// [`DiagonalGaussian`](crate::likelihood::DiagonalGaussian) noise, of factor analysis.
 pub type LinearGaussian<T, N = IsotropicGaussian<T>> = GenerativeModel<Linear<T>, N>;
 
 impl<T: Real> LinearGaussian<T> {
@@ -23,6 +27,13 @@ impl<T: Real> LinearGaussian<T> {
         Ok(Self::new(Linear::new(loadings, mean)?, IsotropicGaussian::new(noise_variance)?))
     }
 
+    /// σ².
+    pub fn noise_variance(&self) -> T {
+        self.likelihood.noise_variance()
+    }
+}
+
+impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     /// W, d×k.
     pub fn loadings(&self) -> DMatrixView<'_, T> {
         self.decoder.weights()
@@ -33,14 +44,16 @@ impl<T: Real> LinearGaussian<T> {
         self.decoder.bias()
     }
 
-    /// σ².
-    pub fn noise_variance(&self) -> T {
-        self.likelihood.noise_variance()
-    }
-
     /// The decomposition that the closed forms stand on.
     pub(crate) fn factor(&self) -> Result<MarginalFactor<T>> {
-        MarginalFactor::new(self.loadings(), self.noise_variance())
+        MarginalFactor::new(self.equalized_loadings().as_view(), self.likelihood.common_variance())
+    }
+
+    /// W over the scales of the noise, d×k.
+    fn equalized_loadings(&self) -> DMatrix<T> {
+        let mut loadings = self.loadings().into_owned();
+        self.likelihood.equalize(&mut loadings);
+        loadings
     }
 
     /// x − μ, d×n.
@@ -49,6 +62,13 @@ impl<T: Real> LinearGaussian<T> {
         let mut deviations = x.values().into_owned();
         let mean = self.mean();
         deviations.column_iter_mut().for_each(|mut column| column -= &mean);
+        Ok(deviations)
+    }
+
+    /// x − μ over the scales of the noise, d×n.
+    pub(crate) fn equalized_deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        let mut deviations = self.deviations(x)?;
+        self.likelihood.equalize(&mut deviations);
         Ok(deviations)
     }
 
@@ -62,7 +82,7 @@ impl<T: Real> LinearGaussian<T> {
     }
 }
 
-/// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance.
+/// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance, in the scales of the noise.
 pub(crate) struct MarginalFactor<T: Real> {
     pub(crate) directions: DMatrix<T>,      // Q, d×k
     pub(crate) singular_values: DVector<T>, // s
@@ -110,7 +130,7 @@ impl<T: Real> MarginalFactor<T> {
         DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
     }
 
-    /// E[z|x] for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
+    /// E(z|x) for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
     pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
         let mut projections = product_tr_left(self.directions.as_view(), deviations);
         let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
@@ -129,25 +149,34 @@ impl<T: Real> MarginalFactor<T> {
     }
 }
 
-impl<T: Real> MarginalLikelihood<T> for LinearGaussian<T> {
+impl<T: Real, N: GaussianNoise<T>> MarginalLikelihood<T> for LinearGaussian<T, N> {
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
-        Ok(self.factor()?.log_density(&self.deviations(x)?))
+        x.expect_dim(self.decoder.output_dim())?;
+        let factor = self.factor()?;
+        let blocks =
+            x.in_blocks(x.data_dim() * self.decoder.input_dim(), |part| Ok(factor.log_density(&self.equalized_deviations(part)?)))?;
+        let constant = T::of(0.5) * self.likelihood.log_scales();
+        Ok(DVector::from_iterator(x.len(), blocks.iter().flat_map(|block| block.iter().map(|&value| value - constant))))
     }
 }
 
-impl<T: Real> ExactPosterior<T> for LinearGaussian<T> {
+impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
     type Posterior = Common<T>;
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
         let factor = self.factor()?;
-        let mean = factor.posterior_mean(self.deviations(x)?.as_view());
+        x.expect_dim(self.decoder.output_dim())?;
+        let k = self.decoder.input_dim();
+        let of_block = |part: Observations<'_, T>| Ok(factor.posterior_mean(self.equalized_deviations(part)?.as_view()));
+        let blocks = x.in_blocks(x.data_dim() * k, of_block)?;
+        let mean = DMatrix::from_iterator(k, x.len(), blocks.iter().flat_map(|block| block.iter().copied()));
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }
 
     fn posterior_precision_root(&self) -> Result<DMatrix<T>> {
         let k = self.decoder.input_dim();
-        let root = r_factor(self.loadings())? / self.noise_variance().sqrt();
+        let root = r_factor(self.equalized_loadings().as_view())? / self.likelihood.common_variance().sqrt();
         let rows = root.nrows();
         let mut stacked = root.resize_vertically(rows + k, T::zero());
         stacked.rows_mut(rows, k).fill_with_identity();
@@ -155,12 +184,13 @@ impl<T: Real> ExactPosterior<T> for LinearGaussian<T> {
     }
 }
 
-impl<T: Real, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGaussian<T> {
+impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGaussian<T, N> {
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
-        let residuals = self.residuals(x, q.mean())?;
-        let spread = q.trace_with(r_factor(self.loadings())?.as_view());
-        let (half, variance) = (T::of(0.5), self.noise_variance());
-        let constant = -half * T::of_usize(x.data_dim()) * (T::two_pi() * variance).ln();
+        let mut residuals = self.residuals(x, q.mean())?;
+        self.likelihood.equalize(&mut residuals);
+        let spread = q.trace_with(r_factor(self.equalized_loadings().as_view())?.as_view());
+        let (half, variance) = (T::of(0.5), self.likelihood.common_variance());
+        let constant = -half * (T::of_usize(x.data_dim()) * (T::two_pi() * variance).ln() + self.likelihood.log_scales());
         let squares = residuals.column_iter().map(|e| e.norm_squared());
         Ok(DVector::from_iterator(x.len(), squares.zip(spread.iter()).map(|(square, &s)| constant - half * (square + s) / variance)))
     }
@@ -169,11 +199,11 @@ impl<T: Real, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGau
 /// What the M-step of a linear-Gaussian model needs to know of x and q, taken about the current model.
 ///
 /// The residuals e_i = x_i − μ − W m_i enter, and not x_i itself: the new noise variance is then a small change to a sum of squares, and not what
-/// is left of tr S after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
+/// is left of S_jj after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualStatistics<T: Real> {
     count: T,                      // n
-    squared_residuals: T,          // Σ ‖e_i‖²
+    squared_residuals: DVector<T>, // Σ e_ij², d
     residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
     mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
     covariances: DMatrix<T>,       // Σ Cov_i, k×k
@@ -185,7 +215,7 @@ impl<T: Real> ResidualStatistics<T> {
         self.count
     }
 
-    /// The mean over the observations of E[zzᵗ], k×k.
+    /// The mean over the observations of E zzᵗ, k×k.
     pub fn mean_second_moment(&self) -> DMatrix<T> {
         let k = self.covariances.nrows();
         (self.mean_products.view((0, 0), (k, k)) + &self.covariances) / self.count
@@ -202,7 +232,7 @@ impl<T: Real> std::ops::AddAssign for ResidualStatistics<T> {
     }
 }
 
-impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
+impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T, N> {
     type Statistics = ResidualStatistics<T>;
 
     fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<ResidualStatistics<T>> {
@@ -211,14 +241,15 @@ impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
         let extended = q.mean().insert_row(q.latent_dim(), T::one());
         Ok(ResidualStatistics {
             count: T::of_usize(x.population()),
-            squared_residuals: scale * residuals.norm_squared(),
+            squared_residuals: row_squares(&residuals) * scale,
             residual_products: product_tr_right(residuals.as_view(), extended.as_view()) * scale,
             mean_products: product_tr_right(extended.as_view(), extended.as_view()) * scale,
             covariances: q.covariance_sum() * scale,
         })
     }
 
-    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then σ² is the mean of E‖x − Wz − μ‖² at the new W and μ.
+    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then the noise
+    /// is that of the mean of E(x − Wz − μ)_j² at the new W and μ.
     fn maximize(&mut self, statistics: &ResidualStatistics<T>) -> Result<()> {
         let k = self.decoder.input_dim();
         let free = k + usize::from(!self.decoder.bias_is_fixed());
@@ -237,13 +268,24 @@ impl<T: Real, Q: GaussianPosterior<T>> MStep<T, Q> for LinearGaussian<T> {
         if !self.likelihood.is_fixed() {
             let of_means = statistics.mean_products.view((0, 0), (free, free));
             let explained = matrix_product(change.as_view(), of_means.into_owned().as_view());
-            let squares = statistics.squared_residuals + (explained - products * T::of(2.0)).dot(&change);
-            let mut root = DMatrix::zeros(k, k);
-            gemm(T::one(), Operand::from(self.loadings()).transposed(), self.loadings(), T::zero(), root.as_view_mut());
-            let spread = root.dot(covariances);
-            let count = statistics.count * T::of_usize(self.decoder.output_dim());
-            self.likelihood.set_noise_variance(((squares + spread) / count).max(T::zero()));
+            let moved = explained - products * T::of(2.0);
+            let loadings = self.loadings();
+            let spread = matrix_product(loadings, covariances.as_view());
+            let mean_squares = DVector::from_fn(self.decoder.output_dim(), |j, _| {
+                let square = statistics.squared_residuals[j] + moved.row(j).dot(&change.row(j)) + spread.row(j).dot(&loadings.row(j));
+                (square / statistics.count).max(T::zero())
+            });
+            self.likelihood.set_variances(&mean_squares);
         }
         Ok(())
     }
+}
+
+/// Σ_i a_ji² of each row.
+fn row_squares<T: Real>(matrix: &DMatrix<T>) -> DVector<T> {
+    let mut squares = DVector::zeros(matrix.nrows());
+    for column in matrix.column_iter() {
+        squares.zip_apply(&column, |sum: &mut f64, v: T| *sum += (v * v).as_f64());
+    }
+    squares.map(T::of)
 }

@@ -4,6 +4,7 @@
 //! compile, and the compiler says why.
 
 mod generative;
+pub(crate) mod incomplete;
 mod linear_gaussian;
 
 pub use generative::GenerativeModel;
@@ -64,7 +65,7 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
 /// A model whose log p(x_i) is in closed form.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form log-likelihood: the integral over z is only tractable for a linear decoder with Gaussian noise",
-    note = "estimate it with `diagnostics::importance_sampled_log_likelihood`, or bound it with `objective::Elbo`"
+    note = "estimate it with `diagnostics::ImportanceSampling`, or bound it with `objective::Elbo`"
 )]
 pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
     /// log p(x_i) in nats, one entry an observation.
@@ -127,6 +128,6 @@ pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
     /// Moves θ to the maximiser of E_q log p(x|z).
     ///
     /// # Errors
-    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) when Σ E[zzᵗ] is singular.
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) when Σ E zzᵗ is singular.
     fn maximize(&mut self, statistics: &Self::Statistics) -> Result<()>;
 }

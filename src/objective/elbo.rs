@@ -3,6 +3,7 @@
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
 use crate::likelihood::Likelihood;
+use crate::linalg::vector::fill_standard_normal;
 use crate::linalg::{gemm, r_factor};
 use crate::map::{DifferentiableMap, Parameters, reshape};
 use crate::model::{ExpectedLogLikelihood, GenerativeModel, LinearGaussian, ProbabilisticModel};
@@ -237,7 +238,7 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
         self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
     }
 }

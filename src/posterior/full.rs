@@ -24,6 +24,28 @@ pub struct Full<T: Real> {
 }
 
 impl<T: Real> Full<T> {
+    /// The Gaussians with the means and the covariances of another posterior.
+    ///
+    /// # Errors
+    /// [`Error::NotPositiveDefinite`] when a covariance is not.
+    pub fn of_moments(q: &impl GaussianPosterior<T>) -> Result<Self> {
+        let (k, n) = (q.latent_dim(), q.len());
+        let mut parameters = q.mean().into_owned().resize_vertically(Self::parameter_count(k), T::zero());
+        for (i, mut phi) in parameters.column_iter_mut().enumerate().take(n) {
+            let cholesky = q.covariance(i).cholesky().ok_or(Error::NotPositiveDefinite { size: k })?;
+            let factor = cholesky.l_dirty();
+            let mut below = 2 * k;
+            for j in 0..k {
+                phi[k + j] = T::of(2.0) * factor[(j, j)].ln();
+                for row in j + 1..k {
+                    phi[below] = factor[(row, j)];
+                    below += 1;
+                }
+            }
+        }
+        Ok(Self { latent_dim: k, parameters })
+    }
+
     /// L_i, the k×k lower Cholesky factor of the covariance for observation `i`.
     pub fn factor(&self, i: usize) -> DMatrix<T> {
         let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
@@ -192,6 +214,23 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
                 }
             }
         }
+    }
+
+    fn parameter_scales(&self) -> DMatrix<T> {
+        let k = self.latent_dim;
+        let mut scales = DMatrix::from_element(self.parameters.nrows(), self.len(), T::one());
+        for (i, mut scales) in scales.column_iter_mut().enumerate() {
+            let deviations = self.covariance(i).diagonal().map(|v| v.sqrt());
+            scales.rows_mut(0, k).copy_from(&deviations);
+            let mut below = 2 * k;
+            for j in 0..k {
+                for row in j + 1..k {
+                    scales[below] = deviations[row];
+                    below += 1;
+                }
+            }
+        }
+        scales
     }
 
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {

@@ -75,7 +75,7 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 
 /// A Gaussian family with free parameters φ_i, a column an observation: what variational EM tabulates and an encoder emits.
 ///
-/// Rows 0..k of φ are the mean; the rest is the scale, on the logarithm where it must be positive. Log-variances are held within
+/// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the logarithm where it must be positive. Log-variances are held within
 /// ±[`log_variance_bound`]; beyond it the derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Rows of φ for a latent dimension k.
@@ -112,6 +112,19 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+
+    /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for a mean, 1 for a logarithm.
+    ///
+    /// An optimiser that takes steps in these sizes does not mind the scale of the posterior.
+    fn parameter_scales(&self) -> DMatrix<T> {
+        let k = self.latent_dim();
+        let mut scales = DMatrix::from_element(self.parameters().nrows(), self.len(), T::one());
+        for i in 0..self.len() {
+            let deviations = self.covariance(i).diagonal().map(|v| v.sqrt());
+            scales.column_mut(i).rows_mut(0, k).copy_from(&deviations);
+        }
+        scales
+    }
 }
 
 /// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its square stay finite (40 in `f32`, 319 in `f64`).

@@ -1,14 +1,14 @@
 //! The progression by name: a step chosen at run time.
 
-use super::{AmortizedPpca, LinearAutoencoder, Ppca, Step, VariationalPpca};
+use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
 use crate::data::Mean;
-use crate::diagnostics::{BestMember, Gaps, exact_gaps};
-use crate::fit::{AffineHead, Alternate, FactorDescent, Fitted, ParameterExpanded, SpanFamily, Stop, Trace};
+use crate::diagnostics::{BestMember, GapEstimation, Gaps, ImportanceSampling, exact_gaps};
+use crate::fit::{AffineHead, Alternate, FactorDescent, Fitted, ParameterExpanded, Refine, SpanFamily, StochasticGradient, Stop, Trace};
 use crate::inference::Inference;
 use crate::likelihood::{IsotropicGaussian, OutputMean};
 use crate::map::Linear;
 use crate::model::{LinearGaussian, ProbabilisticModel};
-use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior};
+use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -21,6 +21,30 @@ pub enum Effort {
     /// The default.
     #[default]
     Thorough,
+}
+
+impl Effort {
+    /// Steps enough for a small table as well: a table of few observations has few batches in an epoch.
+    fn fitter(self, observations: usize) -> StochasticGradient {
+        let steps = match self {
+            Self::Quick => 2_000,
+            Self::Thorough => 12_000,
+        };
+        let default = StochasticGradient::default();
+        let epochs = steps / observations.div_ceil(default.batch_size).max(1);
+        let held_out = if observations >= 20 { 0.1 } else { 0.0 };
+        StochasticGradient { epochs: epochs.clamp(10, 1_000), learning_rate: 1e-2, held_out, patience: 20, ..default }
+    }
+
+    /// How the gaps of a deep decoder are estimated, and on how many observations.
+    fn estimation(self) -> (GapEstimation, usize) {
+        let (points, steps, samples) = match self {
+            Self::Quick => (100, 60, 200),
+            Self::Thorough => (300, 150, 1_000),
+        };
+        let refine = Refine { steps, samples: 16, ..Refine::default() };
+        (GapEstimation { refine, importance: ImportanceSampling { samples, ..Default::default() }, samples: 0 }, points)
+    }
 }
 
 /// A step of the progression, by name.
@@ -51,11 +75,15 @@ pub enum StepName {
     AmortizedLinearDiagonal,
     /// [`AmortizedPpca`] with an isotropic head.
     AmortizedLinearIsotropic,
+    /// [`DeepEncoderPpca`] with an isotropic head, the lecture's.
+    DeepEncoder,
+    /// [`Vae`] with an isotropic head, the lecture's, and Gaussian noise.
+    Vae,
 }
 
 impl StepName {
     /// The steps in the order of the progression.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::LinearAutoencoder,
         Self::LinearAutoencoderUncentered,
         Self::LinearAutoencoderGradient,
@@ -68,6 +96,8 @@ impl StepName {
         Self::AmortizedLinearFull,
         Self::AmortizedLinearDiagonal,
         Self::AmortizedLinearIsotropic,
+        Self::DeepEncoder,
+        Self::Vae,
     ];
 
     /// The name in `snake_case`, such as `ppca_ml`.
@@ -85,6 +115,8 @@ impl StepName {
             Self::AmortizedLinearFull => "amortized_linear_full",
             Self::AmortizedLinearDiagonal => "amortized_linear_diagonal",
             Self::AmortizedLinearIsotropic => "amortized_linear_isotropic",
+            Self::DeepEncoder => "deep_encoder",
+            Self::Vae => "vae",
         }
     }
 
@@ -112,7 +144,7 @@ impl StepName {
     /// }
     /// # Ok::<(), elbo::Error>(())
     /// ```
-    pub fn fit_with<T: Real>(self, _effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
+    pub fn fit_with<T: Real>(self, effort: Effort, latent_dim: usize, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<AnyFit<T>> {
         let autoencoder = LinearAutoencoder::builder(latent_dim);
         let ppca = Ppca::builder(latent_dim);
         Ok(match self {
@@ -128,6 +160,8 @@ impl StepName {
             Self::AmortizedLinearFull => amortized::<T, Full<T>>(latent_dim, x, rng)?,
             Self::AmortizedLinearDiagonal => amortized::<T, Diagonal<T>>(latent_dim, x, rng)?,
             Self::AmortizedLinearIsotropic => amortized::<T, Isotropic<T>>(latent_dim, x, rng)?,
+            Self::DeepEncoder => AnyFit::new(DeepEncoderPpca::<T>::builder(latent_dim).fitter(effort.fitter(x.len())).fit(x, rng)?),
+            Self::Vae => AnyFit::new(Vae::<T, Isotropic<T>>::builder(latent_dim).fitter(effort.fitter(x.len())).fit(x, rng)?),
         })
     }
 }
@@ -266,6 +300,39 @@ where
 
     fn explained_variance(&self) -> Result<Option<DVector<T>>> {
         Step::explained_variance(self).map(Some)
+    }
+
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        Some(self.model.sample(n, rng).1)
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> AnyStep<T> for Vae<T, Q> {
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        self.transform(x)
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    }
+
+    /// Estimated on observations drawn at random without replacement: 300, or 100 with little effort.
+    fn gaps(&self, x: Observations<'_, T>, effort: Effort, rng: &mut dyn Rng) -> Result<Option<Gaps>> {
+        x.expect_dim(self.data_dim())?;
+        let (estimation, points) = effort.estimation();
+        let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
+        let part = x.values().select_columns(&chosen);
+        let part = Observations::trusted(part.as_view(), chosen.len());
+        let q = self.inference.infer(&self.model, part)?;
+        Ok(Some(estimation.estimate(&self.model, &q, part, rng)?.summary()))
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        Some(self.model.likelihood.noise_variance())
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Ok(None)
     }
 
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {

@@ -6,26 +6,39 @@
 //! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, EM, parameter-expanded EM |
 //! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint<Q>`** | variational EM |
 //! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Linear, Q>>`** | gradient |
+//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Mlp, Q>>`** | reparameterised gradient |
+//! | [`Vae`] | **`Mlp`** | `IsotropicGaussian`, `Bernoulli` | `Amortized<GaussianEncoder<Mlp, Q>>` | reparameterised gradient |
+//!
+//! Beside the progression, the same model with noise of another shape:
+//!
+//! | step | decoder | likelihood | inference | how it is fitted |
+//! |---|---|---|---|---|
+//! | [`FactorAnalysis`] | `Linear` | **`DiagonalGaussian`** | `Exact` | ascent of the profile likelihood, EM |
 
 mod amortized_ppca;
 mod any;
+mod deep;
+mod factor_analysis;
 mod linear_autoencoder;
 mod ppca;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
 pub use any::{AnyFit, AnyStep, Effort, StepName};
+pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, Vae};
+pub use factor_analysis::{FactorAnalysis, FactorAnalysisBuilder};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
 
 use crate::inference::{EncodesNew, Inference};
-use crate::likelihood::{Likelihood, OutputMean};
+use crate::likelihood::{GaussianNoise, Likelihood, OutputMean};
+use crate::map::Linear;
 use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior};
 use crate::{IntoObservations, Real, Result};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 use rand::Rng;
 use std::marker::PhantomData;
 
@@ -133,11 +146,24 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     }
 }
 
-impl<T: Real, I> Step<T, crate::map::Linear<T>, crate::likelihood::IsotropicGaussian<T>, I>
+/// The verbs of every step with a linear decoder and Gaussian noise of any shape.
+impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
+    /// W, d×k.
+    pub fn loadings(&self) -> DMatrixView<'_, T> {
+        self.model.loadings()
+    }
+
+    /// μ, d×1.
+    pub fn mean(&self) -> DVectorView<'_, T> {
+        self.model.mean()
+    }
+}
+
+impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I>
 where
-    I: Inference<T, LinearGaussian<T>>,
+    I: Inference<T, LinearGaussian<T, N>>,
     I::Posterior: GaussianPosterior<T>,
-    LinearGaussian<T>: ExpectedLogLikelihood<T, I::Posterior>,
+    LinearGaussian<T, N>: ExpectedLogLikelihood<T, I::Posterior>,
 {
     /// The two terms of J, one entry an observation, in closed form.
     ///

@@ -12,7 +12,7 @@ use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
 use crate::{IntoObservations, Observations, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
+use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 /// Probabilistic PCA: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), with the exact posterior.
@@ -53,7 +53,7 @@ impl<T: Real> Ppca<T> {
 
     /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
-        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None }
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, starts: 1 }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
@@ -67,16 +67,6 @@ impl<T: Real> Ppca<T> {
 
 /// The verbs of every step with a linear decoder and isotropic Gaussian noise.
 impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
-    /// W, d×k.
-    pub fn loadings(&self) -> DMatrixView<'_, T> {
-        self.model.loadings()
-    }
-
-    /// μ, d×1.
-    pub fn mean(&self) -> DVectorView<'_, T> {
-        self.model.mean()
-    }
-
     /// σ².
     pub fn noise_variance(&self) -> T {
         self.model.noise_variance()
@@ -137,6 +127,7 @@ pub struct PpcaBuilder<T: Real> {
     mean: Mean,
     noise: NoiseVariance<T>,
     floor: Option<T>,
+    starts: usize,
 }
 
 /// A fitter of probabilistic PCA that iterates: [`Alternate`] (plain EM) or [`ParameterExpanded`].
@@ -187,7 +178,13 @@ impl<T: Real> PpcaBuilder<T> {
         Self { floor: Some(floor), ..self }
     }
 
-    fn check_settings(&self) -> Result<()> {
+    /// How often a fit of [incomplete observations](Self::fit_incomplete) starts anew; the best is kept, and
+    /// [`Trace::starts`](crate::fit::Trace::starts) tells where each of them ended. Once by default.
+    pub fn starts(self, starts: usize) -> Self {
+        Self { starts, ..self }
+    }
+
+    pub(super) fn check_settings(&self) -> Result<()> {
         if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
         }
@@ -215,6 +212,27 @@ impl<T: Real> PpcaBuilder<T> {
                 IsotropicGaussian::new(moment.smallest_variance())
             }
         }
+    }
+
+    /// The maximum of the likelihood of what was observed.
+    ///
+    /// # Errors
+    /// todo
+    pub fn fit_incomplete<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl crate::data::IntoIncompleteObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.check_settings()?;
+        let request = crate::fit::incomplete::Request {
+            latent_dim: self.latent_dim,
+            mean: self.mean,
+            fixed: self.noise.fixed().map(|v| v.as_f64()),
+            floor: self.floor.map(|v| v.as_f64()),
+            starts: self.starts,
+        };
+        let fitted = crate::fit::IncompleteEm::default().fit(x.into_incomplete()?, &request, rng)?;
+        Ok(fitted.map(|model| Ppca::from_parts(model, Exact)))
     }
 
     /// The maximum of the likelihood in closed form.

@@ -1,0 +1,95 @@
+//! The tasks with a linear decoder.
+
+use crate::case::{Arguments, complete, optimum};
+use crate::measure::{Field, Resident, statistics, time};
+use elbo::linalg::{column_mean, product_tr_left, sums_of_squares, thin_qr};
+use elbo::{Observations, Ppca, Real};
+use nalgebra::DMatrix;
+
+fn text(error: elbo::Error) -> String {
+    error.to_string()
+}
+
+/// The share of the variance that the span of some directions captures, and the total.
+fn captured<T: Real>(x: &DMatrix<T>, directions: &DMatrix<T>) -> Result<f64, String> {
+    let basis = thin_qr(directions.map(|v| v.as_f64()).as_view()).map_err(text)?.0;
+    let mean = column_mean(x.as_view()).map_err(text)?.map(|v| v.as_f64());
+    let (mut total, mut inside) = (0.0, 0.0);
+    for start in (0..x.ncols()).step_by(20_000) {
+        let count = 20_000.min(x.ncols() - start);
+        let mut block = x.columns(start, count).map(|v| v.as_f64());
+        block.column_iter_mut().for_each(|mut column| column -= &mean);
+        total += block.norm_squared();
+        inside += product_tr_left(&basis, &block).norm_squared();
+    }
+    Ok(inside / total)
+}
+
+pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
+    let (x, k) = complete::<T>(arguments)?;
+    let memory = Resident::start();
+    let mut model = None;
+    let fit = time(arguments, || model = Some(Ppca::fit(k, &x)));
+    let model = model.ok_or("nothing was fitted")?.map_err(text)?;
+    let mut codes = Ok(DMatrix::zeros(0, 0));
+    let transform = time(&Arguments { budget: 1.0, task: String::new(), peer: String::new(), case: String::new(), ..*arguments }, || {
+        codes = model.transform(&x);
+    });
+    let extra = memory.extra();
+    codes.map_err(text)?;
+    let share = captured(&x, &model.principal_directions().map_err(text)?)?;
+    let mut fields = statistics(&fit);
+    fields.extend([
+        ("transform_s", crate::measure::median(&transform)),
+        ("extra_mib", extra),
+        ("captured", share),
+        ("loss_rel", optimum(&arguments.case).map_or(f64::NAN, |best| 1.0 - share / best)),
+    ]);
+    Ok(fields)
+}
+
+pub fn score<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
+    let (x, k) = complete::<T>(arguments)?;
+    let model = Ppca::fit(k, &x).map_err(text)?;
+    let mut scores = None;
+    let runs = time(arguments, || scores = Some(model.log_likelihood(&x)));
+    let scores = scores.ok_or("nothing was scored")?.map_err(text)?;
+    let mut fields = statistics(&runs);
+    fields.push(("llk", scores.iter().map(|v| v.as_f64()).sum::<f64>() / x.ncols() as f64));
+    Ok(fields)
+}
+
+/// The linear autoencoder by the gradient, to 1e-6 of the optimum.
+pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
+    use elbo::LinearAutoencoder;
+    use elbo::fit::FactorDescent;
+    use rand::{SeedableRng, rngs::StdRng};
+    let (x, k) = complete::<T>(arguments)?;
+    let mut fitted = None;
+    let fitter = FactorDescent::default();
+    let runs = time(arguments, || {
+        fitted = Some(LinearAutoencoder::builder(k).fit_by_gradient(&fitter, &x, &mut StdRng::seed_from_u64(0)));
+    });
+    let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
+    let error = fitted.squared_error(&x).map_err(text)?.as_f64();
+    let best = match optimum(&arguments.case) {
+        Some(share) => {
+            let mean = column_mean(x.as_view()).map_err(text)?;
+            let total: f64 = sums_of_squares(x.as_view(), Some(&mean)).map_err(text)?.iter().map(|v| v.as_f64()).sum();
+            (1.0 - share) * total
+        }
+        None => LinearAutoencoder::fit(k, &x).and_then(|best| best.squared_error(&x)).map_err(text)?.as_f64(),
+    };
+    let mut fields = statistics(&runs);
+    fields.extend([("to_tol_s", crate::measure::median(&runs)), ("loss_rel", error / best - 1.0), ("iters", fitted.iterations() as f64)]);
+    Ok(fields)
+}
+
+pub fn factor_analysis<T: Real>(_arguments: &Arguments) -> Result<Vec<Field>, String> {
+    Err("factor analysis is not there yet".into())
+}
+
+pub fn missing<T: Real>(_arguments: &Arguments) -> Result<Vec<Field>, String> {
+    let _ = Observations::<T>::new;
+    Err("missing values are not there yet".into())
+}

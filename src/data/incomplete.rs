@@ -1,0 +1,209 @@
+//! Data with holes: a type of its own, so that what cannot take them does not compile.
+
+use super::{Observations, expect};
+use crate::linalg::vector::vectorized;
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView};
+
+/// A view of data with holes: d×n, one observation a column; an entry is missing where it is NaN, or where a mask says so.
+///
+/// Every observed entry is finite and small enough to be squared and summed; it is checked here and nowhere else. An observation of which
+/// nothing is observed is no error: it has likelihood 1, and its posterior is the prior.
+///
+/// ```
+/// use elbo::data::IncompleteObservations;
+/// use nalgebra::dmatrix;
+/// let table = dmatrix![1.0, f64::NAN, 3.0; 4.0, f64::NAN, f64::NAN];
+/// let x = IncompleteObservations::new(table.as_view())?;
+/// assert_eq!((x.data_dim(), x.len(), x.missing()), (2, 3, 3));
+/// assert_eq!(x.observed_of_variables(), [2, 1]);
+/// assert_eq!(x.without_entries(), 1); // the second observation
+/// assert_eq!(x.get(1, 2), None);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// What needs complete data does not take them:
+///
+/// ```compile_fail
+/// use elbo::{Ppca, data::IncompleteObservations};
+/// let table = nalgebra::dmatrix![1.0, f64::NAN, 3.0; 4.0, 5.0, 7.0];
+/// let x = IncompleteObservations::new(table.as_view())?;
+/// Ppca::fit(1, x)?; // fit_incomplete takes them
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct IncompleteObservations<'a, T: Real> {
+    values: DMatrixView<'a, T>,
+    observed: Option<&'a DMatrix<bool>>,
+    missing: usize,
+}
+
+impl<'a, T: Real> IncompleteObservations<'a, T> {
+    /// Checks a d×n view in which NaN marks what is missing.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for ±∞, [`Error::TooLarge`] where the sum of squares could overflow; the last
+    /// two name the row (variable) and the column (observation), counted from 0.
+    pub fn new(values: DMatrixView<'a, T>) -> Result<Self> {
+        Self { values, observed: None, missing: 0 }.checked()
+    }
+
+    /// Checks a d×n view of which only the entries are data where the mask is true, whatever stands in the others.
+    ///
+    /// ```
+    /// use elbo::data::IncompleteObservations;
+    /// use nalgebra::dmatrix;
+    /// let (table, observed) = (dmatrix![1.0, -99.0; 4.0, 5.0], dmatrix![true, false; true, true]);
+    /// assert_eq!(IncompleteObservations::with_mask(table.as_view(), &observed)?.missing(), 1);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] for a mask of another shape, [`Error::NotFinite`] where an observed entry is NaN; else as [`Self::new`].
+    pub fn with_mask(values: DMatrixView<'a, T>, observed: &'a DMatrix<bool>) -> Result<Self> {
+        expect("rows of the mask", values.nrows(), observed.nrows())?;
+        expect("columns of the mask", values.ncols(), observed.ncols())?;
+        Self { values, observed: Some(observed), missing: 0 }.checked()
+    }
+
+    fn checked(mut self) -> Result<Self> {
+        let (rows, columns) = self.values.shape();
+        if rows == 0 || columns == 0 {
+            return Err(Error::Empty { rows, columns });
+        }
+        let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
+        for (column, observation) in self.values.column_iter().enumerate() {
+            let mask = self.observed.map(|observed| observed.column(column));
+            for (row, &value) in observation.iter().enumerate() {
+                if mask.as_ref().map_or(value.as_f64().is_nan(), |mask| !mask[row]) {
+                    self.missing += 1;
+                } else if value.abs().partial_cmp(&limit).is_none_or(|order| order.is_gt()) {
+                    let value = value.as_f64();
+                    return Err(if value.is_finite() {
+                        Error::TooLarge { row, column, value, limit: limit.as_f64() }
+                    } else {
+                        Error::NotFinite { row, column, value }
+                    });
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// The entry of variable `row` of observation `column`, if it was observed.
+    ///
+    /// # Panics
+    /// Outside the shape.
+    pub fn get(&self, row: usize, column: usize) -> Option<T> {
+        let value = self.values[(row, column)];
+        let missing = self.observed.map_or(value.as_f64().is_nan(), |mask| !mask[(row, column)]);
+        (!missing).then_some(value)
+    }
+
+    /// One observation in double precision, NaN where it is missing.
+    #[inline]
+    pub(crate) fn column_into(&self, column: usize, out: &mut [f64]) {
+        let values = self.values.column(column);
+        let values = values.as_slice();
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = value.as_f64();
+                }
+            },
+        );
+        if let Some(mask) = self.observed {
+            for (out, &observed) in out.iter_mut().zip(mask.column(column).iter()) {
+                if !observed {
+                    *out = f64::NAN;
+                }
+            }
+        }
+    }
+
+    /// The number d of variables.
+    pub fn data_dim(&self) -> usize {
+        self.values.nrows()
+    }
+
+    /// The number n of observations.
+    #[allow(clippy::len_without_is_empty)] // never empty, by construction
+    pub fn len(&self) -> usize {
+        self.values.ncols()
+    }
+
+    /// How many entries are missing.
+    pub fn missing(&self) -> usize {
+        self.missing
+    }
+
+    /// How many entries were observed.
+    pub fn observed(&self) -> usize {
+        self.data_dim() * self.len() - self.missing
+    }
+
+    /// How many entries were observed of each variable.
+    pub fn observed_of_variables(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.data_dim()];
+        for column in 0..self.len() {
+            for (row, count) in counts.iter_mut().enumerate() {
+                *count += usize::from(self.get(row, column).is_some());
+            }
+        }
+        counts
+    }
+
+    /// How many observations have nothing observed.
+    pub fn without_entries(&self) -> usize {
+        (0..self.len()).filter(|&column| (0..self.data_dim()).all(|row| self.get(row, column).is_none())).count()
+    }
+
+    /// The same data as complete ones, if nothing is missing.
+    pub fn complete(&self) -> Option<Observations<'a, T>> {
+        (self.missing == 0).then(|| Observations::trusted(self.values, self.values.ncols()))
+    }
+
+    pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
+        expect("variables of an observation", expected, self.data_dim())
+    }
+}
+
+/// What can be read as [`IncompleteObservations`]: a matrix by reference or a view (NaN is missing), complete observations, or what is checked already.
+pub trait IntoIncompleteObservations<'a, T: Real> {
+    /// Checks the data, unless they are checked already.
+    ///
+    /// # Errors
+    /// As [`IncompleteObservations::new`].
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>>;
+}
+
+impl<'a, T: Real> IntoIncompleteObservations<'a, T> for IncompleteObservations<'a, T> {
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>> {
+        Ok(self)
+    }
+}
+
+impl<'a, T: Real> IntoIncompleteObservations<'a, T> for &IncompleteObservations<'a, T> {
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>> {
+        Ok(*self)
+    }
+}
+
+impl<'a, T: Real> IntoIncompleteObservations<'a, T> for Observations<'a, T> {
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>> {
+        Ok(IncompleteObservations { values: self.values(), observed: None, missing: 0 })
+    }
+}
+
+impl<'a, T: Real> IntoIncompleteObservations<'a, T> for &'a DMatrix<T> {
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>> {
+        IncompleteObservations::new(self.as_view())
+    }
+}
+
+impl<'a, T: Real> IntoIncompleteObservations<'a, T> for DMatrixView<'a, T> {
+    fn into_incomplete(self) -> Result<IncompleteObservations<'a, T>> {
+        IncompleteObservations::new(self)
+    }
+}

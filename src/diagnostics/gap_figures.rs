@@ -1,0 +1,239 @@
+//! log p(x) − J for each observation: exact where the posterior is a formula, estimated with standard errors where it is not.
+
+use super::{BestMember, Figures, Gaps, ImportanceEstimate, ImportanceSampling};
+use crate::fit::Refine;
+use crate::likelihood::Likelihood;
+use crate::linalg::{matrix_product, r_factor};
+use crate::map::DifferentiableMap;
+use crate::model::{ExactPosterior, GenerativeModel, ProbabilisticModel};
+use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
+use crate::{Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+
+/// The gap log p(x_i) − J_i = KL(q_i ‖ p(z_i|x_i)) of each observation in nats, in two parts; [`Gaps`] are their means.
+///
+/// ```math
+/// \log p - J = \underbrace{\log p - J(q^*)}_{\text{approximation}} + \underbrace{J(q^*) - J(q)}_{\text{amortisation}}
+/// ```
+///
+/// q* is the best member of the family for that observation: the first part is what the family cannot say, the second what the inference did not find.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GapFigures {
+    /// log p − J.
+    pub total: Figures,
+    /// log p − J(q*).
+    pub approximation: Figures,
+    /// J(q*) − J.
+    pub amortization: Figures,
+}
+
+/// KL(q_i ‖ p(z_i|x_i)) in nats for a model whose posterior is a formula, one entry an observation: log p(x_i) − J_i without the cancellation.
+///
+/// ```math
+/// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Lambda\Sigma_i + (m_i-m_i^*)^\top\Lambda(m_i-m_i^*) - k - \ln|\Lambda| - \ln|\Sigma_i|\right)
+/// ```
+///
+/// # Errors
+/// [`Error::Dimension`](crate::Error::Dimension); those of the model's posterior.
+pub fn kl_to_exact<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<DVector<T>>
+where
+    T: Real,
+    M: ExactPosterior<T>,
+    Q: GaussianPosterior<T>,
+{
+    let exact = model.posterior(x)?;
+    crate::data::expect("observations of q", x.len(), q.len())?;
+    crate::data::expect("latent dimensions of q", exact.latent_dim(), q.latent_dim())?;
+    let (k, two) = (q.latent_dim(), T::of(2.0));
+    let root = model.posterior_precision_root()?;
+    let triangular = r_factor(root.as_view())?;
+    let half_log_precision = triangular.diagonal().iter().fold(T::zero(), |sum, r| sum + r.abs().ln());
+    let offsets = matrix_product(triangular.as_view(), (q.mean() - exact.mean()).as_view());
+    let traces = q.trace_with(root.as_view());
+    // ln|Σ| = tr Σ + ‖m‖² − k − 2 KL(q‖π): every posterior has these, and none need show its factor.
+    let own_traces = q.trace_with(DMatrix::identity(k, k).as_view());
+    let kl = q.kl_to_prior();
+    let count = T::of_usize(k);
+    Ok(DVector::from_fn(x.len(), |i, _| {
+        let log_determinant = own_traces[i] + q.mean().column(i).norm_squared() - count - two * kl[i];
+        let twice = traces[i] + offsets.column(i).norm_squared() - count - two * half_log_precision - log_determinant;
+        twice / two
+    }))
+}
+
+/// The gaps of q under a model whose posterior is a formula: exact.
+///
+/// ```
+/// use elbo::{diagnostics::exact_gap_figures, inference::{EStep, PerPoint}, model::LinearGaussian, posterior::Diagonal, Observations};
+/// use nalgebra::{dmatrix, dvector};
+/// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
+/// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
+/// let x = Observations::new(x.as_view())?;
+/// let mut table = PerPoint::<Diagonal<f64>>::at_prior(2, 2);
+/// let before = exact_gap_figures(&model, &table.posterior, x)?;
+/// table.maximize(&model, x)?;
+/// let after = exact_gap_figures(&model, &table.posterior, x)?;
+/// assert!(before.amortization.mean() > 0.0 && after.amortization.mean().abs() < 1e-12);
+/// assert_eq!(before.approximation, after.approximation);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`kl_to_exact`].
+pub fn exact_gap_figures<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<GapFigures>
+where
+    T: Real,
+    M: ExactPosterior<T>,
+    Q: BestMember<T>,
+{
+    let total = kl_to_exact(model, q, x)?;
+    let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
+    let best = Q::best_member(q, exact.mean(), root.as_view())?;
+    let approximation = kl_to_exact(model, &best, x)?;
+    let figures = |values: &DVector<T>| Figures::exact(values.iter().map(|v| v.as_f64()).collect());
+    Ok(GapFigures { amortization: figures(&(&total - &approximation)), approximation: figures(&approximation), total: figures(&total) })
+}
+
+/// How the gaps of a model without closed forms are estimated.
+///
+/// For each observation: the best member of the family by [`Refine`], log p(x) by [`ImportanceSampling`] from a refined [`Full`] q, and J of
+/// q and of q* from the same draws.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct GapEstimation {
+    /// How the best members are found, of the family and among all Gaussians.
+    pub refine: Refine,
+    /// How log p(x) is estimated.
+    pub importance: ImportanceSampling,
+    /// Draws for J of q and of q*; 0 means as many as the importance samples.
+    pub samples: usize,
+}
+
+/// The gaps with what they are the differences of; in nats for each observation, with standard errors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EstimatedGaps<Q> {
+    /// The gaps.
+    pub gaps: GapFigures,
+    /// log p(x_i), with the effective number of draws.
+    pub importance: ImportanceEstimate,
+    /// J_i of the q that was given.
+    pub elbo: Figures,
+    /// J_i of the best member.
+    pub best_elbo: Figures,
+    /// The best members that were found.
+    pub best: Q,
+    kl: f64, // the mean of KL(q_i ‖ π)
+}
+
+impl<Q> EstimatedGaps<Q> {
+    /// The means over the observations that were looked at.
+    pub fn summary(&self) -> Gaps {
+        let log_likelihood = &self.importance.log_likelihood;
+        Gaps {
+            log_likelihood: log_likelihood.mean(),
+            log_likelihood_standard_error: log_likelihood.monte_carlo_error(),
+            elbo: self.elbo.mean(),
+            reconstruction: self.elbo.mean() + self.kl,
+            kl: self.kl,
+            approximation: self.gaps.approximation.mean(),
+            amortization: self.gaps.amortization.mean(),
+        }
+    }
+}
+
+impl GapEstimation {
+    /// Estimates the gaps of q; give it as many observations as you have the time for, drawn at random, and read the
+    /// [standard errors](Figures::standard_error).
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension), [`Error::Setting`](crate::Error::Setting), [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
+    pub fn estimate<T, D, L, Q, R>(
+        &self,
+        model: &GenerativeModel<D, L>,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<EstimatedGaps<Q>>
+    where
+        T: Real,
+        D: DifferentiableMap<T>,
+        L: Likelihood<T>,
+        Q: PosteriorFamily<T>,
+        R: Rng + ?Sized,
+    {
+        let best = self.refine.refine(model, q.clone(), x, rng)?;
+        let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
+        let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
+        let samples = if self.samples == 0 { self.importance.samples } else { self.samples.max(2) };
+        let (elbo, best_elbo, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
+        let less = |bound: &Figures| {
+            let (log_p, errors) = (importance.log_likelihood.values(), importance.log_likelihood.errors());
+            let values = log_p.iter().zip(bound.values()).map(|(log_p, bound)| log_p - bound).collect();
+            Figures::estimated(values, errors.iter().zip(bound.errors()).map(|(a, b)| a.hypot(*b)).collect())
+        };
+        let gaps = GapFigures { total: less(&elbo), approximation: less(&best_elbo), amortization: gain };
+        let kl = q.kl_to_prior_sum().as_f64() / x.len() as f64;
+        Ok(EstimatedGaps { gaps, importance, elbo, best_elbo, best, kl })
+    }
+}
+
+/// J_i of two posteriors and the second less the first, from the same draws.
+fn paired_bounds<T, M, Q, R>(
+    model: &M,
+    q: &Q,
+    best: &Q,
+    x: Observations<'_, T>,
+    samples: usize,
+    rng: &mut R,
+) -> Result<(Figures, Figures, Figures)>
+where
+    T: Real,
+    M: ProbabilisticModel<T>,
+    Q: GaussianPosterior<T>,
+    R: Rng + ?Sized,
+{
+    let (n, k) = (q.len(), q.latent_dim());
+    let (mut z, mut noise) = (DMatrix::zeros(k, n), DMatrix::zeros(k, n));
+    let offsets = [-q.kl_to_prior(), -best.kl_to_prior()];
+    let mut moments = [Moments::new(n), Moments::new(n), Moments::new(n)];
+    for _ in 0..samples {
+        noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+        let mut bounds = Vec::with_capacity(2);
+        for (q, offset) in [q, best].into_iter().zip(&offsets) {
+            q.transform(noise.as_view(), &mut z);
+            bounds.push(model.log_density_given(x, z.as_view())? + offset);
+        }
+        bounds.push(&bounds[1] - &bounds[0]);
+        moments.iter_mut().zip(&bounds).for_each(|(moments, bound)| moments.add(bound));
+    }
+    let [first, second, difference] = moments.map(Moments::figures);
+    Ok((first, second, difference))
+}
+
+/// Running mean and sum of squared deviations of each entry.
+struct Moments {
+    count: f64,
+    means: Vec<f64>,
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    fn new(n: usize) -> Self {
+        Self { count: 0.0, means: vec![0.0; n], squares: vec![0.0; n] }
+    }
+
+    fn add<T: Real>(&mut self, values: &DVector<T>) {
+        self.count += 1.0;
+        for ((mean, square), value) in self.means.iter_mut().zip(&mut self.squares).zip(values.iter()) {
+            let deviation = value.as_f64() - *mean;
+            *mean += deviation / self.count;
+            *square += deviation * (value.as_f64() - *mean);
+        }
+    }
+
+    fn figures(self) -> Figures {
+        let count = self.count;
+        let errors = self.squares.iter().map(|square| (square / (count - 1.0).max(1.0) / count).sqrt()).collect();
+        Figures::estimated(self.means, errors)
+    }
+}

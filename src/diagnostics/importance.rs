@@ -1,0 +1,209 @@
+//! log p(x_i) by importance sampling, for models without a closed form.
+
+use super::Figures;
+use crate::data::expect;
+use crate::model::{Decoder, ProbabilisticModel};
+use crate::posterior::{Full, GaussianPosterior, Posterior};
+use crate::{Error, Observations, Real, Result};
+use nalgebra::DMatrix;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, RngExt, SeedableRng};
+
+/// log p(x_i) = ln E_r [p(x_i|z) π(z)/r(z)], with a proposal r_i made from q_i.
+///
+/// r_i is the mixture of q_i with its covariance widened and of the prior. The prior's part α bounds every weight by max p(x|z)/α, so that their
+/// variance is finite whatever q is: a q narrower than the posterior by more than a factor of 2 in one direction has infinite variance by itself, and
+/// then its standard error lies. Each part gets its share of the draws, not a random number of them. The estimate of p is unbiased; that of log p is
+/// low by about half the square of its standard error.
+///
+/// A good q makes a good estimate: refine a [`Full`] one first ([`Refine`](crate::fit::Refine)).
+///
+/// ```
+/// use elbo::{diagnostics::ImportanceSampling, model::{ExactPosterior, LinearGaussian, MarginalLikelihood}, Observations};
+/// use nalgebra::{dmatrix, dvector};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
+/// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
+/// let x = Observations::new(x.as_view())?;
+/// let sampling = ImportanceSampling { samples: 1000, ..Default::default() };
+/// let estimate = sampling.log_likelihood(&model, &model.posterior(x)?, x, &mut StdRng::seed_from_u64(1))?;
+/// let exact = model.log_likelihood(x)?;
+/// for i in 0..2 {
+///     let (value, error) = (estimate.log_likelihood.values()[i], estimate.log_likelihood.errors()[i]);
+///     assert!((value - exact[i]).abs() < 4.0 * error && error < 0.02);
+/// }
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportanceSampling {
+    /// Draws for each observation; at least 2.
+    pub samples: usize,
+    /// The factor on q_i's covariance; at least 1 is sensible.
+    pub widening: f64,
+    /// The prior's part α of the mixture; at least 0 and below 1.
+    pub prior_part: f64,
+}
+
+impl Default for ImportanceSampling {
+    fn default() -> Self {
+        Self { samples: 1_000, widening: 1.3, prior_part: 0.05 }
+    }
+}
+
+/// log p(x_i) for each observation, and how far it can be trusted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportanceEstimate {
+    /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method).
+    pub log_likelihood: Figures,
+    /// (Σw)²/Σw²: how many draws of equal weight the draws of an observation are worth.
+    pub effective_samples: Vec<f64>,
+    /// The draws for each observation.
+    pub samples: usize,
+}
+
+/// Columns that are decoded at once.
+const COLUMNS: usize = 1024;
+
+/// Spreads the observations over the seeds: 2⁶⁴ by the golden ratio.
+const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+impl ImportanceSampling {
+    /// Estimates log p(x_i) with proposals made from `q`.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for settings outside their range; [`Error::Dimension`]; [`Error::NotPositiveDefinite`] when a covariance of q is not.
+    pub fn log_likelihood<T, M, Q, R>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<ImportanceEstimate>
+    where
+        T: Real,
+        M: ProbabilisticModel<T>,
+        Q: GaussianPosterior<T>,
+        R: Rng + ?Sized,
+    {
+        self.check()?;
+        expect("observations of q", x.len(), q.len())?;
+        expect("latent dimensions of q", model.decoder().latent_dim(), q.latent_dim())?;
+        let proposal = Full::of_moments(q)?;
+        let seed = rng.random::<u64>();
+        let (mut values, mut errors, mut effective) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..x.len() {
+            // A generator for each observation: what is drawn for it does not depend on those before.
+            let mut own = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add((i as u64).wrapping_mul(ODD)));
+            let log_weights = self.log_weights(model, &proposal, x, i, &mut own)?;
+            let (value, error, worth) = summarize(&log_weights);
+            values.push(value);
+            errors.push(error);
+            effective.push(worth);
+        }
+        let log_likelihood = Figures::estimated(values, errors);
+        Ok(ImportanceEstimate { log_likelihood, effective_samples: effective, samples: self.samples })
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.samples < 2 {
+            return Err(Error::Setting { name: "the number of importance samples", value: self.samples as f64, must: "at least 2" });
+        }
+        if !(self.widening > 0.0 && self.widening.is_finite()) {
+            return Err(Error::Setting { name: "the widening of the proposal", value: self.widening, must: "positive and finite" });
+        }
+        if !(0.0..1.0).contains(&self.prior_part) {
+            return Err(Error::Setting {
+                name: "the prior's part of the proposal",
+                value: self.prior_part,
+                must: "at least 0 and below 1",
+            });
+        }
+        Ok(())
+    }
+
+    /// ln p(x|z) + ln π(z) − ln r(z) of each draw for observation `i`.
+    fn log_weights<T, M, R>(&self, model: &M, q: &Full<T>, x: Observations<'_, T>, i: usize, rng: &mut R) -> Result<Vec<f64>>
+    where
+        T: Real,
+        M: ProbabilisticModel<T>,
+        R: Rng,
+    {
+        let k = q.latent_dim();
+        let factor = q.factor(i) * T::of(self.widening.sqrt());
+        let log_determinant: f64 = factor.diagonal().iter().map(|l| l.as_f64().ln()).sum();
+        let mean = q.mean().column(i).into_owned();
+        let from_prior = (self.prior_part * self.samples as f64).round() as usize;
+        // The mixture is taken with the shares that were drawn, so that the weights fit the draws.
+        let share = from_prior as f64 / self.samples as f64;
+        let mut log_weights = Vec::with_capacity(self.samples);
+        let mut z = DMatrix::zeros(k, COLUMNS.min(self.samples));
+        let values = x.values();
+        let repeated = DMatrix::from_fn(x.data_dim(), z.ncols(), |row, _| values[(row, i)]);
+        for start in (0..self.samples).step_by(COLUMNS) {
+            let count = COLUMNS.min(self.samples - start);
+            let mut proposed = Vec::with_capacity(count);
+            for (j, mut z) in z.column_iter_mut().enumerate().take(count) {
+                z.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+                let noise = if start + j < from_prior {
+                    let mut noise = &z - &mean;
+                    if !factor.solve_lower_triangular_mut(&mut noise) {
+                        return Err(Error::NotPositiveDefinite { size: k });
+                    }
+                    noise
+                } else {
+                    let noise = z.clone_owned();
+                    z.copy_from(&mean);
+                    z.gemv(T::one(), &factor, &noise, T::one());
+                    noise
+                };
+                // The constants of π and of r are the same and cancel.
+                let of_prior = -0.5 * squares(z.iter());
+                let of_gaussian = -0.5 * squares(noise.iter()) - log_determinant;
+                proposed.push(of_prior - log_sum_exp(&[share.ln() + of_prior, (1.0 - share).ln() + of_gaussian]));
+            }
+            let x = Observations::trusted(repeated.columns(0, count), count);
+            let densities = model.log_density_given(x, z.columns(0, count))?;
+            log_weights.extend(densities.iter().zip(proposed).map(|(density, ratio)| density.as_f64() + ratio));
+        }
+        Ok(log_weights)
+    }
+}
+
+fn squares<'a, T: Real>(values: impl Iterator<Item = &'a T>) -> f64 {
+    values.map(|v| v.as_f64() * v.as_f64()).sum()
+}
+
+fn log_sum_exp(values: &[f64]) -> f64 {
+    let largest = values.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+    if largest == f64::NEG_INFINITY { largest } else { largest + values.iter().map(|v| (v - largest).exp()).sum::<f64>().ln() }
+}
+
+/// The logarithm of the mean weight, its standard error, and the effective number of draws.
+fn summarize(log_weights: &[f64]) -> (f64, f64, f64) {
+    let n = log_weights.len() as f64;
+    let largest = log_weights.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+    if !largest.is_finite() {
+        // Every weight underflows: log p(x) is below what can be told.
+        return (f64::MIN, f64::MAX, 0.0);
+    }
+    let weights = log_weights.iter().map(|l| (l - largest).exp());
+    let (sum, square) = weights.fold((0.0, 0.0), |(sum, square), w| (sum + w, square + w * w));
+    let mean = sum / n;
+    let variance = ((square / n - mean * mean) * n / (n - 1.0)).max(0.0);
+    (largest + mean.ln(), (variance / n).sqrt() / mean, sum * sum / square)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_weights_are_worth_their_number_and_have_no_error() {
+        let (value, error, worth) = summarize(&[-1000.0; 50]);
+        assert_eq!((value, worth), (-1000.0, 50.0));
+        assert!(error < 1e-7);
+    }
+
+    #[test]
+    fn the_largest_weight_does_not_overflow() {
+        let (value, _, worth) = summarize(&[5000.0, 0.0, 0.0, 0.0]);
+        assert!((value - (5000.0 - 4f64.ln())).abs() < 1e-9);
+        assert!((worth - 1.0).abs() < 1e-12);
+        let (value, error, _) = summarize(&[f64::NEG_INFINITY; 3]);
+        assert!(value.is_finite() && error.is_finite());
+    }
+}

@@ -1,0 +1,173 @@
+//! The E-step over all blocks, and what the M-step needs of it.
+
+use crate::data::{IncompleteObservations, Patterns};
+use crate::linalg::{gemm, packed, packed_len, parallel::for_each_chunk, vector::vectorized};
+use crate::model::incomplete::{Block, Parameters};
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
+use std::ops::Range;
+
+/// The most pieces that the blocks are shared out in; the cut must not depend on the number of threads.
+const PIECES: usize = 32;
+
+/// Sums over the observations, taken about the current model; with z̃ = [z 1], r = x − μ and e = r − Wm.
+#[derive(Debug, Clone)]
+pub(crate) struct Statistics {
+    /// Σ ln p(x_o).
+    pub(crate) log_likelihood: f64,
+    /// Σ_i o_ij E[z̃z̃ᵗ] of each variable, packed, d×(k+1)(k+2)/2.
+    pub(crate) second_moments: DMatrix<f64>,
+    /// Σ_i r_ij E[z̃], d×(k+1).
+    pub(crate) products: DMatrix<f64>,
+    /// Σ_i E[z̃z̃ᵗ], packed.
+    pub(crate) totals: Vec<f64>,
+    /// Σ e² over the observed entries.
+    pub(crate) squares: f64,
+    /// Σ_i (k − tr Cov_i), which σ² times is what the posterior's spread adds to E[e²].
+    pub(crate) spread: f64,
+}
+
+impl Statistics {
+    fn new(d: usize, k: usize) -> Self {
+        let pairs = packed_len(k + 1);
+        Self {
+            log_likelihood: 0.0,
+            second_moments: DMatrix::zeros(d, pairs),
+            products: DMatrix::zeros(d, k + 1),
+            totals: vec![0.0; pairs],
+            squares: 0.0,
+            spread: 0.0,
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.log_likelihood, self.squares, self.spread) = (0.0, 0.0, 0.0);
+        self.second_moments.fill(0.0);
+        self.products.fill(0.0);
+        self.totals.fill(0.0);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.log_likelihood += other.log_likelihood;
+        self.second_moments += &other.second_moments;
+        self.products += &other.products;
+        self.totals.iter_mut().zip(&other.totals).for_each(|(a, b)| *a += b);
+        self.squares += other.squares;
+        self.spread += other.spread;
+    }
+
+    /// Adds what a block says; `moments` is room for E[z̃z̃ᵗ] of its groups.
+    fn add_block(&mut self, block: &Block, k: usize, moments: &mut Vec<f64>) {
+        let (rows, groups, pairs) = (block.rows, block.groups, packed_len(k + 1));
+        moments.resize(groups * pairs, 0.0);
+        let inside = packed_len(k) * groups;
+        moments[..inside].copy_from_slice(block.covariances());
+        moments[inside..].fill(0.0);
+        if rows != groups {
+            let mut counts = vec![0.0; groups];
+            block.group_of.iter().for_each(|&group| counts[group] += 1.0);
+            for of_pair in moments[..inside].chunks_exact_mut(groups) {
+                of_pair.iter_mut().zip(&counts).for_each(|(entry, count)| *entry *= count);
+            }
+        }
+        let codes = block.codes();
+        let (codes, totals, group_of) = (codes, &mut self.totals, &block.group_of);
+        let moments_of = &mut moments[..];
+        vectorized(
+            #[inline(always)]
+            || {
+                for a in 0..=k {
+                    let of_a = &codes[a * rows..(a + 1) * rows];
+                    for b in 0..=a {
+                        let of_b = &codes[b * rows..(b + 1) * rows];
+                        let out = &mut moments_of[packed(a, b) * groups..(packed(a, b) + 1) * groups];
+                        if rows == groups {
+                            for ((out, x), y) in out.iter_mut().zip(of_a).zip(of_b) {
+                                *out += x * y;
+                            }
+                        } else {
+                            for ((x, y), &group) in of_a.iter().zip(of_b).zip(group_of) {
+                                out[group] += x * y;
+                            }
+                        }
+                    }
+                }
+            },
+        );
+        for (total, of_pair) in totals.iter_mut().zip(moments.chunks_exact(groups)) {
+            *total += of_pair.iter().sum::<f64>();
+        }
+        let moments = DMatrixViewMut::from_slice(moments, groups, pairs);
+        gemm(1.0, block.mask(), &moments, 1.0, &mut self.second_moments);
+        gemm(1.0, block.deviations(), DMatrixView::from_slice(codes, rows, k + 1), 1.0, &mut self.products);
+        self.log_likelihood += block.log_likelihoods.iter().sum::<f64>();
+        self.squares += block.squares.iter().sum::<f64>();
+        self.spread += block.group_of.iter().map(|&group| k as f64 - block.traces()[group]).sum::<f64>();
+    }
+}
+
+/// Neighbouring blocks, with the room that they need.
+struct Piece {
+    blocks: Range<usize>,
+    block: Block,
+    moments: Vec<f64>,
+    statistics: Statistics,
+    outcome: Result<()>,
+}
+
+/// The observations, ready to be passed over again and again without an allocation.
+pub(crate) struct Expectation<'x, T: Real> {
+    x: IncompleteObservations<'x, T>,
+    pub(crate) patterns: Patterns,
+    blocks: Vec<Range<usize>>,
+    pieces: Vec<Piece>,
+    latent_dim: usize,
+}
+
+impl<'x, T: Real> Expectation<'x, T> {
+    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: Patterns, latent_dim: usize) -> Self {
+        let d = x.data_dim();
+        let blocks = patterns.blocks(Block::rows_for(d));
+        let count = blocks.len().min(PIECES);
+        let piece = |place: usize| Piece {
+            blocks: place * blocks.len() / count..(place + 1) * blocks.len() / count,
+            block: Block::new(d, latent_dim),
+            moments: Vec::new(),
+            statistics: Statistics::new(d, latent_dim),
+            outcome: Ok(()),
+        };
+        let pieces = (0..count).map(piece).collect();
+        Self { x, patterns, blocks, pieces, latent_dim }
+    }
+
+    /// The observations that have an entry.
+    pub(crate) fn rows(&self) -> usize {
+        self.patterns.order.len()
+    }
+
+    /// The statistics at a model.
+    ///
+    /// # Errors
+    /// When a posterior is out of reach of the arithmetic.
+    pub(crate) fn take(&mut self, parameters: &Parameters) -> Result<Statistics> {
+        let k = self.latent_dim;
+        let work = self.rows() * self.x.data_dim() * packed_len(k + 1);
+        let (x, patterns, blocks) = (&self.x, &self.patterns, &self.blocks);
+        for_each_chunk(&mut self.pieces, 1, work, |_, pieces| {
+            for piece in pieces {
+                piece.statistics.clear();
+                piece.outcome = piece.blocks.clone().try_for_each(|at| {
+                    piece.block.infer(x, patterns, blocks[at].clone(), parameters)?;
+                    piece.statistics.add_block(&piece.block, k, &mut piece.moments);
+                    Ok(())
+                });
+            }
+        });
+        let mut sum = Statistics::new(x.data_dim(), k);
+        for piece in &self.pieces {
+            piece.outcome.clone()?;
+            sum.add(&piece.statistics);
+        }
+        Ok(sum)
+    }
+}

@@ -1,0 +1,60 @@
+//! The shape of Gaussian noise, as a capability.
+
+use super::{IsotropicGaussian, Likelihood};
+use crate::Real;
+use nalgebra::{DMatrix, DVector};
+
+/// Gaussian noise under which a linear decoder keeps its closed forms: x|y ~ N(y, D c D) with a diagonal (or any square) D that is quick to divide
+/// by, and one number c.
+///
+/// You give D⁻¹ as it acts on rows, c, ln|D²| and the M-step of the variances; you get log p(x), the exact posterior, the expected
+/// log-likelihood and EM of [`LinearGaussian`](crate::model::LinearGaussian) with your noise. In x̃ = D⁻¹x the noise is isotropic, and every
+/// closed form of probabilistic PCA holds as it stands.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not Gaussian noise: the integral over z is only tractable for a linear decoder with Gaussian noise",
+    note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis"
+)]
+pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
+    /// The variance of each variable's noise, d×1.
+    fn variances(&self, data_dim: usize) -> DVector<T>;
+
+    /// c, the variance of the noise that is left in D⁻¹x.
+    fn common_variance(&self) -> T;
+
+    /// ln|D²|: what the log-density of x has less than that of D⁻¹x, twice.
+    fn log_scales(&self) -> T;
+
+    /// Overwrites a matrix with d rows by D⁻¹ times it.
+    fn equalize(&self, rows: &mut DMatrix<T>);
+
+    /// Whether no fit may change the variances.
+    fn is_fixed(&self) -> bool;
+
+    /// The M-step: the variances that maximise the expected log-likelihood, given the mean over the observations of E(x_j − y_j)² for each
+    /// variable (d); at or above a declared floor, and unmoved if fixed.
+    fn set_variances(&mut self, mean_squares: &DVector<T>);
+}
+
+impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
+    fn variances(&self, data_dim: usize) -> DVector<T> {
+        DVector::from_element(data_dim, self.noise_variance())
+    }
+
+    fn common_variance(&self) -> T {
+        self.noise_variance()
+    }
+
+    fn log_scales(&self) -> T {
+        T::zero()
+    }
+
+    fn equalize(&self, _rows: &mut DMatrix<T>) {}
+
+    fn is_fixed(&self) -> bool {
+        IsotropicGaussian::is_fixed(self)
+    }
+
+    fn set_variances(&mut self, mean_squares: &DVector<T>) {
+        self.set_noise_variance(mean_squares.mean());
+    }
+}

@@ -1,0 +1,189 @@
+//! Many small positive definite matrices at once, one in each lane of a vector.
+
+use super::Elementary;
+
+/// Matrices worked on side by side.
+pub(crate) const LANES: usize = 8;
+
+/// One number of each matrix.
+pub(crate) type Lane = [f64; LANES];
+
+/// Where the entry (row, column ≤ row) stands in a lower triangle packed by rows.
+#[inline(always)]
+pub(crate) fn packed(row: usize, column: usize) -> usize {
+    row * (row + 1) / 2 + column
+}
+
+/// The entries of a packed k×k triangle.
+pub(crate) fn packed_len(size: usize) -> usize {
+    size * (size + 1) / 2
+}
+
+#[inline(always)]
+fn add_product(sum: &mut Lane, a: &Lane, b: &Lane) {
+    for lane in 0..LANES {
+        sum[lane] += a[lane] * b[lane];
+    }
+}
+
+/// Room for [`LANES`] matrices A = LLᵗ and what is made of them.
+pub(crate) struct Batch {
+    size: usize,
+    /// A, packed; then (LLᵗ)⁻¹, if asked for.
+    pub(crate) matrix: Vec<Lane>,
+    factor: Vec<Lane>,
+    /// L⁻¹, packed.
+    pub(crate) inverse_factor: Vec<Lane>,
+    /// ln|A|.
+    pub(crate) log_determinant: Lane,
+    /// The smallest pivot over the diagonal entry that it is left of: how many digits the factor has lost.
+    pub(crate) smallest_pivot: Lane,
+}
+
+impl Batch {
+    pub(crate) fn new(size: usize) -> Self {
+        let room = vec![[0.0; LANES]; packed_len(size)];
+        Self {
+            size,
+            matrix: room.clone(),
+            factor: room.clone(),
+            inverse_factor: room,
+            log_determinant: [0.0; LANES],
+            smallest_pivot: [1.0; LANES],
+        }
+    }
+
+    /// L, L⁻¹, ln|A| and the pivots of what stands in `matrix`. A pivot that is not positive is told by `smallest_pivot` ≤ 0.
+    ///
+    /// To be called within [`super::vector::vectorized`].
+    #[inline(always)]
+    pub(crate) fn factor(&mut self) {
+        let size = self.size;
+        let (l, inverse) = (&mut self.factor[..packed_len(size)], &mut self.inverse_factor[..packed_len(size)]);
+        let mut log_determinant = [0.0; LANES];
+        let mut smallest = [1.0; LANES];
+        for row in 0..size {
+            let of_row = packed(row, 0);
+            for column in 0..=row {
+                let of_column = packed(column, 0);
+                let mut sum = [0.0; LANES];
+                for c in 0..column {
+                    add_product(&mut sum, &l[of_row + c], &l[of_column + c]);
+                }
+                let entry = self.matrix[of_row + column];
+                let mut value = [0.0; LANES];
+                if column == row {
+                    for lane in 0..LANES {
+                        let pivot = entry[lane] - sum[lane];
+                        let ratio = pivot / entry[lane];
+                        smallest[lane] = if ratio < smallest[lane] { ratio } else { smallest[lane] };
+                        let pivot = if pivot > f64::MIN_POSITIVE { pivot } else { f64::MIN_POSITIVE };
+                        log_determinant[lane] += pivot.quick_ln();
+                        value[lane] = pivot.sqrt();
+                    }
+                } else {
+                    let diagonal = inverse[packed(column, column)];
+                    for lane in 0..LANES {
+                        value[lane] = (entry[lane] - sum[lane]) * diagonal[lane];
+                    }
+                }
+                l[of_row + column] = value;
+            }
+            let root = l[packed(row, row)];
+            let mut diagonal = [0.0; LANES];
+            for lane in 0..LANES {
+                diagonal[lane] = 1.0 / root[lane];
+            }
+            for column in 0..row {
+                let mut sum = [0.0; LANES];
+                for c in column..row {
+                    add_product(&mut sum, &l[of_row + c], &inverse[packed(c, column)]);
+                }
+                for lane in 0..LANES {
+                    sum[lane] *= -diagonal[lane];
+                }
+                inverse[of_row + column] = sum;
+            }
+            inverse[packed(row, row)] = diagonal;
+        }
+        self.log_determinant = log_determinant;
+        self.smallest_pivot = smallest;
+    }
+
+    /// Overwrites `matrix` by A⁻¹ = L⁻ᵗL⁻¹.
+    #[inline(always)]
+    pub(crate) fn invert(&mut self) {
+        let size = self.size;
+        let inverse = &self.inverse_factor[..packed_len(size)];
+        for row in 0..size {
+            for column in 0..=row {
+                let mut sum = [0.0; LANES];
+                for c in row..size {
+                    add_product(&mut sum, &inverse[packed(c, row)], &inverse[packed(c, column)]);
+                }
+                self.matrix[packed(row, column)] = sum;
+            }
+        }
+    }
+}
+
+/// y = L⁻¹b and x = L⁻ᵗy for the packed L⁻¹ of each lane.
+#[inline(always)]
+pub(crate) fn solve(inverse_factor: &[Lane], b: &[Lane], y: &mut [Lane], x: &mut [Lane]) {
+    let size = b.len();
+    let (y, x) = (&mut y[..size], &mut x[..size]);
+    x.fill([0.0; LANES]);
+    for row in 0..size {
+        let of_row = &inverse_factor[packed(row, 0)..packed(row + 1, 0)];
+        let mut sum = [0.0; LANES];
+        for (entry, b) in of_row.iter().zip(b) {
+            add_product(&mut sum, entry, b);
+        }
+        y[row] = sum;
+        for (entry, x) in of_row.iter().zip(x.iter_mut()) {
+            add_product(x, entry, &sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::random;
+    use crate::linalg::vector::vectorized;
+
+    #[test]
+    fn lanes_agree_with_the_cholesky_factor() {
+        for size in [1, 2, 5, 11] {
+            let mut batch = Batch::new(size);
+            let matrices: Vec<_> = (0..LANES)
+                .map(|lane| {
+                    let a = random::<f64>(size, size + 3, lane as u64 + 1);
+                    &a * a.transpose()
+                })
+                .collect();
+            for row in 0..size {
+                for column in 0..=row {
+                    batch.matrix[packed(row, column)] = std::array::from_fn(|lane| matrices[lane][(row, column)]);
+                }
+            }
+            vectorized(|| batch.factor());
+            let b: Vec<Lane> = (0..size).map(|i| [i as f64 - 1.5; LANES]).collect();
+            let (mut y, mut x) = (b.clone(), b.clone());
+            vectorized(|| solve(&batch.inverse_factor, &b, &mut y, &mut x));
+            vectorized(|| batch.invert());
+            for (lane, matrix) in matrices.iter().enumerate() {
+                let exact = matrix.clone().cholesky().unwrap();
+                let right = nalgebra::DVector::from_fn(size, |i, _| b[i][lane]);
+                let solution = exact.solve(&right);
+                let scale = exact.inverse().amax();
+                for i in 0..size {
+                    assert!((x[i][lane] - solution[i]).abs() < 1e-10 * scale);
+                    assert!((batch.matrix[packed(i, 0)][lane] - exact.inverse()[(i, 0)]).abs() < 1e-10 * scale);
+                }
+                assert!((batch.log_determinant[lane] - exact.ln_determinant()).abs() < 1e-10);
+                assert!(batch.smallest_pivot[lane] > 0.0 && batch.smallest_pivot[lane] <= 1.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The exact posterior of a block of incomplete observations: with o the observed entries, M_o = W_oᵗW_o + σ²I and b = W_oᵗ(x_o − μ_o),
+//!
+//! ```text
+//! p(z|x_o) = N(m, σ²M_o⁻¹),  m = M_o⁻¹b,  −2 ln p(x_o) = |o| ln 2π + (|o| − k) ln σ² + ln|M_o| + (‖x_o − μ_o − W_o m‖² + σ²‖m‖²)/σ²
+//! ```
+//!
+//! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their factors are computed side by side.
+
+use crate::Real;
+use crate::data::{IncompleteObservations, Patterns};
+use crate::linalg::vector::vectorized;
+use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, solve_batch, thin_qr};
+use crate::{Error, Result};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
+use std::ops::Range;
+
+/// Where a pivot of M_o falls below this share of its diagonal, M_o has lost too many digits: its factor is taken from W_o itself.
+const LOST: f64 = 1e-7;
+
+/// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is formed.
+const CANCELLED: f64 = 1e-3;
+
+/// W, μ and σ² as the blocks need them.
+pub(crate) struct Parameters {
+    pub(crate) loadings: DMatrix<f64>,
+    pub(crate) mean: DVector<f64>,
+    pub(crate) noise_variance: f64,
+    /// W_ja W_jb for a ≥ b, d×k(k+1)/2.
+    products: DMatrix<f64>,
+}
+
+impl Parameters {
+    pub(crate) fn new(loadings: DMatrix<f64>, mean: DVector<f64>, noise_variance: f64) -> Self {
+        let (d, k) = loadings.shape();
+        let mut products = DMatrix::zeros(d, packed_len(k));
+        for a in 0..k {
+            for b in 0..=a {
+                products.set_column(packed(a, b), &loadings.column(a).component_mul(&loadings.column(b)));
+            }
+        }
+        Self { loadings, mean, noise_variance, products }
+    }
+}
+
+/// The observations of a block and, after [`Block::infer`], their posteriors; what it holds is overwritten by the next.
+pub(crate) struct Block {
+    pub(crate) rows: usize,
+    pub(crate) groups: usize,
+    /// The group of each row.
+    pub(crate) group_of: Vec<usize>,
+    /// 1 where a pattern observes, d×groups.
+    mask: Vec<f64>,
+    /// x − μ, 0 in a hole, d×rows.
+    deviations: Vec<f64>,
+    /// M_o, then L⁻¹, packed: groups×k(k+1)/2.
+    factors: Vec<f64>,
+    /// σ²M_o⁻¹, packed: groups×k(k+1)/2.
+    covariances: Vec<f64>,
+    /// σ² tr M_o⁻¹, ln|M_o| and |o| of each group.
+    traces: Vec<f64>,
+    log_determinants: Vec<f64>,
+    observed: Vec<f64>,
+    /// Wᵗ(x−μ), rows×k.
+    projections: Vec<f64>,
+    /// m, then a column of ones, rows×(k+1).
+    codes: Vec<f64>,
+    /// ‖x_o − μ_o − W_o m‖² of each row.
+    pub(crate) squares: Vec<f64>,
+    /// ln p(x_o) of each row.
+    pub(crate) log_likelihoods: Vec<f64>,
+    fitted: Vec<f64>,
+    hard: Vec<(usize, DMatrix<f64>)>,
+    batch: Batch,
+    room: [Vec<Lane>; 3],
+    dims: (usize, usize),
+}
+
+fn resize(buffer: &mut Vec<f64>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+impl Block {
+    pub(crate) fn new(data_dim: usize, latent_dim: usize) -> Self {
+        let lanes = || vec![[0.0; LANES]; latent_dim];
+        Self {
+            rows: 0,
+            groups: 0,
+            group_of: Vec::new(),
+            mask: Vec::new(),
+            deviations: Vec::new(),
+            factors: Vec::new(),
+            covariances: Vec::new(),
+            traces: Vec::new(),
+            log_determinants: Vec::new(),
+            observed: Vec::new(),
+            projections: Vec::new(),
+            codes: Vec::new(),
+            squares: Vec::new(),
+            log_likelihoods: Vec::new(),
+            fitted: Vec::new(),
+            hard: Vec::new(),
+            batch: Batch::new(latent_dim),
+            room: [lanes(), lanes(), lanes()],
+            dims: (data_dim, latent_dim),
+        }
+    }
+
+    /// How many observations make a block: few enough that a block stays in the second cache.
+    pub(crate) fn rows_for(data_dim: usize) -> usize {
+        (32_768 / data_dim).clamp(16, 512)
+    }
+
+    /// The mask, d×groups.
+    pub(crate) fn mask(&self) -> DMatrixView<'_, f64> {
+        DMatrixView::from_slice(&self.mask, self.dims.0, self.groups)
+    }
+
+    /// x − μ, 0 in a hole, d×rows.
+    pub(crate) fn deviations(&self) -> DMatrixView<'_, f64> {
+        DMatrixView::from_slice(&self.deviations, self.dims.0, self.rows)
+    }
+
+    /// [m 1], rows×(k+1).
+    pub(crate) fn codes(&self) -> &[f64] {
+        &self.codes
+    }
+
+    /// σ²M_o⁻¹, packed, groups×k(k+1)/2.
+    pub(crate) fn covariances(&self) -> &[f64] {
+        &self.covariances
+    }
+
+    /// σ² tr M_o⁻¹ of each group.
+    pub(crate) fn traces(&self) -> &[f64] {
+        &self.traces
+    }
+
+    /// L⁻¹ of a group, k×k, where LLᵗ = M_o.
+    pub(crate) fn inverse_factor(&self, group: usize) -> DMatrix<f64> {
+        let k = self.dims.1;
+        DMatrix::from_fn(k, k, |a, b| if a >= b { self.factors[packed(a, b) * self.groups + group] } else { 0.0 })
+    }
+
+    /// ln|M_o| of a group.
+    pub(crate) fn log_determinant(&self, group: usize) -> f64 {
+        self.log_determinants[group]
+    }
+
+    /// The posteriors of the groups `range`.
+    ///
+    /// # Errors
+    /// Those of the QR decomposition.
+    pub(crate) fn infer<T: Real>(
+        &mut self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        range: Range<usize>,
+        parameters: &Parameters,
+    ) -> Result<()> {
+        self.load(x, patterns, range, &parameters.mean);
+        let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
+        let pairs = packed_len(k);
+        resize(&mut self.factors, groups * pairs);
+        resize(&mut self.projections, rows * k);
+        resize(&mut self.codes, rows * (k + 1));
+        let mask = DMatrixView::from_slice(&self.mask, d, groups);
+        let deviations = DMatrixView::from_slice(&self.deviations, d, rows);
+        let moments = DMatrixViewMut::from_slice(&mut self.factors, groups, pairs);
+        gemm(1.0, Operand::from(mask).transposed(), &parameters.products, 0.0, moments);
+        let projections = DMatrixViewMut::from_slice(&mut self.projections, rows, k);
+        gemm(1.0, Operand::from(deviations).transposed(), &parameters.loadings, 0.0, projections);
+        self.factor(parameters)?;
+        self.solve();
+        self.score(parameters);
+        if self.log_likelihoods.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: k }) }
+    }
+
+    fn load<T: Real>(&mut self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, range: Range<usize>, mean: &DVector<f64>) {
+        let d = self.dims.0;
+        let (first, end) = (patterns.starts[range.start], patterns.starts[range.end]);
+        (self.rows, self.groups) = (end - first, range.len());
+        resize(&mut self.mask, d * self.groups);
+        resize(&mut self.deviations, d * self.rows);
+        resize(&mut self.observed, self.groups);
+        self.group_of.clear();
+        for (group, at) in range.enumerate() {
+            self.group_of.resize(patterns.starts[at + 1] - first, group);
+        }
+        let mut last = usize::MAX;
+        for (row, &group) in self.group_of.iter().enumerate() {
+            let own = &mut self.deviations[row * d..(row + 1) * d];
+            x.column_into(patterns.order[first + row], own);
+            if group != last {
+                last = group;
+                let mask = &mut self.mask[group * d..(group + 1) * d];
+                self.observed[group] = vectorized(
+                    #[inline(always)]
+                    || {
+                        for (mask, value) in mask.iter_mut().zip(own.iter()) {
+                            *mask = if value.is_nan() { 0.0 } else { 1.0 };
+                        }
+                        sum(mask)
+                    },
+                );
+            }
+            let mean = mean.as_slice();
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (value, mean) in own.iter_mut().zip(mean) {
+                        *value = if value.is_nan() { 0.0 } else { *value - mean };
+                    }
+                },
+            );
+        }
+    }
+
+    /// L⁻¹, σ²M_o⁻¹ and ln|M_o| of each group.
+    fn factor(&mut self, parameters: &Parameters) -> Result<()> {
+        let (groups, k, noise) = (self.groups, self.dims.1, parameters.noise_variance);
+        let pairs = packed_len(k);
+        resize(&mut self.covariances, groups * pairs);
+        resize(&mut self.traces, groups);
+        resize(&mut self.log_determinants, groups);
+        self.hard.clear();
+        let (batch, factors, covariances) = (&mut self.batch, &mut self.factors, &mut self.covariances);
+        for first in (0..groups).step_by(LANES) {
+            let count = LANES.min(groups - first);
+            for (pair, lane) in batch.matrix.iter_mut().enumerate() {
+                read_lane(lane, &factors[pair * groups + first..pair * groups + first + count]);
+            }
+            for a in 0..k {
+                batch.matrix[packed(a, a)].iter_mut().for_each(|entry| *entry += noise);
+            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    batch.factor();
+                    batch.invert();
+                },
+            );
+            for (pair, (inverse, lane)) in batch.inverse_factor.iter().zip(&batch.matrix).enumerate() {
+                let at = pair * groups + first;
+                write_lane(inverse, &mut factors[at..at + count]);
+                write_lane(&lane.map(|entry| noise * entry), &mut covariances[at..at + count]);
+            }
+            self.log_determinants[first..first + count].copy_from_slice(&batch.log_determinant[..count]);
+            for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < LOST) {
+                self.hard.push((first + lane, DMatrix::zeros(0, 0)));
+            }
+        }
+        for place in 0..self.hard.len() {
+            let group = self.hard[place].0;
+            self.hard[place].1 = self.factor_by_rows(group, parameters)?;
+        }
+        for group in 0..groups {
+            self.traces[group] = (0..k).map(|a| self.covariances[packed(a, a) * groups + group]).sum();
+        }
+        Ok(())
+    }
+
+    /// L = Rᵗ from [W_o; σI] = QR, which keeps small loadings beside large ones; returns the rows of Q that belong to W, d×k.
+    fn factor_by_rows(&mut self, group: usize, parameters: &Parameters) -> Result<DMatrix<f64>> {
+        let ((d, k), groups) = (self.dims, self.groups);
+        let noise = parameters.noise_variance;
+        let mask = &self.mask[group * d..(group + 1) * d];
+        // Large rows first: then no small one is rounded away.
+        let mut rows: Vec<(f64, usize)> = (0..d).filter(|&j| mask[j] > 0.0).map(|j| (parameters.loadings.row(j).amax(), j)).collect();
+        rows.extend((0..k).map(|a| (noise.sqrt(), d + a)));
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut stacked = DMatrix::zeros(rows.len(), k);
+        for (place, &(_, row)) in rows.iter().enumerate() {
+            match row < d {
+                true => stacked.row_mut(place).copy_from(&parameters.loadings.row(row)),
+                false => stacked[(place, row - d)] = noise.sqrt(),
+            }
+        }
+        let (q, r) = thin_qr(stacked.as_view())?;
+        let mut inverse = DMatrix::identity(k, k);
+        if !r.solve_upper_triangular_mut(&mut inverse) {
+            return Err(Error::NotPositiveDefinite { size: k });
+        }
+        for a in 0..k {
+            for b in 0..=a {
+                let at = packed(a, b) * groups + group;
+                self.factors[at] = inverse[(b, a)];
+                self.covariances[at] = noise * inverse.row(a).dot(&inverse.row(b));
+            }
+        }
+        self.log_determinants[group] = r.diagonal().iter().map(|v| 2.0 * v.ln()).sum();
+        let mut of_loadings = DMatrix::zeros(d, k);
+        for (place, &(_, row)) in rows.iter().enumerate().filter(|(_, (_, row))| *row < d) {
+            of_loadings.row_mut(row).copy_from(&q.row(place));
+        }
+        Ok(of_loadings)
+    }
+
+    /// m of each row, and ‖L⁻¹b‖² in the place of the squares.
+    fn solve(&mut self) {
+        let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
+        resize(&mut self.squares, rows);
+        let [inverse, b, y] = &mut self.room;
+        inverse.resize(packed_len(k), [0.0; LANES]);
+        let mut x = std::mem::take(&mut self.batch.matrix);
+        for first in (0..rows).step_by(LANES) {
+            let count = LANES.min(rows - first);
+            let group_of = &self.group_of[first..first + count];
+            let apart = group_of.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            for (pair, lane) in inverse.iter_mut().enumerate() {
+                let of_pair = &self.factors[pair * groups..(pair + 1) * groups];
+                if apart {
+                    read_lane(lane, &of_pair[group_of[0]..group_of[0] + count]);
+                    continue;
+                }
+                for (entry, &group) in lane.iter_mut().zip(group_of) {
+                    *entry = of_pair[group];
+                }
+            }
+            for (a, lane) in b.iter_mut().enumerate() {
+                read_lane(lane, &self.projections[a * rows + first..a * rows + first + count]);
+            }
+            vectorized(
+                #[inline(always)]
+                || solve_batch(inverse, b, y, &mut x[..k]),
+            );
+            let mut square = [0.0; LANES];
+            for a in 0..k {
+                write_lane(&x[a], &mut self.codes[a * rows + first..a * rows + first + count]);
+                for lane in 0..LANES {
+                    square[lane] += y[a][lane] * y[a][lane];
+                }
+            }
+            self.squares[first..first + count].copy_from_slice(&square[..count]);
+        }
+        self.batch.matrix = x;
+        self.codes[k * rows..].fill(1.0);
+        for (group, q) in &self.hard {
+            for row in (0..rows).filter(|&row| self.group_of[row] == *group) {
+                let deviation = DMatrixView::from_slice(&self.deviations[row * d..(row + 1) * d], d, 1);
+                let y = q.tr_mul(&deviation);
+                for a in 0..k {
+                    self.codes[a * rows + row] = (a..k).map(|c| self.factors[packed(c, a) * groups + group] * y[c]).sum();
+                }
+                self.squares[row] = f64::INFINITY; // the residual is to be formed
+            }
+        }
+    }
+
+    /// The residuals' squares and ln p(x_o).
+    fn score(&mut self, parameters: &Parameters) {
+        let (rows, (d, k), noise) = (self.rows, self.dims, parameters.noise_variance);
+        resize(&mut self.log_likelihoods, rows);
+        let mut cancelled = false;
+        for row in 0..rows {
+            let codes = (0..k).map(|a| self.codes[a * rows + row]);
+            let prior = noise * codes.map(|m| m * m).sum::<f64>();
+            let whole: f64 = sum_of_squares(&self.deviations[row * d..(row + 1) * d]);
+            let left = whole - self.squares[row];
+            cancelled |= left < CANCELLED * whole;
+            self.log_likelihoods[row] = prior; // until the residual is known
+            self.squares[row] = (left - prior).max(0.0);
+        }
+        if cancelled {
+            resize(&mut self.fitted, d * rows);
+            let codes = DMatrixView::from_slice(&self.codes, rows, k + 1);
+            let codes = codes.columns(0, k);
+            let fitted = DMatrixViewMut::from_slice(&mut self.fitted, d, rows);
+            gemm(1.0, &parameters.loadings, Operand::from(&codes).transposed(), 0.0, fitted);
+            for (row, &group) in self.group_of.iter().enumerate() {
+                let mask = &self.mask[group * d..(group + 1) * d];
+                let (own, fitted) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for ((fitted, deviation), mask) in own.iter_mut().zip(fitted).zip(mask) {
+                            *fitted = deviation - mask * *fitted;
+                        }
+                    },
+                );
+                self.squares[row] = sum_of_squares(own);
+            }
+        }
+        let logarithm = noise.ln();
+        for (row, &group) in self.group_of.iter().enumerate() {
+            let observed = self.observed[group];
+            let distance = (self.squares[row] + self.log_likelihoods[row]) / noise;
+            let determinant = (observed - k as f64) * logarithm + self.log_determinants[group];
+            self.log_likelihoods[row] = -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
+        }
+    }
+}
+
+/// Σ v, in partial sums.
+#[inline(always)]
+fn sum(values: &[f64]) -> f64 {
+    let mut sums = [0.0; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for chunk in whole {
+        for lane in 0..16 {
+            sums[lane] += chunk[lane];
+        }
+    }
+    let mut sum = 0.0;
+    for v in sums.iter().chain(rest) {
+        sum += v;
+    }
+    sum
+}
+
+/// Σ v².
+fn sum_of_squares(values: &[f64]) -> f64 {
+    dot(values, values)
+}
+
+/// `lane` ← the `count` entries from `first`, and 0 beyond.
+#[inline(always)]
+fn read_lane(lane: &mut Lane, from: &[f64]) {
+    if let Some(whole) = from.first_chunk::<LANES>() {
+        *lane = *whole;
+    } else {
+        *lane = [0.0; LANES];
+        lane[..from.len()].copy_from_slice(from);
+    }
+}
+
+/// The first entries of `lane`, as many as `to` has room for.
+#[inline(always)]
+fn write_lane(lane: &Lane, to: &mut [f64]) {
+    if let Some(whole) = to.first_chunk_mut::<LANES>() {
+        *whole = *lane;
+    } else {
+        to.copy_from_slice(&lane[..to.len()]);
+    }
+}

@@ -1,0 +1,285 @@
+//! Step 5: deep maps, first as the encoder, then as the decoder as well.
+
+use super::Step;
+use crate::fit::{Fitted, Observer, Preconditioner, StochasticGradient};
+use crate::inference::{Amortized, GaussianEncoder};
+use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance};
+use crate::map::{Activation, Linear, Mlp, MlpBuilder};
+use crate::objective::Elbo;
+use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
+use crate::{Error, IntoObservations, Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+use std::marker::PhantomData;
+
+/// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with φ a multilayer perceptron; isotropic, as in the lecture, unless another family is
+/// named. The decoder is still linear, so that log p, J and the gaps between them are exact.
+///
+/// ```
+/// use elbo::{DeepEncoderPpca, fit::StochasticGradient};
+/// use nalgebra::DMatrix;
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+/// let builder = DeepEncoderPpca::<f64>::builder(1).hidden(&[8]).fitter(StochasticGradient { epochs: 20, ..Default::default() });
+/// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
+/// assert!(fit.elbo(&x)?.values().sum() <= fit.log_likelihood(&x)?.sum());
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> = Step<T, Linear<T>, IsotropicGaussian<T>, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+
+/// The variational autoencoder: a multilayer perceptron as the encoder and another as the decoder
+/// ([Kingma & Welling 2014](https://arxiv.org/abs/1312.6114), [Rezende, Mohamed & Wierstra 2014](https://arxiv.org/abs/1401.4082)).
+///
+/// Diagonal posteriors and Gaussian noise unless others are named; [`Vae::builder`] fits Gaussian noise, [`BinaryVae`] is for data in \[0, 1\].
+///
+/// ```
+/// use elbo::{Vae, fit::StochasticGradient};
+/// use nalgebra::DMatrix;
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+/// let builder = Vae::<f64>::builder(1).hidden(&[8]).fitter(StochasticGradient { epochs: 20, ..Default::default() });
+/// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
+/// assert_eq!(fit.reconstruct(&x)?.shape(), (3, 60));
+/// assert_eq!(fit.sample(5, &mut StdRng::seed_from_u64(2)).1.shape(), (3, 5));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>> = Step<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+
+/// A [`Vae`] of binary variables, or of fractions in \[0, 1\].
+pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
+
+impl<T: Real, Q: PosteriorFamily<T>> DeepEncoderPpca<T, Q> {
+    /// A fit with k latent dimensions.
+    pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
+        DeepBuilder::new(latent_dim)
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> Vae<T, Q> {
+    /// A fit with k latent dimensions and Gaussian noise.
+    pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
+        DeepBuilder::new(latent_dim)
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> BinaryVae<T, Q> {
+    /// A fit with k latent dimensions to data in \[0, 1\].
+    pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
+        DeepBuilder::new(latent_dim)
+    }
+}
+
+/// What can be said of a fit of a deep step before it is made.
+///
+/// Data reach the model as they are given. So that columns of any scale can be learned, the encoder's first layer is a fixed affine one, which
+/// subtracts each variable's mean and divides by its deviation, and a deep decoder's last layer is the fixed inverse of it; a linear decoder's
+/// loadings move in units of these deviations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeepBuilder<T: Real, S> {
+    latent_dim: usize,
+    hidden: Vec<usize>,
+    activation: Activation,
+    noise: NoiseVariance<T>,
+    relative_floor: T,
+    fitter: StochasticGradient,
+    samples: usize,
+    step: PhantomData<S>,
+}
+
+impl<T: Real, S> DeepBuilder<T, S> {
+    fn new(latent_dim: usize) -> Self {
+        Self {
+            latent_dim,
+            hidden: vec![64],
+            activation: Activation::Silu,
+            noise: NoiseVariance::Analytic,
+            relative_floor: T::of(1e-6),
+            fitter: StochasticGradient::default(),
+            samples: 1,
+            step: PhantomData,
+        }
+    }
+
+    /// Units of each hidden layer of the encoder; a deep decoder mirrors them. One layer of 64 unless said.
+    pub fn hidden(self, units: &[usize]) -> Self {
+        Self { hidden: units.to_vec(), ..self }
+    }
+
+    /// What stands between the layers; SiLU unless said.
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// The noise variance of a Gaussian likelihood: its analytic optimum (default), learned by the gradient, or fixed.
+    pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// The floor of a learned σ², as a share of the data's mean variance; 10⁻⁶ unless said. A fit that ends on it says [`Stop::Floor`](crate::fit::Stop::Floor).
+    pub fn noise_floor(self, share_of_variance: T) -> Self {
+        Self { relative_floor: share_of_variance, ..self }
+    }
+
+    /// Epochs, batches, learning rate and early stop.
+    pub fn fitter(self, fitter: StochasticGradient) -> Self {
+        Self { fitter, ..self }
+    }
+
+    /// Draws of ε for each observation in a step; 1 unless said.
+    pub fn samples(self, samples: usize) -> Self {
+        Self { samples, ..self }
+    }
+
+    /// The mean and the deviation of each variable, if these settings fit the data.
+    fn scales(&self, x: Observations<'_, T>) -> Result<(DVector<T>, DVector<T>)> {
+        if x.len() < 2 {
+            return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
+        }
+        if self.latent_dim == 0 {
+            return Err(Error::LatentDim { latent_dim: 0, smallest: 1, largest: usize::MAX });
+        }
+        let deviations = x.variances().map(|v| v.sqrt());
+        if deviations.max() <= T::zero() {
+            return Err(Error::Constant { variables: x.data_dim(), observations: x.len() });
+        }
+        Ok((x.mean(), deviations))
+    }
+
+    fn layers(&self, inputs: usize, outputs: usize, backwards: bool) -> MlpBuilder<T> {
+        let mut hidden = self.hidden.clone();
+        if backwards {
+            hidden.reverse();
+        }
+        Mlp::builder(inputs, outputs).hidden(&hidden).activation(self.activation)
+    }
+
+    /// An encoder whose posterior starts near the prior: the rows of its last layer that give the scale are 0.
+    fn encoder<Q: PosteriorFamily<T>, R: Rng + ?Sized>(
+        &self,
+        scales: &(DVector<T>, DVector<T>),
+        rng: &mut R,
+    ) -> Result<Amortized<GaussianEncoder<Mlp<T>, Q>>> {
+        let map = self.layers(scales.0.len(), Q::parameter_count(self.latent_dim), false);
+        let map = map.input_standardization(scales.0.clone(), scales.1.clone()).build(rng)?;
+        Ok(Amortized::new(GaussianEncoder::new(map.with_zero_outputs_from(self.latent_dim), self.latent_dim)?))
+    }
+
+    fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
+        let total = deviations.norm_squared() / T::of_usize(deviations.len());
+        let floor = self.relative_floor * total;
+        Ok(match self.noise {
+            NoiseVariance::Fixed(variance) => IsotropicGaussian::fixed(variance)?,
+            NoiseVariance::Learned => IsotropicGaussian::new(total)?.with_floor(floor),
+            NoiseVariance::Analytic => IsotropicGaussian::analytic(total)?.with_floor(floor),
+        })
+    }
+
+    /// The deep decoder and encoder of a [`Vae`], and its fit.
+    fn fit_vae<Q: PosteriorFamily<T>, L: Likelihood<T>, R: Rng + ?Sized>(
+        &self,
+        x: Observations<'_, T>,
+        (mean, deviations): (DVector<T>, DVector<T>),
+        fixed_output: bool,
+        likelihood: L,
+        (rng, observer): (&mut R, &mut (impl Observer + ?Sized)),
+    ) -> Result<Fitted<Vae<T, Q, L>>> {
+        let scales = (mean, deviations);
+        let encoder = self.encoder::<Q, R>(&scales, rng)?;
+        let decoder = self.layers(self.latent_dim, x.data_dim(), true);
+        let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }.build(rng)?;
+        let model = crate::model::GenerativeModel::new(decoder, likelihood);
+        let fitted = self.fitter.fit(&Elbo::reparameterized(self.samples), model, encoder, x, rng, observer)?;
+        Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, DeepEncoderPpca<T, Q>> {
+    /// Raises J by the reparameterised gradient, from a random start.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a
+    /// setting without a meaning, such as zero epochs.
+    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<DeepEncoderPpca<T, Q>>> {
+        self.fit_observed(x, rng, &mut ())
+    }
+
+    /// The same, watched: `observer` hears of each epoch and may end the fit.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_observed<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Fitted<DeepEncoderPpca<T, Q>>> {
+        let x = x.into_observations()?;
+        let scales = self.scales(x)?;
+        let encoder = self.encoder::<Q, R>(&scales, rng)?;
+        let (mean, deviations) = scales;
+        let noise = self.noise(&deviations)?;
+        let share = T::one() / T::of_usize(self.latent_dim).sqrt();
+        let loadings = DMatrix::from_fn(x.data_dim(), self.latent_dim, |j, _| share * deviations[j] * T::standard_normal(rng));
+        let decoder = Linear::new(loadings, mean)?;
+        let typical = (deviations.norm_squared() / T::of_usize(deviations.len())).sqrt();
+        let preconditioner = Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
+        let model = crate::model::GenerativeModel::new(decoder, noise);
+        let objective = Elbo::reparameterized(self.samples);
+        let fitted = self.fitter.fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
+        Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, Vae<T, Q>> {
+    /// Raises J by the reparameterised gradient, from a random start.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a
+    /// setting without a meaning, such as zero epochs.
+    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<Vae<T, Q>>> {
+        self.fit_observed(x, rng, &mut ())
+    }
+
+    /// The same, watched: `observer` hears of each epoch and may end the fit.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_observed<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Fitted<Vae<T, Q>>> {
+        let x = x.into_observations()?;
+        let scales = self.scales(x)?;
+        let noise = self.noise(&scales.1)?;
+        self.fit_vae(x, scales, true, noise, (rng, observer))
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, BinaryVae<T, Q>> {
+    /// Raises J by the reparameterised gradient, from a random start.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\]; [`Error::TooFewObservations`], [`Error::Constant`],
+    /// [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
+    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<BinaryVae<T, Q>>> {
+        self.fit_observed(x, rng, &mut ())
+    }
+
+    /// The same, watched: `observer` hears of each epoch and may end the fit.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_observed<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Fitted<BinaryVae<T, Q>>> {
+        let x = x.into_observations()?;
+        Bernoulli.check_support(x)?;
+        let scales = self.scales(x)?;
+        self.fit_vae(x, scales, false, Bernoulli, (rng, observer))
+    }
+}

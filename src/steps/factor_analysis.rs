@@ -1,0 +1,255 @@
+//! Factor analysis: step 2 with a noise variance for each variable.
+
+use super::Step;
+use crate::data::{Mean, RootMoment};
+use crate::fit::profile_ascent::StandardFactors;
+use crate::fit::{Alternate, Fitted, ProfileAscent, Stop, Trace};
+use crate::inference::Exact;
+use crate::likelihood::DiagonalGaussian;
+use crate::linalg::{leading_eigenpairs, matrix_product, product_tr_left, product_tr_right, thin_svd};
+use crate::map::Linear;
+use crate::model::{GenerativeModel, LinearGaussian};
+use crate::objective::Elbo;
+use crate::{Error, IntoObservations, Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+use std::marker::PhantomData;
+
+/// Factor analysis: z ~ N(0, I), x|z ~ N(Wz + μ, diag(ψ_1, …, ψ_d)), with the exact posterior.
+///
+/// It is [`Ppca`](super::Ppca) with one slot swapped, the likelihood: each variable has a noise variance of its own, and the fit follows the units
+/// of the variables (rescale one, and its loadings and √ψ rescale with it), where probabilistic PCA follows rotations.
+///
+/// ```
+/// use elbo::FactorAnalysis;
+/// use nalgebra::DMatrix;
+/// use rand::{SeedableRng, rngs::StdRng};
+/// // One factor behind four variables of very different units and noise.
+/// let truth = FactorAnalysis::from_parameters(
+///     DMatrix::from_column_slice(4, 1, &[1.0, 0.02, -30.0, 2.0]),
+///     nalgebra::dvector![0.0, 1.0, 50.0, -3.0],
+///     nalgebra::dvector![0.5, 1e-4, 400.0, 0.2],
+/// )?;
+/// let (_, x) = truth.sample(2000, &mut StdRng::seed_from_u64(1));
+/// let fit = FactorAnalysis::fit(1, &x)?;
+/// assert!(fit.log_likelihood(&x)?.sum() > truth.log_likelihood(&x)?.sum());
+/// assert!((fit.noise_variances()[2] - 400.0).abs() < 60.0);
+/// assert!(fit.heywood_variables().is_empty());
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// [Rubin & Thayer 1982](https://doi.org/10.1007/BF02293851) for EM; [`ProfileAscent`] says how it is fitted by default.
+pub type FactorAnalysis<T = f64> = Step<T, Linear<T>, DiagonalGaussian<T>, Exact>;
+
+impl<T: Real> FactorAnalysis<T> {
+    /// The maximum of the likelihood with k factors and an estimated mean, by [`ProfileAscent`].
+    ///
+    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with falling entries, and in each column the entry that is largest against its
+    /// variable's deviation is positive. [`Stop::Floor`] says that some ψ_j is held up by its floor ([`Self::heywood_variables`]).
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d); [`Error::Unbounded`] when k reaches the rank of the data;
+    /// [`Error::Constant`] when no variable varies; [`Error::TooFewObservations`] for n = 1.
+    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Fitted<Self>> {
+        Self::builder(latent_dim).fit(x)
+    }
+
+    /// The same with more to say: the mean, the floor of the noise variances, and the fitter.
+    pub fn builder(latent_dim: usize) -> FactorAnalysisBuilder<T> {
+        FactorAnalysisBuilder { latent_dim, mean: Mean::Estimated, relative_floor: 1e-6, scalar: PhantomData }
+    }
+
+    /// A model from given loadings W (d×k), mean μ (d) and noise variances ψ (d).
+    ///
+    /// # Errors
+    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for a ψ_j that is not positive.
+    pub fn from_parameters(loadings: DMatrix<T>, mean: DVector<T>, noise_variances: DVector<T>) -> Result<Self> {
+        crate::data::expect("noise variances", loadings.nrows(), noise_variances.len())?;
+        Ok(Self::from_slots(Linear::new(loadings, mean)?, DiagonalGaussian::new(noise_variances)?, Exact))
+    }
+}
+
+/// The verbs of every step with a linear decoder and a noise variance for each variable.
+impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
+    /// ψ, the noise variance of each variable (its uniqueness, in the variable's units squared), d×1.
+    pub fn noise_variances(&self) -> DVector<T> {
+        self.model.likelihood.noise_variances()
+    }
+
+    /// Σ_m w_jm², the variance of each variable that the factors explain, d×1; with ψ_j it adds up to the model's variance of x_j.
+    pub fn communalities(&self) -> DVector<T> {
+        DVector::from_iterator(self.data_dim(), self.loadings().row_iter().map(|row| row.norm_squared()))
+    }
+
+    /// The variables whose noise variance is held up by its floor: the likelihood would have it at 0 (a Heywood case), or the variable is constant.
+    pub fn heywood_variables(&self) -> Vec<usize> {
+        self.model.likelihood.at_floor()
+    }
+
+    /// Bartlett's factor scores (WᵗΨ⁻¹W)⁻¹WᵗΨ⁻¹(x−μ), k×n: the least-squares codes, unbiased given z, where the posterior mean of
+    /// [`Self::transform`] (the regression scores) is drawn towards 0. A factor without loadings has the score 0.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`], and [`Error::Dimension`].
+    pub fn bartlett_scores<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
+        let factor = self.model.factor()?;
+        let mut projections = product_tr_left(&factor.directions, &self.model.equalized_deviations(x.into_observations()?)?);
+        let least = factor.singular_values.max() * T::EPSILON * T::of_usize(self.data_dim());
+        let inverses = factor.singular_values.map(|s| if s > least { T::one() / s } else { T::zero() });
+        projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&inverses));
+        Ok(matrix_product(&factor.rotation, &projections))
+    }
+}
+
+/// What can be said of a fit of [`FactorAnalysis`] before it is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FactorAnalysisBuilder<T> {
+    latent_dim: usize,
+    mean: Mean,
+    relative_floor: f64,
+    scalar: PhantomData<T>,
+}
+
+/// The variables that vary, in units of their deviations.
+struct Standardized {
+    moment: RootMoment,
+    varying: Vec<usize>,
+    deviations: DVector<f64>,
+    root: DMatrix<f64>,
+}
+
+impl Standardized {
+    fn of<T: Real>(x: Observations<'_, T>, setting: &FactorAnalysisBuilder<T>) -> Result<Self> {
+        let moment = RootMoment::of(x, setting.mean)?;
+        moment.check_latent_dim(setting.latent_dim)?;
+        let variances = moment.variances();
+        // Each variable by itself: what rounding leaves of a deviation is relative to that variable's mean.
+        let rounding = 256.0 * f64::EPSILON * f64::EPSILON;
+        let varies = |j: &usize| variances[*j] > rounding * moment.mean()[*j].powi(2);
+        let varying: Vec<usize> = (0..variances.len()).filter(varies).collect();
+        let deviations = DVector::from_iterator(varying.len(), varying.iter().map(|&j| variances[j].sqrt()));
+        let mut root = moment.root().select_rows(&varying);
+        for mut column in root.column_iter_mut() {
+            column.component_div_assign(&deviations);
+        }
+        check_noise_remains(&root, setting.latent_dim)?;
+        Ok(Self { moment, varying, deviations, root })
+    }
+
+    /// The fit in the units of x: constant variables have no loadings, and noise at a floor relative to the mean variance of the others.
+    fn restore<T: Real>(&self, fitted: Fitted<StandardFactors>, setting: &FactorAnalysisBuilder<T>) -> Result<Fitted<FactorAnalysis<T>>> {
+        let (d, k) = (self.moment.data_dim(), setting.latent_dim);
+        let mean_variance = self.deviations.norm_squared() / self.deviations.len() as f64;
+        let mut loadings = DMatrix::zeros(d, k);
+        let mut floors = DVector::from_element(d, setting.relative_floor * mean_variance);
+        let mut noise_variances = floors.clone();
+        for (place, &j) in self.varying.iter().enumerate() {
+            let deviation = self.deviations[place];
+            floors[j] = setting.relative_floor * deviation * deviation;
+            noise_variances[j] = (fitted.model.noise_variances[place] * deviation * deviation).max(floors[j]);
+            for m in 0..k {
+                loadings[(j, m)] = fitted.model.loadings[(place, m)] * deviation;
+            }
+        }
+        let constant = (d - self.varying.len()) as f64 * (std::f64::consts::TAU * setting.relative_floor * mean_variance).ln();
+        let shift = self.deviations.iter().map(|s| s.ln()).sum::<f64>() + 0.5 * constant;
+        let mut trace = Trace::new();
+        fitted.trace.values().iter().for_each(|value| trace.push(value - shift));
+        let decoder = Linear::about(&loadings, self.moment.mean(), setting.mean)?;
+        let likelihood = DiagonalGaussian::new(noise_variances)?.with_floors(floors)?;
+        let stop = match fitted.stop {
+            Stop::Converged if !likelihood.at_floor().is_empty() => Stop::Floor,
+            stop => stop,
+        };
+        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, likelihood.cast(), Exact), trace, stop })
+    }
+}
+
+impl<T: Real> FactorAnalysisBuilder<T> {
+    /// The mean: estimated (default), or fixed at 0 as in the lecture.
+    pub fn mean(self, mean: Mean) -> Self {
+        Self { mean, ..self }
+    }
+
+    /// The smallest ψ_j, as a share of the variance of its variable; 10⁻⁶ by default.
+    ///
+    /// Where the likelihood would have ψ_j at 0 (a Heywood case), the floor holds it; it also stands in for the variance of a constant variable,
+    /// as a share of the mean variance of the others. A larger one, such as the 0.005 that is usual in statistics packages, makes the density of
+    /// new observations less brittle.
+    pub fn noise_floor(self, relative: f64) -> Self {
+        Self { relative_floor: relative, ..self }
+    }
+
+    fn check_settings(&self) -> Result<()> {
+        let floor = self.relative_floor;
+        if floor >= 1e-12 && floor < 1.0 {
+            Ok(())
+        } else {
+            Err(Error::Setting { name: "the relative floor of the noise variances", value: floor, must: "at least 1e-12 and below 1" })
+        }
+    }
+
+    /// The maximum of the likelihood by [`ProfileAscent`].
+    ///
+    /// # Errors
+    /// As [`FactorAnalysis::fit`], and [`Error::Setting`] for a floor outside of 10⁻¹² to 1.
+    pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.fit_by(&ProfileAscent::default(), x)
+    }
+
+    /// The same with settings of the ascent.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_by<'a>(&self, fitter: &ProfileAscent, x: impl IntoObservations<'a, T>) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        let data = Standardized::of(x.into_observations()?, self)?;
+        data.restore(fitter.fit(&data.root, self.latent_dim, self.relative_floor)?, self)
+    }
+
+    /// The same model by EM, from a random start: the loop of probabilistic PCA's EM, with another noise in the slot.
+    ///
+    /// It runs on the second moment, so that an iteration does not see n; it is slow where a ψ_j is small, and it may end in a lesser maximum.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_em<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &Alternate,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        let data = Standardized::of(x.into_observations()?, self)?;
+        let (d, r) = data.root.shape();
+        // r pseudo-observations about 0 with the second moment of all n.
+        let columns = &data.root * (r as f64).sqrt();
+        let x = Observations::new(columns.as_view())?.of_population(data.moment.count());
+        let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| f64::standard_normal(rng) / (self.latent_dim as f64).sqrt());
+        let floors = DVector::from_element(d, self.relative_floor);
+        let noise = DiagonalGaussian::new(DVector::from_element(d, 0.5))?.with_floors(floors)?;
+        let start: LinearGaussian<f64, _> = GenerativeModel::new(Linear::about(&loadings, &DVector::zeros(d), Mean::Zero)?, noise);
+        let Fitted { model: (model, _), trace, stop } = fitter.fit(&Elbo::closed_form(), start, Exact, x, rng)?;
+        let factors = canonical(&model)?;
+        data.restore(Fitted { model: factors, trace, stop }, self)
+    }
+}
+
+/// Refuses k at the rank of the correlations, of which `root` (d×r) is a root: no variance would be left for any noise.
+fn check_noise_remains(root: &DMatrix<f64>, latent_dim: usize) -> Result<()> {
+    let inner = if root.nrows() <= root.ncols() { product_tr_right(root, root) } else { product_tr_left(root, root) };
+    let clearly = latent_dim < inner.nrows() && leading_eigenpairs(inner.as_view(), latent_dim + 1)?.values[latent_dim] > 1e-9;
+    if clearly {
+        return Ok(());
+    }
+    let resolved = 256.0 * f64::EPSILON * f64::EPSILON * root.norm_squared();
+    let rank = thin_svd(root.as_view())?.singular_values.iter().filter(|&&s| s * s > resolved).count();
+    if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
+}
+
+/// The same model with z turned so that WᵗΨ⁻¹W is diagonal.
+fn canonical(model: &LinearGaussian<f64, DiagonalGaussian<f64>>) -> Result<StandardFactors> {
+    let mut loadings = matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
+    crate::fit::closed_form::orient(&mut loadings);
+    Ok(StandardFactors { loadings, noise_variances: model.likelihood.noise_variances() })
+}

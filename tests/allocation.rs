@@ -1,0 +1,78 @@
+//! A training step allocates nothing after the first epoch: counted by the allocator itself.
+
+use elbo::Observations;
+use elbo::fit::StochasticGradient;
+use elbo::inference::{Amortized, GaussianEncoder};
+use elbo::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
+use elbo::map::{Activation, DifferentiableMap, Linear, Mlp};
+use elbo::model::GenerativeModel;
+use elbo::objective::Elbo;
+use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
+use nalgebra::{DMatrix, DVector};
+use rand::{SeedableRng, rngs::StdRng};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+struct Counting;
+
+thread_local! {
+    // Its own thread's only: the test harness allocates on others.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // While a thread ends, its counter is gone; nothing is measured then.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+#[allow(unsafe_code)]
+// SAFETY: every call is handed to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The allocations of each epoch: 50 observations in batches of 16, so that the last batch is a smaller one.
+fn allocations<D: DifferentiableMap<f32> + Clone, L: Likelihood<f32>, Q: PosteriorFamily<f32>>(
+    decoder: D,
+    likelihood: L,
+    samples: usize,
+    held_out: f64,
+) -> Vec<usize> {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let (d, k) = (decoder.output_dim(), decoder.input_dim());
+    let x = DMatrix::from_fn(d, 50, |i, j| ((i * 7 + j * 3) % 5 / 3) as f32);
+    let encoder = Mlp::builder(d, Q::parameter_count(k)).hidden(&[9]).activation(Activation::Relu);
+    let encoder = encoder.input_standardization(DVector::zeros(d), DVector::from_element(d, 0.5)).build(rng).unwrap();
+    let inference = Amortized::new(GaussianEncoder::<_, Q>::new(encoder, k).unwrap());
+    let fitter = StochasticGradient { epochs: 6, batch_size: 16, held_out, patience: 100, clip_norm: Some(10.0), ..Default::default() };
+    let mut seen = Vec::with_capacity(10);
+    let mut watch = |_: usize, _: f64| seen.push(ALLOCATIONS.get());
+    let x = Observations::new(x.as_view()).unwrap();
+    fitter.fit(&Elbo::reparameterized(samples), GenerativeModel::new(decoder, likelihood), inference, x, rng, &mut watch).unwrap();
+    seen.windows(2).map(|pair| pair[1] - pair[0]).collect()
+}
+
+#[test]
+fn an_epoch_after_the_first_allocates_nothing() {
+    let rng = &mut StdRng::seed_from_u64(2);
+    let noise = IsotropicGaussian::new(1.0).unwrap();
+    let mlp = Mlp::builder(3, 8).hidden(&[9, 7]).activation(Activation::Silu).build(rng).unwrap();
+    let linear = Linear::new(DMatrix::from_fn(8, 3, |i, j| (i + j) as f32 * 0.1), DVector::zeros(8)).unwrap();
+    assert_eq!(allocations::<_, _, Diagonal<f32>>(mlp.clone(), Bernoulli, 1, 0.0), [0; 5]);
+    assert_eq!(allocations::<_, _, Isotropic<f32>>(mlp.clone(), noise, 2, 0.3), [0; 5]);
+    assert_eq!(allocations::<_, _, Full<f32>>(mlp, IsotropicGaussian::analytic(1.0).unwrap(), 1, 0.0), [0; 5]);
+    assert_eq!(allocations::<_, _, Full<f32>>(linear, noise, 3, 0.0), [0; 5]);
+}

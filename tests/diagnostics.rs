@@ -1,0 +1,205 @@
+//! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models.
+
+use elbo::diagnostics::{BestMember, GapEstimation, ImportanceSampling, active_units, exact_gap_figures, kl_to_exact};
+use elbo::fit::Refine;
+use elbo::inference::{EStep, PerPoint};
+use elbo::likelihood::{Bernoulli, IsotropicGaussian};
+use elbo::map::{Activation, Mlp};
+use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
+use elbo::objective::Elbo;
+use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, PosteriorFamily};
+use elbo::{Observations, Real};
+use nalgebra::{DMatrix, DVector};
+use rand::{SeedableRng, rngs::StdRng};
+
+fn normal<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix<T> {
+    let rng = &mut StdRng::seed_from_u64(seed);
+    DMatrix::from_fn(rows, columns, |_, _| T::standard_normal(rng))
+}
+
+fn case<T: Real>() -> (LinearGaussian<T>, DMatrix<T>) {
+    let model = LinearGaussian::from_parameters(normal(6, 3, 1), normal::<T>(6, 1, 2).column(0).into_owned(), T::of(0.4)).unwrap();
+    (model, normal(6, 12, 3) * T::of(2.0))
+}
+
+/// Any q_i: oracles 2 to 5 follow.
+fn some<T: Real, Q: PosteriorFamily<T>>(n: usize) -> Q {
+    Q::from_parameters(3, normal(Q::parameter_count(3), n, 4)).unwrap()
+}
+
+fn the_gap_is_log_p_less_j<T: Real, Q: PosteriorFamily<T> + BestMember<T>>() {
+    let (model, x) = case::<T>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let q: Q = some(12);
+    let gaps = exact_gap_figures(&model, &q, x).unwrap();
+    let (log_p, elbo) = (model.log_likelihood(x).unwrap(), Elbo::closed_form().terms(&model, &q, x).unwrap().values());
+    let mut table = PerPoint::new(q);
+    table.maximize(&model, x).unwrap();
+    let best = Elbo::closed_form().terms(&model, &table.posterior, x).unwrap().values();
+    for i in 0..12 {
+        let tolerance = 100.0 * T::EPSILON.as_f64() * elbo[i].as_f64().abs();
+        assert!((gaps.total.values()[i] - (log_p[i] - elbo[i]).as_f64()).abs() < tolerance);
+        assert!((gaps.amortization.values()[i] - (best[i] - elbo[i]).as_f64()).abs() < tolerance);
+        assert!(gaps.approximation.values()[i] > -tolerance && gaps.amortization.values()[i] > -tolerance);
+    }
+}
+
+#[test]
+fn gaps_of_every_family() {
+    the_gap_is_log_p_less_j::<f64, Isotropic<f64>>();
+    the_gap_is_log_p_less_j::<f64, Diagonal<f64>>();
+    the_gap_is_log_p_less_j::<f64, Full<f64>>();
+    the_gap_is_log_p_less_j::<f32, Diagonal<f32>>();
+}
+
+/// Oracles 2, 3 and 4: the approximation gap by its own formula, the same for every x.
+#[test]
+fn approximation_gaps_by_formula() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let m = model.loadings().transpose() * model.loadings() + DMatrix::identity(3, 3) * 0.4;
+    let precision = &m / 0.4;
+    let full = exact_gap_figures(&model, &some::<f64, Full<f64>>(12), x).unwrap().approximation;
+    let diagonal = exact_gap_figures(&model, &some::<f64, Diagonal<f64>>(12), x).unwrap().approximation;
+    let isotropic = exact_gap_figures(&model, &some::<f64, Isotropic<f64>>(12), x).unwrap().approximation;
+    let of_diagonal = 0.5 * (m.diagonal().map(f64::ln).sum() - m.determinant().ln());
+    let of_isotropic = 0.5 * (3.0 * (precision.trace() / 3.0).ln() - precision.determinant().ln());
+    for i in 0..12 {
+        assert!(full.values()[i].abs() < 1e-12);
+        assert!((diagonal.values()[i] - of_diagonal).abs() < 1e-12);
+        assert!((isotropic.values()[i] - of_isotropic).abs() < 1e-12);
+    }
+    assert!(kl_to_exact(&model, &model.posterior(x).unwrap(), x).unwrap().amax() < 1e-12);
+}
+
+fn refined<T: Real, Q: PosteriorFamily<T> + BestMember<T>>(tolerance: f64) {
+    let (model, x) = case::<T>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let start: Q = some(12);
+    let refine = Refine { steps: 600, ..Refine::default() };
+    let best = refine.refine(&model, start, x, &mut StdRng::seed_from_u64(5)).unwrap();
+    let left = exact_gap_figures(&model, &best, x).unwrap().amortization;
+    assert!(left.values().iter().all(|gap| gap.abs() < tolerance), "{:?}", left.values());
+}
+
+#[test]
+fn refining_finds_the_best_member() {
+    refined::<f64, Isotropic<f64>>(1e-6);
+    refined::<f64, Diagonal<f64>>(1e-6);
+    refined::<f64, Full<f64>>(1e-6);
+    refined::<f32, Diagonal<f32>>(1e-4);
+}
+
+/// Oracle 8: under the exact posterior every weight is p(x).
+#[test]
+fn weights_under_the_exact_posterior_are_constant() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let sampling = ImportanceSampling { samples: 20, widening: 1.0, prior_part: 0.0 };
+    let estimate = sampling.log_likelihood(&model, &model.posterior(x).unwrap(), x, &mut StdRng::seed_from_u64(6)).unwrap();
+    let exact = model.log_likelihood(x).unwrap();
+    for i in 0..12 {
+        assert!((estimate.log_likelihood.values()[i] - exact[i]).abs() < 1e-12);
+        assert!(estimate.log_likelihood.errors()[i] < 1e-7 && (estimate.effective_samples[i] - 20.0).abs() < 1e-10);
+    }
+}
+
+/// Oracle 9: a q far too narrow has weights of infinite variance by itself; beside the prior it has not, and the standard error can be believed.
+#[test]
+fn the_standard_error_can_be_believed() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let exact = model.log_likelihood(x).unwrap();
+    for (samples, narrower, widening) in [(4_000, 1.0, 1.3), (20_000, 0.3, 1.0)] {
+        let q = Full::of_moments(&model.posterior(x).unwrap()).unwrap();
+        let mut phi = q.into_parameters();
+        phi.rows_mut(3, 3).add_scalar_mut(2.0 * f64::ln(narrower));
+        phi.rows_mut(6, 3).scale_mut(narrower);
+        let q = Full::from_parameters(3, phi).unwrap();
+        let sampling = ImportanceSampling { samples, widening, ..Default::default() };
+        let estimate = sampling.log_likelihood(&model, &q, x, &mut StdRng::seed_from_u64(7)).unwrap().log_likelihood;
+        let squares: f64 = (0..12).map(|i| ((estimate.values()[i] - exact[i]) / estimate.errors()[i]).powi(2)).sum();
+        // 12 squared deviations in standard errors: χ² with 12 degrees of freedom passes 32.9 with probability 0.001.
+        assert!(squares < 32.9, "{squares}");
+        assert!((estimate.mean() - exact.mean()).abs() < 4.0 * estimate.monte_carlo_error());
+    }
+}
+
+/// Oracle 11: at the maximum-likelihood estimate with R = I.
+#[test]
+fn active_units_at_the_maximum() {
+    let x = DMatrix::from_diagonal(&DVector::from_vec(vec![3.0, 2.0, 1.0, 0.5])) * normal::<f64>(4, 200, 8);
+    let x = Observations::new(x.as_view()).unwrap();
+    let mut deviations = x.values().into_owned();
+    deviations.column_iter_mut().for_each(|mut column| column -= &x.mean());
+    let eigen = (&deviations * deviations.transpose() / 200.0).symmetric_eigen();
+    let mut order: Vec<usize> = (0..4).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    let lambda: Vec<f64> = order.iter().map(|&j| eigen.eigenvalues[j]).collect();
+    let noise = (lambda[2] + lambda[3]) / 2.0;
+    let loadings = DMatrix::from_fn(4, 2, |i, j| eigen.eigenvectors[(i, order[j])] * (lambda[j] - noise).sqrt());
+    let model = LinearGaussian::from_parameters(loadings, x.mean(), noise).unwrap();
+    let q = model.posterior(x).unwrap();
+    let units = active_units(&q);
+    for (j, &lambda) in lambda.iter().enumerate().take(2) {
+        assert!((units.mean_variances[j] - (1.0 - noise / lambda)).abs() < 1e-12);
+        assert!((q.covariance(0)[(j, j)] - noise / lambda).abs() < 1e-12);
+    }
+    assert!((units.aggregated_covariance - DMatrix::identity(2, 2)).amax() < 1e-12);
+    assert!((units.rate - 0.5 * ((lambda[0] / noise).ln() + (lambda[1] / noise).ln())).abs() < 1e-12);
+    assert!(units.aggregated_mean.amax() < 1e-12);
+}
+
+/// The estimates of a model with closed forms, as if it had none.
+#[test]
+fn estimated_gaps_agree_with_exact_ones() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    // Some way off the best, so that the second part of the gap is there too.
+    let mut table = PerPoint::<Diagonal<f64>>::at_prior(3, 12);
+    table.maximize(&model, x).unwrap();
+    let q = Diagonal::from_parameters(3, table.posterior.parameters() + normal::<f64>(6, 12, 13) * 0.3).unwrap();
+    let exact = exact_gap_figures(&model, &q, x).unwrap();
+    let estimation = GapEstimation { refine: Refine { steps: 400, ..Refine::default() }, ..Default::default() };
+    let estimated = estimation.estimate(&model, &q, x, &mut StdRng::seed_from_u64(9)).unwrap().gaps;
+    for (exact, estimated) in
+        [(&exact.total, &estimated.total), (&exact.approximation, &estimated.approximation), (&exact.amortization, &estimated.amortization)]
+    {
+        let (difference, error) = (exact.mean() - estimated.mean(), estimated.monte_carlo_error());
+        assert!(difference.abs() < 4.0 * error && error < 0.5, "{difference} ± {error}");
+    }
+}
+
+/// One latent dimension: log p(x) by quadrature on a fine grid, for a deep decoder of either likelihood.
+#[test]
+fn deep_models_against_quadrature() {
+    let rng = &mut StdRng::seed_from_u64(10);
+    let decoder = Mlp::<f64>::builder(1, 5).hidden(&[8]).activation(Activation::Tanh).build(rng).unwrap();
+    let real = normal(5, 6, 11);
+    let binary = real.map(|v: f64| if v > 0.0 { 1.0 } else { 0.0 });
+    against_quadrature(&GenerativeModel::new(decoder.clone(), IsotropicGaussian::new(0.2).unwrap()), &real);
+    against_quadrature(&GenerativeModel::new(decoder, Bernoulli), &binary);
+}
+
+fn against_quadrature<L: elbo::likelihood::Likelihood<f64>>(model: &GenerativeModel<Mlp<f64>, L>, x: &DMatrix<f64>) {
+    use elbo::model::ProbabilisticModel;
+    let observations = Observations::new(x.as_view()).unwrap();
+    let q = PerPoint::<Isotropic<f64>>::at_prior(1, 6).posterior;
+    let estimation = GapEstimation { importance: ImportanceSampling { samples: 4000, ..Default::default() }, ..Default::default() };
+    let estimate = estimation.estimate(model, &q, observations, &mut StdRng::seed_from_u64(12)).unwrap();
+    let (grid, step) = (-8_000..=8_000, 1e-3);
+    let z = DMatrix::from_iterator(1, 16_001, grid.map(|i| i as f64 * step));
+    for i in 0..6 {
+        let repeated = DMatrix::from_fn(5, z.ncols(), |row, _| x[(row, i)]);
+        let density = model.log_density_given(Observations::new(repeated.as_view()).unwrap(), z.as_view()).unwrap();
+        let prior = |z: f64| (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        let exact = density.iter().zip(z.iter()).map(|(l, &z)| l.exp() * prior(z) * step).sum::<f64>().ln();
+        let figures = &estimate.importance.log_likelihood;
+        assert!((figures.values()[i] - exact).abs() < 4.5 * figures.errors()[i], "{i}: {} {exact}", figures.values()[i]);
+        assert!(estimate.best_elbo.values()[i] < exact + 4.5 * estimate.best_elbo.errors()[i]);
+        assert!(estimate.importance.effective_samples[i] > 400.0);
+    }
+    let gaps = &estimate.gaps;
+    assert!(gaps.approximation.mean() > -4.0 * gaps.approximation.monte_carlo_error());
+    assert!(gaps.amortization.mean() > 0.0);
+}
