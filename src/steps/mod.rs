@@ -159,6 +159,24 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
     }
 }
 
+impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I>
+where
+    I: Inference<T, GenerativeModel<D, L>>,
+    I::Posterior: GaussianPosterior<T>,
+{
+    /// The two terms of J, one entry an observation, the first as a mean over `samples` draws of z by the reparameterisation trick: for any decoder.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
+    /// observations that it was fitted to.
+    pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>> {
+        let x = x.into_observations()?;
+        x.expect_dim(self.data_dim())?;
+        let q = self.inference.infer(&self.model, x)?;
+        Elbo::reparameterized(samples).terms(&self.model, &q, x, rng)
+    }
+}
+
 impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I>
 where
     I: Inference<T, LinearGaussian<T, N>>,
