@@ -58,6 +58,14 @@ pub enum Error {
         /// The largest absolute value that can be taken.
         limit: f64,
     },
+    /// The data vary, but so little that the squares of their deviations are no numbers of this precision.
+    #[error("the largest deviation {deviation} is too small: its square falls below {limit}")]
+    TooSmall {
+        /// The largest deviation from the mean.
+        deviation: f64,
+        /// The smallest variance that can be taken.
+        limit: f64,
+    },
     /// The latent dimension does not fit the data.
     #[error("the latent dimension {latent_dim} is not between {smallest} and {largest}")]
     LatentDim {
@@ -149,6 +157,22 @@ pub enum Error {
         value: f64,
         /// The values that can occur.
         support: &'static str,
+    },
+    /// A saved model is of a version that is not known.
+    #[error("the saved model has format version {found}, and only version {known} is known")]
+    FormatVersion {
+        /// The version found.
+        found: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// A saved model has other slots than the type that it is to be loaded into.
+    #[error("the saved model is `{found}`, and not `{wanted}`")]
+    OtherKind {
+        /// The kind found.
+        found: String,
+        /// The kind wanted.
+        wanted: String,
     },
     /// No step of the progression has this name.
     #[error("there is no step named {name:?}")]

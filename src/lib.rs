@@ -45,6 +45,8 @@ pub mod model;
 pub mod objective;
 pub mod posterior;
 mod real;
+#[cfg(feature = "serde")]
+pub mod saved;
 pub mod steps;
 pub mod testing;
 
@@ -52,3 +54,8 @@ pub use data::{IntoObservations, Observations};
 pub use error::{Error, Result};
 pub use real::Real;
 pub use steps::{AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
+
+/// The README's code runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

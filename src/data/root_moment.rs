@@ -227,5 +227,20 @@ pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVec
 /// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
 pub(crate) fn resolution<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
     let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total_variance + mean.norm_squared());
-    if total_variance > tolerance { Ok(tolerance) } else { Err(Error::Constant { variables: x.data_dim(), observations: x.len() }) }
+    if total_variance > tolerance { Ok(tolerance) } else { Err(without_variance(x, mean)) }
+}
+
+/// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.
+fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Error {
+    let (mut deviation, mut size) = (0.0f64, 0.0f64);
+    for column in x.values().column_iter() {
+        for (value, mean) in column.iter().zip(mean.iter()) {
+            deviation = deviation.max((value.as_f64() - mean).abs());
+            size = size.max(value.as_f64().abs());
+        }
+    }
+    if deviation > 16.0 * T::EPSILON.as_f64() * size {
+        return Error::TooSmall { deviation, limit: T::TINY_SQUARE * T::EPSILON.as_f64().powi(2) };
+    }
+    Error::Constant { variables: x.data_dim(), observations: x.len() }
 }

@@ -115,6 +115,29 @@ impl<T: Real> IsotropicGaussian<T> {
         !self.fixed && self.floor > T::zero() && self.noise_variance() <= self.floor
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn form(&self) -> crate::saved::NoiseForm<T> {
+        crate::saved::NoiseForm {
+            given: self.given,
+            log_variance: self.log_variance[0],
+            fixed: self.fixed,
+            analytic: self.analytic,
+            floor: self.floor,
+        }
+    }
+
+    /// The way back: every number is checked, and σ² with its logarithm.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
+        check_variance("the saved noise variance", form.given)?;
+        check_variance("the saved noise variance", form.log_variance.exp())?;
+        if !(form.floor >= T::zero() && form.floor.is_finite()) {
+            return Err(Error::Setting { name: "the saved floor", value: form.floor.as_f64(), must: "finite and not negative" });
+        }
+        let crate::saved::NoiseForm { given, log_variance, fixed, analytic, floor } = form;
+        Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
+    }
+
     /// The same noise in another precision.
     pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
         let of = |value: T| U::of(value.as_f64());
