@@ -206,19 +206,22 @@ pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim:
 
 /// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.
 fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
-    let mean = centre(x, mean)?;
-    let total = squares_wide(x.values(), Some(mean.as_slice()), 1.0).iter().sum::<f64>() / x.len() as f64;
+    let (mean, squares) = centre(x, mean)?;
+    let total = squares.iter().sum::<f64>() / x.len() as f64;
     let tolerance = resolution(x, &mean, total)?;
     Ok((mean, tolerance))
 }
 
-/// μ; refuses a single observation about its own mean.
-pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVector<f64>> {
+/// μ, and the sums of squared deviations from it; refuses a single observation about its own mean.
+pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, Vec<f64>)> {
     match mean {
         Mean::Estimated if x.len() < 2 => Err(Error::TooFewObservations { actual: x.len(), least: 2 }),
-        // In the precision of the data, in which models hold it.
-        Mean::Estimated => Ok(x.mean().map(|m| m.as_f64())),
-        Mean::Zero => Ok(DVector::zeros(x.data_dim())),
+        Mean::Estimated => {
+            // In the precision of the data, in which models hold it.
+            let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
+            Ok((DVector::from_vec(mean), squares))
+        }
+        Mean::Zero => Ok((DVector::zeros(x.data_dim()), squares_wide(x.values(), None, 1.0))),
     }
 }
 

@@ -144,7 +144,7 @@ pub(crate) fn kl_of_moments<'a, T: Real>(mean: impl Iterator<Item = &'a T>, log_
     let squares = mean.fold(T::zero(), |sum, &m| sum + m * m);
     let excess = log_variances.fold(T::zero(), |sum, &l| {
         let l = bounded(l).0;
-        sum + (l.exp_m1() - l)
+        sum + (l.quick_exp_m1() - l)
     });
     T::of(0.5) * (squares + excess)
 }
