@@ -12,6 +12,7 @@ pub mod model;
 pub mod objective;
 pub mod posterior;
 mod real;
+pub mod selection;
 pub mod steps;
 pub mod testing;
 
