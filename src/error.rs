@@ -130,6 +130,14 @@ pub enum Error {
         /// Where the fit gave up.
         noise_variance: f64,
     },
+    /// No direction of the data stands out of isotropic noise: there is no latent dimension to fit.
+    #[error("no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}")]
+    NothingRelevant {
+        /// The noise variance that explains the data.
+        noise_variance: f64,
+        /// The largest eigenvalue of the covariance.
+        largest: f64,
+    },
     /// A setting is outside the range in which it means something.
     #[error("{name} is {value}, and must be {must}")]
     Setting {
