@@ -9,6 +9,7 @@
 
 mod amortized_ppca;
 mod any;
+mod incomplete;
 mod linear_autoencoder;
 mod ppca;
 mod variational_ppca;

@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 /// How many earlier steps are remembered.
 const MEMORY: usize = 6;
 
+/// The least that is added to the diagonal of the least squares.
+const LEAST_RIDGE: f64 = 1e-12;
+
 /// A difference of two models.
 #[derive(Debug, Clone)]
 struct Step {
@@ -40,17 +43,32 @@ pub(crate) struct Proposal {
 /// The last points and the steps that EM took from them.
 ///
 /// The inner product is EM's own information: 1/σ² for each entry of W and μ, ½ for ln σ² (each per observed entry, times 1/d for the first).
-#[derive(Default)]
 pub(crate) struct Acceleration {
     last: Option<(Theta, Step)>,
+    /// What is added to the diagonal of the least squares, in parts of its trace: more after a step that was taken back.
+    ridge: f64,
     /// What the points and the steps changed by.
     changes: VecDeque<(Step, Step)>,
 }
 
 impl Acceleration {
+    pub(crate) fn new() -> Self {
+        Self { last: None, ridge: LEAST_RIDGE, changes: VecDeque::new() }
+    }
+
+    /// The last proposal raised J.
+    pub(crate) fn accept(&mut self) {
+        self.ridge = (self.ridge / 10.0).max(LEAST_RIDGE);
+    }
+
+    /// The last proposal was taken back: the next one keeps closer to EM, and the older half of the steps is forgotten.
+    pub(crate) fn reject(&mut self) {
+        self.ridge = (self.ridge * 1e3).min(1.0);
+        self.changes.drain(..self.changes.len() / 2);
+    }
+
     pub(crate) fn clear(&mut self) {
-        self.last = None;
-        self.changes.clear();
+        *self = Self::new();
     }
 
     /// Follows the model through W ← WR.
@@ -83,7 +101,7 @@ impl Acceleration {
         let m = self.changes.len();
         let mut gram = DMatrix::from_fn(m, m, |a, b| if b <= a { inner(&self.changes[a].1, &self.changes[b].1) } else { 0.0 });
         gram.fill_upper_triangle_with_lower_triangle();
-        let ridge = 1e-12 * gram.trace();
+        let ridge = self.ridge * gram.trace();
         (0..m).for_each(|a| gram[(a, a)] += ridge);
         let right = DVector::from_fn(m, |a, _| inner(&self.changes[a].1, &step));
         let weights = gram.cholesky()?.solve(&right);

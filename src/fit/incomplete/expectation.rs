@@ -1,7 +1,7 @@
 //! The E-step over all blocks, and what the M-step needs of it.
 
 use crate::data::{IncompleteObservations, Patterns};
-use crate::linalg::{gemm, vector::vectorized, packed, packed_len, parallel::for_each_chunk};
+use crate::linalg::{gemm, packed, packed_len, parallel::for_each_chunk, vector::vectorized};
 use crate::model::incomplete::{Block, Parameters};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
@@ -117,9 +117,9 @@ struct Piece {
 
 /// The observations, ready to be passed over again and again without an allocation.
 pub(crate) struct Expectation<'x, T: Real> {
-    x: IncompleteObservations<'x, T>,
+    pub(crate) x: IncompleteObservations<'x, T>,
     pub(crate) patterns: Patterns,
-    blocks: Vec<Range<usize>>,
+    pub(crate) blocks: Vec<Range<usize>>,
     pieces: Vec<Piece>,
     latent_dim: usize,
 }

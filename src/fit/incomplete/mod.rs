@@ -3,6 +3,7 @@
 mod acceleration;
 mod expectation;
 mod maximization;
+mod second_look;
 mod start;
 
 use super::{Fitted, RemainingGain, Stop, Trace};
@@ -15,6 +16,7 @@ use acceleration::Acceleration;
 use expectation::{Expectation, Statistics};
 use maximization::{Theta, expand, maximize};
 use rand::Rng;
+use second_look::better_direction;
 use start::{Marginals, check_noise_remains};
 
 /// How [`IncompleteEm`] goes from one model to the next; J never falls in any of them.
@@ -48,7 +50,7 @@ impl Default for IncompleteEm {
 
 /// What the model is to be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct IncompleteRequest {
     pub(crate) latent_dim: usize,
     pub(crate) mean: Mean,
     pub(crate) fixed: Option<f64>,
@@ -60,7 +62,7 @@ impl IncompleteEm {
     pub(crate) fn fit<T: Real, R: Rng + ?Sized>(
         &self,
         x: IncompleteObservations<'_, T>,
-        request: &Request,
+        request: &IncompleteRequest,
         rng: &mut R,
     ) -> Result<Fitted<LinearGaussian<T>>> {
         let patterns = Patterns::of(&x);
@@ -84,8 +86,11 @@ impl IncompleteEm {
         };
         let mut best: Option<Fitted<Theta>> = None;
         let mut values = Vec::new();
-        for _ in 0..request.starts.max(1) {
-            let start = marginals.random_start(request.latent_dim, noise, rng);
+        for turn in 0..request.starts.max(1) {
+            let start = match turn == 0 && std::env::var("RND").is_err() {
+                true => marginals.principal_start(&x, &ascent.expectation.patterns, request.latent_dim, noise, rng)?,
+                false => marginals.random_start(request.latent_dim, noise, rng),
+            };
             let found = ascent.rise(self, start)?;
             let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             values.push(value);
@@ -122,7 +127,8 @@ impl<T: Real> Ascent<'_, T> {
     fn rise(&mut self, settings: &IncompleteEm, mut theta: Theta) -> Result<Fitted<Theta>> {
         let mut trace = Trace::new();
         let mut rule = RemainingGain::below(settings.tolerance);
-        let mut acceleration = Acceleration::default();
+        let mut acceleration = Acceleration::new();
+        let mut near = 0;
         let (mut value, mut statistics) = self.evaluate(&theta)?;
         trace.push(value);
         rule.update(value);
@@ -149,14 +155,29 @@ impl<T: Real> Ascent<'_, T> {
             let proposal = if settings.scheme == Scheme::Accelerated { acceleration.propose(&theta, &next) } else { None };
             let mut moved = None;
             if let Some(proposal) = proposal {
-                let remaining = proposal.remaining * self.observed as f64 / self.observations;
-                if let Ok((proposed, its)) = self.evaluate(&proposal.theta)
-                    && proposed >= value
-                {
-                    moved = Some((proposal.theta, proposed, its));
-                } else {
-                    acceleration.clear();
-                    trace.reject();
+                let remaining = proposal.remaining.abs() * self.observed as f64 / self.observations;
+                near = if remaining < settings.tolerance { near + 1 } else { 0 };
+                if near >= 2 || remaining < 0.1 * settings.tolerance {
+                    match self.second_look(&theta, value + settings.tolerance)? {
+                        Some(better) => {
+                            (theta, value, statistics) = better;
+                            trace.push(value);
+                            acceleration.clear();
+                            near = 0;
+                            continue;
+                        }
+                        None => break Stop::Converged,
+                    }
+                }
+                match self.evaluate(&proposal.theta) {
+                    Ok((proposed, its)) if proposed >= value => {
+                        moved = Some((proposal.theta, proposed, its));
+                        acceleration.accept();
+                    }
+                    _ => {
+                        acceleration.reject();
+                        trace.reject();
+                    }
                 }
                 if std::env::var("DBG").is_ok() {
                     eprintln!("  rem {remaining:e} {}", moved.is_some());
@@ -177,10 +198,23 @@ impl<T: Real> Ascent<'_, T> {
             }
             (theta, value, statistics) = (new, new_value, its);
             trace.push(value);
-            if rule.update(value) {
-                break Stop::Converged;
+            if settings.scheme != Scheme::Accelerated && rule.update(value) {
+                let Some(better) = self.second_look(&theta, value + settings.tolerance)? else { break Stop::Converged };
+                (theta, value, statistics) = better;
+                trace.push(value);
+                rule = RemainingGain::below(settings.tolerance);
             }
         };
         Ok(Fitted { model: theta, trace, stop })
+    }
+
+    /// A model with more than `least` beyond the saddle that the fit may stand at.
+    fn second_look(&mut self, theta: &Theta, least: f64) -> Result<Option<(Theta, f64, Statistics)>> {
+        let Some(better) = better_direction(&self.expectation, theta)? else { return Ok(None) };
+        let (value, statistics) = self.evaluate(&better)?;
+        if std::env::var("DBG").is_ok() {
+            eprintln!("look {value} against {least}");
+        }
+        Ok((value > least).then_some((better, value, statistics)))
     }
 }
