@@ -12,9 +12,10 @@ use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::{Error, Real, Result};
-use acceleration::Acceleration;
+use acceleration::{Acceleration, Metric};
 use expectation::{Expectation, Statistics};
 use maximization::{Theta, expand, maximize};
+use nalgebra::DVector;
 use rand::Rng;
 use second_look::better_direction;
 use start::{Marginals, check_noise_remains};
@@ -77,7 +78,9 @@ impl IncompleteEm {
         };
         crate::data::check_latent_dim(request.latent_dim, patterns.order.len(), x.data_dim())?;
         let observations = x.len() as f64;
+        let shares = DVector::from_iterator(x.data_dim(), patterns.observed.iter().map(|&count| count as f64 / x.observed() as f64));
         let mut ascent = Ascent {
+            shares,
             expectation: Expectation::new(x, patterns, request.latent_dim),
             mean: request.mean,
             observed: x.observed(),
@@ -114,6 +117,7 @@ struct Ascent<'x, T: Real> {
     expectation: Expectation<'x, T>,
     mean: Mean,
     observed: usize,
+    shares: DVector<f64>,
     observations: f64,
     tolerance: f64,
 }
@@ -152,12 +156,12 @@ impl<T: Real> Ascent<'_, T> {
                 next.rotate(&rotation);
                 acceleration.rotate(&rotation);
             }
-            let proposal = if settings.scheme == Scheme::Accelerated { acceleration.propose(&theta, &next) } else { None };
+            let proposal = if settings.scheme == Scheme::Accelerated { acceleration.propose(&Metric::at(&theta, &self.shares), &theta, &next) } else { None };
             let mut moved = None;
             if let Some(proposal) = proposal {
-                let remaining = proposal.remaining.abs() * self.observed as f64 / self.observations;
+                let remaining = proposal.remaining * self.observed as f64 / self.observations;
                 near = if remaining < settings.tolerance { near + 1 } else { 0 };
-                if near >= 2 || remaining < 0.1 * settings.tolerance {
+                if near >= 3 || remaining < 0.02 * settings.tolerance {
                     match self.second_look(&theta, value + settings.tolerance)? {
                         Some(better) => {
                             (theta, value, statistics) = better;

@@ -8,7 +8,7 @@ use super::expectation::Expectation;
 use super::maximization::Theta;
 use super::start::descending;
 use crate::linalg::parallel::map_blocks;
-use crate::linalg::{matrix_product, product_tr_left, symmetric_eigen, thin_qr, thin_svd};
+use crate::linalg::{product_tr_left, symmetric_eigen, thin_qr, thin_svd};
 use crate::model::incomplete::{Block, Parameters};
 use crate::{Real, Result};
 use nalgebra::DMatrix;
