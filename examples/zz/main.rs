@@ -5,7 +5,9 @@ use elbo::{
 };
 use rand::{SeedableRng, rngs::StdRng};
 fn main() {
-    if std::env::args().nth(1).as_deref()==Some("stress") { return stress::main(); }
+    if std::env::args().nth(1).as_deref() == Some("stress") {
+        return stress::main();
+    }
     let a: Vec<String> = std::env::args().collect();
     let k: usize = a[2].parse().unwrap();
     let seeds: u64 = a[3].parse().unwrap();
@@ -36,8 +38,17 @@ fn main() {
     let n = t.values.ncols() as f64;
     for s in 0..seeds {
         let now = std::time::Instant::now();
-        let tol=std::env::var("TOL").map_or(1e-7,|t| t.parse().unwrap()); let sch=match std::env::var("SCH").as_deref() { Ok("p")=>elbo::fit::Scheme::Plain, Ok("e")=>elbo::fit::Scheme::Expanded, _=>elbo::fit::Scheme::Accelerated};
-    match Ppca::builder(k).fit_incomplete_by(&elbo::fit::IncompleteEm{tolerance:tol,scheme:sch,..Default::default()},&t.values,&mut StdRng::seed_from_u64(s)) {
+        let tol = std::env::var("TOL").map_or(1e-7, |t| t.parse().unwrap());
+        let sch = match std::env::var("SCH").as_deref() {
+            Ok("p") => elbo::fit::Scheme::Plain,
+            Ok("e") => elbo::fit::Scheme::Expanded,
+            _ => elbo::fit::Scheme::Accelerated,
+        };
+        match Ppca::builder(k).fit_incomplete_by(
+            &elbo::fit::IncompleteEm { tolerance: tol, scheme: sch, ..Default::default() },
+            &t.values,
+            &mut StdRng::seed_from_u64(s),
+        ) {
             Ok(f) => println!(
                 "{s} {:.10} per {:.9} it {} rej {} {} {:.2}ms s2 {:e}",
                 f.trace.last().unwrap() * n,

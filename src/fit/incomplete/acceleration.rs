@@ -22,10 +22,7 @@ pub(crate) struct Step {
 
 impl Step {
     pub(crate) fn between(from: &Theta, to: &Theta) -> Self {
-        Self {
-            augmented: &to.augmented - &from.augmented,
-            log_noise: to.noise.noise_variance().ln() - from.noise.noise_variance().ln(),
-        }
+        Self { augmented: &to.augmented - &from.augmented, log_noise: to.noise.noise_variance().ln() - from.noise.noise_variance().ln() }
     }
 
     pub(crate) fn add_scaled(&mut self, factor: f64, other: &Self) {
@@ -111,10 +108,6 @@ impl Acceleration {
         self.ridge = (self.ridge * 1e3).min(1e-3);
         self.length = (0.25 * self.length).max(1.0);
         self.changes.drain(..self.changes.len() / 2);
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new();
     }
 
     /// Follows the model through W ← WR.

@@ -9,7 +9,7 @@
 use crate::Real;
 use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::vector::vectorized;
-use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, matrix_product, packed, packed_len, product_tr_left, solve_batch, thin_qr};
+use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, solve_batch, thin_qr};
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 use std::ops::Range;
@@ -173,47 +173,6 @@ impl Block {
         self.solve();
         self.score(parameters);
         if self.log_likelihoods.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: k }) }
-    }
-
-    /// Σ_i E[(x−μ)(x−μ)ᵗ | x_o] U over the rows: that of the completed deviations, and of what the missing entries vary about them.
-    pub(crate) fn multiply_completed(&self, parameters: &Parameters, u: &DMatrix<f64>) -> DMatrix<f64> {
-        let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
-        let codes = DMatrixView::from_slice(&self.codes, rows, k + 1);
-        let codes = codes.columns(0, k);
-        let mut completed = matrix_product(&parameters.loadings, Operand::from(&codes).transposed());
-        let mut holes = self.mask().map(|observed| 1.0 - observed);
-        for (row, &group) in self.group_of.iter().enumerate() {
-            let deviations = &self.deviations[row * d..(row + 1) * d];
-            for ((out, deviation), hole) in completed.column_mut(row).iter_mut().zip(deviations).zip(holes.column(group).iter()) {
-                *out = deviation + hole * *out;
-            }
-        }
-        let mut sum = matrix_product(&completed, &product_tr_left(&completed, u));
-        let unweighted = holes.clone();
-        let mut counts = vec![0.0; groups];
-        self.group_of.iter().for_each(|&group| counts[group] += 1.0);
-        holes.column_iter_mut().zip(&counts).for_each(|(mut column, &count)| column *= count);
-        let of_variables = holes.column_sum();
-        for (column, u) in u.column_iter().enumerate() {
-            // Wᵗ of the holes of u, then through the covariance, then back.
-            let mut weighted = parameters.loadings.clone();
-            weighted.column_iter_mut().for_each(|mut w| w.component_mul_assign(&u));
-            let inner = product_tr_left(&unweighted, &weighted);
-            let mut outer = DMatrix::zeros(groups, k);
-            for a in 0..k {
-                for b in 0..k {
-                    let covariance = &self.covariances[packed(a.max(b), a.min(b)) * groups..][..groups];
-                    for ((out, inner), covariance) in outer.column_mut(a).iter_mut().zip(inner.column(b).iter()).zip(covariance) {
-                        *out += covariance * inner;
-                    }
-                }
-            }
-            let back = matrix_product(&holes, &outer);
-            for (j, out) in sum.column_mut(column).iter_mut().enumerate() {
-                *out += parameters.noise_variance * of_variables[j] * u[j] + parameters.loadings.row(j).dot(&back.row(j));
-            }
-        }
-        sum
     }
 
     fn load<T: Real>(&mut self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, range: Range<usize>, mean: &DVector<f64>) {
