@@ -130,6 +130,54 @@ pub enum Error {
         /// Where the fit gave up.
         noise_variance: f64,
     },
+    /// No direction of the data stands out of isotropic noise: there is no latent dimension to fit.
+    #[error("no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}")]
+    NothingRelevant {
+        /// The noise variance that explains the data.
+        noise_variance: f64,
+        /// The largest eigenvalue of the covariance.
+        largest: f64,
+    },
+    /// A weight that is no weight.
+    #[error("the weight {value} of observation {observation} is not finite and at least 0")]
+    Weight {
+        /// The observation, counted from 0.
+        observation: usize,
+        /// Its weight.
+        value: f64,
+    },
+    /// The offsets of a sparse table do not rise from 0 to the number of its entries.
+    #[error("the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} entries")]
+    SparseOffsets {
+        /// The observation, counted from 0.
+        column: usize,
+        /// Where its entries begin.
+        start: usize,
+        /// Where they end.
+        end: usize,
+        /// Entries in all.
+        entries: usize,
+    },
+    /// A row of a sparse table beyond its last variable.
+    #[error("row {row} in column {column} is beyond the {rows} variables")]
+    SparseRow {
+        /// The row, counted from 0.
+        row: usize,
+        /// The observation, counted from 0.
+        column: usize,
+        /// d.
+        rows: usize,
+    },
+    /// Rows of a sparse observation that do not rise: one is there twice, or they are not sorted.
+    #[error("row {row} follows row {before} in column {column}: rows must rise, each at most once")]
+    SparseOrder {
+        /// The row, counted from 0.
+        row: usize,
+        /// The one before it.
+        before: usize,
+        /// The observation, counted from 0.
+        column: usize,
+    },
     /// A setting is outside the range in which it means something.
     #[error("{name} is {value}, and must be {must}")]
     Setting {

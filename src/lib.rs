@@ -47,6 +47,7 @@ pub mod posterior;
 mod real;
 #[cfg(feature = "serde")]
 pub mod saved;
+pub mod selection;
 pub mod steps;
 pub mod testing;
 

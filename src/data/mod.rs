@@ -3,13 +3,15 @@
 #[cfg(feature = "files")]
 pub mod files;
 mod incomplete;
+mod moments;
 mod observations;
 mod patterns;
 mod root_moment;
 
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
+pub use moments::Moments;
 pub(crate) use observations::expect;
 pub use observations::{IntoObservations, Observations};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{centre, check_latent_dim, resolution, without_variance};
+pub(crate) use root_moment::{centre, check_latent_dim, deviations_resolved, resolution, resolution_of, without_variance};

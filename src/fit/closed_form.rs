@@ -3,7 +3,7 @@
 use super::aligned::AlignedModel;
 use crate::data::{Mean, centre, check_latent_dim, resolution};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::principal_components;
+use crate::linalg::{Solver, principal_components_about};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -18,9 +18,9 @@ pub(crate) struct Principal {
 
 impl Principal {
     pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize) -> Result<Self> {
-        let mean = centre(x, mean)?;
+        let (mean, squares) = centre(x, mean)?;
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
-        let found = principal_components(x.values(), Some(&mean.map(T::of)), latent_dim)?;
+        let found = principal_components_about(x.values(), mean.as_slice(), squares, latent_dim, Solver::Auto)?;
         let tolerance = resolution(x, &mean, found.total_variance.as_f64())?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {

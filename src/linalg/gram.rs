@@ -167,8 +167,17 @@ pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[
     sum
 }
 
+/// Adds the lower triangle of A·Bᵗ, and what shares its tiles, to `sum`.
+pub(crate) fn add_lower(a: &DMatrix<f64>, b: &DMatrix<f64>, sum: nalgebra::DMatrixViewMut<'_, f64>) {
+    triangle_of(a.into(), Operand::from(b).transposed(), sum.into());
+}
+
 /// Adds A·B to the lower triangle of `sum`, in strips of equal area.
 fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64>) {
+    triangle_of(a, b, sum.into());
+}
+
+fn triangle_of<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: OperandMut<'_, f64>) {
     let ((d, k), level) = (a.shape(), Level::detect());
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
     // Twice as many strips as threads: the end of one is filled by the start of another.
@@ -178,7 +187,7 @@ fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64
         ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
     };
     let bounds: Vec<usize> = (0..=strips).map(|s| if s == strips { d } else { bound(s) }).collect();
-    strip(level, a, b, sum.into(), &bounds);
+    strip(level, a, b, sum, &bounds);
 }
 
 fn strip<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, c: OperandMut<'_, f64>, bounds: &[usize]) {

@@ -90,6 +90,42 @@ dispatch! {
 }
 
 dispatch! {
+    /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over them.
+    pub(crate) fn four_columns(columns: [&[f64]; 4], v: &[f64], factors: [f64; 4], w: &mut [f64]) -> [f64; 4] {
+        const LANES: usize = 8;
+        let len = w.len();
+        let [a, b, c, d] = columns.map(|column| &column[..len]);
+        let v = &v[..len];
+        let (w, w_rest) = w.as_chunks_mut::<LANES>();
+        let whole = LANES * w.len();
+        let mut sums = [[0.0; LANES]; 4];
+        let blocks = |x| <[f64]>::as_chunks::<LANES>(x).0;
+        for (((((w, v), a), b), c), d) in w.iter_mut().zip(blocks(v)).zip(blocks(a)).zip(blocks(b)).zip(blocks(c)).zip(blocks(d)) {
+            for i in 0..LANES {
+                sums[0][i] += a[i] * v[i];
+                sums[1][i] += b[i] * v[i];
+                sums[2][i] += c[i] * v[i];
+                sums[3][i] += d[i] * v[i];
+                w[i] += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+            }
+        }
+        let mut totals = [0.0; 4];
+        for (total, sums) in totals.iter_mut().zip(&sums) {
+            *total = ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+        }
+        for (i, w) in w_rest.iter_mut().enumerate() {
+            let i = whole + i;
+            totals[0] += a[i] * v[i];
+            totals[1] += b[i] * v[i];
+            totals[2] += c[i] * v[i];
+            totals[3] += d[i] * v[i];
+            *w += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+        }
+        totals
+    }
+}
+
+dispatch! {
     /// (a, b) ← (c·a − s·b, s·a + c·b).
     pub(crate) fn rotate<T: Real>(a: &mut [T], b: &mut [T], c: T, s: T) {
         for (x, y) in a.iter_mut().zip(b) {

@@ -179,7 +179,7 @@ fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
 }
 
 /// A fixed start without structure.
-fn pseudo_random<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
+pub(super) fn pseudo_random<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     DMatrix::from_fn(rows, columns, |_, _| {
         state ^= state << 13;

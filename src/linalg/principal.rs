@@ -5,6 +5,7 @@
 use super::gram::{moments_of_columns, moments_of_rows, wide};
 use super::moments::{check_finite, squares_wide};
 use super::qr::orthonormalize;
+use super::solver::Solver;
 use super::symmetric::leading_eigenpairs;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -27,6 +28,8 @@ pub enum PrincipalSolver {
     Gram,
     /// Products with X and Xᵗ alone, when d and n are both large and k is small: neither d×d nor n×n is formed.
     Krylov,
+    /// The same by the randomised range finder, when it is [asked for](Solver::Randomized).
+    Randomized,
     /// QR and one-sided Jacobi on the data, when eigenvalues span more than five orders of magnitude.
     Full,
 }
@@ -44,6 +47,9 @@ pub struct PrincipalComponents<T: Real> {
     pub residual_variance: T,
     /// The way that was taken.
     pub solver: PrincipalSolver,
+    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, measured on the [randomised](Solver::Randomized) way: within this of each λ_j (in units of λ_1) stands
+    /// an eigenvalue of S.
+    pub accuracy: Option<T>,
 }
 
 /// The k leading principal components of `x` (d×n) about `mean` (d entries; about 0 without one).
@@ -67,6 +73,28 @@ pub struct PrincipalComponents<T: Real> {
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn principal_components<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>, k: usize) -> Result<PrincipalComponents<T>> {
+    principal_components_by(x, mean, k, Solver::Auto)
+}
+
+/// [`principal_components`] by a way of one's own choice.
+///
+/// # Errors
+/// As for [`principal_components`]; [`Error::Dimension`] also for [`Solver::Gram`] with k > n.
+///
+/// ```
+/// use elbo::linalg::{principal_components_by, Solver};
+/// let x = nalgebra::DMatrix::from_fn(40, 90, |i, j| ((i * j) as f64).sin() + if i < 2 { (j * i + j) as f64 } else { 0.0 });
+/// let solver = Solver::Randomized { oversampling: 8, power_iterations: 3 };
+/// let found = principal_components_by(x.as_view(), None, 2, solver)?;
+/// assert!(found.accuracy.is_some_and(|share| share < 1e-6));
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn principal_components_by<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Option<&DVector<T>>,
+    k: usize,
+    solver: Solver,
+) -> Result<PrincipalComponents<T>> {
     let (d, n) = x.shape();
     if d == 0 || n == 0 {
         return Err(Error::Empty { rows: d, columns: n });
@@ -81,33 +109,47 @@ pub fn principal_components<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVecto
         return Err(Error::Dimension { what: "components, at most the variables", expected: d, actual: k });
     }
     let mean = mean.map(wide);
-    let data = Data::new(x, mean.as_deref())?;
-    let solution = data.solve(k)?;
+    let squares = squares_wide(x, mean.as_deref(), 1.0);
+    let data = Data::new(x, mean.as_deref(), squares)?;
+    let solution = data.solve_by(k, solver)?;
+    data.finish(solution, k)
+}
+
+/// The same for checked data and at most d components, about a mean (rounded to `T`) with the sums of squared deviations from it known.
+pub(crate) fn principal_components_about<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: &[f64],
+    squares: Vec<f64>,
+    k: usize,
+    solver: Solver,
+) -> Result<PrincipalComponents<T>> {
+    let data = Data::new(x, Some(mean), squares)?;
+    let solution = data.solve_by(k, solver)?;
     data.finish(solution, k)
 }
 
 /// The data in a unit in which squares neither over- nor underflow.
-struct Data<'a, T: Real> {
-    x: DMatrixView<'a, T>,
-    mean: Option<&'a [f64]>,
+pub(super) struct Data<'a, T: Real> {
+    pub(super) x: DMatrixView<'a, T>,
+    pub(super) mean: Option<&'a [f64]>,
     /// The deviations are multiplied by this power of two.
-    scale: f64,
+    pub(super) scale: f64,
     /// Σ squares of the scaled deviations, per variable.
-    squares: Vec<f64>,
+    pub(super) squares: Vec<f64>,
 }
 
-struct Solution<T: Real> {
-    vectors: DMatrix<T>,
+pub(super) struct Solution<T: Real> {
+    pub(super) vectors: DMatrix<T>,
     /// Scaled, times n.
-    values: Vec<f64>,
-    residual: f64,
-    solver: PrincipalSolver,
+    pub(super) values: Vec<f64>,
+    pub(super) residual: f64,
+    pub(super) solver: PrincipalSolver,
+    pub(super) accuracy: Option<f64>,
 }
 
 impl<'a, T: Real> Data<'a, T> {
-    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>) -> Result<Self> {
+    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>, mut squares: Vec<f64>) -> Result<Self> {
         let mut scale = 1.0;
-        let mut squares = squares_wide(x, mean, scale);
         let total: f64 = squares.iter().sum();
         // The products are taken in T, whose squares must stay in range with room for their sums.
         let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());
@@ -123,20 +165,20 @@ impl<'a, T: Real> Data<'a, T> {
         Ok(Self { x, mean, scale, squares })
     }
 
-    fn total(&self) -> f64 {
+    pub(super) fn total(&self) -> f64 {
         self.squares.iter().sum()
     }
 
-    fn solve(&self, k: usize) -> Result<Solution<T>> {
+    pub(super) fn solve(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         let total = self.total();
         if total == 0.0 {
             let vectors = DMatrix::identity(d, k);
-            return Ok(Solution { vectors, values: vec![0.0; k], residual: 0.0, solver: PrincipalSolver::Covariance });
+            return Ok(Solution { vectors, values: vec![0.0; k], residual: 0.0, solver: PrincipalSolver::Covariance, accuracy: None });
         }
         if k == 0 {
             let vectors = DMatrix::zeros(d, 0);
-            return Ok(Solution { vectors, values: vec![], residual: total, solver: PrincipalSolver::Covariance });
+            return Ok(Solution { vectors, values: vec![], residual: total, solver: PrincipalSolver::Covariance, accuracy: None });
         }
         // Scales this far apart cannot come out of S resolved: do not form it.
         let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
@@ -159,16 +201,16 @@ impl<'a, T: Real> Data<'a, T> {
         // What single-precision data determine may need products in double precision.
         let x = self.x.map(|v| v.as_f64());
         let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone() };
-        let Solution { vectors, values, residual, solver } = wide.solve(k)?;
-        Ok(Solution { vectors: vectors.map(T::of), values, residual, solver })
+        let Solution { vectors, values, residual, solver, accuracy } = wide.solve(k)?;
+        Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
     }
 
-    fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
+    pub(super) fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
         let moments = moments_of_rows(self.x, self.mean, None, self.scale);
         let eigen = leading_eigenpairs(moments.as_view(), k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
-        Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance })
+        Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance, accuracy: None })
     }
 
     /// `None` when another way costs less or keeps more digits, or the search did not end.
@@ -179,7 +221,10 @@ impl<'a, T: Real> Data<'a, T> {
         let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
         // The mean is taken out of the products afterwards: a large one would cancel.
         let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
-        if d.min(n) < KRYLOV || 50 * k > d.min(n) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+        let small = d.min(n);
+        // A whole decomposition takes O(min(d, n)³), and the search O(ndk) a product: the larger the table, the more components it is worth.
+        let worth = if small < 5 * KRYLOV { 50 * k <= small } else { 12 * k <= small };
+        if small < KRYLOV || !worth || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
             return None;
         }
         let ones = DVector::from_element(n, T::one());
@@ -211,10 +256,10 @@ impl<'a, T: Real> Data<'a, T> {
         let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
         let residual = self.total() - values.iter().sum::<f64>();
         let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
-        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov }))
+        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov, accuracy: None }))
     }
 
-    fn by_gram(&self, k: usize) -> Result<Solution<T>> {
+    pub(super) fn by_gram(&self, k: usize) -> Result<Solution<T>> {
         let moments = moments_of_columns(self.x, self.mean, self.scale);
         let eigen = leading_eigenpairs(moments.as_view(), k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
@@ -228,11 +273,11 @@ impl<'a, T: Real> Data<'a, T> {
                 vectors.column_mut(j).iter_mut().zip(mean).for_each(|(v, m)| *v -= T::of(m * sum));
             }
         }
-        Ok(Solution { vectors: orthonormalize(vectors.as_view())?, values, residual, solver: PrincipalSolver::Gram })
+        Ok(Solution { vectors: orthonormalize(vectors.as_view())?, values, residual, solver: PrincipalSolver::Gram, accuracy: None })
     }
 
     /// QR and Jacobi on the data themselves.
-    fn by_data(&self, k: usize) -> Result<Solution<T>> {
+    pub(super) fn by_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         if n < d {
             return self.by_tall_data(k);
@@ -252,6 +297,7 @@ impl<'a, T: Real> Data<'a, T> {
             values: squares[..k].to_vec(),
             residual: squares[k..].iter().rev().sum(),
             solver: PrincipalSolver::Full,
+            accuracy: None,
         })
     }
 
@@ -277,7 +323,7 @@ impl<'a, T: Real> Data<'a, T> {
         }
         let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
         let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
-        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full })
+        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full, accuracy: None })
     }
 
     fn finish(&self, solution: Solution<T>, k: usize) -> Result<PrincipalComponents<T>> {
@@ -298,6 +344,7 @@ impl<'a, T: Real> Data<'a, T> {
             total_variance,
             residual_variance: T::of(unit(if k == self.x.nrows() { 0.0 } else { solution.residual })),
             solver: solution.solver,
+            accuracy: solution.accuracy.map(T::of),
         })
     }
 }

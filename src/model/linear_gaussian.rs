@@ -8,6 +8,7 @@
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::linalg::parallel::for_each_chunk;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
@@ -130,12 +131,13 @@ impl<T: Real> MarginalFactor<T> {
         DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
     }
 
-    /// E(z|x) for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
-    pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
-        let mut projections = product_tr_left(self.directions.as_view(), deviations);
-        let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
-        projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
-        matrix_product(self.rotation.as_view(), projections.as_view())
+    /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.
+    pub(crate) fn posterior_map(&self) -> DMatrix<T> {
+        let mut scaled = self.directions.clone();
+        for ((mut column, s), v) in scaled.column_iter_mut().zip(self.singular_values.iter()).zip(self.variances().iter()) {
+            column *= *s / *v;
+        }
+        product_tr_right(self.rotation.as_view(), scaled.as_view())
     }
 
     /// A factor L of the posterior covariance and ln|LLᵗ|: V diag(σ/√(s²+σ²)).
@@ -167,9 +169,29 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
         let factor = self.factor()?;
         x.expect_dim(self.decoder.output_dim())?;
         let k = self.decoder.input_dim();
-        let of_block = |part: Observations<'_, T>| Ok(factor.posterior_mean(self.equalized_deviations(part)?.as_view()));
-        let blocks = x.in_blocks(x.data_dim() * k, of_block)?;
-        let mean = DMatrix::from_iterator(k, x.len(), blocks.iter().flat_map(|block| block.iter().copied()));
+        let mut mean = DMatrix::zeros(k, x.len());
+        // D is diagonal: what divides the rows of x divides the columns of the map as well.
+        let mut map = factor.posterior_map().transpose();
+        self.likelihood.equalize(&mut map);
+        let (map, centre) = (map.transpose(), self.mean());
+        let (d, block, values) = (x.data_dim(), x.block(), x.values());
+        // A block of deviations that stays in the cache, made again and again in the same memory.
+        let chunk = block * x.len().div_ceil(16 * block).min(16);
+        for_each_chunk(mean.as_mut_slice(), k * chunk, x.values().len() * k, |c, part| {
+            let mut deviations = DMatrix::zeros(d, block.min(part.len() / k));
+            for (b, part) in part.chunks_mut(k * block).enumerate() {
+                let (first, count) = (c * chunk + b * block, part.len() / k);
+                let deviations = &mut deviations.as_mut_slice()[..d * count];
+                for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
+                    let x = values.column(first + i);
+                    for ((to, &x), &m) in column.iter_mut().zip(x.iter()).zip(centre.iter()) {
+                        *to = x - m;
+                    }
+                }
+                let deviations = DMatrixView::from_slice(deviations, d, count);
+                gemm(T::one(), &map, deviations, T::zero(), nalgebra::DMatrixViewMut::from_slice(part, k, count));
+            }
+        });
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }

@@ -8,6 +8,7 @@ pub(crate) mod incomplete;
 mod linear_gaussian;
 
 pub use generative::GenerativeModel;
+pub use incomplete::Conditional;
 pub use linear_gaussian::{LinearGaussian, ResidualStatistics};
 
 use crate::map::DifferentiableMap;

@@ -19,6 +19,7 @@ mod amortized_ppca;
 mod any;
 mod deep;
 mod factor_analysis;
+mod incomplete;
 mod linear_autoencoder;
 mod ppca;
 mod variational_ppca;

@@ -53,7 +53,7 @@ impl<T: Real> Ppca<T> {
 
     /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
-        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, starts: 1 }
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, restarts: 0 }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
@@ -123,11 +123,11 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
 /// What can be said of a fit of [`Ppca`] before it is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PpcaBuilder<T: Real> {
-    latent_dim: usize,
-    mean: Mean,
-    noise: NoiseVariance<T>,
-    floor: Option<T>,
-    starts: usize,
+    pub(super) latent_dim: usize,
+    pub(super) mean: Mean,
+    pub(super) noise: NoiseVariance<T>,
+    pub(super) floor: Option<T>,
+    pub(super) restarts: usize,
 }
 
 /// A fitter of probabilistic PCA that iterates: [`Alternate`] (plain EM) or [`ParameterExpanded`].
@@ -178,12 +178,6 @@ impl<T: Real> PpcaBuilder<T> {
         Self { floor: Some(floor), ..self }
     }
 
-    /// How often a fit of [incomplete observations](Self::fit_incomplete) starts anew; the best is kept, and
-    /// [`Trace::starts`](crate::fit::Trace::starts) tells where each of them ended. Once by default.
-    pub fn starts(self, starts: usize) -> Self {
-        Self { starts, ..self }
-    }
-
     pub(super) fn check_settings(&self) -> Result<()> {
         if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
@@ -212,27 +206,6 @@ impl<T: Real> PpcaBuilder<T> {
                 IsotropicGaussian::new(moment.smallest_variance())
             }
         }
-    }
-
-    /// The maximum of the likelihood of what was observed.
-    ///
-    /// # Errors
-    /// todo
-    pub fn fit_incomplete<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl crate::data::IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
-    ) -> Result<Fitted<Ppca<T>>> {
-        self.check_settings()?;
-        let request = crate::fit::incomplete::Request {
-            latent_dim: self.latent_dim,
-            mean: self.mean,
-            fixed: self.noise.fixed().map(|v| v.as_f64()),
-            floor: self.floor.map(|v| v.as_f64()),
-            starts: self.starts,
-        };
-        let fitted = crate::fit::IncompleteEm::default().fit(x.into_incomplete()?, &request, rng)?;
-        Ok(fitted.map(|model| Ppca::from_parts(model, Exact)))
     }
 
     /// The maximum of the likelihood in closed form.

@@ -1,0 +1,256 @@
+//! What a stream of observations leaves behind: their mean and second moment, which add up over chunks.
+//!
+//! Legend: x̄ the mean, R (d×r) a root of the scatter, RRᵗ = Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of the weights.
+
+use super::{Mean, RootMoment, expect};
+use crate::linalg::{cholesky_lower, moments_of_rows, product_tr_right, r_factor};
+use crate::{Error, IntoObservations, Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// The sufficient statistics of every linear-Gaussian fit, from chunks of data that need not be kept: count, weight, mean and scatter.
+///
+/// Two of them [merge](Self::merge) into that of both, in any order and however the data were cut. Not the scatter Σ(x−x̄)(x−x̄)ᵗ itself is carried but a
+/// root R of it, to which a chunk adds columns (and √(w_a w_b/w)(x̄_b−x̄_a), as in Chan, Golub & LeVeque[^1]) and which orthogonal
+/// transformations shorten: it holds twice the digits of the scatter, so that scales ten orders of magnitude apart survive although the data
+/// are gone. All sums are in double precision, for `f32` data too. Memory: O(d²) and one block, or O(nd) while n < d.
+///
+/// ```
+/// use elbo::{Ppca, data::Moments};
+/// use nalgebra::DMatrix;
+/// let x = DMatrix::from_fn(3, 90, |j, i| ((1 + j) as f64 * i as f64).sin() * (j + 1) as f64);
+/// let (mut first, mut second) = (Moments::new(3), Moments::new(3));
+/// first.update(x.columns(0, 50))?;
+/// second.update(x.columns(50, 40))?;
+/// first.merge(&second)?;
+/// let streamed = Ppca::<f64>::builder(1).fit_moments(&first)?;
+/// let whole = Ppca::fit(1, &x)?;
+/// assert!((streamed.loadings() - whole.loadings()).norm() < 1e-12);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// [^1]: T. F. Chan, G. H. Golub and R. J. LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983), equation 2.1b.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moments {
+    mean: DVector<f64>,
+    root: DMatrix<f64>,
+    weight: f64,
+    count: usize,
+}
+
+impl Moments {
+    /// Nothing seen yet, of d variables.
+    pub fn new(data_dim: usize) -> Self {
+        Self { mean: DVector::zeros(data_dim), root: DMatrix::zeros(data_dim, 0), weight: 0.0, count: 0 }
+    }
+
+    /// The moments of some observations.
+    ///
+    /// # Errors
+    /// As for [`Self::update`].
+    pub fn of<'a, T: Real>(x: impl IntoObservations<'a, T>) -> Result<Self> {
+        let x = x.into_observations()?;
+        let mut moments = Self::new(x.data_dim());
+        moments.update(x)?;
+        Ok(moments)
+    }
+
+    /// Takes in more observations, each with weight 1; a mini-batch counts as what it holds.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::Dimension`] for another number of variables; [`Error::NotFinite`] when a sum overflows. After an
+    /// error the moments are what they were.
+    pub fn update<'a, T: Real>(&mut self, x: impl IntoObservations<'a, T>) -> Result<()> {
+        self.take(x.into_observations()?, None)
+    }
+
+    /// Takes in more observations with a weight w_i ≥ 0 each: a weight of 2 is the same as seeing the observation twice, 0 as not seeing it.
+    ///
+    /// ```
+    /// use elbo::data::Moments;
+    /// use nalgebra::dmatrix;
+    /// let mut weighted = Moments::new(1);
+    /// weighted.update_weighted(&dmatrix![1.0, 4.0], &[2.0, 1.0])?;
+    /// assert_eq!((weighted.weight(), weighted.mean()[0], weighted.covariance()[(0, 0)]), (3.0, 2.0, 2.0));
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Self::update`]; [`Error::Weight`] for a weight that is negative or not finite; [`Error::Dimension`] for another number of weights.
+    pub fn update_weighted<'a, T: Real>(&mut self, x: impl IntoObservations<'a, T>, weights: &[T]) -> Result<()> {
+        let x = x.into_observations()?;
+        expect("weights", x.len(), weights.len())?;
+        let good = |w: &T| w.is_finite() && *w >= T::zero();
+        if let Some(observation) = weights.iter().position(|w| !good(w)) {
+            return Err(Error::Weight { observation, value: weights[observation].as_f64() });
+        }
+        self.take(x, Some(weights))
+    }
+
+    /// Takes in what another has seen.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] for another number of variables, [`Error::NotFinite`] when a sum overflows.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        expect("variables of an observation", self.data_dim(), other.data_dim())?;
+        let mut both = self.clone();
+        both.absorb(other)?;
+        *self = both;
+        Ok(())
+    }
+
+    fn take<T: Real>(&mut self, x: Observations<'_, T>, weights: Option<&[T]>) -> Result<()> {
+        x.expect_dim(self.data_dim())?;
+        let (d, n) = (x.data_dim(), x.len());
+        // Enough observations at a time to be worth a factorisation, and no more memory than one needs.
+        let block = (4 * d).max((1 << 16) / d);
+        let mut all = if n > block { self.clone() } else { Self::new(d) };
+        for first in (0..n).step_by(block) {
+            let count = block.min(n - first);
+            let values = x.values();
+            let part = Observations::trusted(values.columns(first, count), count);
+            if let Some(part) = Self::of_block(part, weights.map(|w| &w[first..first + count]))? {
+                all.absorb(&part)?;
+            }
+        }
+        if n <= block {
+            return if all.count == 0 { Ok(()) } else { self.merge(&all) };
+        }
+        *self = all;
+        Ok(())
+    }
+
+    /// The moments of a block by themselves, unless all of its weights are 0.
+    fn of_block<T: Real>(x: Observations<'_, T>, weights: Option<&[T]>) -> Result<Option<Self>> {
+        let (d, n) = (x.data_dim(), x.len());
+        let Some(weights) = weights else {
+            let mean = x.wide_mean();
+            return Ok(Some(Self { root: shortened(deviations(x, &mean, None))?, mean, weight: n as f64, count: n }));
+        };
+        let weight: f64 = weights.iter().map(|w| w.as_f64()).sum();
+        let count = weights.iter().filter(|w| **w > T::zero()).count();
+        if count == 0 {
+            return Ok(None);
+        }
+        let shares: Vec<f64> = weights.iter().map(|w| w.as_f64() / weight).collect();
+        let mut mean = DVector::<f64>::zeros(d);
+        // Twice: the second pass takes the mean of what the first left.
+        for _ in 0..2 {
+            let mut rest = DVector::<f64>::zeros(d);
+            for (column, share) in x.values().column_iter().zip(&shares) {
+                rest.iter_mut().zip(column.iter()).zip(mean.iter()).for_each(|((rest, x), mean)| *rest += share * (x.as_f64() - mean));
+            }
+            mean += rest;
+        }
+        let roots: Vec<f64> = weights.iter().map(|w| w.as_f64().sqrt()).collect();
+        Ok(Some(Self { root: shortened(deviations(x, &mean, Some(&roots)))?, mean, weight, count }))
+    }
+
+    fn absorb(&mut self, other: &Self) -> Result<()> {
+        if other.count == 0 {
+            return Ok(());
+        }
+        if self.count == 0 {
+            self.clone_from(other);
+            return self.check();
+        }
+        let weight = self.weight + other.weight;
+        let apart = &other.mean - &self.mean;
+        let (known, more) = (self.root.ncols(), other.root.ncols());
+        self.root.resize_horizontally_mut(known + more + 1, 0.0);
+        self.root.columns_mut(known, more).copy_from(&other.root);
+        // The product under a root of its own: it may overflow.
+        let share = (self.weight / weight).sqrt() * other.weight.sqrt();
+        self.root.set_column(known + more, &(&apart * share));
+        self.mean += apart * (other.weight / weight);
+        self.weight = weight;
+        self.count += other.count;
+        if self.root.ncols() > 3 * self.data_dim() + 64 {
+            self.root = shortened(std::mem::replace(&mut self.root, DMatrix::zeros(0, 0)))?;
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        crate::linalg::check_finite(self.mean.as_view())?;
+        if !self.weight.is_finite() {
+            return Err(Error::NotFinite { row: 0, column: self.count, value: self.weight });
+        }
+        if self.root.ncols() == 0 { Ok(()) } else { crate::linalg::check_finite(self.root.as_view()) }
+    }
+
+    /// d.
+    pub fn data_dim(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The number of observations seen with a weight above 0.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The sum of the weights: what variances are divided by.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// x̄, d×1.
+    pub fn mean(&self) -> &DVector<f64> {
+        &self.mean
+    }
+
+    /// S = RRᵗ/w, d×d: the covariance with divisor Σw (n without weights); 0 before anything was seen.
+    pub fn covariance(&self) -> DMatrix<f64> {
+        let root = &self.root / self.weight.max(f64::MIN_POSITIVE).sqrt();
+        product_tr_right(&root, &root)
+    }
+
+    /// The same moments in the form that every fit takes, about x̄ or about 0.
+    ///
+    /// # Errors
+    /// [`Error::TooFewObservations`] for fewer than 2 about an estimated mean, or none about 0; [`Error::Constant`].
+    pub fn root_moment(&self, mean: Mean) -> Result<RootMoment> {
+        let least = if mean == Mean::Estimated { 2 } else { 1 };
+        if self.count < least {
+            return Err(Error::TooFewObservations { actual: self.count, least });
+        }
+        let mut root = &self.root / self.weight.sqrt();
+        let mut centre = self.mean.clone();
+        if mean == Mean::Zero {
+            let columns = root.ncols();
+            root = root.insert_column(columns, 0.0);
+            root.set_column(columns, &centre);
+            centre.fill(0.0);
+        }
+        let root = if root.ncols() > self.data_dim() { shortened(root)? } else { root };
+        RootMoment::from_root(root, centre, self.count)
+    }
+}
+
+/// √w_i (x_i − x̄), d×n.
+fn deviations<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, roots: Option<&[f64]>) -> DMatrix<f64> {
+    let mut deviations = x.values().map(|v| v.as_f64());
+    for (i, mut column) in deviations.column_iter_mut().enumerate() {
+        column -= mean;
+        if let Some(roots) = roots {
+            column *= roots[i];
+        }
+    }
+    deviations
+}
+
+/// At most d columns with the same RRᵗ: by Cholesky where every pivot keeps eleven digits, else by reflections, which keep them all.
+fn shortened(root: DMatrix<f64>) -> Result<DMatrix<f64>> {
+    let (d, columns) = root.shape();
+    if columns <= d {
+        return Ok(root);
+    }
+    if columns * d * d > 1_000_000 {
+        let moment = moments_of_rows(root.as_view(), None, None, 1.0);
+        if let Ok(factor) = cholesky_lower(moment.as_view())
+            && (0..d).all(|j| moment[(j, j)] > 1e-250 && factor[(j, j)].powi(2) > 1e-5 * moment[(j, j)])
+        {
+            return Ok(factor);
+        }
+    }
+    Ok(r_factor(root.transpose().as_view())?.transpose())
+}
