@@ -19,7 +19,7 @@
 
 use crate::data::expect;
 use crate::inference::{Amortized, Encoder, Exact, GaussianEncoder, PerPoint, PointEncoder};
-use crate::likelihood::{IsotropicGaussian, Noiseless};
+use crate::likelihood::{DiagonalGaussian, IsotropicGaussian, Noiseless};
 use crate::linalg::check_finite;
 use crate::map::Linear;
 use crate::model::Decoder;
@@ -161,6 +161,31 @@ impl<T: Real> Saved<T> for IsotropicGaussian<T> {
     }
     fn from_form(form: NoiseForm<T>) -> Result<Self> {
         Self::of_form(form)
+    }
+}
+
+/// A variance for each variable, and their floors: as [`NoiseForm`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoisesForm<T> {
+    pub(crate) given: Vec<T>,
+    pub(crate) log_variances: Vec<T>,
+    pub(crate) floors: Vec<T>,
+    pub(crate) fixed: bool,
+}
+
+impl<T: Real> Saved<T> for DiagonalGaussian<T> {
+    type Form = NoisesForm<T>;
+    fn kind() -> String {
+        "diagonal_gaussian".into()
+    }
+    fn to_form(&self) -> NoisesForm<T> {
+        self.form()
+    }
+    fn from_form(form: NoisesForm<T>) -> Result<Self> {
+        Self::of_form(form)
+    }
+    fn check_fit(&self, _latent_dim: usize, data_dim: usize) -> Result<()> {
+        expect("variables of the saved noise", data_dim, self.floors().len())
     }
 }
 

@@ -38,6 +38,7 @@ fn steps<T: Real + Serialize + DeserializeOwned>() {
     }
     round_trip(&Ppca::<T>::builder(2).noise_variance(NoiseVariance::Fixed(T::of(0.3))).fit(&x).unwrap());
     round_trip(&Ppca::<T>::builder(2).noise_floor(T::of(0.2)).fit(&x).unwrap());
+    round_trip(&elbo::FactorAnalysis::<T>::fit(1, &x).unwrap().model);
     fn with_family<T, Q>(x: &DMatrix<T>)
     where
         T: Real + Serialize + DeserializeOwned,
@@ -123,6 +124,24 @@ fn a_loaded_model_is_checked() {
     let place = bytes.windows(8).position(|window| window == last).unwrap();
     bytes[place..place + 8].copy_from_slice(&f64::NAN.to_le_bytes());
     assert!(postcard::from_bytes::<Ppca>(&bytes).is_err());
+}
+
+#[test]
+fn noise_of_each_variable_is_checked() {
+    let model = elbo::FactorAnalysis::fit(1, &iris::<f64>()).unwrap().model;
+    for (field, wrong, said) in [
+        ("/likelihood/given/2", serde_json::json!(-1.0), "a noise variance is -1"),
+        ("/likelihood/log_variances", serde_json::json!([0.0]), "saved logarithms of the noise variances: expected 4, got 1"),
+        ("/likelihood/floors/0", serde_json::json!(-2.0), "a floor of a noise variance is -2"),
+    ] {
+        let mut value = serde_json::to_value(&model).unwrap();
+        *value.pointer_mut(field).unwrap() = wrong;
+        let refused = refusal::<elbo::FactorAnalysis>(value);
+        assert!(refused.contains(said), "{field}: {refused}");
+    }
+    let mut value = serde_json::to_value(&model).unwrap();
+    value["likelihood"] = serde_json::json!({"given": [1.0], "log_variances": [0.0], "floors": [0.0], "fixed": false});
+    assert!(refusal::<elbo::FactorAnalysis>(value).contains("variables of the saved noise: expected 4, got 1"));
 }
 
 #[test]

@@ -252,7 +252,7 @@ pub(crate) fn resolution_of(total_variance: f64, mean: &DVector<f64>, observatio
 }
 
 /// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.
-fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Error {
+pub(crate) fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Error {
     let (mut deviation, mut size) = (0.0f64, 0.0f64);
     for column in x.values().column_iter() {
         for (value, mean) in column.iter().zip(mean.iter()) {

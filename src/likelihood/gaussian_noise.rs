@@ -12,7 +12,8 @@ use nalgebra::{DMatrix, DVector};
 /// closed form of probabilistic PCA holds as it stands.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not Gaussian noise: the integral over z is only tractable for a linear decoder with Gaussian noise",
-    note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis"
+    note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis",
+    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear autoencoder with one: use `Ppca`"
 )]
 pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
     /// The variance of each variable's noise, d×1.

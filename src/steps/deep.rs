@@ -135,14 +135,13 @@ impl<T: Real, S> DeepBuilder<T, S> {
         if x.len() < 2 {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
         }
-        if self.latent_dim == 0 {
-            return Err(Error::LatentDim { latent_dim: 0, smallest: 1, largest: usize::MAX });
-        }
+        crate::data::check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
+        let mean = x.mean();
         let deviations = x.variances().map(|v| v.sqrt());
         if deviations.max() <= T::zero() {
-            return Err(Error::Constant { variables: x.data_dim(), observations: x.len() });
+            return Err(crate::data::without_variance(x, &mean.map(|m| m.as_f64())));
         }
-        Ok((x.mean(), deviations))
+        Ok((mean, deviations))
     }
 
     fn fitter_for(&self, x: Observations<'_, T>) -> StochasticGradient {

@@ -25,7 +25,7 @@ use std::marker::PhantomData;
 /// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
 /// // One factor behind four variables of very different units and noise.
-/// let truth = FactorAnalysis::from_parameters(
+/// let truth = FactorAnalysis::<f64>::from_parameters(
 ///     DMatrix::from_column_slice(4, 1, &[1.0, 0.02, -30.0, 2.0]),
 ///     nalgebra::dvector![0.0, 1.0, 50.0, -3.0],
 ///     nalgebra::dvector![0.5, 1e-4, 400.0, 0.2],

@@ -32,10 +32,10 @@ fn closed_forms_agree_with_double_precision() {
 }
 
 #[test]
-fn every_step_by_name_agrees_with_double_precision() {
+fn every_linear_step_by_name_agrees_with_double_precision() {
     for (x, k) in [(iris(), 2), (wine(), 2)] {
         let (narrow, wide) = pair(x);
-        for step in StepName::ALL {
+        for step in StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)) {
             let a = step.fit(k, (&narrow).into_observations().unwrap(), &mut rng(1)).unwrap();
             let b = step.fit(k, (&wide).into_observations().unwrap(), &mut rng(1)).unwrap();
             let of_narrow = a.step.gaps((&narrow).into_observations().unwrap(), Default::default(), &mut rng(2)).unwrap();
