@@ -32,6 +32,11 @@ impl Principal {
         })
     }
 
+    /// How many of the k variances can be told from 0.
+    pub(crate) fn resolved(&self) -> usize {
+        self.variances.iter().filter(|&&v| v > self.tolerance).count()
+    }
+
     /// Ŵ = U_k (diag(λ_j) − σ²I)^½, σ² (the mean variance outside, a fixed value, or a floor), and the mean.
     pub(crate) fn maximum_likelihood(self, fixed: Option<f64>, floor: Option<f64>) -> Result<(AlignedModel, DVector<f64>)> {
         let (d, k) = self.directions.shape();
@@ -41,8 +46,7 @@ impl Principal {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
             (None, Some(floor)) => IsotropicGaussian::new(learned.max(floor))?.with_floor(floor),
             (None, None) if nothing_left => {
-                let rank = self.variances.iter().filter(|&&v| v > self.tolerance).count();
-                return Err(Error::Unbounded { latent_dim: k, rank });
+                return Err(Error::Unbounded { latent_dim: k, rank: self.resolved() });
             }
             (None, None) => IsotropicGaussian::new(learned)?,
         };

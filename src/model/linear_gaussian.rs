@@ -110,10 +110,15 @@ impl<T: Real> MarginalFactor<T> {
 
     /// log N(x; μ, C), one entry a column of the deviations x − μ.
     pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let (d, n) = deviations.shape();
         let half = T::of(0.5);
+        let constant = -half * (T::of_usize(deviations.nrows()) * T::two_pi().ln() + self.log_determinant());
+        self.squared_distances(deviations).map(|distance| constant - half * distance)
+    }
+
+    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ.
+    pub(crate) fn squared_distances(&self, deviations: &DMatrix<T>) -> DVector<T> {
+        let (d, n) = deviations.shape();
         let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
-        let constant = -half * (T::of_usize(d) * T::two_pi().ln() + self.log_determinant());
         let precisions = self.variances().map(|v| T::one() / v);
         let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
         let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
@@ -127,8 +132,7 @@ impl<T: Real> MarginalFactor<T> {
             residuals.column_iter().map(|r| r.norm_squared()).collect()
         };
         let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
-        let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
-        DVector::from_iterator(n, distances.map(|distance| constant - half * distance))
+        DVector::from_iterator(n, inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance))
     }
 
     /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.

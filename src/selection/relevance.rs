@@ -91,11 +91,11 @@ impl Problem {
             let mut costs = self.costs(noise_variance, most);
             let mut kept = 0;
             for (k, best) in best.iter_mut().enumerate() {
-                if kept + 1 == k {
-                    if let Some(cost) = costs.next() {
-                        energy += cost;
-                        kept = k;
-                    }
+                if kept + 1 == k
+                    && let Some(cost) = costs.next()
+                {
+                    energy += cost;
+                    kept = k;
                 }
                 if energy < best.0 {
                     *best = (energy, noise_variance, kept);

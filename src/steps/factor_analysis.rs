@@ -33,7 +33,7 @@ use std::marker::PhantomData;
 /// let (_, x) = truth.sample(2000, &mut StdRng::seed_from_u64(1));
 /// let fit = FactorAnalysis::fit(1, &x)?;
 /// assert!(fit.log_likelihood(&x)?.sum() > truth.log_likelihood(&x)?.sum());
-/// assert!((fit.noise_variances()[2] - 400.0).abs() < 60.0);
+/// assert!((fit.noise_variances()[2] - 400.0f64).abs() < 60.0);
 /// assert!(fit.heywood_variables().is_empty());
 /// # Ok::<(), elbo::Error>(())
 /// ```
@@ -79,6 +79,15 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
     /// Σ_m w_jm², the variance of each variable that the factors explain, d×1; with ψ_j it adds up to the model's variance of x_j.
     pub fn communalities(&self) -> DVector<T> {
         DVector::from_iterator(self.data_dim(), self.loadings().row_iter().map(|row| row.norm_squared()))
+    }
+
+    /// The correlation of each variable with each factor under the model, w_jm/√(Σ_m w_jm² + ψ_j), d×k: what tables of loadings usually show, and
+    /// what to [rotate](crate::rotation::Varimax) when the variables have units of their own.
+    pub fn standardized_loadings(&self) -> DMatrix<T> {
+        let mut loadings = self.loadings().into_owned();
+        let deviations = (self.communalities() + self.noise_variances()).map(|v| v.sqrt());
+        loadings.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        loadings
     }
 
     /// The variables whose noise variance is held up by its floor: the likelihood would have it at 0 (a Heywood case), or the variable is constant.
@@ -189,7 +198,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
 
     fn check_settings(&self) -> Result<()> {
         let floor = self.relative_floor;
-        if floor >= 1e-12 && floor < 1.0 {
+        if (1e-12..1.0).contains(&floor) {
             Ok(())
         } else {
             Err(Error::Setting { name: "the relative floor of the noise variances", value: floor, must: "at least 1e-12 and below 1" })
