@@ -178,6 +178,14 @@ pub enum Error {
         /// The observation, counted from 0.
         column: usize,
     },
+    /// A way that these data cannot go.
+    #[error("{what} cannot be fitted this way: the solver must be {must}")]
+    Unsupported {
+        /// The kind of data.
+        what: &'static str,
+        /// What can be asked for.
+        must: &'static str,
+    },
     /// A setting is outside the range in which it means something.
     #[error("{name} is {value}, and must be {must}")]
     Setting {

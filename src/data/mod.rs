@@ -7,6 +7,8 @@ mod moments;
 mod observations;
 mod patterns;
 mod root_moment;
+mod source;
+mod sparse;
 
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub use moments::Moments;
@@ -15,3 +17,5 @@ pub use observations::{IntoObservations, Observations};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
 pub(crate) use root_moment::{centre, check_latent_dim, deviations_resolved, resolution, resolution_of, without_variance};
+pub use source::{Chunks, Source};
+pub use sparse::SparseObservations;

@@ -102,11 +102,10 @@ impl Moments {
         x.expect_dim(self.data_dim())?;
         let (d, n) = (x.data_dim(), x.len());
         // Enough observations at a time to be worth a factorisation, and no more memory than one needs.
-        let block = (4 * d).max((1 << 16) / d);
+        let (values, block) = (x.values(), (4 * d).max((1 << 16) / d));
         let mut all = if n > block { self.clone() } else { Self::new(d) };
         for first in (0..n).step_by(block) {
             let count = block.min(n - first);
-            let values = x.values();
             let part = Observations::trusted(values.columns(first, count), count);
             if let Some(part) = Self::of_block(part, weights.map(|w| &w[first..first + count]))? {
                 all.absorb(&part)?;

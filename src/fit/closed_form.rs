@@ -1,9 +1,9 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
 use super::aligned::AlignedModel;
-use crate::data::{Mean, centre, check_latent_dim, resolution};
+use crate::data::{Mean, RootMoment, centre, check_latent_dim, resolution};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{Solver, principal_components_about};
+use crate::linalg::{PrincipalSolver, Solver, principal_components_about, principal_components_by};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -13,14 +13,63 @@ pub(crate) struct Principal {
     pub(crate) variances: DVector<f64>,
     pub(crate) outside: f64,
     pub(crate) mean: DVector<f64>,
-    tolerance: f64,
+    /// n, or the sum of the weights.
+    pub(crate) weight: f64,
+    pub(crate) tolerance: f64,
+    pub(crate) route: Route,
+}
+
+/// How the directions of largest variance were found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Route {
+    /// The way that was taken.
+    pub solver: PrincipalSolver,
+    /// How often the data were read from beginning to end; 1 where they are in memory or gone.
+    pub passes: usize,
+    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, where it was [measured](Solver::Randomized).
+    pub accuracy: Option<f64>,
+}
+
+/// A model from a closed form, and how its directions were found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solved<M> {
+    /// The model.
+    pub model: M,
+    /// How its directions were found.
+    pub route: Route,
+}
+
+impl<M> std::ops::Deref for Solved<M> {
+    type Target = M;
+    fn deref(&self) -> &M {
+        &self.model
+    }
 }
 
 impl Principal {
-    pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize) -> Result<Self> {
+    /// Out of a root of S, when the data themselves are gone: it is a table of at most d observations with the same second moment.
+    pub(crate) fn of_root(moment: &RootMoment, weight: f64, latent_dim: usize, solver: Solver) -> Result<Self> {
+        moment.check_latent_dim(latent_dim)?;
+        let root = moment.coordinates();
+        let table = root * (root.ncols() as f64).sqrt();
+        let found = principal_components_by(table.as_view(), None, latent_dim, solver)?;
+        let mut directions = moment.lift(found.vectors);
+        orient(&mut directions);
+        Ok(Self {
+            directions,
+            variances: found.variances,
+            outside: found.residual_variance,
+            mean: moment.mean().clone(),
+            weight,
+            tolerance: moment.tolerance(),
+            route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy },
+        })
+    }
+
+    pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
         let (mean, squares) = centre(x, mean)?;
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
-        let found = principal_components_about(x.values(), mean.as_slice(), squares, latent_dim, Solver::Auto)?;
+        let found = principal_components_about(x.values(), mean.as_slice(), squares, latent_dim, solver)?;
         let tolerance = resolution(x, &mean, found.total_variance.as_f64())?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {
@@ -28,7 +77,9 @@ impl Principal {
             variances: found.variances.map(|v| wide(&v)),
             outside: found.residual_variance.as_f64(),
             mean,
+            weight: x.len() as f64,
             tolerance,
+            route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy.map(|share| share.as_f64()) },
         })
     }
 

@@ -32,6 +32,16 @@ impl<T: Real> LinearGaussian<T> {
     pub fn noise_variance(&self) -> T {
         self.likelihood.noise_variance()
     }
+
+    /// The decomposition in double precision.
+    pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
+        MarginalFactor::new(self.loadings().map(|v| v.as_f64()).as_view(), self.noise_variance().as_f64())
+    }
+
+    /// μ in double precision.
+    pub(crate) fn wide_mean(&self) -> DVector<f64> {
+        self.mean().map(|v| v.as_f64())
+    }
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
@@ -110,29 +120,51 @@ impl<T: Real> MarginalFactor<T> {
 
     /// log N(x; μ, C), one entry a column of the deviations x − μ.
     pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let half = T::of(0.5);
-        let constant = -half * (T::of_usize(deviations.nrows()) * T::two_pi().ln() + self.log_determinant());
-        self.squared_distances(deviations).map(|distance| constant - half * distance)
+        let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
+        self.log_density_of(&projections, self.outside(deviations, &projections))
     }
 
     /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ.
     pub(crate) fn squared_distances(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let (d, n) = deviations.shape();
         let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
-        let precisions = self.variances().map(|v| T::one() / v);
+        self.squared_distances_of(&projections, self.outside(deviations, &projections))
+    }
+
+    /// ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each column.
+    fn outside(&self, deviations: &DMatrix<T>, projections: &DMatrix<T>) -> Vec<T> {
+        let d = deviations.nrows();
         let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
         let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
         // ‖x‖² − ‖Qᵗx‖² is exact enough unless ‖x‖² dwarfs σ²: its error is then seen against σ²d, and the residual itself is formed.
         let subtract = largest <= T::of(1000.0) * T::of_usize(d) * self.noise_variance;
-        let outside: Vec<T> = if subtract {
+        if subtract {
             squares.iter().zip(projections.column_iter()).map(|(&square, p)| (square - p.norm_squared()).max(T::zero())).collect()
         } else {
             let mut residuals = deviations.clone();
             gemm(-T::one(), self.directions.as_view(), projections.as_view(), T::one(), residuals.as_view_mut());
             residuals.column_iter().map(|r| r.norm_squared()).collect()
-        };
+        }
+    }
+
+    /// The log-density from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
+    pub(crate) fn log_density_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
+        let half = T::of(0.5);
+        let constant = -half * (T::of_usize(self.directions.nrows()) * T::two_pi().ln() + self.log_determinant());
+        self.squared_distances_of(projections, outside).map(|distance| constant - half * distance)
+    }
+
+    fn squared_distances_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
+        let precisions = self.variances().map(|v| T::one() / v);
         let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
-        DVector::from_iterator(n, inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance))
+        let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
+        DVector::from_iterator(projections.ncols(), distances)
+    }
+
+    /// E(z|x) from Qᵗ(x−μ), k×n.
+    pub(crate) fn codes_of(&self, mut projections: DMatrix<T>) -> DMatrix<T> {
+        let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
+        projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
+        matrix_product(self.rotation.as_view(), projections.as_view())
     }
 
     /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.
@@ -228,11 +260,11 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
 /// is left of S_jj after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualStatistics<T: Real> {
-    count: T,                      // n
-    squared_residuals: DVector<T>, // Σ e_ij², d
-    residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
-    mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
-    covariances: DMatrix<T>,       // Σ Cov_i, k×k
+    pub(super) count: T,                      // n
+    pub(super) squared_residuals: DVector<T>, // Σ e_ij², d
+    pub(super) residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
+    pub(super) mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
+    pub(super) covariances: DMatrix<T>,       // Σ Cov_i, k×k
 }
 
 impl<T: Real> ResidualStatistics<T> {

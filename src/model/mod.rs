@@ -6,6 +6,7 @@
 mod generative;
 pub(crate) mod incomplete;
 mod linear_gaussian;
+mod stepwise;
 
 pub use generative::GenerativeModel;
 pub use incomplete::Conditional;

@@ -77,7 +77,7 @@ impl BayesianPpcaBuilder {
         if relevance.latent_dim() == 0 {
             return Err(Error::NothingRelevant { noise_variance: relevance.noise_variance, largest: spectrum.eigenvalues()[0] });
         }
-        let principal = Principal::of(x, self.mean, relevance.latent_dim())?;
+        let principal = Principal::of(x, self.mean, relevance.latent_dim(), crate::linalg::Solver::Auto)?;
         let mut loadings = principal.directions;
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;

@@ -6,6 +6,7 @@ use crate::fit::closed_form::Principal;
 use crate::fit::{FactorDescent, Fitted};
 use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
+use crate::linalg::Solver;
 use crate::map::Linear;
 use crate::{Error, IntoObservations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -41,7 +42,7 @@ impl<T: Real> LinearAutoencoder<T> {
 
     /// The same with more to say.
     pub fn builder(latent_dim: usize) -> LinearAutoencoderBuilder<T> {
-        LinearAutoencoderBuilder { latent_dim, mean: Mean::Estimated, weight: T::zero() }
+        LinearAutoencoderBuilder { latent_dim, mean: Mean::Estimated, weight: T::zero(), solver: Solver::Auto }
     }
 
     /// U, k×d.
@@ -67,15 +68,21 @@ impl<T: Real> LinearAutoencoder<T> {
 /// What can be said of a fit of [`LinearAutoencoder`] before it is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinearAutoencoderBuilder<T: Real> {
-    latent_dim: usize,
-    mean: Mean,
+    pub(super) latent_dim: usize,
+    pub(super) mean: Mean,
     weight: T,
+    pub(super) solver: Solver,
 }
 
 impl<T: Real> LinearAutoencoderBuilder<T> {
     /// The mean: taken away before encoding and put back after decoding (default), or 0 as in the lecture.
     pub fn mean(self, mean: Mean) -> Self {
         Self { mean, ..self }
+    }
+
+    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape of the data.
+    pub fn solver(self, solver: Solver) -> Self {
+        Self { solver, ..self }
     }
 
     /// A weight ρ on the squared norm of both maps: adds ρ(‖U‖² + ‖W‖²) to the error that is minimised.
@@ -86,7 +93,7 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         Self { weight, ..self }
     }
 
-    fn check_settings(&self) -> Result<()> {
+    pub(super) fn check_settings(&self) -> Result<()> {
         if !(self.weight >= T::zero() && self.weight.is_finite()) {
             return Err(Error::Setting { name: "the weight on the maps", value: self.weight.as_f64(), must: "finite and not negative" });
         }
@@ -98,10 +105,12 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     /// # Errors
     /// As [`LinearAutoencoder::fit`], and [`Error::Setting`] for a negative weight.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
-        self.check_settings()?;
-        let x = x.into_observations()?;
-        let principal = Principal::of(x, self.mean, self.latent_dim)?;
-        let (count, weight) = (x.len() as f64, self.weight.as_f64());
+        Ok(self.solve(x)?.model)
+    }
+
+    /// What the directions of largest variance say of U and W.
+    pub(super) fn from_principal(&self, principal: Principal) -> Result<LinearAutoencoder<T>> {
+        let (count, weight) = (principal.weight, self.weight.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {
             let shrinkage = if weight > 0.0 { 1.0 - weight / (count * variance) } else { 1.0 };

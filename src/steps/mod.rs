@@ -23,6 +23,8 @@ mod incomplete;
 mod linear_autoencoder;
 mod pca;
 mod ppca;
+mod sparse;
+mod streams;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};

@@ -60,7 +60,7 @@ impl<T: Real> Pca<T> {
     /// As [`Self::fit`].
     pub fn fit_about<'a>(latent_dim: usize, mean: Mean, x: impl IntoObservations<'a, T>) -> Result<Self> {
         let x = x.into_observations()?;
-        let principal = Principal::of(x, mean, latent_dim)?;
+        let principal = Principal::of(x, mean, latent_dim, crate::linalg::Solver::Auto)?;
         let rank = principal.resolved();
         if latent_dim > rank {
             return Err(Error::LatentDim { latent_dim, smallest: 1, largest: rank });

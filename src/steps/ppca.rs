@@ -7,7 +7,7 @@ use crate::fit::closed_form::{Principal, orient};
 use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
 use crate::inference::Exact;
 use crate::likelihood::{IsotropicGaussian, NoiseVariance};
-use crate::linalg::{matrix_product, product_tr_left};
+use crate::linalg::{Solver, matrix_product, product_tr_left};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
@@ -53,7 +53,7 @@ impl<T: Real> Ppca<T> {
 
     /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
-        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, restarts: 0 }
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, restarts: 0, solver: Solver::Auto }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
@@ -128,6 +128,7 @@ pub struct PpcaBuilder<T: Real> {
     pub(super) noise: NoiseVariance<T>,
     pub(super) floor: Option<T>,
     pub(super) restarts: usize,
+    pub(super) solver: Solver,
 }
 
 /// A fitter of probabilistic PCA that iterates: [`Alternate`] (plain EM) or [`ParameterExpanded`].
@@ -172,6 +173,11 @@ impl<T: Real> PpcaBuilder<T> {
         Self { noise, ..self }
     }
 
+    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape of the data.
+    pub fn solver(self, solver: Solver) -> Self {
+        Self { solver, ..self }
+    }
+
     /// A floor below which a learned σ² is not taken: with it, k may reach the rank. Whether the floor is what holds σ² is told by
     /// [`IsotropicGaussian::is_at_floor`].
     pub fn noise_floor(self, floor: T) -> Self {
@@ -191,6 +197,28 @@ impl<T: Real> PpcaBuilder<T> {
     /// W about the mean, in the caller's precision.
     fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
         Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
+    }
+
+    /// The same settings in double precision.
+    pub(crate) fn wide(&self) -> PpcaBuilder<f64> {
+        let noise = match self.noise {
+            NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
+            NoiseVariance::Learned => NoiseVariance::Learned,
+            NoiseVariance::Analytic => NoiseVariance::Analytic,
+        };
+        let Self { latent_dim, mean, restarts, solver, .. } = *self;
+        PpcaBuilder { latent_dim, mean, noise, floor: self.floor.map(|v| v.as_f64()), restarts, solver }
+    }
+
+    /// A model found in double precision, in the caller's.
+    pub(crate) fn narrow(&self, model: &LinearGaussian<f64>) -> Result<LinearGaussian<T>> {
+        let decoder = Linear::about(&model.loadings().into_owned(), &model.mean().into_owned(), self.mean)?;
+        Ok(LinearGaussian::new(decoder, model.likelihood.cast()))
+    }
+
+    /// As few observations as have a closed form, and leave something for the noise.
+    pub(crate) fn least_observations(&self) -> usize {
+        self.latent_dim + 1 + usize::from(self.mean == Mean::Estimated)
     }
 
     /// The noise as given, or at the smallest variance of a variable: where an iterative fit starts.
@@ -213,9 +241,11 @@ impl<T: Real> PpcaBuilder<T> {
     /// # Errors
     /// As [`Ppca::fit`], and [`Error::Setting`](crate::Error::Setting) for a fixed variance or a floor that is not positive.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
-        let x = x.into_observations()?;
-        self.check_settings()?;
-        let principal = Principal::of(x, self.mean, self.latent_dim)?;
+        Ok(self.solve(x)?.model)
+    }
+
+    /// What the directions of largest variance say of θ.
+    pub(super) fn from_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;

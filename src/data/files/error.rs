@@ -31,7 +31,7 @@ impl fmt::Display for Place {
 /// let error = decode::<f64>(b"a,b\n1,2\n3,four\n", Format::Csv, &ReadOptions::default()).unwrap_err();
 /// assert_eq!(error.to_string(), r#"line 3, column "b": "four" is not a number"#);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
     /// The file cannot be opened or read.
@@ -226,6 +226,9 @@ pub enum FileError {
         /// The size that was given.
         actual: usize,
     },
+    /// What was read is no data for the fit, or the fit itself failed.
+    #[error(transparent)]
+    Refused(#[from] crate::Error),
 }
 
 /// Text of a file in a message: escaped, so that it stays on the line, and cut.

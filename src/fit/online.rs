@@ -1,0 +1,191 @@
+//! Probabilistic PCA from a stream, one block at a time: stepwise EM, in O(d·k + block) memory.
+
+use crate::data::Source;
+use crate::inference::Exact;
+use crate::linalg::matrix_product;
+use crate::model::{ExactPosterior, LinearGaussian, MStep, ResidualStatistics};
+use crate::steps::{Ppca, PpcaBuilder};
+use crate::{Error, IntoObservations, Observations, Real, Result};
+use nalgebra::DMatrix;
+
+/// Stepwise EM[^1]: each block moves a running mean of the E-step's statistics, and the M-step follows it.
+///
+/// ```math
+/// \bar s \leftarrow (1-\gamma_t)\,\bar s + \gamma_t\, s(x_t; \theta),\qquad \theta \leftarrow \arg\max E_{\bar s}\log p(x, z|\theta),
+/// \qquad \gamma_t = (n_t/N_t)^\alpha
+/// ```
+///
+/// n_t observations are in block t and N_t were seen up to it. The statistics are those of residuals, carried along when θ moves, so that
+/// neither a large mean nor a small σ² is what is left of a difference; after each step z is brought back to mean 0 and covariance I
+/// (parameter expansion), without which the last digits take thousands of passes. The sums are in double precision. Nothing is random:
+/// the same blocks in the same order give the same bits.
+///
+/// The first block starts the model by its closed form, so that it must hold more than k observations of full rank. Repeated passes over the same data lead
+/// to the maximum of their likelihood; where d² numbers fit in memory, [`Moments`](crate::data::Moments) are there after one.
+///
+/// ```
+/// use elbo::Ppca;
+/// use nalgebra::DMatrix;
+/// let x = DMatrix::from_fn(6, 300, |j, i| ((1 + j % 3) as f64 * i as f64).sin() + ((i * (7 * j + 3)) % 11) as f64 * 0.1);
+/// let mut online = Ppca::<f64>::builder(2).online();
+/// for _pass in 0..20 {
+///     for start in (0..300).step_by(50) { online.partial_fit(x.columns(start, 50))?; }
+/// }
+/// let (best, found) = (Ppca::fit(2, &x)?.log_likelihood(&x)?.mean(), online.model()?.log_likelihood(&x)?.mean());
+/// assert!(best - found < 1e-3);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// [^1]: O. Cappé and E. Moulines, [On-line expectation-maximization algorithm for latent data models](https://doi.org/10.1111/j.1467-9868.2009.00698.x),
+/// JRSS B 71 (2009), equation (13).
+#[derive(Debug, Clone)]
+pub struct OnlineEm<T: Real> {
+    setting: PpcaBuilder<T>,
+    exponent: f64,
+    least_step: f64,
+    seen: f64,
+    state: Option<State>,
+}
+
+type State = (LinearGaussian<f64>, ResidualStatistics<f64>);
+
+impl<T: Real> PpcaBuilder<T> {
+    /// A fit that takes the data block by block, in O(d·k + block) memory.
+    pub fn online(self) -> OnlineEm<T> {
+        OnlineEm { setting: self, exponent: 0.8, least_step: 0.0, seen: 0.0, state: None }
+    }
+}
+
+impl<T: Real> OnlineEm<T> {
+    /// α, between 0.5 and 1: the larger, the longer early blocks are remembered; 0.8 by default.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] outside (0.5, 1].
+    pub fn exponent(self, exponent: f64) -> Result<Self> {
+        if !(exponent > 0.5 && exponent <= 1.0) {
+            return Err(Error::Setting { name: "the exponent of the step size", value: exponent, must: "above 0.5 and at most 1" });
+        }
+        Ok(Self { exponent, ..self })
+    }
+
+    /// A step γ below which none is taken: with it the model follows data whose law drifts, and does not come to rest; 0 by default.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] outside [0, 1).
+    pub fn least_step(self, least_step: f64) -> Result<Self> {
+        if !(0.0..1.0).contains(&least_step) {
+            return Err(Error::Setting { name: "the least step size", value: least_step, must: "at least 0 and below 1" });
+        }
+        Ok(Self { least_step, ..self })
+    }
+
+    /// Takes a step with one block. After an error the model is what it was.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::Dimension`]; for the first block those of [`Ppca::fit`]; [`Error::NoiseVanished`].
+    pub fn partial_fit<'a>(&mut self, x: impl IntoObservations<'a, T>) -> Result<()> {
+        let x = x.into_observations()?;
+        let wide = x.values().map(|v| v.as_f64());
+        let block = Observations::trusted(wide.as_view(), wide.ncols());
+        let seen = self.seen + block.len() as f64;
+        self.state = Some(match &self.state {
+            None => {
+                let model = self.setting.wide().fit(block)?.model;
+                let statistics = Self::statistics(&model, block)?;
+                (model, statistics)
+            }
+            Some((model, statistics)) => {
+                let step = (block.len() as f64 / seen).powf(self.exponent).max(self.least_step);
+                Self::moved(model.clone(), statistics.clone(), block, step)?
+            }
+        });
+        self.seen = seen;
+        Ok(())
+    }
+
+    /// A step with each block of a source, from its beginning to its end.
+    ///
+    /// # Errors
+    /// As [`Self::partial_fit`], and those of reading.
+    pub fn fit_pass<S: Source<T> + ?Sized>(&mut self, source: &mut S) -> Result<(), S::Error> {
+        source.pass(&mut |x| self.partial_fit(x))
+    }
+
+    /// One iteration of EM over all of a source: the statistics of every block under the same model, then one M-step. J never falls, and
+    /// converges to the maximum itself; it is what to end with when steps block by block have brought the model near.
+    ///
+    /// # Errors
+    /// As [`Self::partial_fit`], and those of reading; [`Error::TooFewObservations`] before the first [`Self::partial_fit`], and for an empty source.
+    pub fn exact_pass<S: Source<T> + ?Sized>(&mut self, source: &mut S) -> Result<(), S::Error> {
+        let least = self.setting.least_observations();
+        let unstarted = Error::TooFewObservations { actual: 0, least };
+        let Some((model, _)) = &self.state else { return Err(unstarted.into()) };
+        let mut sum: Option<ResidualStatistics<f64>> = None;
+        source.pass(&mut |x| {
+            let wide = x.values().map(|v| v.as_f64());
+            let mut own = Self::statistics(model, Observations::trusted(wide.as_view(), wide.ncols()))?;
+            own.scale(x.len() as f64);
+            match &mut sum {
+                Some(sum) => *sum += own,
+                None => sum = Some(own),
+            }
+            Ok(())
+        })?;
+        let Some(sum) = sum else { return Err(unstarted.into()) };
+        self.seen += sum.count();
+        self.state = Some(Self::maximized(model.clone(), sum.per_observation())?);
+        Ok(())
+    }
+
+    fn statistics(model: &LinearGaussian<f64>, x: Observations<'_, f64>) -> Result<ResidualStatistics<f64>> {
+        x.expect_dim(model.mean().len())?;
+        Ok(model.statistics(x, &model.posterior(x)?)?.per_observation())
+    }
+
+    fn moved(model: LinearGaussian<f64>, mut statistics: ResidualStatistics<f64>, x: Observations<'_, f64>, step: f64) -> Result<State> {
+        let mut own = Self::statistics(&model, x)?;
+        own.scale(step);
+        statistics.scale(1.0 - step);
+        statistics += own;
+        Self::maximized(model, statistics)
+    }
+
+    /// The M-step, and z brought back to mean 0 and covariance I.
+    fn maximized(mut model: LinearGaussian<f64>, mut statistics: ResidualStatistics<f64>) -> Result<State> {
+        let before = model.decoder.augmented_mut().clone();
+        MStep::<f64, crate::posterior::Common<f64>>::maximize(&mut model, &statistics)?;
+        let change = model.decoder.augmented_mut().clone() - before;
+        statistics.move_to(&change);
+        let noise_variance = model.noise_variance();
+        let k = model.loadings().ncols();
+        if !(noise_variance > f64::MIN_POSITIVE && noise_variance.is_finite()) {
+            return Err(Error::NoiseVanished { latent_dim: k, noise_variance });
+        }
+        let (mean, factor) = statistics.prior_factor(!model.decoder.bias_is_fixed())?;
+        let loadings = model.loadings().into_owned();
+        let shift = matrix_product(&loadings, &mean);
+        let turned: DMatrix<f64> = matrix_product(&loadings, &factor);
+        let parameters = model.decoder.augmented_mut();
+        parameters.columns_mut(0, k).copy_from(&turned);
+        let mut bias = parameters.column_mut(k);
+        bias += shift.column(0);
+        statistics.change_coordinates(&mean, &factor);
+        Ok((model, statistics))
+    }
+
+    /// The model as it stands, in the precision of the data.
+    ///
+    /// # Errors
+    /// [`Error::TooFewObservations`] before the first block.
+    pub fn model(&self) -> Result<Ppca<T>> {
+        let Some((model, _)) = &self.state else {
+            return Err(Error::TooFewObservations { actual: 0, least: self.setting.least_observations() });
+        };
+        self.setting.narrow(model).map(|model| Ppca::from_parts(model, Exact))
+    }
+
+    /// How many observations were seen, each as often as it came.
+    pub fn observations_seen(&self) -> f64 {
+        self.seen
+    }
+}

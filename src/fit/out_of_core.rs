@@ -1,0 +1,107 @@
+//! The directions of largest variance of data that are read in blocks.
+
+use super::closed_form::{Principal, Route};
+use crate::data::{Mean, Moments, Source, check_latent_dim, resolution_of};
+use crate::linalg::{Captured, Solver, add_product};
+use crate::{Error, Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// From this many variables on, d×d matrices are not formed unless they are asked for.
+const WIDE: usize = 2000;
+
+impl Principal {
+    /// One pass and O(d² + block) memory for the [moments](Moments); a pass for each product and O(dk + block) when d is large.
+    pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(
+        source: &mut S,
+        mean: Mean,
+        latent_dim: usize,
+        solver: Solver,
+    ) -> Result<Self, S::Error> {
+        let by_products = match solver {
+            Solver::Auto => source.data_dim() >= WIDE,
+            Solver::Krylov | Solver::Randomized { .. } => true,
+            _ => false,
+        };
+        if by_products {
+            return Self::by_passes(source, mean, latent_dim, solver);
+        }
+        let mut moments = Moments::new(source.data_dim());
+        source.pass(&mut |x| moments.update(x))?;
+        Ok(Self::of_root(&moments.root_moment(mean)?, moments.weight(), latent_dim, solver)?)
+    }
+
+    fn by_passes<T: Real, S: Source<T> + ?Sized>(source: &mut S, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self, S::Error> {
+        let d = source.data_dim();
+        let (centre, n) = mean_of(source, mean)?;
+        check_latent_dim(latent_dim, n, d)?;
+        let mut passes = 1;
+        // An error of reading is carried past the search, which knows only our own.
+        let mut unread = None;
+        let found = solver.leading_of(d, latent_dim, |v, mut out| {
+            out.fill(0.0);
+            let mut seen = 0;
+            let pass = source.pass(&mut |x| {
+                x.expect_dim(d)?;
+                seen += x.len();
+                in_parts(x, &centre, |part| add_product(&part, v, &mut out));
+                Ok(())
+            });
+            passes += 1;
+            if let Err(error) = pass {
+                unread = Some(error);
+                return Err(Error::Empty { rows: d, columns: 0 });
+            }
+            same_count(n, seen)?;
+            out /= n as f64;
+            Ok(())
+        });
+        if let Some(error) = unread {
+            return Err(error);
+        }
+        let found = found?;
+        let mut captured = Captured::new(latent_dim);
+        source.pass(&mut |x| {
+            in_parts(x, &centre, |part| captured.add(part, &found.vectors));
+            Ok(())
+        })?;
+        let variances = DVector::from_vec(captured.values) / n as f64;
+        let outside = captured.outside / n as f64;
+        let tolerance = resolution_of(variances.sum() + outside, &centre, n)?;
+        let route = Route { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
+        Ok(Self { directions: found.vectors, variances, outside, mean: centre, weight: n as f64, tolerance, route })
+    }
+}
+
+/// μ and n.
+fn mean_of<T: Real, S: Source<T> + ?Sized>(source: &mut S, mean: Mean) -> Result<(DVector<f64>, usize), S::Error> {
+    let d = source.data_dim();
+    let (mut centre, mut n) = (DVector::<f64>::zeros(d), 0);
+    source.pass(&mut |x| {
+        x.expect_dim(d)?;
+        n += x.len();
+        if mean == Mean::Estimated {
+            // Towards the mean of the block: the sum of all might lose digits, the mean does not.
+            centre += (x.wide_mean() - &centre) * (x.len() as f64 / n as f64);
+        }
+        Ok(())
+    })?;
+    let least = if mean == Mean::Estimated { 2 } else { 1 };
+    if n < least {
+        return Err(Error::TooFewObservations { actual: n, least }.into());
+    }
+    Ok((centre, n))
+}
+
+fn same_count(expected: usize, actual: usize) -> Result<()> {
+    crate::data::expect("observations in a later pass over the same source", expected, actual)
+}
+
+/// Deviations in double precision, a part of the block at a time.
+fn in_parts<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, mut f: impl FnMut(DMatrix<f64>)) {
+    let block = crate::linalg::block_of(x.data_dim());
+    for first in (0..x.len()).step_by(block) {
+        let mut part = x.values().columns(first, block.min(x.len() - first)).map(|v| v.as_f64());
+        part.column_iter_mut().for_each(|mut column| column -= mean);
+        f(part);
+    }
+}

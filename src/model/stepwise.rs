@@ -1,0 +1,58 @@
+//! Residual statistics that outlive the model they were taken about: what stepwise EM averages.
+
+use super::linear_gaussian::ResidualStatistics;
+use crate::linalg::{matrix_product, product_tr_right, solve_lower};
+use crate::{Real, Result};
+use nalgebra::DMatrix;
+
+impl<T: Real> ResidualStatistics<T> {
+    /// The statistics of one observation on average.
+    pub(crate) fn per_observation(mut self) -> Self {
+        let count = self.count;
+        self.scale(T::one() / count);
+        self
+    }
+
+    /// As if each observation had been seen `factor` times.
+    pub(crate) fn scale(&mut self, factor: T) {
+        self.count *= factor;
+        self.squared_residuals *= factor;
+        self.residual_products *= factor;
+        self.mean_products *= factor;
+        self.covariances *= factor;
+    }
+
+    /// The same q about a model whose [W μ] has moved by Δ: residuals become e − Δ[m; 1].
+    pub(crate) fn move_to(&mut self, change: &DMatrix<T>) {
+        let explained = matrix_product(change, &self.mean_products);
+        let along = &explained - &self.residual_products * T::of(2.0);
+        for (j, square) in self.squared_residuals.iter_mut().enumerate() {
+            *square = (*square + along.row(j).dot(&change.row(j))).max(T::zero());
+        }
+        self.residual_products -= explained;
+    }
+
+    /// The mean of the m_i, and a factor L (k×k, lower) of the covariance of z over all observations; about 0 when `centred` is false.
+    pub(crate) fn prior_factor(&self, centred: bool) -> Result<(DMatrix<T>, DMatrix<T>)> {
+        let k = self.covariances.nrows();
+        let mut second = self.mean_second_moment();
+        let mut mean = DMatrix::zeros(k, 1);
+        if centred {
+            mean.copy_from(&(self.mean_products.view((0, k), (k, 1)) / self.count));
+            second -= product_tr_right(&mean, &mean);
+        }
+        Ok((mean, crate::linalg::cholesky_lower(second.as_view())?))
+    }
+
+    /// The same statistics of z' = L⁻¹(z − m̄), under which the residuals stay what they are.
+    pub(crate) fn change_coordinates(&mut self, mean: &DMatrix<T>, factor: &DMatrix<T>) {
+        let k = factor.nrows();
+        let mut whiten = DMatrix::<T>::identity(k + 1, k + 1);
+        whiten.view_mut((0, k), (k, 1)).copy_from(&-mean);
+        solve_lower(factor, whiten.view_mut((0, 0), (k, k + 1)));
+        self.residual_products = product_tr_right(&self.residual_products, &whiten);
+        self.mean_products = product_tr_right(&matrix_product(&whiten, &self.mean_products), &whiten);
+        let inverse = whiten.view((0, 0), (k, k)).into_owned();
+        self.covariances = product_tr_right(&matrix_product(&inverse, &self.covariances), &inverse);
+    }
+}
