@@ -102,7 +102,7 @@ fn em_is_monotone_and_reaches_the_same_maximum() {
     let (a, b) = (ascent.trace.last().unwrap(), em.trace.last().unwrap());
     assert!((a - b).abs() < 1e-8, "{a} {b}");
     assert!((ascent.noise_variances() - em.noise_variances()).amax() < 1e-3);
-    assert!((&ascent.loadings() - &em.loadings()).amax() < 1e-3, "{}{}", ascent.loadings(), em.loadings());
+    assert!((ascent.loadings() - em.loadings()).amax() < 1e-3, "{}{}", ascent.loadings(), em.loadings());
     assert!(ascent.iterations() < 40 && ascent.stop == Stop::Converged, "{} {:?}", ascent.iterations(), ascent.stop);
 }
 

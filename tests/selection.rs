@@ -37,7 +37,7 @@ fn found_five(noise: &[f64], n: usize, repeats: usize, seed: u64, criteria: &[Cr
     found
 }
 
-/// T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000, section 5: sixty data sets each. The paper shows its counts as bars and says that the Laplace
+/// T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000, its synthetic experiments: sixty data sets each. The paper shows its counts as bars and says that the Laplace
 /// evidence is "convincingly better" than its rivals; the rates below are of an independent program (numpy, the formula of the paper without its
 /// shortcuts, k from 0 to below the rank, 3,000 data sets; 800 for the third): Laplace 0.763, 0.624, 0.996; BIC 0.502, 0.000, 0.385.
 /// A count is allowed four standard errors, and one more for the rates' own.

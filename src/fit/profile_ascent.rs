@@ -2,11 +2,11 @@
 
 use super::quasi_newton::{History, Tangent};
 use super::{Fitted, Stop, Trace};
-use crate::Result;
 use crate::linalg::parallel::map_blocks;
 use crate::linalg::{
     cholesky_lower, gemm, leading_eigenpairs, matrix_product, product_tr_left, product_tr_right, solve_cholesky, solve_lower,
 };
+use crate::{Error, Result};
 use nalgebra::{DMatrix, DVector};
 
 /// Ascent of the likelihood of factor analysis, maximised over W, in the logarithms of the noise variances ψ_j.
@@ -168,7 +168,7 @@ impl ProfileAscent {
                 best = Some(found);
             }
         }
-        let Some((profile, trace, stop)) = best else { unreachable!("there is at least one start") };
+        let Some((profile, trace, stop)) = best else { return Err(Error::Empty { rows: d, columns: 0 }) };
         let mut loadings = DMatrix::zeros(d, latent_dim);
         for (m, (q, &variance)) in profile.directions.column_iter().zip(profile.variances.iter()).enumerate() {
             let length = (variance - 1.0).sqrt();

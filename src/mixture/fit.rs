@@ -172,7 +172,7 @@ impl Data {
 
     /// The M-step: each component is probabilistic PCA of the observations, weighted by its shares of them (components×n).
     ///
-    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance: equation (3.12) of Tipping & Bishop 1999 and after.
+    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance (Tipping & Bishop 1999).
     fn maximize(&self, shares: &DMatrix<f64>, before: Option<&Mixture>) -> Result<Mixture> {
         let n = self.x.ncols() as f64;
         let sizes: Vec<f64> = shares.row_iter().map(|row| row.sum()).collect();

@@ -1,7 +1,7 @@
 //! Held-out log-likelihood for every k at once: one decomposition a fold.
 
 use crate::data::{Mean, deviations_resolved};
-use crate::linalg::{principal_components, product_tr_left};
+use crate::linalg::{gemm, principal_components, product_tr_left};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -40,7 +40,8 @@ impl Fold {
         // Means over the held-out part: of each squared projection, and of what no projection reaches.
         let count = held_out.len() as f64;
         let squares: Vec<f64> = projections.row_iter().map(|row| row.norm_squared() / count).collect();
-        let beyond = (deviations - &leading * projections).norm_squared() / count;
+        gemm(-1.0, &leading, &projections, 1.0, &mut deviations);
+        let beyond = deviations.norm_squared() / count;
         let (mut logarithms, mut distances) = (0.0, 0.0);
         let mut rest = beyond + squares.iter().sum::<f64>();
         for (k, score) in scores.iter_mut().enumerate() {

@@ -27,7 +27,7 @@ use crate::{IntoObservations, Real, Result};
 pub enum Criterion {
     /// Minka's Laplace approximation of the evidence[^1]; fewer observations than variables are no difficulty.
     ///
-    /// [^1]: T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000, equation (30).
+    /// [^1]: T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000: the final approximation.
     #[default]
     LaplaceEvidence,
     /// The Bayesian information criterion as −½BIC = log p(X) − ½m ln n, with m = dk − k(k−1)/2 + 1 free parameters beside the mean: larger is better.

@@ -12,7 +12,7 @@ use super::Spectrum;
 /// Only σ² is left to be found, on a line.
 ///
 /// [^1]: S. Nakajima, R. Tomioka, M. Sugiyama and S. D. Babacan, Condition for perfect dimensionality recovery by variational Bayesian PCA,
-///   JMLR 16, 2015, theorems 2 and 4. The model is C. Bishop's, Bayesian PCA, NIPS 1998, and Variational principal components, ICANN 1999.
+///   JMLR 16, 2015. The model is C. Bishop's, Bayesian PCA, NIPS 1998, and Variational principal components, ICANN 1999.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Relevance {
     /// The noise variance σ².

@@ -173,7 +173,7 @@ impl Spectrum {
     /// ```math
     /// \ln p(X|k) \approx \ln p(U) - \tfrac n2\sum_{j\le k}\ln\lambda_j - \tfrac{n(d-k)}2\ln v_k + \tfrac{m+k}2\ln2\pi - \tfrac12\ln|A| - \tfrac k2\ln n
     /// ```
-    /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k < … ≤ d; equation (30) of Minka 2000.
+    /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k, i < j ≤ d, where λ̂_j is λ_j up to k and v_k after (Minka 2000).
     fn laplace_evidence(&self) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len());
         let (values, rank, noise) = (&self.eigenvalues, self.rank(), self.noise_variances());
