@@ -291,6 +291,7 @@ mod tests {
     #[test]
     fn all_classes_of_floats() {
         check("exp", 2, f64::quick_exp, f32::quick_exp, f64::exp);
+        check("exp_m1", 3, f64::quick_exp_m1, f32::quick_exp_m1, f64::exp_m1);
         check("ln", 2, f64::quick_ln, f32::quick_ln, f64::ln);
         check("ln_1p", 2, f64::quick_ln_1p, f32::quick_ln_1p, f64::ln_1p);
         check("softplus", 3, f64::quick_softplus, f32::quick_softplus, |x| {
