@@ -65,7 +65,7 @@ fn closed_form_and_gradient() {
         [model.loadings().into_owned(), model.transform(x).unwrap(), scores, autoencoder.transform(x).unwrap()]
     }
     // The covariance of many variables, that of few, and more variables than observations.
-    for (d, n) in [(210, 700), (20, 9000), (600, 90)] {
+    for (d, n) in [(200, 300), (20, 5000), (300, 60)] {
         let (x, single) = (data::<f64>(d, n), data::<f32>(d, n));
         let (one, one_single) = on(1, || (fitted(&x), fitted(&single)));
         for threads in [2, 3] {

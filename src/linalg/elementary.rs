@@ -56,7 +56,9 @@ macro_rules! elementary {
                 let (tail, first, second) = power_parts(self);
                 // The power less 1 is exact where 1 matters, and 0 for small x.
                 let near = tail * first * second + (first * second - 1.0);
-                choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near)
+                let value = choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near);
+                // The sign of −0 too.
+                choose(self == 0.0, self, value)
             }
 
             #[inline(always)]
