@@ -56,7 +56,9 @@ macro_rules! elementary {
                 let (tail, first, second) = power_parts(self);
                 // The power less 1 is exact where 1 matters, and 0 for small x.
                 let near = tail * first * second + (first * second - 1.0);
-                choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near)
+                let value = choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near);
+                // The sign of −0 too.
+                choose(self == 0.0, self, value)
             }
 
             #[inline(always)]
@@ -291,6 +293,7 @@ mod tests {
     #[test]
     fn all_classes_of_floats() {
         check("exp", 2, f64::quick_exp, f32::quick_exp, f64::exp);
+        check("exp_m1", 3, f64::quick_exp_m1, f32::quick_exp_m1, f64::exp_m1);
         check("ln", 2, f64::quick_ln, f32::quick_ln, f64::ln);
         check("ln_1p", 2, f64::quick_ln_1p, f32::quick_ln_1p, f64::ln_1p);
         check("softplus", 3, f64::quick_softplus, f32::quick_softplus, |x| {

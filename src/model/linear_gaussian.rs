@@ -9,6 +9,7 @@
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
 use crate::linalg::parallel::for_each_chunk;
+use crate::linalg::vector::vectorized;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
@@ -70,9 +71,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     /// x − μ, d×n.
     pub(crate) fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         x.expect_dim(self.decoder.output_dim())?;
-        let mut deviations = x.values().into_owned();
-        let mean = self.mean();
-        deviations.column_iter_mut().for_each(|mut column| column -= &mean);
+        let (values, mean) = (x.values(), self.mean());
+        let mut deviations = DMatrix::zeros(values.nrows(), values.ncols());
+        for (i, column) in deviations.as_mut_slice().chunks_exact_mut(values.nrows()).enumerate() {
+            subtract(values.column(i).as_slice(), mean.as_slice(), column);
+        }
         Ok(deviations)
     }
 
@@ -91,6 +94,14 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         gemm(-T::one(), self.loadings(), codes, T::one(), residuals.as_view_mut());
         Ok(residuals)
     }
+}
+
+/// difference ← a − b.
+fn subtract<T: Real>(a: &[T], b: &[T], difference: &mut [T]) {
+    vectorized(
+        #[inline(always)]
+        || difference.iter_mut().zip(a).zip(b).for_each(|((to, &a), &b)| *to = a - b),
+    );
 }
 
 /// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance, in the scales of the noise.
@@ -219,10 +230,7 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
                 let (first, count) = (c * chunk + b * block, part.len() / k);
                 let deviations = &mut deviations.as_mut_slice()[..d * count];
                 for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
-                    let x = values.column(first + i);
-                    for ((to, &x), &m) in column.iter_mut().zip(x.iter()).zip(centre.iter()) {
-                        *to = x - m;
-                    }
+                    subtract(values.column(first + i).as_slice(), centre.as_slice(), column);
                 }
                 let deviations = DMatrixView::from_slice(deviations, d, count);
                 gemm(T::one(), &map, deviations, T::zero(), nalgebra::DMatrixViewMut::from_slice(part, k, count));
