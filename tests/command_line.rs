@@ -170,7 +170,7 @@ fn labels_and_columns_kept_apart() {
 /// The header of an `.npy` file of version 1.
 fn npy(dictionary: &str, content: &[u8]) -> Vec<u8> {
     let mut header = dictionary.to_owned();
-    while (10 + header.len() + 1) % 64 != 0 {
+    while !(10 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');

@@ -245,7 +245,7 @@ impl<T: Real> PpcaBuilder<T> {
     }
 
     /// What the directions of largest variance say of θ.
-    pub(super) fn from_principal(&self, principal: Principal) -> Result<Ppca<T>> {
+    pub(super) fn assemble_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
