@@ -58,6 +58,14 @@ pub enum Error {
         /// The largest absolute value that can be taken.
         limit: f64,
     },
+    /// The data vary, but so little that the squares of their deviations are no numbers of this precision.
+    #[error("the largest deviation {deviation} is too small: its square falls below {limit}")]
+    TooSmall {
+        /// The largest deviation from the mean.
+        deviation: f64,
+        /// The smallest variance that can be taken.
+        limit: f64,
+    },
     /// The latent dimension does not fit the data.
     #[error("the latent dimension {latent_dim} is not between {smallest} and {largest}")]
     LatentDim {
@@ -121,6 +129,14 @@ pub enum Error {
         latent_dim: usize,
         /// Where the fit gave up.
         noise_variance: f64,
+    },
+    /// No direction of the data stands out of isotropic noise: there is no latent dimension to fit.
+    #[error("no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}")]
+    NothingRelevant {
+        /// The noise variance that explains the data.
+        noise_variance: f64,
+        /// The largest eigenvalue of the covariance.
+        largest: f64,
     },
     /// A weight that is no weight.
     #[error("the weight {value} of observation {observation} is not finite and at least 0")]
@@ -197,6 +213,22 @@ pub enum Error {
         value: f64,
         /// The values that can occur.
         support: &'static str,
+    },
+    /// A saved model is of a version that is not known.
+    #[error("the saved model has format version {found}, and only version {known} is known")]
+    FormatVersion {
+        /// The version found.
+        found: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// A saved model has other slots than the type that it is to be loaded into.
+    #[error("the saved model is `{found}`, and not `{wanted}`")]
+    OtherKind {
+        /// The kind found.
+        found: String,
+        /// The kind wanted.
+        wanted: String,
     },
     /// No step of the progression has this name.
     #[error("there is no step named {name:?}")]

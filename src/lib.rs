@@ -41,14 +41,24 @@ pub mod inference;
 pub mod likelihood;
 pub mod linalg;
 pub mod map;
+pub mod mixture;
 pub mod model;
 pub mod objective;
 pub mod posterior;
 mod real;
+pub mod rotation;
+#[cfg(feature = "serde")]
+pub mod saved;
+pub mod selection;
 pub mod steps;
 pub mod testing;
 
 pub use data::{IntoObservations, Observations};
 pub use error::{Error, Result};
 pub use real::Real;
-pub use steps::{AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
+pub use steps::{AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Pca, Ppca, Step, Vae, VariationalPpca};
+
+/// The README's code runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

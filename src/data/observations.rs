@@ -1,7 +1,8 @@
 //! The only way in: a d×n table, one observation a column, checked once.
 
 use crate::linalg::parallel;
-use crate::linalg::{mean_wide, refined_mean, squares_wide};
+use crate::linalg::vector::vectorized;
+use crate::linalg::{mean_wide, refined_mean};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -37,7 +38,13 @@ impl<'a, T: Real> Observations<'a, T> {
         }
         let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
         // One comparison an entry, without a branch: NaN and ±∞ fail it too.
-        let fits = |column: usize| values.column(column).as_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit));
+        let fits = |column: usize| {
+            let column = values.column(column);
+            vectorized(
+                #[inline(always)]
+                || column.as_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit)),
+            )
+        };
         let block = (1usize << 16).div_ceil(rows);
         let bad = parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
             (b * block..columns.min((b + 1) * block)).find(|&column| !fits(column))
@@ -126,16 +133,25 @@ impl<'a, T: Real> Observations<'a, T> {
 
     /// The mean in double precision.
     pub(crate) fn wide_mean(&self) -> DVector<f64> {
-        let refined = mean_wide(self.values).and_then(|mean| refined_mean(self.values, mean));
+        DVector::from_vec(self.mean_and_squares(|mean| mean).0)
+    }
+
+    /// The mean, each entry rounded by `round`, and the sums of squared deviations from it.
+    pub(crate) fn mean_and_squares(&self, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
         // The data are not empty and are finite by construction, which is all that could be refused.
-        DVector::from_vec(refined.unwrap_or_else(|_| vec![0.0; self.data_dim()]))
+        let mean = mean_wide(self.values).unwrap_or_else(|_| vec![0.0; self.data_dim()]);
+        refined_mean(self.values, mean, round)
     }
 
     /// The variance of each variable (d×1), divisor n.
     pub fn variances(&self) -> DVector<T> {
-        let mean = self.wide_mean();
-        let squares = squares_wide(self.values, Some(mean.as_slice()), 1.0);
+        let (_, squares) = self.mean_and_squares(|mean| mean);
         DVector::from_iterator(self.data_dim(), squares.into_iter().map(|s| T::of(s / self.len() as f64)))
+    }
+
+    /// Observations whose copy stays in a second cache.
+    pub(crate) fn block(&self) -> usize {
+        (1usize << 15).div_ceil(self.data_dim()).clamp(16, 4096)
     }
 
     /// What `f` makes of each block of neighbouring observations, in their order: for work that wants a copy of the data, but not of all at once.
@@ -143,8 +159,7 @@ impl<'a, T: Real> Observations<'a, T> {
     /// # Errors
     /// The first error of a block.
     pub(crate) fn in_blocks<V: Send>(&self, work_each: usize, f: impl Fn(Observations<'_, T>) -> Result<V> + Sync) -> Result<Vec<V>> {
-        let (d, n) = self.values.shape();
-        let block = (1usize << 16).div_ceil(d).clamp(16, 4096);
+        let (n, block) = (self.len(), self.block());
         let part = |b: usize| f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n));
         parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
     }

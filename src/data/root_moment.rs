@@ -218,20 +218,23 @@ pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim:
 }
 
 /// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.
-fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
-    let mean = centre(x, mean)?;
-    let total = squares_wide(x.values(), Some(mean.as_slice()), 1.0).iter().sum::<f64>() / x.len() as f64;
+pub(crate) fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
+    let (mean, squares) = centre(x, mean)?;
+    let total = squares.iter().sum::<f64>() / x.len() as f64;
     let tolerance = resolution(x, &mean, total)?;
     Ok((mean, tolerance))
 }
 
-/// μ; refuses a single observation about its own mean.
-pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVector<f64>> {
+/// μ, and the sums of squared deviations from it; refuses a single observation about its own mean.
+pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, Vec<f64>)> {
     match mean {
         Mean::Estimated if x.len() < 2 => Err(Error::TooFewObservations { actual: x.len(), least: 2 }),
-        // In the precision of the data, in which models hold it.
-        Mean::Estimated => Ok(x.mean().map(|m| m.as_f64())),
-        Mean::Zero => Ok(DVector::zeros(x.data_dim())),
+        Mean::Estimated => {
+            // In the precision of the data, in which models hold it.
+            let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
+            Ok((DVector::from_vec(mean), squares))
+        }
+        Mean::Zero => Ok((DVector::zeros(x.data_dim()), squares_wide(x.values(), None, 1.0))),
     }
 }
 
@@ -239,10 +242,26 @@ pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<DVec
 ///
 /// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
 pub(crate) fn resolution<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
-    resolution_of(total_variance, mean, x.len())
+    resolution_of(total_variance, mean, x.len()).map_err(|_| without_variance(x, mean))
 }
 
+/// The same where the data themselves are gone.
 pub(crate) fn resolution_of(total_variance: f64, mean: &DVector<f64>, observations: usize) -> Result<f64> {
     let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total_variance + mean.norm_squared());
     if total_variance > tolerance { Ok(tolerance) } else { Err(Error::Constant { variables: mean.len(), observations }) }
+}
+
+/// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.
+pub(crate) fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Error {
+    let (mut deviation, mut size) = (0.0f64, 0.0f64);
+    for column in x.values().column_iter() {
+        for (value, mean) in column.iter().zip(mean.iter()) {
+            deviation = deviation.max((value.as_f64() - mean).abs());
+            size = size.max(value.as_f64().abs());
+        }
+    }
+    if deviation > 16.0 * T::EPSILON.as_f64() * size {
+        return Error::TooSmall { deviation, limit: T::TINY_SQUARE * T::EPSILON.as_f64().powi(2) };
+    }
+    Error::Constant { variables: x.data_dim(), observations: x.len() }
 }

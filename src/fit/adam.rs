@@ -1,6 +1,7 @@
 //! Adam: steps of the size of the learning rate, whatever the scale of the gradient.
 
 use crate::data::expect;
+use crate::linalg::parallel::{Halves, sum_over};
 use crate::linalg::vector::vectorized;
 use crate::{Error, Real, Result};
 
@@ -114,14 +115,54 @@ impl<T: Real> Adam<T> {
             // Never 0: where no gradient was ever seen, 0/0 would be NaN.
             epsilon: T::of(epsilon * root).max(T::of(1e-30)),
         };
-        let scales = if self.scales.is_empty() { None } else { Some(self.scales.as_slice()) };
-        let (first, second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
-        vectorized(
-            #[inline(always)]
-            || match scales {
-                None => constants.ascend(parameters, gradient, gradient_scale, first, second),
-                Some(scales) => constants.ascend_scaled(parameters, gradient, gradient_scale, first, second, scales),
-            },
+        let len = parameters.len().min(gradient.len()).min(self.first.len());
+        let part = Part {
+            parameters: &mut parameters[..len],
+            gradient: &gradient[..len],
+            first: &mut self.first[..len],
+            second: &mut self.second[..len],
+            scales: if self.scales.is_empty() { &[] } else { &self.scales[..len] },
+        };
+        sum_over(part, PIECE, len * WORK, &|_, part: Part<'_, T>| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    if part.scales.is_empty() {
+                        constants.ascend(part, gradient_scale)
+                    } else {
+                        constants.ascend_scaled(part, gradient_scale)
+                    }
+                },
+            )
+        })
+    }
+}
+
+/// Entries that one thread moves at a time.
+const PIECE: usize = 1 << 14;
+/// What one entry costs, in multiply-adds.
+const WORK: usize = 8;
+
+/// Some neighbouring parameters with what belongs to them; no scales mean 1.
+struct Part<'a, T> {
+    parameters: &'a mut [T],
+    gradient: &'a [T],
+    first: &'a mut [T],
+    second: &'a mut [T],
+    scales: &'a [T],
+}
+
+impl<T: Real> Halves for Part<'_, T> {
+    fn size(&self) -> usize {
+        self.parameters.len()
+    }
+    fn halve(self, at: usize) -> (Self, Self) {
+        let (parameters, gradient) = (self.parameters.split_at_mut(at), self.gradient.split_at(at));
+        let (first, second) = (self.first.split_at_mut(at), self.second.split_at_mut(at));
+        let scales = self.scales.split_at(at.min(self.scales.len()));
+        (
+            Self { parameters: parameters.0, gradient: gradient.0, first: first.0, second: second.0, scales: scales.0 },
+            Self { parameters: parameters.1, gradient: gradient.1, first: first.1, second: second.1, scales: scales.1 },
         )
     }
 }
@@ -145,7 +186,8 @@ impl<T: Real> Constants<T> {
 
     /// One pass over the arrays; partial sums, one for each place in a block, leave the loop without a chain of additions.
     #[inline(always)]
-    fn ascend(&self, parameters: &mut [T], gradient: &[T], gradient_scale: T, first: &mut [T], second: &mut [T]) -> T {
+    fn ascend(&self, part: Part<'_, T>, gradient_scale: T) -> T {
+        let Part { parameters, gradient, first, second, .. } = part;
         let mut squares = [T::zero(); BLOCK];
         let (parameters, parameters_rest) = parameters.as_chunks_mut::<BLOCK>();
         let (gradient, gradient_rest) = gradient.as_chunks::<BLOCK>();
@@ -167,7 +209,8 @@ impl<T: Real> Constants<T> {
     }
 
     #[inline(always)]
-    fn ascend_scaled(&self, parameters: &mut [T], gradient: &[T], gradient_scale: T, first: &mut [T], second: &mut [T], scales: &[T]) -> T {
+    fn ascend_scaled(&self, part: Part<'_, T>, gradient_scale: T) -> T {
+        let Part { parameters, gradient, first, second, scales } = part;
         let mut squares = T::zero();
         for ((((p, &g), m), v), &scale) in parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(scales) {
             let g = scale * (gradient_scale * g);

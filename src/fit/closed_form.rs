@@ -3,7 +3,7 @@
 use super::aligned::AlignedModel;
 use crate::data::{Mean, RootMoment, centre, check_latent_dim, resolution};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{PrincipalSolver, Solver, principal_components_by};
+use crate::linalg::{PrincipalSolver, Solver, principal_components_about, principal_components_by};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -67,9 +67,9 @@ impl Principal {
     }
 
     pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
-        let mean = centre(x, mean)?;
+        let (mean, squares) = centre(x, mean)?;
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
-        let found = principal_components_by(x.values(), Some(&mean.map(T::of)), latent_dim, solver)?;
+        let found = principal_components_about(x.values(), mean.as_slice(), squares, latent_dim, solver)?;
         let tolerance = resolution(x, &mean, found.total_variance.as_f64())?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {
@@ -83,6 +83,11 @@ impl Principal {
         })
     }
 
+    /// How many of the k variances can be told from 0.
+    pub(crate) fn resolved(&self) -> usize {
+        self.variances.iter().filter(|&&v| v > self.tolerance).count()
+    }
+
     /// Ŵ = U_k (diag(λ_j) − σ²I)^½, σ² (the mean variance outside, a fixed value, or a floor), and the mean.
     pub(crate) fn maximum_likelihood(self, fixed: Option<f64>, floor: Option<f64>) -> Result<(AlignedModel, DVector<f64>)> {
         let (d, k) = self.directions.shape();
@@ -92,8 +97,7 @@ impl Principal {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
             (None, Some(floor)) => IsotropicGaussian::new(learned.max(floor))?.with_floor(floor),
             (None, None) if nothing_left => {
-                let rank = self.variances.iter().filter(|&&v| v > self.tolerance).count();
-                return Err(Error::Unbounded { latent_dim: k, rank });
+                return Err(Error::Unbounded { latent_dim: k, rank: self.resolved() });
             }
             (None, None) => IsotropicGaussian::new(learned)?,
         };

@@ -4,7 +4,7 @@ use super::aligned::Span;
 use super::quasi_newton::{History, Tangent};
 use super::{Fitted, Stop, Trace};
 use crate::data::RootMoment;
-use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_qr, thin_svd};
+use crate::linalg::{Operand, add_scaled, dot, gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_qr, thin_svd};
 use crate::{Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
@@ -44,11 +44,11 @@ pub(crate) struct FactorPair {
 
 impl Tangent for FactorPair {
     fn dot(&self, other: &Self) -> f64 {
-        self.decoder.dot(&other.decoder) + self.codes.dot(&other.codes)
+        dot(self.decoder.as_slice(), other.decoder.as_slice()) + dot(self.codes.as_slice(), other.codes.as_slice())
     }
     fn add_scaled(&mut self, factor: f64, other: &Self) {
-        self.decoder.zip_apply(&other.decoder, |a, b| *a += factor * b);
-        self.codes.zip_apply(&other.codes, |a, b| *a += factor * b);
+        add_scaled(self.decoder.as_mut_slice(), factor, other.decoder.as_slice());
+        add_scaled(self.codes.as_mut_slice(), factor, other.codes.as_slice());
     }
     fn scale(&mut self, factor: f64) {
         self.decoder *= factor;
@@ -64,9 +64,20 @@ impl FactorPair {
         residual
     }
 
+    /// A − WY in the memory of an old one, and its squared norm.
+    fn residual_in(&self, root: &DMatrix<f64>, residual: &mut DMatrix<f64>) -> f64 {
+        residual.copy_from(root);
+        gemm(-1.0, &self.decoder, &self.codes, 1.0, &mut *residual);
+        dot(residual.as_slice(), residual.as_slice())
+    }
+
     /// Half the derivative of ‖E‖²: (−EYᵗ, −WᵗE).
     fn half_gradient(&self, residual: &DMatrix<f64>) -> Self {
-        Self { decoder: -product_tr_right(residual, &self.codes), codes: -product_tr_left(&self.decoder, residual) }
+        let zeros = |like: &DMatrix<f64>| DMatrix::zeros(like.nrows(), like.ncols());
+        let mut gradient = Self { decoder: zeros(&self.decoder), codes: zeros(&self.codes) };
+        gemm(-1.0, residual, Operand::from(&self.codes).transposed(), 0.0, &mut gradient.decoder);
+        gemm(-1.0, Operand::from(&self.decoder).transposed(), residual, 0.0, &mut gradient.codes);
+        gradient
     }
 
     /// W with orthonormal columns and Y with orthogonal rows, WY unchanged; and the T for which the new Y is T times the old one, with its inverse.
@@ -88,6 +99,15 @@ pub(crate) fn solve_gram(triangular: &DMatrix<f64>, right: &DMatrix<f64>) -> DMa
     let mut solution = right.clone();
     let solved = triangular.tr_solve_upper_triangular_mut(&mut solution) && triangular.solve_upper_triangular_mut(&mut solution);
     if solved && solution.iter().all(|v| v.is_finite()) { solution } else { right.clone() }
+}
+
+/// ½(RᵗR)⁻¹ for an upper triangular R; the identity for a singular one.
+fn half_inverse_gram(triangular: &DMatrix<f64>) -> DMatrix<f64> {
+    let k = triangular.nrows();
+    let mut inverse = DMatrix::identity(k, k);
+    let solved = triangular.solve_upper_triangular_mut(&mut inverse);
+    let product = product_tr_right(&inverse, &inverse) * 0.5;
+    if solved && product.iter().all(|v| v.is_finite()) { product } else { DMatrix::identity(k, k) }
 }
 
 /// Where a random start begins: U_ij ~ N(0, 1/S_jj)/√d, Y = UA, and W_ij ~ N(0, S_ii)/√k.
@@ -125,8 +145,8 @@ impl FactorDescent {
         let root = moment.coordinates();
         let nothing_left = moment.tolerance();
         let mut at = start;
-        let mut residual = at.residual(root);
-        let mut error = residual.norm_squared();
+        let (mut residual, mut spare) = (root.clone(), root.clone());
+        let mut error = at.residual_in(root, &mut residual);
         let mut gradient = at.half_gradient(&residual);
         let mut history = History::new(10);
         let mut trace = Trace::new();
@@ -148,8 +168,7 @@ impl FactorDescent {
                     history.transport(step, derivative);
                 }
                 at = balanced;
-                residual = at.residual(root);
-                error = residual.norm_squared();
+                error = at.residual_in(root, &mut residual);
                 gradient = at.half_gradient(&residual);
             }
             trace.push(-error);
@@ -162,9 +181,10 @@ impl FactorDescent {
             iteration += 1;
             let of_codes = r_factor(at.codes.transpose().as_view())?;
             let of_decoder = r_factor(at.decoder.as_view())?;
+            let (of_codes, of_decoder) = (half_inverse_gram(&of_codes), half_inverse_gram(&of_decoder));
             let newton = |g: &FactorPair| FactorPair {
-                decoder: solve_gram(&of_codes, &g.decoder.transpose()).transpose() * 0.5,
-                codes: solve_gram(&of_decoder, &g.codes) * 0.5,
+                decoder: matrix_product(&g.decoder, &of_codes),
+                codes: matrix_product(&of_decoder, &g.codes),
             };
             let decrement = gradient.dot(&newton(&gradient));
             let mut direction = history.descent(&gradient, newton);
@@ -175,16 +195,15 @@ impl FactorDescent {
                 direction.scale(-1.0);
                 slope = direction.dot(&gradient);
             }
-            let moved = line_minimum(&at, &residual, &direction).and_then(|length| {
+            let moved = line_minimum(&at, &residual, &direction, slope).and_then(|length| {
                 let mut next = at.clone();
                 next.add_scaled(length, &direction);
-                let next_residual = next.residual(root);
-                let next_error = next_residual.norm_squared();
-                (next_error < error).then_some((length, next, next_residual, next_error))
+                let next_error = next.residual_in(root, &mut spare);
+                (next_error < error).then_some((length, next, next_error))
             });
             let settled = match moved {
-                Some((length, next, next_residual, next_error)) => {
-                    let next_gradient = next.half_gradient(&next_residual);
+                Some((length, next, next_error)) => {
+                    let next_gradient = next.half_gradient(&spare);
                     let mut change = next_gradient.clone();
                     change.add_scaled(-1.0, &gradient);
                     direction.scale(length);
@@ -192,7 +211,8 @@ impl FactorDescent {
                     let gain = error - next_error;
                     let small = decrement < self.tolerance * error && gain < self.tolerance * error;
                     held = if small { held + 1 } else { 0 };
-                    (at, residual, error, gradient) = (next, next_residual, next_error, next_gradient);
+                    std::mem::swap(&mut residual, &mut spare);
+                    (at, error, gradient) = (next, next_error, next_gradient);
                     held >= Self::IN_A_ROW
                 }
                 None if history.is_empty() => true,
@@ -205,8 +225,7 @@ impl FactorDescent {
                 match self.better_span(root, &at, error)? {
                     Some(better) => {
                         at = better;
-                        residual = at.residual(root);
-                        error = residual.norm_squared();
+                        error = at.residual_in(root, &mut residual);
                         gradient = at.half_gradient(&residual);
                         history.clear();
                         held = 0;
@@ -238,17 +257,19 @@ impl FactorDescent {
     }
 }
 
-/// The first minimum over t > 0 of ‖E − tF₁ − t²F₂‖², the error along a direction: a quartic.
-fn line_minimum(at: &FactorPair, residual: &DMatrix<f64>, direction: &FactorPair) -> Option<f64> {
-    let mut first = matrix_product(&direction.decoder, &at.codes);
-    gemm(1.0, &at.decoder, &direction.codes, 1.0, &mut first);
-    let second = matrix_product(&direction.decoder, &direction.codes);
-    let slope = [
-        -2.0 * residual.dot(&first),
-        2.0 * (first.norm_squared() - 2.0 * residual.dot(&second)),
-        6.0 * first.dot(&second),
-        4.0 * second.norm_squared(),
-    ];
+/// The first minimum over t > 0 of ‖E − tF₁ − t²F₂‖², the error along a direction: a quartic, whose coefficients come from k×k products.
+///
+/// F₁ = DY + WC and F₂ = DC, for the direction (D, C); half the derivative of the error along it is `slope`, which is −⟨E, F₁⟩.
+fn line_minimum(at: &FactorPair, residual: &DMatrix<f64>, direction: &FactorPair, slope: f64) -> Option<f64> {
+    let (d, w) = (&direction.decoder, &at.decoder);
+    let (dd, wd, ww) = (product_tr_left(d, d), product_tr_left(w, d), product_tr_left(w, w));
+    let (c, y) = (&direction.codes, &at.codes);
+    let (cc, cy, yy) = (product_tr_right(c, c), product_tr_right(c, y), product_tr_right(y, y));
+    let first_squared = dd.dot(&yy) + 2.0 * wd.dot(&cy) + ww.dot(&cc);
+    let first_second = dd.dot(&cy) + wd.dot(&cc);
+    let second_squared = dd.dot(&cc);
+    let error_second = dot(product_tr_right(residual, c).as_slice(), d.as_slice());
+    let slope = [2.0 * slope, 2.0 * (first_squared - 2.0 * error_second), 6.0 * first_second, 4.0 * second_squared];
     let derivative = |t: f64| slope[0] + t * (slope[1] + t * (slope[2] + t * slope[3]));
     if !slope.iter().all(|c| c.is_finite()) || slope[0] >= 0.0 {
         return None;

@@ -2,10 +2,11 @@
 
 use super::quasi_newton::{History, Tangent};
 use super::{Fitted, Stop, Trace};
-use crate::Result;
+use crate::linalg::parallel::map_blocks;
 use crate::linalg::{
     cholesky_lower, gemm, leading_eigenpairs, matrix_product, product_tr_left, product_tr_right, solve_cholesky, solve_lower,
 };
+use crate::{Error, Result};
 use nalgebra::{DMatrix, DVector};
 
 /// Ascent of the likelihood of factor analysis, maximised over W, in the logarithms of the noise variances ψ_j.
@@ -152,16 +153,22 @@ impl ProfileAscent {
     /// The trace is that of the best start, J in the units of the standardised variables.
     pub(crate) fn fit(&self, root: &DMatrix<f64>, latent_dim: usize, floor: f64) -> Result<Fitted<StandardFactors>> {
         let correlations = Correlations::new(root, latent_dim);
-        let mut best: Option<(Profile, Trace, Stop)> = None;
-        for which in 0..self.starts.clamp(1, 3) {
+        let starts = self.starts.clamp(1, 3);
+        let (d, r) = root.shape();
+        // One thread for each start; within it, products as large as theirs stay on that thread.
+        let work = 50 * d * d * r.min(d);
+        let found = map_blocks(starts, work, |which| {
             let start = correlations.start(which)?.map(|l| l.max(floor.ln()));
-            let found = self.ascend(&correlations, start, floor.ln())?;
+            self.ascend(&correlations, start, floor.ln())
+        });
+        let mut best: Option<(Profile, Trace, Stop)> = None;
+        for found in found {
+            let found = found?;
             if best.as_ref().is_none_or(|(profile, ..)| found.0.value < profile.value) {
                 best = Some(found);
             }
         }
-        let Some((profile, trace, stop)) = best else { unreachable!("there is at least one start") };
-        let d = root.nrows();
+        let Some((profile, trace, stop)) = best else { return Err(Error::Empty { rows: d, columns: 0 }) };
         let mut loadings = DMatrix::zeros(d, latent_dim);
         for (m, (q, &variance)) in profile.directions.column_iter().zip(profile.variances.iter()).enumerate() {
             let length = (variance - 1.0).sqrt();

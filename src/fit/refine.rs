@@ -176,7 +176,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             let output = self.model.decoder.forward(self.z.as_view(), &mut self.tape);
             self.model.likelihood.log_density_gradient(x.values(), output, scale, &mut self.d_output, &mut self.unused.1);
             let d_output = self.d_output.as_view();
-            self.model.decoder.backward(self.z.as_view(), &mut self.tape, d_output, &mut self.unused.0, Some(&mut self.d_z));
+            self.model.decoder.backward_to_input(self.z.as_view(), &mut self.tape, d_output, &mut self.unused.0, &mut self.d_z);
             q.add_transform_gradient(self.noise.as_view(), self.d_z.as_view(), d_phi);
         }
         q.add_negative_kl_gradient(T::one(), d_phi);

@@ -70,6 +70,24 @@ impl<T: Real> DiagonalGaussian<T> {
         }
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn form(&self) -> crate::saved::NoisesForm<T> {
+        let all = |v: &DVector<T>| v.iter().copied().collect();
+        let (given, log_variances, floors) = (all(&self.given), all(&self.log_variances), all(&self.floors));
+        crate::saved::NoisesForm { given, log_variances, floors, fixed: self.fixed }
+    }
+
+    /// The way back: every number is checked.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_form(form: crate::saved::NoisesForm<T>) -> Result<Self> {
+        crate::data::expect("saved logarithms of the noise variances", form.given.len(), form.log_variances.len())?;
+        for log_variance in &form.log_variances {
+            check_variance("a saved noise variance", log_variance.exp())?;
+        }
+        let noise = Self::new(DVector::from_vec(form.given))?.with_floors(DVector::from_vec(form.floors))?;
+        Ok(Self { log_variances: DVector::from_vec(form.log_variances), fixed: form.fixed, ..noise })
+    }
+
     /// ψ, d×1.
     pub fn noise_variances(&self) -> DVector<T> {
         DVector::from_fn(self.given.len(), |j, _| self.variance(j))

@@ -4,15 +4,16 @@ use super::{IsotropicGaussian, Likelihood};
 use crate::Real;
 use nalgebra::{DMatrix, DVector};
 
-/// Gaussian noise under which a linear decoder keeps its closed forms: x|y ~ N(y, D c D) with a diagonal (or any square) D that is quick to divide
-/// by, and one number c.
+/// Gaussian noise under which a linear decoder keeps its closed forms: x|y ~ N(y, D c D) with a diagonal D, and one
+/// number c.
 ///
 /// You give D⁻¹ as it acts on rows, c, ln|D²| and the M-step of the variances; you get log p(x), the exact posterior, the expected
 /// log-likelihood and EM of [`LinearGaussian`](crate::model::LinearGaussian) with your noise. In x̃ = D⁻¹x the noise is isotropic, and every
 /// closed form of probabilistic PCA holds as it stands.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not Gaussian noise: the integral over z is only tractable for a linear decoder with Gaussian noise",
-    note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis"
+    note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis",
+    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear autoencoder with one: use `Ppca`"
 )]
 pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
     /// The variance of each variable's noise, d×1.

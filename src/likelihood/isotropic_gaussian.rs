@@ -1,6 +1,8 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
 use super::{Likelihood, OutputMean};
+use crate::linalg::parallel::sum_over;
+use crate::linalg::vector::vectorized;
 use crate::map::{Parameters, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -115,6 +117,29 @@ impl<T: Real> IsotropicGaussian<T> {
         !self.fixed && self.floor > T::zero() && self.noise_variance() <= self.floor
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn form(&self) -> crate::saved::NoiseForm<T> {
+        crate::saved::NoiseForm {
+            given: self.given,
+            log_variance: self.log_variance[0],
+            fixed: self.fixed,
+            analytic: self.analytic,
+            floor: self.floor,
+        }
+    }
+
+    /// The way back: every number is checked, and σ² with its logarithm.
+    #[cfg(feature = "serde")]
+    pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
+        check_variance("the saved noise variance", form.given)?;
+        check_variance("the saved noise variance", form.log_variance.exp())?;
+        if !(form.floor >= T::zero() && form.floor.is_finite()) {
+            return Err(Error::Setting { name: "the saved floor", value: form.floor.as_f64(), must: "finite and not negative" });
+        }
+        let crate::saved::NoiseForm { given, log_variance, fixed, analytic, floor } = form;
+        Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
+    }
+
     /// The same noise in another precision.
     pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
         let of = |value: T| U::of(value.as_f64());
@@ -191,17 +216,15 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         reshape(d_output, d, n);
         let variance = self.noise_variance();
         let (half, weight) = (T::of(0.5), scale / variance);
-        let mut squared_error = T::zero();
-        for ((mut d_output, x), y) in d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter()) {
-            // A partial sum for each observation keeps f32 accurate over many of them.
-            let mut own = T::zero();
-            for ((d, &x), &y) in d_output.iter_mut().zip(x.iter()).zip(y.iter()) {
-                let error = x - y;
-                *d = weight * error;
-                own += error * error;
-            }
-            squared_error += own;
-        }
+        let rows = d.max(1);
+        // A partial sum for each observation keeps f32 accurate over many of them.
+        let piece = rows * (1usize << 13).div_ceil(rows);
+        let squared_error = sum_over(d_output.as_mut_slice(), piece, 2 * x.len(), &|first, part: &mut [T]| {
+            part.chunks_exact_mut(rows).enumerate().fold(T::zero(), |total, (i, d_column)| {
+                let (x, y) = (x.column(first / rows + i), output.column(first / rows + i));
+                total + weighted_errors(x.as_slice(), y.as_slice(), weight, d_column)
+            })
+        });
         let count = T::of_usize(d) * T::of_usize(n);
         if let Some(d_log_variance) = d_parameters.first_mut() {
             let held = self.is_at_floor() && squared_error < count * variance;
@@ -214,6 +237,31 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let deviation = self.noise_variance().sqrt();
         output.map(|mean| mean + deviation * T::standard_normal(rng))
     }
+}
+
+/// d ← weight·(x − y), and Σ (x − y)², over a column.
+fn weighted_errors<T: Real>(x: &[T], y: &[T], weight: T, d: &mut [T]) -> T {
+    const LANES: usize = 16;
+    vectorized(
+        #[inline(always)]
+        || {
+            let mut sums = [T::zero(); LANES];
+            let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
+            for ((x, y), d) in x.iter().zip(y).zip(d) {
+                for i in 0..LANES {
+                    let error = x[i] - y[i];
+                    d[i] = weight * error;
+                    sums[i] += error * error;
+                }
+            }
+            for (((&x, &y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(&mut sums) {
+                let error = x - y;
+                *d = weight * error;
+                *sum += error * error;
+            }
+            sums.into_iter().fold(T::zero(), |total, sum| total + sum)
+        },
+    )
 }
 
 /// Σ (a − b)².

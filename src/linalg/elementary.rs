@@ -6,7 +6,7 @@
 
 /// Elementary functions for loops, of `f32` and `f64`; part of [`crate::Real`].
 ///
-/// Errors in units of the last place, over all finite numbers: exp 2, ln 2, ln_1p 2, softplus 3, sigmoid 3, tanh 3. Infinities and
+/// Errors in units of the last place, over all finite numbers: exp 2, exp_m1 3, ln 2, ln_1p 2, softplus 3, sigmoid 3, tanh 3. Infinities and
 /// NaN give what the standard library gives.
 ///
 /// ```
@@ -16,6 +16,8 @@
 pub trait Elementary: Copy {
     /// eˣ.
     fn quick_exp(self) -> Self;
+    /// eˣ − 1, exact to the last digits for small x.
+    fn quick_exp_m1(self) -> Self;
     /// ln x; −∞ at 0, NaN below.
     fn quick_ln(self) -> Self;
     /// ln(1 + x), exact to the last digits for small x; −∞ at −1, NaN below.
@@ -45,20 +47,18 @@ macro_rules! elementary {
         impl Elementary for $t {
             #[inline(always)]
             fn quick_exp(self) -> Self {
-                // 1.5·2^mantissa: adding it rounds to a whole number.
-                const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
-                // Adding it leaves a whole number plus the exponent's bias in the low bits.
-                const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
-                let x = choose(self > $high, $high, self);
-                let x = choose(x < $low, $low, x);
-                let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
-                let r = (x - k * $ln2_hi) - k * $ln2_lo;
-                let tail = horner!(r; $($exp),*);
-                let value = 1.0 + (r + r * r * tail);
-                // 2^k in two factors: the result may be subnormal.
-                let half = (k * 0.5 + ROUND) - ROUND;
-                let power = |j: $t| <$t>::from_bits((j + EXPONENT).to_bits() << $mantissa);
-                value * power(half) * power(k - half)
+                let (tail, first, second) = power_parts(self);
+                (1.0 + tail) * first * second
+            }
+
+            #[inline(always)]
+            fn quick_exp_m1(self) -> Self {
+                let (tail, first, second) = power_parts(self);
+                // The power less 1 is exact where 1 matters, and 0 for small x.
+                let near = tail * first * second + (first * second - 1.0);
+                let value = choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near);
+                // The sign of −0 too.
+                choose(self == 0.0, self, value)
             }
 
             #[inline(always)]
@@ -128,6 +128,23 @@ macro_rules! elementary {
                 let b = choose(quadrant.wrapping_add(1) & 2 == 2, -b, b);
                 (a, b)
             }
+        }
+
+        /// eˣ = (1 + tail)·first·second; the second and the third are powers of 2, two of them because the result may be subnormal.
+        #[inline(always)]
+        fn power_parts(x: $t) -> ($t, $t, $t) {
+            // 1.5·2^mantissa: adding it rounds to a whole number.
+            const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
+            // Adding it leaves a whole number plus the exponent's bias in the low bits.
+            const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
+            let x = choose(x > $high, $high, x);
+            let x = choose(x < $low, $low, x);
+            let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
+            let r = (x - k * $ln2_hi) - k * $ln2_lo;
+            let tail = horner!(r; $($exp),*);
+            let half = (k * 0.5 + ROUND) - ROUND;
+            let power = |j: $t| <$t>::from_bits((j + EXPONENT).to_bits() << $mantissa);
+            (r + r * r * tail, power(half), power(k - half))
         }
 
         /// x = 2^k (1 + f) with 1 + f between √½ and √2, from the bits of a positive normal x.
@@ -276,6 +293,7 @@ mod tests {
     #[test]
     fn all_classes_of_floats() {
         check("exp", 2, f64::quick_exp, f32::quick_exp, f64::exp);
+        check("exp_m1", 3, f64::quick_exp_m1, f32::quick_exp_m1, f64::exp_m1);
         check("ln", 2, f64::quick_ln, f32::quick_ln, f64::ln);
         check("ln_1p", 2, f64::quick_ln_1p, f32::quick_ln_1p, f64::ln_1p);
         check("softplus", 3, f64::quick_softplus, f32::quick_softplus, |x| {

@@ -1,6 +1,7 @@
 //! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed size.
 
 use super::kernel::{Kernel, Level, Operand, OperandMut};
+use super::kernel_vector::on_widest;
 use super::parallel::{for_each_chunk, join, map_blocks, threads};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -95,7 +96,8 @@ pub(crate) fn moments_of_rows<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64
 /// Adds to the lower triangle of `sum`, panel by panel.
 fn add_rows<T: Real>(sum: &mut DMatrix<f64>, x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) {
     let (d, n) = x.shape();
-    let panel = PANEL * 8 / size_of::<T>();
+    // In double precision a panel's copy is read back soonest when it is small; in single, each panel costs a pass over the sums.
+    let panel = if size_of::<T>() == 8 { PANEL / 4 } else { 2 * PANEL };
     let plain = mean.is_none() && weights.is_none() && scale == 1.0;
     let mut centred = vec![T::zero(); if plain { 0 } else { d * panel.min(n) }];
     let mut weighted = vec![T::zero(); if weights.is_some() { centred.len() } else { 0 }];
@@ -128,14 +130,17 @@ fn add_rows<T: Real>(sum: &mut DMatrix<f64>, x: DMatrixView<'_, T>, mean: Option
 
 /// out ← s(x − μ), the difference taken in double precision.
 pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &mut [T]) {
-    match mean {
-        Some(mean) => {
-            for ((o, v), m) in out.iter_mut().zip(x).zip(mean) {
-                *o = T::of((v.as_f64() - m) * scale);
+    on_widest(
+        #[inline(always)]
+        || match mean {
+            Some(mean) => {
+                for ((o, v), m) in out.iter_mut().zip(x).zip(mean) {
+                    *o = T::of((v.as_f64() - m) * scale);
+                }
             }
-        }
-        None => out.iter_mut().zip(x).for_each(|(o, v)| *o = T::of(v.as_f64() * scale)),
-    }
+            None => out.iter_mut().zip(x).for_each(|(o, v)| *o = T::of(v.as_f64() * scale)),
+        },
+    );
 }
 
 /// s²(x_i − μ)ᵗ(x_j − μ) in double precision.
@@ -167,8 +172,17 @@ pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[
     sum
 }
 
+/// Adds the lower triangle of A·Bᵗ, and what shares its tiles, to `sum`.
+pub(crate) fn add_lower(a: &DMatrix<f64>, b: &DMatrix<f64>, sum: nalgebra::DMatrixViewMut<'_, f64>) {
+    triangle_of(a.into(), Operand::from(b).transposed(), sum.into());
+}
+
 /// Adds A·B to the lower triangle of `sum`, in strips of equal area.
 fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64>) {
+    triangle_of(a, b, sum.into());
+}
+
+fn triangle_of<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: OperandMut<'_, f64>) {
     let ((d, k), level) = (a.shape(), Level::detect());
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
     // Twice as many strips as threads: the end of one is filled by the start of another.
@@ -178,7 +192,7 @@ fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64
         ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
     };
     let bounds: Vec<usize> = (0..=strips).map(|s| if s == strips { d } else { bound(s) }).collect();
-    strip(level, a, b, sum.into(), &bounds);
+    strip(level, a, b, sum, &bounds);
 }
 
 fn strip<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, c: OperandMut<'_, f64>, bounds: &[usize]) {

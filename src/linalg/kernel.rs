@@ -76,7 +76,7 @@ macro_rules! kernels {
 pub(crate) use kernels;
 
 /// Which instructions the kernels use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     /// What every processor of the target has.
     Portable,

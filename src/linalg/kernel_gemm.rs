@@ -54,6 +54,28 @@ pub(crate) fn product_serial<T: Kernel>(
     blocks(&Job { micro, alpha, a, b, beta, c, part });
 }
 
+/// Below so many multiply-adds a product is done by plain loops: packing would cost more than it.
+pub(crate) const TINY: usize = 256;
+
+/// C ← α·A·B + β·C by plain loops.
+pub(crate) fn product_tiny<T: Kernel>(alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
+    for j in 0..c.columns {
+        for i in 0..c.rows {
+            let mut sum = T::ZERO;
+            // SAFETY: i, j and p lie within the shapes, which agree; C is borrowed for writing.
+            unsafe {
+                for p in 0..a.columns {
+                    sum = T::multiply_add(*a.data.add(i * a.rs + p * a.cs), *b.data.add(p * b.rs + j * b.cs), sum);
+                }
+                let c = c.data.add(i * c.rs + j * c.cs);
+                let product = T::times(alpha, sum);
+                *c = if beta == T::ZERO { product } else { T::multiply_add(beta, *c, product) };
+            }
+        }
+    }
+}
+
 /// One product on one thread.
 struct Job<'j, T: Kernel> {
     micro: &'j Micro<T>,

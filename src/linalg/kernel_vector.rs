@@ -28,11 +28,21 @@ macro_rules! dispatch {
         }
     };
 }
+use super::kernel::Level;
 use crate::Real;
 
 /// Runs a closure, inlined, with the widest vectors.
 #[inline]
 pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    return up_to(Level::Avx512, run);
+    #[cfg(not(target_arch = "x86_64"))]
+    up_to(Level::Portable, run)
+}
+
+/// Runs a closure, inlined, with the widest vectors that the level and the processor have.
+#[inline]
+pub(crate) fn up_to<R>(level: Level, run: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2")]
@@ -43,15 +53,17 @@ pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
         fn avx512<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+        let wide = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+        if level >= Level::Avx512 && wide() {
             // SAFETY: the processor has these features.
             return unsafe { avx512(run) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if level >= Level::Avx2 && is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has this feature.
             return unsafe { avx2(run) };
         }
     }
+    let _ = level;
     run()
 }
 
@@ -86,6 +98,42 @@ dispatch! {
         for (y, x) in b.iter_mut().zip(a) {
             *y += factor * *x;
         }
+    }
+}
+
+dispatch! {
+    /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over them.
+    pub(crate) fn four_columns(columns: [&[f64]; 4], v: &[f64], factors: [f64; 4], w: &mut [f64]) -> [f64; 4] {
+        const LANES: usize = 8;
+        let len = w.len();
+        let [a, b, c, d] = columns.map(|column| &column[..len]);
+        let v = &v[..len];
+        let (w, w_rest) = w.as_chunks_mut::<LANES>();
+        let whole = LANES * w.len();
+        let mut sums = [[0.0; LANES]; 4];
+        let blocks = |x| <[f64]>::as_chunks::<LANES>(x).0;
+        for (((((w, v), a), b), c), d) in w.iter_mut().zip(blocks(v)).zip(blocks(a)).zip(blocks(b)).zip(blocks(c)).zip(blocks(d)) {
+            for i in 0..LANES {
+                sums[0][i] += a[i] * v[i];
+                sums[1][i] += b[i] * v[i];
+                sums[2][i] += c[i] * v[i];
+                sums[3][i] += d[i] * v[i];
+                w[i] += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+            }
+        }
+        let mut totals = [0.0; 4];
+        for (total, sums) in totals.iter_mut().zip(&sums) {
+            *total = ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+        }
+        for (i, w) in w_rest.iter_mut().enumerate() {
+            let i = whole + i;
+            totals[0] += a[i] * v[i];
+            totals[1] += b[i] * v[i];
+            totals[2] += c[i] * v[i];
+            totals[3] += d[i] * v[i];
+            *w += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+        }
+        totals
     }
 }
 
@@ -166,6 +214,67 @@ pub(crate) fn norm<T: Real>(a: &[T]) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each function of a slice at each level of this processor, against single calls: the same bits.
+    fn same_on_every_level<T: Real>(bits: impl Fn(T) -> u64) {
+        let special = [0.0, -0.0, 1e-45, -1e-310, 1e-38, 0.3466, -0.3466, 8.0, 87.5, -87.5, 709.5, -745.0, 1e30, -1e30];
+        let mut x: Vec<T> = special.into_iter().chain([f64::INFINITY, f64::NEG_INFINITY, f64::NAN]).map(T::of).collect();
+        x.extend((0..4001).map(|i| T::of((f64::from(i) - 2000.0) * 0.0137)));
+        let functions: [fn(T) -> T; 7] =
+            [T::quick_exp, T::quick_exp_m1, T::quick_ln, T::quick_ln_1p, T::quick_softplus, T::quick_sigmoid, T::quick_tanh];
+        macro_rules! check {
+            ($($index:literal $name:ident),*) => {$(
+                for level in Level::available() {
+                    let mut y = x.clone();
+                    up_to(
+                        level,
+                        #[inline(always)]
+                        || {
+                            for v in y.iter_mut() {
+                                *v = v.$name();
+                            }
+                        },
+                    );
+                    for (x, y) in x.iter().zip(&y) {
+                        let single = functions[$index](*x);
+                        assert!(bits(single) == bits(*y) || (single.is_nan() && y.is_nan()), "{} at {x} on {level:?}", stringify!($name));
+                    }
+                }
+            )*};
+        }
+        trait IsNan {
+            fn is_nan(&self) -> bool;
+        }
+        impl<T: Real> IsNan for T {
+            #[allow(clippy::eq_op)]
+            fn is_nan(&self) -> bool {
+                self != self
+            }
+        }
+        check!(0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus, 5 quick_sigmoid, 6 quick_tanh);
+    }
+
+    #[test]
+    fn every_level_gives_the_bits_of_single_calls() {
+        same_on_every_level::<f64>(f64::to_bits);
+        same_on_every_level::<f32>(|v| u64::from(v.to_bits()));
+    }
+
+    #[test]
+    fn four_columns_at_once() {
+        for len in [0, 1, 7, 8, 23, 64] {
+            let column = |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
+            let columns: [Vec<f64>; 4] = std::array::from_fn(column);
+            let (v, mut w) = (column(9), vec![1.0; len]);
+            let sums = four_columns(std::array::from_fn(|c| columns[c].as_slice()), &v, [1.0, -2.0, 3.0, 0.5], &mut w);
+            for c in 0..4 {
+                assert_eq!(sums[c], columns[c].iter().zip(&v).map(|(a, b)| a * b).sum::<f64>());
+            }
+            for i in 0..len {
+                assert_eq!(w[i], 1.0 + columns[0][i] - 2.0 * columns[1][i] + 3.0 * columns[2][i] + 0.5 * columns[3][i]);
+            }
+        }
+    }
 
     #[test]
     fn sums_and_rotations() {

@@ -45,10 +45,11 @@ pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;
 pub use gram::{gram_columns, gram_rows};
 pub use kernel::{Kernel, Operand, OperandMut};
-pub(crate) use kernel_vector::dot;
+pub(crate) use kernel_vector::{add_scaled, dot};
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
+pub(crate) use principal::principal_components_about;
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components, principal_components_by};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,

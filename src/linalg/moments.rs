@@ -1,5 +1,6 @@
 //! First moments and sums of squares, accumulated in double precision in blocks of fixed size.
 
+use super::kernel_vector::on_widest;
 use super::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrixView, DVector};
@@ -98,7 +99,11 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     let partial = map_blocks(n.div_ceil(BLOCK), d * n, |b| {
         let mut sum = vec![0.0; d];
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
-            sum.iter_mut().zip(x.column(j).as_slice()).for_each(|(s, v)| *s += v.as_f64());
+            let column = x.column(j);
+            on_widest(
+                #[inline(always)]
+                || sum.iter_mut().zip(column.as_slice()).for_each(|(s, v)| *s += v.as_f64()),
+            );
         }
         sum
     });
@@ -116,19 +121,39 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     Ok(mean)
 }
 
-/// A mean, corrected by the mean of the deviations from it: the first sum is rounded when the mean is large beside the spread.
-pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>) -> Result<Vec<f64>> {
+/// A mean, corrected by the mean of the deviations from it (the first sum is rounded when the mean is large beside the spread) and rounded by `round`;
+/// and the sums of squares of the deviations from what is returned, out of the same pass.
+pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
     let (d, n) = x.shape();
-    let partial = map_blocks(n.div_ceil(BLOCK), d * n, |b| {
-        let mut sum = vec![0.0; d];
+    let partial = map_blocks(n.div_ceil(BLOCK), 3 * d * n, |b| {
+        let mut sum = vec![0.0; 2 * d];
+        let (first, second) = sum.split_at_mut(d);
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
-            for ((s, v), m) in sum.iter_mut().zip(x.column(j).as_slice()).zip(&mean) {
-                *s += v.as_f64() - m;
-            }
+            let column = x.column(j);
+            on_widest(
+                #[inline(always)]
+                || {
+                    for (((s, q), v), m) in first.iter_mut().zip(second.iter_mut()).zip(column.as_slice()).zip(&mean) {
+                        let deviation = v.as_f64() - m;
+                        *s += deviation;
+                        *q += deviation * deviation;
+                    }
+                },
+            );
         }
         sum
     });
-    Ok(mean.iter().zip(sums(d, partial)).map(|(m, rest)| m + rest / n as f64).collect())
+    let sums = sums(2 * d, partial);
+    let (first, second) = sums.split_at(d);
+    let refined: Vec<f64> = mean.iter().zip(first).map(|(m, rest)| round(m + rest / n as f64)).collect();
+    let squares = (0..d).map(|j| {
+        // About another point; where next to nothing is left, the variable is constant but for rounding.
+        let moved = refined[j] - mean[j];
+        let square = second[j] - 2.0 * moved * first[j] + n as f64 * moved * moved;
+        if square > 1e-10 * second[j] { square } else { 0.0 }
+    });
+    let squares = squares.collect();
+    (refined, squares)
 }
 
 /// The sums of s²(x − μ)² in double precision.
@@ -139,10 +164,16 @@ pub(crate) fn squares_wide<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>,
     let partial = map_blocks(n.div_ceil(BLOCK), 2 * d * n, |b| {
         let mut sum = vec![0.0; d];
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
-            for ((s, v), m) in sum.iter_mut().zip(x.column(j).as_slice()).zip(mean) {
-                let deviation = (v.as_f64() - m) * scale;
-                *s += deviation * deviation;
-            }
+            let column = x.column(j);
+            on_widest(
+                #[inline(always)]
+                || {
+                    for ((s, v), m) in sum.iter_mut().zip(column.as_slice()).zip(mean) {
+                        let deviation = (v.as_f64() - m) * scale;
+                        *s += deviation * deviation;
+                    }
+                },
+            );
         }
         sum
     });

@@ -75,13 +75,71 @@ fn halves<T: Send>(data: &mut [T], chunk: usize, first: usize, f: &(impl Fn(usiz
     join(|| halves(left, chunk, first, f), || halves(right, chunk, first + count / 2, f));
 }
 
+/// Pieces of one or more slices that are halved together.
+pub(crate) trait Halves: Sized + Send {
+    /// Entries.
+    fn size(&self) -> usize;
+    /// The first `at` entries, and the rest.
+    fn halve(self, at: usize) -> (Self, Self);
+}
+
+/// The sum of `f` over pieces of `chunk` entries, each given with its first entry's place, met in a fixed tree: the same bits for any number of
+/// threads, and no allocation.
+pub(crate) fn sum_over<P: Halves, S: Send + std::ops::Add<Output = S>>(
+    pieces: P,
+    chunk: usize,
+    work: usize,
+    f: &(impl Fn(usize, P) -> S + Sync),
+) -> S {
+    let threaded = threads(work) > 1;
+    sum_from(pieces, chunk.max(1), 0, threaded, f)
+}
+
+fn sum_from<P: Halves, S: Send + std::ops::Add<Output = S>>(
+    pieces: P,
+    chunk: usize,
+    first: usize,
+    threaded: bool,
+    f: &(impl Fn(usize, P) -> S + Sync),
+) -> S {
+    let count = pieces.size().div_ceil(chunk);
+    if count <= 1 {
+        return f(first, pieces);
+    }
+    let at = count / 2 * chunk;
+    let (left, right) = pieces.halve(at);
+    let (left, right) = if threaded {
+        join(|| sum_from(left, chunk, first, true, f), || sum_from(right, chunk, first + at, true, f))
+    } else {
+        (sum_from(left, chunk, first, false, f), sum_from(right, chunk, first + at, false, f))
+    };
+    left + right
+}
+
+impl<T: Send> Halves for &mut [T] {
+    fn size(&self) -> usize {
+        self.len()
+    }
+    fn halve(self, at: usize) -> (Self, Self) {
+        self.split_at_mut(at)
+    }
+}
+
 /// The results of `f(0), …, f(blocks − 1)`, in that order.
 ///
 /// ```
 /// assert_eq!(elbo::linalg::parallel::map_blocks(3, 10, |block| 2 * block), [0, 2, 4]);
 /// ```
 pub fn map_blocks<R: Send>(blocks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    map_blocks_at(SERIAL_WORK, blocks, work, f)
+}
+
+/// The same with another least work for a second thread.
+pub(crate) fn map_blocks_at<R: Send>(least: usize, blocks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    if threads_from(least, work) <= 1 {
+        return (0..blocks).map(f).collect();
+    }
     let mut results: Vec<Option<R>> = (0..blocks).map(|_| None).collect();
-    for_each_chunk(&mut results, 1, work, |block, slot| slot[0] = Some(f(block)));
+    for_each_chunk_at(least, &mut results, 1, work, |block, slot| slot[0] = Some(f(block)));
     results.into_iter().flatten().collect()
 }

@@ -106,7 +106,21 @@ pub fn principal_components_by<T: Real>(
         return Err(Error::Dimension { what: "components, at most the variables", expected: d, actual: k });
     }
     let mean = mean.map(wide);
-    let data = Data::new(x, mean.as_deref())?;
+    let squares = squares_wide(x, mean.as_deref(), 1.0);
+    let data = Data::new(x, mean.as_deref(), squares)?;
+    let solution = data.solve_by(k, solver)?;
+    data.finish(solution, k)
+}
+
+/// The same for checked data and at most d components, about a mean (rounded to `T`) with the sums of squared deviations from it known.
+pub(crate) fn principal_components_about<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: &[f64],
+    squares: Vec<f64>,
+    k: usize,
+    solver: Solver,
+) -> Result<PrincipalComponents<T>> {
+    let data = Data::new(x, Some(mean), squares)?;
     let solution = data.solve_by(k, solver)?;
     data.finish(solution, k)
 }
@@ -131,9 +145,8 @@ pub(super) struct Solution<T: Real> {
 }
 
 impl<'a, T: Real> Data<'a, T> {
-    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>) -> Result<Self> {
+    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>, mut squares: Vec<f64>) -> Result<Self> {
         let mut scale = 1.0;
-        let mut squares = squares_wide(x, mean, scale);
         let total: f64 = squares.iter().sum();
         // The products are taken in T, whose squares must stay in range with room for their sums.
         let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());

@@ -1,7 +1,7 @@
 //! Products of matrices of any strides, on the current threads, without an allocation after the first call.
 
 use super::kernel::{Kernel, Level, Operand, OperandMut};
-use super::kernel_gemm::{Part, product_serial};
+use super::kernel_gemm::{Part, TINY, product_serial, product_tiny};
 use super::parallel::{join, threads};
 use crate::Real;
 use nalgebra::DMatrix;
@@ -46,6 +46,9 @@ pub fn gemm<'a, 'b, 'c, T: Real>(
 pub(crate) fn product<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
     let ((m, k), n) = (a.shape(), b.shape().1);
     let work = m.saturating_mul(n).saturating_mul(k);
+    if work <= TINY {
+        return product_tiny(alpha, a, b, beta, c);
+    }
     let pieces = if c.entries_are_apart() { threads(work) } else { 1 };
     split(level, alpha, a, b, beta, c, pieces);
 }

@@ -73,11 +73,16 @@ fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>
         return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
     }
     let k = k.min(d);
-    let largest = s.lower_triangle().amax().as_f64();
+    let below = |j: usize| s.column(j).data.into_slice()[j..].iter().fold(T::zero(), |m, v| m.max(v.abs()));
+    let largest = (0..d).fold(T::zero(), |m, j| m.max(below(j))).as_f64();
     // A power of two: exact, and nothing over- or underflows.
     let unit = if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 };
-    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64() / unit);
-    let t = tridiagonalize(whole);
+    let mut lower = DMatrix::zeros(d, d);
+    for j in 0..d {
+        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
+    }
+    let t = tridiagonalize(lower);
     let (values, z) = tridiagonal_pairs(&t, k)?;
     let vectors = t.back(z);
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));

@@ -2,9 +2,10 @@
 //!
 //! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
 
-use super::kernel_vector::{add_scaled, dot};
-use super::parallel::{SERIAL_WORK, for_each_chunk_at};
-use super::{Operand, gemm, matrix_product, product_tr_left};
+use super::gram::add_lower;
+use super::kernel_vector::{add_scaled, dot, four_columns};
+use super::parallel::{SERIAL_WORK, map_blocks_at};
+use super::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
 /// Columns reduced between two updates of the rest.
@@ -20,7 +21,7 @@ pub(crate) struct Tridiagonal {
     factors: Vec<f64>,
 }
 
-/// Reduces a symmetric matrix given whole.
+/// Reduces a symmetric matrix, of which the lower triangle is read.
 pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     let n = s.nrows();
     let (mut diagonal, mut off_diagonal) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
@@ -74,24 +75,64 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
         let next = first + width;
         if next < n {
             let (v, w) = (vectors.view((next, first), (n - next, width)), others.view((next, 0), (n - next, width)));
-            let mut rest = s.view_mut((next, next), (n - next, n - next));
-            gemm(-1.0, v, Operand::from(&w).transposed(), 1.0, &mut rest);
-            gemm(-1.0, w, Operand::from(&v).transposed(), 1.0, &mut rest);
+            // [−V, −W] [W, V]ᵗ: one product, of which the lower triangle is wanted.
+            let (mut left, mut right) = (DMatrix::zeros(n - next, 2 * width), DMatrix::zeros(n - next, 2 * width));
+            left.columns_mut(0, width).zip_apply(&v, |to, v| *to = -v);
+            left.columns_mut(width, width).zip_apply(&w, |to, w| *to = -w);
+            right.columns_mut(0, width).copy_from(&w);
+            right.columns_mut(width, width).copy_from(&v);
+            add_lower(&left, &right, s.view_mut((next, next), (n - next, n - next)));
         }
         first = next;
     }
     Tridiagonal { diagonal, off_diagonal, vectors, factors }
 }
 
-/// w ← S v for a symmetric S given whole: a sum for each entry along a contiguous column.
+/// Columns whose share of a product is summed apart.
+const STRIP: usize = 96;
+
+/// w ← S v for the symmetric S whose lower triangle is given: each entry is read once, for its own row and for its mirror image's.
 fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     let n = v.len();
     // A pass over memory: worth a second thread earlier than arithmetic is.
-    for_each_chunk_at(SERIAL_WORK / 4, w, 32, n * n, |chunk, part| {
-        for (i, sum) in part.iter_mut().enumerate() {
-            *sum = dot(s.column(32 * chunk + i).as_slice(), v);
-        }
+    let shares = map_blocks_at(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
+        let first = b * STRIP;
+        let mut share = vec![0.0; n - first];
+        strip_times(s, v, first, n.min(first + STRIP), &mut share);
+        share
     });
+    w.fill(0.0);
+    for (b, share) in shares.iter().enumerate() {
+        w[b * STRIP..].iter_mut().zip(share).for_each(|(w, share)| *w += share);
+    }
+}
+
+/// The share of the columns from `first` to `end`; `share` starts at row `first`.
+fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, share: &mut [f64]) {
+    for j in (first..end).step_by(4) {
+        let count = 4.min(end - j);
+        // The square on the diagonal.
+        for a in j..j + count {
+            share[a - first] += s[(a, a)] * v[a];
+            for b in a + 1..j + count {
+                share[b - first] += s[(b, a)] * v[a];
+                share[a - first] += s[(b, a)] * v[b];
+            }
+        }
+        let below = j + count;
+        let (above, rest) = share.split_at_mut(below - first);
+        if count == 4 {
+            let columns = std::array::from_fn(|c| &s.column(j + c).data.into_slice()[below..]);
+            let sums = four_columns(columns, &v[below..], [v[j], v[j + 1], v[j + 2], v[j + 3]], rest);
+            above[j - first..].iter_mut().zip(sums).for_each(|(w, sum)| *w += sum);
+        } else {
+            for a in j..below {
+                let column = s.column(a).data.into_slice();
+                above[a - first] += dot(&column[below..], &v[below..]);
+                add_scaled(rest, v[a], &column[below..]);
+            }
+        }
+    }
 }
 
 impl Tridiagonal {

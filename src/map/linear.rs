@@ -120,7 +120,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
     fn backward(
         &self,
         input: DMatrixView<'_, T>,
-        _tape: &mut Self::Tape,
+        tape: &mut Self::Tape,
         d_output: DMatrixView<'_, T>,
         d_parameters: &mut [T],
         d_input: Option<&mut DMatrix<T>>,
@@ -136,8 +136,19 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
             }
         }
         if let Some(d_input) = d_input {
-            reshape(d_input, inputs, d_output.ncols());
-            gemm(T::one(), Operand::from(self.weights()).transposed(), d_output, T::zero(), d_input.as_view_mut());
+            self.backward_to_input(input, tape, d_output, &mut [], d_input);
         }
+    }
+
+    fn backward_to_input(
+        &self,
+        _input: DMatrixView<'_, T>,
+        _tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        _unused: &mut [T],
+        d_input: &mut DMatrix<T>,
+    ) {
+        reshape(d_input, self.input_dim(), d_output.ncols());
+        gemm(T::one(), Operand::from(self.weights()).transposed(), d_output, T::zero(), d_input.as_view_mut());
     }
 }

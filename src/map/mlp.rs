@@ -203,6 +203,7 @@ impl<T: Real> Parameters<T> for Mlp<T> {
 pub struct MlpTape<T: Real> {
     input: DMatrix<T>, // standardised, where that is asked for
     layers: Vec<LayerTape<T>>,
+    unused: Vec<T>,
 }
 
 #[derive(Debug, Clone)]
@@ -214,7 +215,7 @@ struct LayerTape<T: Real> {
 
 impl<T: Real> Default for MlpTape<T> {
     fn default() -> Self {
-        Self { input: DMatrix::zeros(0, 0), layers: Vec::new() }
+        Self { input: DMatrix::zeros(0, 0), layers: Vec::new(), unused: Vec::new() }
     }
 }
 
@@ -286,27 +287,62 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
         tape: &mut Self::Tape,
         d_output: DMatrixView<'_, T>,
         d_parameters: &mut [T],
+        d_input: Option<&mut DMatrix<T>>,
+    ) {
+        self.carry_back(input, tape, d_output, Some(d_parameters), d_input);
+    }
+
+    fn backward_to_input(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        _unused: &mut [T],
+        d_input: &mut DMatrix<T>,
+    ) {
+        self.carry_back(input, tape, d_output, None, Some(d_input));
+    }
+}
+
+impl<T: Real> Mlp<T> {
+    fn carry_back(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &mut MlpTape<T>,
+        d_output: DMatrixView<'_, T>,
+        mut d_parameters: Option<&mut [T]>,
         mut d_input: Option<&mut DMatrix<T>>,
     ) {
         let n = d_output.ncols();
-        self.start_delta(&mut tape.layers[self.layers() - 1].delta, d_output);
+        let MlpTape { input: standardised, layers, unused: tape_bias } = tape;
+        self.start_delta(&mut layers[self.layers() - 1].delta, d_output);
         for i in (0..self.layers()).rev() {
-            let (before, at) = tape.layers.split_at_mut(i);
+            let (before, at) = layers.split_at_mut(i);
             let LayerTape { output, slope, delta } = &mut at[0];
             let (inputs, outputs) = (self.sizes[i], self.sizes[i + 1]);
-            let (d_weights, d_bias) = d_parameters[self.starts[i]..self.starts[i + 1]].split_at_mut(inputs * outputs);
+            // Without a derivative by the parameters, the sums of the bias go where nobody looks.
+            let mut own = d_parameters.as_deref_mut().map(|d| d[self.starts[i]..self.starts[i + 1]].split_at_mut(inputs * outputs));
+            let d_bias = match &mut own {
+                Some((_, d_bias)) => &mut **d_bias,
+                None => {
+                    tape_bias.resize(outputs, T::zero());
+                    tape_bias.as_mut_slice()
+                }
+            };
             if self.keeps_slope(i) {
                 carry_back_by_slope(delta.as_mut_slice(), slope.as_slice(), d_bias);
             } else {
                 self.activation_of(i).carry_back(delta.as_mut_slice(), output.as_slice(), d_bias);
             }
-            let layer_input = match before.last() {
-                Some(previous) => previous.output.as_view(),
-                None if self.input.is_some() => tape.input.as_view(),
-                None => input,
-            };
-            let d_weights = DMatrixViewMut::from_slice(d_weights, outputs, inputs);
-            gemm(T::one(), delta.as_view(), Operand::from(layer_input).transposed(), T::zero(), d_weights);
+            if let Some((d_weights, _)) = own {
+                let layer_input = match before.last() {
+                    Some(previous) => previous.output.as_view(),
+                    None if self.input.is_some() => standardised.as_view(),
+                    None => input,
+                };
+                let d_weights = DMatrixViewMut::from_slice(d_weights, outputs, inputs);
+                gemm(T::one(), delta.as_view(), Operand::from(layer_input).transposed(), T::zero(), d_weights);
+            }
             let target = match before.last_mut() {
                 Some(previous) => Some(&mut previous.delta),
                 None => d_input.as_deref_mut(),
@@ -322,9 +358,7 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
             }
         }
     }
-}
 
-impl<T: Real> Mlp<T> {
     /// The derivative by what the last nonlinearity put out.
     fn start_delta(&self, delta: &mut DMatrix<T>, d_output: DMatrixView<'_, T>) {
         reshape(delta, d_output.nrows(), d_output.ncols());

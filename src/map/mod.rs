@@ -72,6 +72,18 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         d_input: Option<&mut DMatrix<T>>,
     );
 
+    /// Carries the derivative back to the input alone, for who does not move the parameters; `unused` has room for their derivative.
+    fn backward_to_input(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &mut Self::Tape,
+        d_output: DMatrixView<'_, T>,
+        unused: &mut [T],
+        d_input: &mut DMatrix<T>,
+    ) {
+        self.backward(input, tape, d_output, unused, Some(d_input));
+    }
+
     /// Maps each column of `input` and returns the output.
     fn apply(&self, input: DMatrixView<'_, T>) -> DMatrix<T> {
         let mut tape = Self::Tape::default();

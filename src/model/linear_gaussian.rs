@@ -8,6 +8,8 @@
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::linalg::parallel::for_each_chunk;
+use crate::linalg::vector::vectorized;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
@@ -69,9 +71,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     /// x − μ, d×n.
     pub(crate) fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         x.expect_dim(self.decoder.output_dim())?;
-        let mut deviations = x.values().into_owned();
-        let mean = self.mean();
-        deviations.column_iter_mut().for_each(|mut column| column -= &mean);
+        let (values, mean) = (x.values(), self.mean());
+        let mut deviations = DMatrix::zeros(values.nrows(), values.ncols());
+        for (i, column) in deviations.as_mut_slice().chunks_exact_mut(values.nrows()).enumerate() {
+            subtract(values.column(i).as_slice(), mean.as_slice(), column);
+        }
         Ok(deviations)
     }
 
@@ -90,6 +94,14 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         gemm(-T::one(), self.loadings(), codes, T::one(), residuals.as_view_mut());
         Ok(residuals)
     }
+}
+
+/// difference ← a − b.
+fn subtract<T: Real>(a: &[T], b: &[T], difference: &mut [T]) {
+    vectorized(
+        #[inline(always)]
+        || difference.iter_mut().zip(a).zip(b).for_each(|((to, &a), &b)| *to = a - b),
+    );
 }
 
 /// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance, in the scales of the noise.
@@ -119,42 +131,60 @@ impl<T: Real> MarginalFactor<T> {
 
     /// log N(x; μ, C), one entry a column of the deviations x − μ.
     pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let d = deviations.nrows();
         let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
+        self.log_density_of(&projections, self.outside(deviations, &projections))
+    }
+
+    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ.
+    pub(crate) fn squared_distances(&self, deviations: &DMatrix<T>) -> DVector<T> {
+        let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
+        self.squared_distances_of(&projections, self.outside(deviations, &projections))
+    }
+
+    /// ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each column.
+    fn outside(&self, deviations: &DMatrix<T>, projections: &DMatrix<T>) -> Vec<T> {
+        let d = deviations.nrows();
         let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
         let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
         // ‖x‖² − ‖Qᵗx‖² is exact enough unless ‖x‖² dwarfs σ²: its error is then seen against σ²d, and the residual itself is formed.
         let subtract = largest <= T::of(1000.0) * T::of_usize(d) * self.noise_variance;
-        let outside: Vec<T> = if subtract {
+        if subtract {
             squares.iter().zip(projections.column_iter()).map(|(&square, p)| (square - p.norm_squared()).max(T::zero())).collect()
         } else {
             let mut residuals = deviations.clone();
             gemm(-T::one(), self.directions.as_view(), projections.as_view(), T::one(), residuals.as_view_mut());
             residuals.column_iter().map(|r| r.norm_squared()).collect()
-        };
-        self.log_density_of(&projections, outside)
+        }
     }
 
-    /// The same from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
+    /// The log-density from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
     pub(crate) fn log_density_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
         let half = T::of(0.5);
         let constant = -half * (T::of_usize(self.directions.nrows()) * T::two_pi().ln() + self.log_determinant());
+        self.squared_distances_of(projections, outside).map(|distance| constant - half * distance)
+    }
+
+    fn squared_distances_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
         let precisions = self.variances().map(|v| T::one() / v);
         let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
         let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
-        DVector::from_iterator(projections.ncols(), distances.map(|distance| constant - half * distance))
+        DVector::from_iterator(projections.ncols(), distances)
     }
 
-    /// E(z|x) for each column of the deviations: V diag(s/(s²+σ²)) Qᵗ(x−μ), k×n.
-    pub(crate) fn posterior_mean(&self, deviations: DMatrixView<'_, T>) -> DMatrix<T> {
-        self.codes_of(product_tr_left(self.directions.as_view(), deviations))
-    }
-
-    /// The same from Qᵗ(x−μ).
+    /// E(z|x) from Qᵗ(x−μ), k×n.
     pub(crate) fn codes_of(&self, mut projections: DMatrix<T>) -> DMatrix<T> {
         let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
         projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
         matrix_product(self.rotation.as_view(), projections.as_view())
+    }
+
+    /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.
+    pub(crate) fn posterior_map(&self) -> DMatrix<T> {
+        let mut scaled = self.directions.clone();
+        for ((mut column, s), v) in scaled.column_iter_mut().zip(self.singular_values.iter()).zip(self.variances().iter()) {
+            column *= *s / *v;
+        }
+        product_tr_right(self.rotation.as_view(), scaled.as_view())
     }
 
     /// A factor L of the posterior covariance and ln|LLᵗ|: V diag(σ/√(s²+σ²)).
@@ -186,9 +216,26 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
         let factor = self.factor()?;
         x.expect_dim(self.decoder.output_dim())?;
         let k = self.decoder.input_dim();
-        let of_block = |part: Observations<'_, T>| Ok(factor.posterior_mean(self.equalized_deviations(part)?.as_view()));
-        let blocks = x.in_blocks(x.data_dim() * k, of_block)?;
-        let mean = DMatrix::from_iterator(k, x.len(), blocks.iter().flat_map(|block| block.iter().copied()));
+        let mut mean = DMatrix::zeros(k, x.len());
+        // D is diagonal: what divides the rows of x divides the columns of the map as well.
+        let mut map = factor.posterior_map().transpose();
+        self.likelihood.equalize(&mut map);
+        let (map, centre) = (map.transpose(), self.mean());
+        let (d, block, values) = (x.data_dim(), x.block(), x.values());
+        // A block of deviations that stays in the cache, made again and again in the same memory.
+        let chunk = block * x.len().div_ceil(16 * block).min(16);
+        for_each_chunk(mean.as_mut_slice(), k * chunk, x.values().len() * k, |c, part| {
+            let mut deviations = DMatrix::zeros(d, block.min(part.len() / k));
+            for (b, part) in part.chunks_mut(k * block).enumerate() {
+                let (first, count) = (c * chunk + b * block, part.len() / k);
+                let deviations = &mut deviations.as_mut_slice()[..d * count];
+                for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
+                    subtract(values.column(first + i).as_slice(), centre.as_slice(), column);
+                }
+                let deviations = DMatrixView::from_slice(deviations, d, count);
+                gemm(T::one(), &map, deviations, T::zero(), nalgebra::DMatrixViewMut::from_slice(part, k, count));
+            }
+        });
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }

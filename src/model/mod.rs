@@ -9,6 +9,7 @@ mod linear_gaussian;
 mod stepwise;
 
 pub use generative::GenerativeModel;
+pub use incomplete::Conditional;
 pub use linear_gaussian::{LinearGaussian, ResidualStatistics};
 
 use crate::map::DifferentiableMap;

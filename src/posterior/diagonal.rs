@@ -2,6 +2,7 @@
 
 use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, kl_of_moments};
 use crate::data::expect;
+use crate::linalg::vector::vectorized;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -27,25 +28,43 @@ impl<T: Real> Diagonal<T> {
     }
 
     fn kl_of_each(&self) -> impl Iterator<Item = T> {
-        let of_column = |column: &[T]| kl_of_moments(column[..self.latent_dim].iter(), column[self.latent_dim..].iter());
+        let of_column = |column: &[T]| {
+            vectorized(
+                #[inline(always)]
+                || kl_of_moments(column[..self.latent_dim].iter(), column[self.latent_dim..].iter()),
+            )
+        };
         self.parameters.as_slice().chunks_exact((2 * self.latent_dim).max(1)).map(of_column)
+    }
+
+    /// The log-variances of observation i.
+    fn column(&self, i: usize) -> &[T] {
+        let k = self.latent_dim;
+        &self.parameters.as_slice()[2 * k * i + k..2 * k * (i + 1)]
     }
 
     fn log_variances(&self) -> DMatrixView<'_, T> {
         self.parameters.rows(self.latent_dim, self.latent_dim)
     }
 
-    /// Adds `change(j, log_variance)` to the derivative of each log-variance that no bound holds.
-    fn add_to_log_variances(&self, d: &mut DMatrix<T>, change: impl Fn(usize, usize, T) -> T) {
+    /// Adds `change(l, a_j, b_j)` to the derivative of each log-variance l that no bound holds, for the columns a and b that belong to observation i.
+    #[inline(always)]
+    fn add_to_log_variances<'b>(&self, d: &mut DMatrix<T>, beside: impl Fn(usize) -> (&'b [T], &'b [T]), change: impl Fn(T, T, T) -> T) {
         let k = self.latent_dim;
-        for i in 0..self.len() {
-            for j in 0..k {
-                let (log_variance, held) = bounded(self.parameters[(k + j, i)]);
-                if !held {
-                    d[(k + j, i)] += change(j, i, log_variance);
+        let columns = self.parameters.as_slice().chunks_exact((2 * k).max(1));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
+                    let (a, b) = beside(i);
+                    for (((d, &l), &a), &b) in d[k..].iter_mut().zip(&own[k..]).zip(a).zip(b) {
+                        let (log_variance, held) = bounded(l);
+                        let change = change(log_variance, a, b);
+                        *d += if held { T::zero() } else { change };
+                    }
                 }
-            }
-        }
+            },
+        );
     }
 }
 
@@ -77,10 +96,18 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
     }
 
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
-        z.copy_from(&self.mean());
-        for ((z, &noise), &l) in z.iter_mut().zip(noise.iter()).zip(self.log_variances().iter()) {
-            *z += (T::of(0.5) * bounded(l).0).exp() * noise;
-        }
+        let (k, half) = (self.latent_dim, T::of(0.5));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, z) in z.as_mut_slice().chunks_exact_mut(k.max(1)).enumerate() {
+                    let (mean, log_variances) = self.parameters.as_slice()[2 * k * i..2 * k * (i + 1)].split_at(k);
+                    for (((z, &mean), &l), &noise) in z.iter_mut().zip(mean).zip(log_variances).zip(column_of(&noise, i)) {
+                        *z = mean + (half * bounded(l).0).quick_exp() * noise;
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -108,12 +135,15 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
 
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
         add_mean_kl_gradient(self.mean(), scale, d);
-        self.add_to_log_variances(d, |_, _, l| -scale * T::of(0.5) * l.exp_m1());
+        let own = |i: usize| (self.column(i), self.column(i));
+        let half = T::of(0.5);
+        self.add_to_log_variances(d, own, |l, _, _| -scale * half * l.quick_exp_m1());
     }
 
     fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
         let squares = column_squares(root);
-        self.add_to_log_variances(d, |j, _, l| -scale * T::of(0.5) * squares[j] * l.exp());
+        let (same, half) = (|_: usize| (squares.as_slice(), squares.as_slice()), T::of(0.5));
+        self.add_to_log_variances(d, same, |l, square, _| -scale * half * square * l.quick_exp());
     }
 
     fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
@@ -123,7 +153,8 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
             }
         }
         let half = T::of(0.5);
-        self.add_to_log_variances(d, |j, i, l| half * (half * l).exp() * noise[(j, i)] * d_z[(j, i)]);
+        let beside = |i: usize| (column_of(&noise, i), column_of(&d_z, i));
+        self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).quick_exp() * noise * d_z);
     }
 
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
@@ -140,4 +171,9 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
 /// The squared norm of each column of R: the diagonal of RᵗR.
 fn column_squares<T: Real>(root: DMatrixView<'_, T>) -> DVector<T> {
     DVector::from_iterator(root.ncols(), root.column_iter().map(|column| column.norm_squared()))
+}
+
+/// A column of a view.
+fn column_of<'a, T: Real>(matrix: &'a DMatrixView<'_, T>, i: usize) -> &'a [T] {
+    matrix.column(i).data.into_slice()
 }

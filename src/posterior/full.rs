@@ -178,7 +178,7 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
             for j in k..2 * k {
                 let (l, held) = bounded(column[j]);
                 if !held {
-                    d[j] -= scale * T::of(0.5) * l.exp_m1();
+                    d[j] -= scale * T::of(0.5) * l.quick_exp_m1();
                 }
             }
             for j in 2 * k..column.len() {

@@ -101,7 +101,7 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         for i in 0..self.len() {
             let (log_variance, held) = self.log_variance(i);
             if !held {
-                d[(self.latent_dim, i)] -= scale * half_k * log_variance.exp_m1();
+                d[(self.latent_dim, i)] -= scale * half_k * log_variance.quick_exp_m1();
             }
         }
     }

@@ -1,19 +1,21 @@
 //! What q(z_i) is: a point, or a Gaussian with an isotropic, a diagonal or a full covariance.
 //!
 //! In the order of the progression: [`Point`] (the autoencoder's), [`Common`] (the exact posterior of a linear-Gaussian model: one
-//! covariance for all observations), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and [`Full`].
+//! covariance for all observations), [`PerPattern`] (the same given what was observed of each: one covariance for each pattern of holes), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and [`Full`].
 //! A family stands on one matrix of free parameters φ, a column an observation: the table of variational EM, or the output of an encoder's map.
 
 mod common;
 mod diagonal;
 mod full;
 mod isotropic;
+mod per_pattern;
 mod point;
 
 pub use common::Common;
 pub use diagonal::Diagonal;
 pub use full::Full;
 pub use isotropic::Isotropic;
+pub use per_pattern::PerPattern;
 pub use point::Point;
 
 use crate::{Real, Result};
@@ -144,7 +146,7 @@ pub(crate) fn kl_of_moments<'a, T: Real>(mean: impl Iterator<Item = &'a T>, log_
     let squares = mean.fold(T::zero(), |sum, &m| sum + m * m);
     let excess = log_variances.fold(T::zero(), |sum, &l| {
         let l = bounded(l).0;
-        sum + (l.exp_m1() - l)
+        sum + (l.quick_exp_m1() - l)
     });
     T::of(0.5) * (squares + excess)
 }

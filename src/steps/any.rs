@@ -30,10 +30,7 @@ impl Effort {
             Self::Quick => 2_000,
             Self::Thorough => 12_000,
         };
-        let default = StochasticGradient::default();
-        let epochs = steps / observations.div_ceil(default.batch_size).max(1);
-        let held_out = if observations >= 20 { 0.1 } else { 0.0 };
-        StochasticGradient { epochs: epochs.clamp(10, 1_000), learning_rate: 1e-2, held_out, patience: 20, ..default }
+        StochasticGradient::of_steps(steps, observations)
     }
 
     /// How the gaps of a deep decoder are estimated, and on how many observations.

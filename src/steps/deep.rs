@@ -81,7 +81,7 @@ pub struct DeepBuilder<T: Real, S> {
     activation: Activation,
     noise: NoiseVariance<T>,
     relative_floor: T,
-    fitter: StochasticGradient,
+    fitter: Option<StochasticGradient>,
     samples: usize,
     step: PhantomData<S>,
 }
@@ -94,7 +94,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
             activation: Activation::Silu,
             noise: NoiseVariance::Analytic,
             relative_floor: T::of(1e-6),
-            fitter: StochasticGradient::default(),
+            fitter: None,
             samples: 1,
             step: PhantomData,
         }
@@ -120,9 +120,9 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { relative_floor: share_of_variance, ..self }
     }
 
-    /// Epochs, batches, learning rate and early stop.
+    /// Epochs, batches, learning rate and early stop; [`StochasticGradient::of_steps`] for 12,000 steps unless said.
     pub fn fitter(self, fitter: StochasticGradient) -> Self {
-        Self { fitter, ..self }
+        Self { fitter: Some(fitter), ..self }
     }
 
     /// Draws of ε for each observation in a step; 1 unless said.
@@ -135,14 +135,17 @@ impl<T: Real, S> DeepBuilder<T, S> {
         if x.len() < 2 {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
         }
-        if self.latent_dim == 0 {
-            return Err(Error::LatentDim { latent_dim: 0, smallest: 1, largest: usize::MAX });
-        }
+        crate::data::check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
+        let mean = x.mean();
         let deviations = x.variances().map(|v| v.sqrt());
         if deviations.max() <= T::zero() {
-            return Err(Error::Constant { variables: x.data_dim(), observations: x.len() });
+            return Err(crate::data::without_variance(x, &mean.map(|m| m.as_f64())));
         }
-        Ok((x.mean(), deviations))
+        Ok((mean, deviations))
+    }
+
+    fn fitter_for(&self, x: Observations<'_, T>) -> StochasticGradient {
+        self.fitter.unwrap_or_else(|| StochasticGradient::of_steps(12_000, x.len()))
     }
 
     fn layers(&self, inputs: usize, outputs: usize, backwards: bool) -> MlpBuilder<T> {
@@ -188,7 +191,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         let decoder = self.layers(self.latent_dim, x.data_dim(), true);
         let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }.build(rng)?;
         let model = crate::model::GenerativeModel::new(decoder, likelihood);
-        let fitted = self.fitter.fit(&Elbo::reparameterized(self.samples), model, encoder, x, rng, observer)?;
+        let fitted = self.fitter_for(x).fit(&Elbo::reparameterized(self.samples), model, encoder, x, rng, observer)?;
         Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
     }
 }
@@ -225,7 +228,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, DeepEncoderPpca<T, Q>> {
         let preconditioner = Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
         let model = crate::model::GenerativeModel::new(decoder, noise);
         let objective = Elbo::reparameterized(self.samples);
-        let fitted = self.fitter.fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
+        let fitted = self.fitter_for(x).fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
         Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
     }
 }

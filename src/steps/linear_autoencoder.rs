@@ -109,7 +109,7 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     }
 
     /// What the directions of largest variance say of U and W.
-    pub(super) fn model_of(&self, principal: Principal) -> Result<LinearAutoencoder<T>> {
+    pub(super) fn assemble_principal(&self, principal: Principal) -> Result<LinearAutoencoder<T>> {
         let (count, weight) = (principal.weight, self.weight.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {

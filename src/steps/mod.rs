@@ -19,7 +19,9 @@ mod amortized_ppca;
 mod any;
 mod deep;
 mod factor_analysis;
+mod incomplete;
 mod linear_autoencoder;
+mod pca;
 mod ppca;
 mod sparse;
 mod streams;
@@ -30,15 +32,18 @@ pub use any::{AnyFit, AnyStep, Effort, StepName};
 pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, Vae};
 pub use factor_analysis::{FactorAnalysis, FactorAnalysisBuilder};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
+pub use pca::{Distances, Pca};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
 
-use crate::inference::{EncodesNew, Inference};
+use crate::inference::{EncodesNew, Exact, Inference};
 use crate::likelihood::{GaussianNoise, Likelihood, OutputMean};
+use crate::linalg::{matrix_product, product_tr_left};
 use crate::map::Linear;
 use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior};
+use crate::rotation::Rotation;
 use crate::{IntoObservations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 use rand::Rng;
@@ -158,6 +163,73 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
     /// μ, d×1.
     pub fn mean(&self) -> DVectorView<'_, T> {
         self.model.mean()
+    }
+
+    /// (x−μ)ᵗC⁻¹(x−μ), the squared Mahalanobis distance of each observation under the model's covariance C = WWᵗ + noise; χ² with d degrees of
+    /// freedom for data from the model. O(n·d·k).
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    pub fn squared_distances<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
+        let deviations = self.model.equalized_deviations(x.into_observations()?)?;
+        Ok(self.model.factor()?.squared_distances(&deviations))
+    }
+
+    /// ‖x − E[x|z]‖² at the mean code of each observation, in the units of x squared.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn reconstruction_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>>
+    where
+        I: EncodesNew<T, LinearGaussian<T, N>>,
+    {
+        let x = x.into_observations()?;
+        let residuals = x.values() - self.reconstruct(x)?;
+        Ok(DVector::from_iterator(x.len(), residuals.column_iter().map(|r| r.norm_squared())))
+    }
+}
+
+impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
+    /// The same model with z turned by an orthogonal rotation, such as [`Varimax`](crate::rotation::Varimax) finds: W R in the place of W. The
+    /// likelihood does not change; the codes follow.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension); [`Error::Setting`](crate::Error::Setting) for a rotation that is oblique, under which the
+    /// prior of z would no longer be N(0, I).
+    pub fn rotated(&self, rotation: &Rotation<T>) -> Result<Self> {
+        let turn = &rotation.rotation;
+        crate::data::expect("rows of the rotation", self.latent_dim(), turn.nrows())?;
+        let error = (product_tr_left(turn, turn) - DMatrix::identity(turn.ncols(), turn.ncols())).amax().as_f64();
+        if error > T::EPSILON.as_f64() * 1000.0 {
+            return Err(crate::Error::Setting {
+                name: "the rotation's distance from orthogonal",
+                value: error,
+                must: "0, but for rounding",
+            });
+        }
+        let mut decoder = Linear::new(matrix_product(self.loadings(), turn), self.mean().into_owned())?;
+        if self.model.decoder.bias_is_fixed() {
+            decoder = decoder.with_fixed_bias();
+        }
+        Ok(Self::from_slots(decoder, self.model.likelihood.clone(), Exact))
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I>
+where
+    I: Inference<T, GenerativeModel<D, L>>,
+    I::Posterior: GaussianPosterior<T>,
+{
+    /// The two terms of J, one entry an observation, the first as a mean over `samples` draws of z by the reparameterisation trick: for any decoder.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
+    /// observations that it was fitted to.
+    pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>> {
+        let x = x.into_observations()?;
+        x.expect_dim(self.data_dim())?;
+        let q = self.inference.infer(&self.model, x)?;
+        Elbo::reparameterized(samples).terms(&self.model, &q, x, rng)
     }
 }
 

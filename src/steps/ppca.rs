@@ -53,7 +53,7 @@ impl<T: Real> Ppca<T> {
 
     /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
-        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, starts: 1, solver: Solver::Auto }
+        PpcaBuilder { latent_dim, mean: Mean::Estimated, noise: NoiseVariance::Learned, floor: None, restarts: 0, solver: Solver::Auto }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
@@ -125,9 +125,9 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
 pub struct PpcaBuilder<T: Real> {
     pub(super) latent_dim: usize,
     pub(super) mean: Mean,
-    noise: NoiseVariance<T>,
-    floor: Option<T>,
-    starts: usize,
+    pub(super) noise: NoiseVariance<T>,
+    pub(super) floor: Option<T>,
+    pub(super) restarts: usize,
     pub(super) solver: Solver,
 }
 
@@ -184,12 +184,6 @@ impl<T: Real> PpcaBuilder<T> {
         Self { floor: Some(floor), ..self }
     }
 
-    /// How often a fit of [incomplete observations](Self::fit_incomplete) starts anew; the best is kept, and
-    /// [`Trace::starts`](crate::fit::Trace::starts) tells where each of them ended. Once by default.
-    pub fn starts(self, starts: usize) -> Self {
-        Self { starts, ..self }
-    }
-
     pub(super) fn check_settings(&self) -> Result<()> {
         if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
@@ -212,8 +206,8 @@ impl<T: Real> PpcaBuilder<T> {
             NoiseVariance::Learned => NoiseVariance::Learned,
             NoiseVariance::Analytic => NoiseVariance::Analytic,
         };
-        let Self { latent_dim, mean, starts, solver, .. } = *self;
-        PpcaBuilder { latent_dim, mean, noise, floor: self.floor.map(|v| v.as_f64()), starts, solver }
+        let Self { latent_dim, mean, restarts, solver, .. } = *self;
+        PpcaBuilder { latent_dim, mean, noise, floor: self.floor.map(|v| v.as_f64()), restarts, solver }
     }
 
     /// A model found in double precision, in the caller's.
@@ -242,27 +236,6 @@ impl<T: Real> PpcaBuilder<T> {
         }
     }
 
-    /// The maximum of the likelihood of what was observed.
-    ///
-    /// # Errors
-    /// todo
-    pub fn fit_incomplete<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl crate::data::IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
-    ) -> Result<Fitted<Ppca<T>>> {
-        self.check_settings()?;
-        let request = crate::fit::incomplete::Request {
-            latent_dim: self.latent_dim,
-            mean: self.mean,
-            fixed: self.noise.fixed().map(|v| v.as_f64()),
-            floor: self.floor.map(|v| v.as_f64()),
-            starts: self.starts,
-        };
-        let fitted = crate::fit::IncompleteEm::default().fit(x.into_incomplete()?, &request, rng)?;
-        Ok(fitted.map(|model| Ppca::from_parts(model, Exact)))
-    }
-
     /// The maximum of the likelihood in closed form.
     ///
     /// # Errors
@@ -272,7 +245,7 @@ impl<T: Real> PpcaBuilder<T> {
     }
 
     /// What the directions of largest variance say of θ.
-    pub(super) fn model_of(&self, principal: Principal) -> Result<Ppca<T>> {
+    pub(super) fn assemble_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;

@@ -54,7 +54,7 @@ impl<T: Real> PpcaBuilder<T> {
         check_solver(self.solver)?;
         let principal = Principal::of_sparse(x, self.mean, self.latent_dim, self.solver)?;
         let route = principal.route;
-        Ok(Solved { model: self.model_of(principal)?, route })
+        Ok(Solved { model: self.assemble_principal(principal)?, route })
     }
 }
 
@@ -78,7 +78,7 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         check_solver(self.solver)?;
         let principal = Principal::of_sparse(x, self.mean, self.latent_dim, self.solver)?;
         let route = principal.route;
-        Ok(Solved { model: self.model_of(principal)?, route })
+        Ok(Solved { model: self.assemble_principal(principal)?, route })
     }
 }
 

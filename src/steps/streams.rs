@@ -17,7 +17,7 @@ macro_rules! closed_forms {
         impl<T: Real> $builder<T> {
             fn solved(&self, principal: Principal) -> Result<Solved<$model<T>>> {
                 let route = principal.route;
-                Ok(Solved { model: self.model_of(principal)?, route })
+                Ok(Solved { model: self.assemble_principal(principal)?, route })
             }
 
             /// [`Self::fit`], and [which way](crate::fit::Route) it took.
@@ -57,7 +57,7 @@ macro_rules! closed_forms {
             pub fn fit_moments(&self, moments: &Moments) -> Result<$model<T>> {
                 self.check_settings()?;
                 let moment = moments.root_moment(self.mean)?;
-                self.model_of(Principal::of_root(&moment, moments.weight(), self.latent_dim, self.solver)?)
+                self.assemble_principal(Principal::of_root(&moment, moments.weight(), self.latent_dim, self.solver)?)
             }
 
             /// The same fit with a weight w_i ≥ 0 for each observation: mean and covariance are weighted, with divisor Σw; a weight of 2 is the same as

@@ -58,6 +58,11 @@ where
     map.backward(input.as_view(), &mut tape, weights.as_view(), &mut without, None);
     ensure(without == d_parameters, || "d_parameters changes with whether d_input is asked for, or is not overwritten".to_string())?;
 
+    let mut alone = DMatrix::zeros(0, 0);
+    map.forward(input.as_view(), &mut tape);
+    map.backward_to_input(input.as_view(), &mut tape, weights.as_view(), &mut without, &mut alone);
+    ensure(alone == d_input, || "backward_to_input does not give the d_input of backward".to_string())?;
+
     let weighted = |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
     compare("backward by the parameters", map.parameters(), &d_parameters, |moved| {
         let mut other = map.clone();

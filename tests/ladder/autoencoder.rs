@@ -88,10 +88,10 @@ fn with_a_weight_on_both_maps() {
             assert_close(&model.encoder_weights().transpose(), &model.decoder_weights().into_owned(), 1e-14, "U is Wᵗ");
             let singular = elbo::linalg::thin_svd(model.decoder_weights()).unwrap();
             let mut expected_loss: f64 = s.iter().skip(k).sum();
-            for j in 0..k {
-                let expected = (1.0 - weight / s[j]).max(0.0);
-                assert!((singular.singular_values[j].powi(2) - expected).abs() < 1e-10, "singular value {j}");
-                expected_loss += if s[j] > weight { 2.0 * weight - weight * weight / s[j] } else { s[j] };
+            for (j, (&s, singular)) in s.iter().zip(singular.singular_values.iter()).enumerate() {
+                let expected = (1.0 - weight / s).max(0.0);
+                assert!((singular.powi(2) - expected).abs() < 1e-10, "singular value {j}");
+                expected_loss += if s > weight { 2.0 * weight - weight * weight / s } else { s };
             }
             // Its left singular vectors are the principal directions.
             let plain = LinearAutoencoder::fit(k, &x).unwrap();

@@ -7,14 +7,16 @@ use elbo::{AmortizedPpca, LinearAutoencoder, Ppca, VariationalPpca};
 use nalgebra::DMatrix;
 
 /// Total log-likelihood and σ̂² for k = 1, 2, 3.
-const LIKELIHOODS: [(fn() -> DMatrix<f64>, [f64; 3], [f64; 3]); 2] = [
+/// A table, and figures of it for k = 1, 2, ….
+type Table = fn() -> DMatrix<f64>;
+
+const LIKELIHOODS: [(Table, [f64; 3], [f64; 3]); 2] = [
     (iris, [-470.6694583210, -404.9627801561, -379.9146301223], [0.114139079557, 0.0506821478648, 0.0236761923536]),
     (wine, [-7249.1834206261, -5195.7457060304, -4731.2669008465], [15.7208047352, 1.55306269038, 0.769859900137]),
 ];
 
 /// Total J of the isotropic optimum for k = 2, 3.
-const ISOTROPIC: [(fn() -> DMatrix<f64>, [f64; 2]); 2] =
-    [(iris, [-475.7852012676, -542.6292279919]), (wine, [-5529.0643079506, -5561.0903152313])];
+const ISOTROPIC: [(Table, [f64; 2]); 2] = [(iris, [-475.7852012676, -542.6292279919]), (wine, [-5529.0643079506, -5561.0903152313])];
 
 #[test]
 fn ppca_in_closed_form() {

@@ -1,5 +1,6 @@
 //! The log-likelihood of the linear autoencoder, which has no density.
-//! expect: a linear autoencoder has no
+//! expect: the integral over z is only tractable for a linear decoder with Gaussian noise
+//! expect: a linear autoencoder has no density p(x|z)
 //! expect: probabilistic PCA is the linear autoencoder with one: use `Ppca`
 
 pub fn ask(step: &elbo::LinearAutoencoder, x: &nalgebra::DMatrix<f64>) -> elbo::Result<nalgebra::DVector<f64>> {

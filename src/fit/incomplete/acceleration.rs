@@ -5,28 +5,71 @@ use nalgebra::{DMatrix, DVector};
 use std::collections::VecDeque;
 
 /// How many earlier steps are remembered.
-const MEMORY: usize = 6;
+const MEMORY: usize = 8;
+
+/// The least that is added to the diagonal of the least squares, in parts of its trace.
+const LEAST_RIDGE: f64 = 1e-12;
+
+/// The longest step along EM's own, in its lengths.
+const LONGEST: f64 = 1e4;
 
 /// A difference of two models.
 #[derive(Debug, Clone)]
-struct Step {
-    augmented: DMatrix<f64>,
-    log_noise: f64,
+pub(crate) struct Step {
+    pub(crate) augmented: DMatrix<f64>,
+    pub(crate) log_noise: f64,
 }
 
 impl Step {
-    fn between(from: &Theta, to: &Theta) -> Self {
+    pub(crate) fn between(from: &Theta, to: &Theta) -> Self {
         Self { augmented: &to.augmented - &from.augmented, log_noise: to.noise.noise_variance().ln() - from.noise.noise_variance().ln() }
     }
 
-    fn less(&self, other: &Self) -> Self {
-        Self { augmented: &self.augmented - &other.augmented, log_noise: self.log_noise - other.log_noise }
+    pub(crate) fn add_scaled(&mut self, factor: f64, other: &Self) {
+        self.augmented.zip_apply(&other.augmented, |a, b| *a += factor * b);
+        self.log_noise += factor * other.log_noise;
+    }
+
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.augmented *= factor;
+        self.log_noise *= factor;
     }
 
     fn rotate(&mut self, rotation: &DMatrix<f64>) {
         let k = rotation.nrows();
         let rotated = self.augmented.columns(0, k) * rotation;
         self.augmented.columns_mut(0, k).copy_from(&rotated);
+    }
+
+    /// The model `factor` steps on, if it is one.
+    pub(crate) fn taken_from(&self, theta: &Theta, factor: f64) -> Option<Theta> {
+        let mut moved = theta.clone();
+        moved.augmented.zip_apply(&self.augmented, |a, b| *a += factor * b);
+        if !moved.noise.is_fixed() {
+            let change = factor * self.log_noise;
+            moved.noise.set_noise_variance(theta.noise.noise_variance() * change.clamp(-3.0, 3.0).exp());
+        }
+        let finite = moved.augmented.iter().all(|v| v.is_finite()) && moved.noise.noise_variance() > 0.0;
+        finite.then_some(moved)
+    }
+}
+
+/// The inner product of differences: EM's own information about W, μ and ln σ², per observed entry and in nats.
+pub(crate) struct Metric {
+    /// The share of the observed entries that are of each variable.
+    shares: DVector<f64>,
+    noise: f64,
+}
+
+impl Metric {
+    pub(crate) fn at(theta: &Theta, shares: &DVector<f64>) -> Self {
+        Self { shares: shares.clone(), noise: theta.noise.noise_variance() }
+    }
+
+    pub(crate) fn inner(&self, a: &Step, b: &Step) -> f64 {
+        let columns = a.augmented.column_iter().zip(b.augmented.column_iter());
+        let of_columns = columns.map(|(a, b)| a.iter().zip(b.iter()).zip(self.shares.iter()).map(|((a, b), w)| w * (a * b)).sum::<f64>());
+        of_columns.sum::<f64>() / self.noise + 0.5 * a.log_noise * b.log_noise
     }
 }
 
@@ -39,18 +82,32 @@ pub(crate) struct Proposal {
 
 /// The last points and the steps that EM took from them.
 ///
-/// The inner product is EM's own information: 1/σ² for each entry of W and μ, ½ for ln σ² (each per observed entry, times 1/d for the first).
-#[derive(Default)]
+/// Along what EM's steps shrink, Anderson's least squares find where they end. Along what they grow, on the way out of a saddle, that point would
+/// be the saddle: such pairs are left out, and the step of EM is lengthened instead, twice as far each time that J rises.
 pub(crate) struct Acceleration {
     last: Option<(Theta, Step)>,
+    ridge: f64,
+    length: f64,
     /// What the points and the steps changed by.
     changes: VecDeque<(Step, Step)>,
 }
 
 impl Acceleration {
-    pub(crate) fn clear(&mut self) {
-        self.last = None;
-        self.changes.clear();
+    pub(crate) fn new() -> Self {
+        Self { last: None, ridge: LEAST_RIDGE, length: 1.0, changes: VecDeque::new() }
+    }
+
+    /// The last proposal raised J.
+    pub(crate) fn accept(&mut self) {
+        self.ridge = (self.ridge / 10.0).max(LEAST_RIDGE);
+        self.length = (2.0 * self.length).min(LONGEST);
+    }
+
+    /// The last proposal was taken back: the next one keeps closer to EM, and the older half of the steps is forgotten.
+    pub(crate) fn reject(&mut self) {
+        self.ridge = (self.ridge * 1e3).min(1e-3);
+        self.length = (0.25 * self.length).max(1.0);
+        self.changes.drain(..self.changes.len() / 2);
     }
 
     /// Follows the model through W ← WR.
@@ -66,38 +123,49 @@ impl Acceleration {
     }
 
     /// Takes a point and where EM goes from it; proposes where to go instead.
-    pub(crate) fn propose(&mut self, theta: &Theta, next: &Theta) -> Option<Proposal> {
+    pub(crate) fn propose(&mut self, metric: &Metric, theta: &Theta, next: &Theta) -> Option<Proposal> {
         let step = Step::between(theta, next);
+        let mut grows = false;
         if let Some((before, earlier)) = self.last.take() {
-            self.changes.push_back((Step::between(&before, theta), step.less(&earlier)));
-            if self.changes.len() > MEMORY {
-                self.changes.pop_front();
+            let (point, mut change) = (Step::between(&before, theta), step.clone());
+            change.add_scaled(-1.0, &earlier);
+            grows = metric.inner(&point, &change) >= 0.0;
+            if !grows {
+                self.changes.push_back((point, change));
+                if self.changes.len() > MEMORY {
+                    self.changes.pop_front();
+                }
             }
         }
         self.last = Some((theta.clone(), step.clone()));
+        if grows {
+            let theta = step.taken_from(theta, 2.0 * self.length)?;
+            return Some(Proposal { theta, remaining: f64::INFINITY });
+        }
         if self.changes.is_empty() {
             return None;
         }
-        let (d, noise) = (theta.augmented.nrows() as f64, theta.noise.noise_variance());
-        let inner = |a: &Step, b: &Step| a.augmented.dot(&b.augmented) / (noise * d) + 0.5 * a.log_noise * b.log_noise;
+        let remaining = 0.5 * metric.inner(&step, &self.onward(metric, &step, LEAST_RIDGE)?);
+        let theta = self.onward(metric, &step, self.ridge)?.taken_from(theta, 1.0)?;
+        // Nothing to be gained where EM goes: the quadratic model does not hold.
+        let remaining = if remaining > 0.0 { remaining } else { f64::INFINITY };
+        Some(Proposal { theta, remaining })
+    }
+
+    /// From here to where the steps would vanish.
+    fn onward(&self, metric: &Metric, step: &Step, ridge: f64) -> Option<Step> {
         let m = self.changes.len();
-        let mut gram = DMatrix::from_fn(m, m, |a, b| if b <= a { inner(&self.changes[a].1, &self.changes[b].1) } else { 0.0 });
+        let mut gram = DMatrix::from_fn(m, m, |a, b| if b <= a { metric.inner(&self.changes[a].1, &self.changes[b].1) } else { 0.0 });
         gram.fill_upper_triangle_with_lower_triangle();
-        let ridge = 1e-12 * gram.trace();
+        let ridge = ridge * gram.trace();
         (0..m).for_each(|a| gram[(a, a)] += ridge);
-        let right = DVector::from_fn(m, |a, _| inner(&self.changes[a].1, &step));
+        let right = DVector::from_fn(m, |a, _| metric.inner(&self.changes[a].1, step));
         let weights = gram.cholesky()?.solve(&right);
         let mut onward = step.clone();
         for ((point, change), &weight) in self.changes.iter().zip(weights.iter()) {
-            onward.augmented -= (&point.augmented + &change.augmented) * weight;
-            onward.log_noise -= (point.log_noise + change.log_noise) * weight;
+            onward.add_scaled(-weight, point);
+            onward.add_scaled(-weight, change);
         }
-        let mut proposed = theta.clone();
-        proposed.augmented += &onward.augmented;
-        if !proposed.noise.is_fixed() {
-            proposed.noise.set_noise_variance(noise * onward.log_noise.clamp(-5.0, 5.0).exp());
-        }
-        let finite = proposed.augmented.iter().all(|v| v.is_finite()) && onward.log_noise.is_finite();
-        finite.then(|| Proposal { theta: proposed, remaining: 0.5 * inner(&step, &onward) })
+        Some(onward)
     }
 }

@@ -118,16 +118,27 @@ struct Piece {
 /// The observations, ready to be passed over again and again without an allocation.
 pub(crate) struct Expectation<'x, T: Real> {
     x: IncompleteObservations<'x, T>,
-    pub(crate) patterns: Patterns,
+    patterns: &'x Patterns,
     blocks: Vec<Range<usize>>,
+    rows: usize,
+    observed: usize,
     pieces: Vec<Piece>,
     latent_dim: usize,
 }
 
 impl<'x, T: Real> Expectation<'x, T> {
-    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: Patterns, latent_dim: usize) -> Self {
+    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, latent_dim: usize) -> Self {
+        Self::of_blocks(x, patterns, patterns.blocks(Block::rows_for(x.data_dim())), latent_dim)
+    }
+
+    /// About `rows` of the observations, evenly from all of them.
+    pub(crate) fn sample(&self, rows: usize) -> Self {
+        let stride = (self.rows / rows).max(1);
+        Self::of_blocks(self.x, self.patterns, self.blocks.iter().step_by(stride).cloned().collect(), self.latent_dim)
+    }
+
+    fn of_blocks(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, blocks: Vec<Range<usize>>, latent_dim: usize) -> Self {
         let d = x.data_dim();
-        let blocks = patterns.blocks(Block::rows_for(d));
         let count = blocks.len().min(PIECES);
         let piece = |place: usize| Piece {
             blocks: place * blocks.len() / count..(place + 1) * blocks.len() / count,
@@ -137,12 +148,22 @@ impl<'x, T: Real> Expectation<'x, T> {
             outcome: Ok(()),
         };
         let pieces = (0..count).map(piece).collect();
-        Self { x, patterns, blocks, pieces, latent_dim }
+        let rows = blocks.iter().map(|block| patterns.starts[block.end] - patterns.starts[block.start]).sum();
+        let entries = |column: usize| (0..d).filter(|&j| x.get(j, column).is_some()).count();
+        let of_group =
+            |group: usize| (patterns.starts[group + 1] - patterns.starts[group]) * entries(patterns.order[patterns.starts[group]]);
+        let observed = blocks.iter().flat_map(Clone::clone).map(of_group).sum();
+        Self { x, patterns, blocks, rows, observed, pieces, latent_dim }
     }
 
     /// The observations that have an entry.
     pub(crate) fn rows(&self) -> usize {
-        self.patterns.order.len()
+        self.rows
+    }
+
+    /// The observed entries.
+    pub(crate) fn observed(&self) -> usize {
+        self.observed
     }
 
     /// The statistics at a model.
@@ -152,7 +173,7 @@ impl<'x, T: Real> Expectation<'x, T> {
     pub(crate) fn take(&mut self, parameters: &Parameters) -> Result<Statistics> {
         let k = self.latent_dim;
         let work = self.rows() * self.x.data_dim() * packed_len(k + 1);
-        let (x, patterns, blocks) = (&self.x, &self.patterns, &self.blocks);
+        let (x, patterns, blocks) = (&self.x, self.patterns, &self.blocks);
         for_each_chunk(&mut self.pieces, 1, work, |_, pieces| {
             for piece in pieces {
                 piece.statistics.clear();

@@ -1,19 +1,22 @@
 //! Probabilistic PCA of data with holes: the likelihood of the observed entries, raised by EM, expanded and accelerated.
 
 mod acceleration;
+mod ascent;
 mod expectation;
 mod maximization;
+mod second_look;
 mod start;
 
-use super::{Fitted, RemainingGain, Stop, Trace};
-use crate::data::{IncompleteObservations, Mean, Patterns};
+use super::{Fitted, Stop};
+use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
 use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::{Error, Real, Result};
-use acceleration::Acceleration;
-use expectation::{Expectation, Statistics};
-use maximization::{Theta, expand, maximize};
+use ascent::Ascent;
+use expectation::Expectation;
+use maximization::Theta;
+use nalgebra::DVector;
 use rand::Rng;
 use start::{Marginals, check_noise_remains};
 
@@ -48,7 +51,7 @@ impl Default for IncompleteEm {
 
 /// What the model is to be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct IncompleteRequest {
     pub(crate) latent_dim: usize,
     pub(crate) mean: Mean,
     pub(crate) fixed: Option<f64>,
@@ -60,7 +63,7 @@ impl IncompleteEm {
     pub(crate) fn fit<T: Real, R: Rng + ?Sized>(
         &self,
         x: IncompleteObservations<'_, T>,
-        request: &Request,
+        request: &IncompleteRequest,
         rng: &mut R,
     ) -> Result<Fitted<LinearGaussian<T>>> {
         let patterns = Patterns::of(&x);
@@ -73,19 +76,23 @@ impl IncompleteEm {
                 IsotropicGaussian::new(marginals.smallest_variance())?
             }
         };
-        crate::data::check_latent_dim(request.latent_dim, patterns.order.len(), x.data_dim())?;
+        check_latent_dim(request.latent_dim, patterns.order.len(), x.data_dim())?;
         let observations = x.len() as f64;
+        let shares = DVector::from_iterator(x.data_dim(), patterns.observed.iter().map(|&count| count as f64 / x.observed() as f64));
         let mut ascent = Ascent {
-            expectation: Expectation::new(x, patterns, request.latent_dim),
+            expectation: Expectation::new(x, &patterns, request.latent_dim),
             mean: request.mean,
-            observed: x.observed(),
+            shares,
             observations,
             tolerance: marginals.tolerance,
         };
         let mut best: Option<Fitted<Theta>> = None;
         let mut values = Vec::new();
-        for _ in 0..request.starts.max(1) {
-            let start = marginals.random_start(request.latent_dim, noise, rng);
+        for turn in 0..request.starts.max(1) {
+            let start = match turn == 0 {
+                true => marginals.principal_start(&x, &patterns, request.latent_dim, noise, rng)?,
+                false => marginals.random_start(request.latent_dim, noise, rng),
+            };
             let found = ascent.rise(self, start)?;
             let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             values.push(value);
@@ -101,86 +108,5 @@ impl IncompleteEm {
         let decoder = Linear::about(&theta.loadings().into_owned(), &theta.mean(), request.mean)?;
         let stop = if theta.noise.is_at_floor() { Stop::Floor } else { stop };
         Ok(Fitted { model: LinearGaussian::new(decoder, theta.noise.cast()), trace, stop })
-    }
-}
-
-/// The data beside what does not change while the model moves.
-struct Ascent<'x, T: Real> {
-    expectation: Expectation<'x, T>,
-    mean: Mean,
-    observed: usize,
-    observations: f64,
-    tolerance: f64,
-}
-
-impl<T: Real> Ascent<'_, T> {
-    fn evaluate(&mut self, theta: &Theta) -> Result<(f64, Statistics)> {
-        let statistics = self.expectation.take(&theta.parameters())?;
-        Ok((statistics.log_likelihood / self.observations, statistics))
-    }
-
-    fn rise(&mut self, settings: &IncompleteEm, mut theta: Theta) -> Result<Fitted<Theta>> {
-        let mut trace = Trace::new();
-        let mut rule = RemainingGain::below(settings.tolerance);
-        let mut acceleration = Acceleration::default();
-        let (mut value, mut statistics) = self.evaluate(&theta)?;
-        trace.push(value);
-        rule.update(value);
-        let stop = loop {
-            if trace.len() > settings.max_iterations {
-                break Stop::IterationLimit;
-            }
-            let mut next = theta.clone();
-            maximize(&mut next, &statistics, self.mean, self.observed);
-            if settings.scheme != Scheme::Plain {
-                expand(&mut next, &statistics, self.mean, self.expectation.rows())?;
-            }
-            let noise_variance = next.noise.noise_variance();
-            if !next.noise.is_fixed() && next.noise.floor() == 0.0 && noise_variance <= self.tolerance {
-                return Err(Error::NoiseVanished { latent_dim: theta.latent_dim(), noise_variance });
-            }
-            if settings.scheme != Scheme::Plain
-                && let Some(rotation) = theta.straightening()?
-            {
-                theta.rotate(&rotation);
-                next.rotate(&rotation);
-                acceleration.rotate(&rotation);
-            }
-            let proposal = if settings.scheme == Scheme::Accelerated { acceleration.propose(&theta, &next) } else { None };
-            let mut moved = None;
-            if let Some(proposal) = proposal {
-                let remaining = proposal.remaining * self.observed as f64 / self.observations;
-                if let Ok((proposed, its)) = self.evaluate(&proposal.theta)
-                    && proposed >= value
-                {
-                    moved = Some((proposal.theta, proposed, its));
-                } else {
-                    acceleration.clear();
-                    trace.reject();
-                }
-                if std::env::var("DBG").is_ok() {
-                    eprintln!("  rem {remaining:e} {}", moved.is_some());
-                }
-            }
-            let (new, new_value, its) = match moved {
-                Some(moved) => moved,
-                None => {
-                    let (new_value, its) = self.evaluate(&next)?;
-                    (next, new_value, its)
-                }
-            };
-            if new_value < value - 1e-9 * value.abs().max(1.0) {
-                break Stop::Diverged;
-            }
-            if std::env::var("DBG").is_ok() {
-                eprintln!("{} {new_value:.10} {:e} {:e}", trace.len(), new_value - value, new.noise.noise_variance());
-            }
-            (theta, value, statistics) = (new, new_value, its);
-            trace.push(value);
-            if rule.update(value) {
-                break Stop::Converged;
-            }
-        };
-        Ok(Fitted { model: theta, trace, stop })
     }
 }

@@ -3,6 +3,9 @@
 use super::maximization::Theta;
 use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
 use crate::likelihood::IsotropicGaussian;
+use crate::linalg::parallel::map_blocks;
+use crate::linalg::vector::vectorized;
+use crate::linalg::{gemm, matrix_product, product_tr_left, symmetric_eigen, thin_qr};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -10,7 +13,7 @@ use rand::Rng;
 /// The mean and the variance of what was observed of each variable.
 pub(crate) struct Marginals {
     pub(crate) mean: DVector<f64>,
-    variances: DVector<f64>,
+    pub(crate) variances: DVector<f64>,
     /// The variance that cannot be told from none.
     pub(crate) tolerance: f64,
 }
@@ -26,28 +29,43 @@ impl Marginals {
         if mean == Mean::Estimated && n < 2 {
             return Err(Error::TooFewObservations { actual: n, least: 2 });
         }
-        let mut values = vec![0.0; d];
-        let mut means: DVector<f64> = DVector::zeros(d);
-        let mut squares: DVector<f64> = DVector::zeros(d);
         let counts = &patterns.observed;
-        // The second pass over the deviations mends the first mean, which is rounded when it is large beside the spread.
-        for _ in 0..if mean == Mean::Estimated { 2 } else { 0 } {
-            let mut sums: DVector<f64> = DVector::zeros(d);
-            for &column in &patterns.order {
-                x.column_into(column, &mut values);
-                for ((sum, value), mean) in sums.iter_mut().zip(&values).zip(means.iter()) {
-                    *sum += if value.is_nan() { 0.0 } else { value - mean };
+        let pass = |about: &DVector<f64>| {
+            const ROWS: usize = 1024;
+            let pieces = map_blocks(n.div_ceil(ROWS), 4 * n * d, |piece| {
+                let (mut values, mut sums, mut squares) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
+                for &column in &patterns.order[piece * ROWS..n.min((piece + 1) * ROWS)] {
+                    x.deviations_into(column, about.as_slice(), &mut values, None);
+                    vectorized(
+                        #[inline(always)]
+                        || {
+                            for ((sum, square), value) in sums.iter_mut().zip(&mut squares).zip(&values) {
+                                *sum += value;
+                                *square += value * value;
+                            }
+                        },
+                    );
                 }
+                (DVector::from_vec(sums), DVector::from_vec(squares))
+            });
+            pieces.into_iter().fold((DVector::zeros(d), DVector::zeros(d)), |(sum, square), (s, q)| (sum + s, square + q))
+        };
+        let zero = DVector::zeros(d);
+        // The second pass over the deviations mends the first mean, which is rounded when it is large beside the spread.
+        let (means, variances) = match mean {
+            Mean::Zero => {
+                let squares = pass(&zero).1;
+                (zero, DVector::from_fn(d, |j, _| squares[j] / counts[j] as f64))
             }
-            means.iter_mut().zip(sums.iter()).zip(counts).for_each(|((mean, sum), &count)| *mean += sum / count as f64);
-        }
-        for &column in &patterns.order {
-            x.column_into(column, &mut values);
-            for ((square, value), mean) in squares.iter_mut().zip(&values).zip(means.iter()) {
-                *square += if value.is_nan() { 0.0 } else { (value - mean) * (value - mean) };
+            Mean::Estimated => {
+                let (sums, _) = pass(&zero);
+                let first = DVector::from_fn(d, |j, _| sums[j] / counts[j] as f64);
+                let (rest, squares) = pass(&first);
+                let shift = DVector::from_fn(d, |j, _| rest[j] / counts[j] as f64);
+                let variances = DVector::from_fn(d, |j, _| (squares[j] / counts[j] as f64 - shift[j] * shift[j]).max(0.0));
+                (first + shift, variances)
             }
-        }
-        let variances = DVector::from_fn(d, |j, _| squares[j] / counts[j] as f64);
+        };
         let total = variances.sum();
         let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + means.norm_squared());
         if total <= tolerance {
@@ -66,6 +84,90 @@ impl Marginals {
         let loadings = DMatrix::from_fn(self.mean.len(), latent_dim, |j, _| self.variances[j].sqrt() * f64::standard_normal(rng));
         Theta::new(loadings, &self.mean, noise)
     }
+}
+
+/// How often the random start is multiplied by the covariance of what was observed.
+const POWERS: usize = 2;
+
+/// The largest weight that an entry of a seldom observed variable gets.
+const LARGEST_WEIGHT: f64 = 4.0;
+
+impl Marginals {
+    /// A start near the principal directions of Σ_i r_i r_iᵗ/n, r_ij = (x_ij − μ_j)/(the share observed of j) and 0 in a hole, less what the weights
+    /// add to its diagonal: an unbiased covariance when entries are missing at random. The directions are random ones, multiplied by it.
+    ///
+    /// # Errors
+    /// Those of the decompositions.
+    pub(crate) fn principal_start<T: Real, R: Rng + ?Sized>(
+        &self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        latent_dim: usize,
+        mut noise: IsotropicGaussian<f64>,
+        rng: &mut R,
+    ) -> Result<Theta> {
+        let (d, n) = (self.mean.len(), patterns.order.len());
+        let share = |j: usize| patterns.observed[j] as f64 / n as f64;
+        let weights = DVector::from_fn(d, |j, _| (1.0 / share(j)).min(LARGEST_WEIGHT));
+        let excess = DVector::from_fn(d, |j, _| (weights[j] * weights[j] * share(j) - 1.0) * self.variances[j]);
+        let multiply = |q: &DMatrix<f64>| {
+            let mut weighted = q.clone();
+            weighted.column_iter_mut().for_each(|mut column| column.component_mul_assign(&weights));
+            let mut product = self.multiply(x, patterns, &weighted);
+            for (mut column, q) in product.column_iter_mut().zip(q.column_iter()) {
+                column.component_mul_assign(&weights);
+                column /= n as f64;
+                column -= excess.component_mul(&q);
+            }
+            product
+        };
+        let width = (latent_dim + 4).min(d);
+        let mut q = thin_qr(DMatrix::from_fn(d, width, |j, _| self.variances[j].sqrt() * f64::standard_normal(rng)).as_view())?.0;
+        for _ in 0..POWERS {
+            q = thin_qr(multiply(&q).as_view())?.0;
+        }
+        let ritz = product_tr_left(&q, &multiply(&q));
+        let eigen = symmetric_eigen(((&ritz + ritz.transpose()) * 0.5).as_view())?;
+        let order = descending(&eigen.values);
+        let kept: f64 = order.iter().take(latent_dim).map(|&place| eigen.values[place].max(0.0)).sum();
+        let left = (self.variances.sum() - kept) / (d - latent_dim).max(1) as f64;
+        noise.set_noise_variance(left.max(self.smallest_variance()));
+        let mut loadings = matrix_product(&q, &eigen.vectors.select_columns(&order[..latent_dim]));
+        for (mut column, &place) in loadings.column_iter_mut().zip(&order) {
+            // At least as strong as the noise: loadings near 0 would take long to grow.
+            column *= (eigen.values[place] - noise.noise_variance()).max(noise.noise_variance()).sqrt();
+        }
+        Ok(Theta::new(loadings, &self.mean, noise))
+    }
+
+    /// Σ_i r_i r_iᵗ Q.
+    fn multiply<T: Real>(&self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, q: &DMatrix<f64>) -> DMatrix<f64> {
+        const ROWS: usize = 256;
+        let ((d, width), n) = (q.shape(), patterns.order.len());
+        let pieces = n.div_ceil(ROWS);
+        let count = pieces.min(32);
+        let sums = map_blocks(count, 2 * n * d * width, |part| {
+            let mut sum = DMatrix::zeros(d, width);
+            let mut deviations = DMatrix::zeros(d, ROWS);
+            for piece in part * pieces / count..(part + 1) * pieces / count {
+                let own = &patterns.order[piece * ROWS..n.min((piece + 1) * ROWS)];
+                for (&column, out) in own.iter().zip(deviations.as_mut_slice().chunks_exact_mut(d)) {
+                    x.deviations_into(column, self.mean.as_slice(), out, None);
+                }
+                let r = deviations.columns(0, own.len());
+                gemm(1.0, r, &product_tr_left(r, q), 1.0, &mut sum);
+            }
+            sum
+        });
+        sums.into_iter().fold(DMatrix::zeros(d, width), |sum, part| sum + part)
+    }
+}
+
+/// The places of the values in falling order.
+pub(crate) fn descending(values: &DVector<f64>) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+    order
 }
 
 /// Refuses a latent dimension that the observed entries cannot bear: any table of so few entries is met without noise.

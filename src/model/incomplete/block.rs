@@ -189,29 +189,16 @@ impl Block {
         let mut last = usize::MAX;
         for (row, &group) in self.group_of.iter().enumerate() {
             let own = &mut self.deviations[row * d..(row + 1) * d];
-            x.column_into(patterns.order[first + row], own);
-            if group != last {
-                last = group;
-                let mask = &mut self.mask[group * d..(group + 1) * d];
+            let new = group != last;
+            last = group;
+            let mask = &mut self.mask[group * d..(group + 1) * d];
+            x.deviations_into(patterns.order[first + row], mean.as_slice(), own, new.then_some(&mut *mask));
+            if new {
                 self.observed[group] = vectorized(
                     #[inline(always)]
-                    || {
-                        for (mask, value) in mask.iter_mut().zip(own.iter()) {
-                            *mask = if value.is_nan() { 0.0 } else { 1.0 };
-                        }
-                        sum(mask)
-                    },
+                    || sum(mask),
                 );
             }
-            let mean = mean.as_slice();
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (value, mean) in own.iter_mut().zip(mean) {
-                        *value = if value.is_nan() { 0.0 } else { *value - mean };
-                    }
-                },
-            );
         }
     }
 

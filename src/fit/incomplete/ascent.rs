@@ -1,0 +1,181 @@
+//! From a start to a maximum: a step of EM, where to go beyond it, and when to stop.
+
+use super::acceleration::{Acceleration, Metric, Step};
+use super::expectation::{Expectation, Statistics};
+use super::maximization::{Theta, expand, maximize};
+use super::second_look::{LENGTHS, Outlook, outlook};
+use super::{IncompleteEm, Scheme};
+use crate::data::Mean;
+use crate::fit::{Fitted, RemainingGain, Stop, Trace};
+use crate::{Error, Real, Result};
+use nalgebra::DVector;
+
+/// The remaining gain is small beyond doubt below this share of the tolerance; above it, it must be below the tolerance three times running.
+const BEYOND_DOUBT: f64 = 0.02;
+
+/// A model, J per observation, and what the next M-step needs.
+type Place = (Theta, f64, Statistics);
+
+/// The data beside what does not change while the model moves.
+pub(super) struct Ascent<'x, T: Real> {
+    pub(super) expectation: Expectation<'x, T>,
+    pub(super) mean: Mean,
+    /// The share of the observed entries that are of each variable.
+    pub(super) shares: DVector<f64>,
+    pub(super) observations: f64,
+    /// The variance that cannot be told from none.
+    pub(super) tolerance: f64,
+}
+
+/// How sure it is that little remains to be gained.
+struct Patience {
+    tolerance: f64,
+    near: usize,
+    still: usize,
+    rule: RemainingGain,
+}
+
+impl Patience {
+    fn new(tolerance: f64) -> Self {
+        Self { tolerance, near: 0, still: 0, rule: RemainingGain::below(tolerance) }
+    }
+
+    /// What the acceleration expects to gain.
+    fn expects(&mut self, remaining: f64) -> bool {
+        self.near = if remaining < self.tolerance { self.near + 1 } else { 0 };
+        self.near >= 3 || remaining < BEYOND_DOUBT * self.tolerance
+    }
+
+    /// What was gained.
+    fn gained(&mut self, value: f64, gain: f64, scheme: Scheme) -> bool {
+        let rounding = 64.0 * f64::EPSILON * value.abs().max(1.0);
+        self.still = if gain <= rounding { self.still + 1 } else { 0 };
+        self.still >= 3 || (self.rule.update(value) && scheme != Scheme::Accelerated)
+    }
+}
+
+impl<T: Real> Ascent<'_, T> {
+    fn at(&mut self, theta: Theta) -> Result<Place> {
+        let statistics = self.expectation.take(&theta.parameters())?;
+        Ok((theta, statistics.log_likelihood / self.observations, statistics))
+    }
+
+    /// Where a step of EM goes.
+    fn step(&self, theta: &Theta, statistics: &Statistics, scheme: Scheme) -> Result<Theta> {
+        let mut next = theta.clone();
+        maximize(&mut next, statistics, self.mean, self.expectation.observed());
+        if scheme != Scheme::Plain {
+            expand(&mut next, statistics, self.mean, self.expectation.rows())?;
+        }
+        let noise_variance = next.noise.noise_variance();
+        let unbounded = !next.noise.is_fixed() && next.noise.floor() == 0.0 && noise_variance <= self.tolerance;
+        if unbounded { Err(Error::NoiseVanished { latent_dim: theta.latent_dim(), noise_variance }) } else { Ok(next) }
+    }
+
+    pub(super) fn rise(&mut self, settings: &IncompleteEm, start: Theta) -> Result<Fitted<Theta>> {
+        let scheme = settings.scheme;
+        let mut trace = Trace::new();
+        let mut patience = Patience::new(settings.tolerance);
+        let mut acceleration = Acceleration::new();
+        let mut place = self.at(start)?;
+        if !place.1.is_finite() {
+            return Err(Error::ObjectiveAtStart { value: place.1 });
+        }
+        trace.push(place.1);
+        patience.gained(place.1, f64::INFINITY, scheme);
+        let mut enough = false;
+        let stop = loop {
+            if trace.len() > settings.max_iterations {
+                break Stop::IterationLimit;
+            }
+            let mut next = self.step(&place.0, &place.2, scheme)?;
+            if scheme != Scheme::Plain
+                && let Some(rotation) = place.0.straightening()?
+            {
+                place.0.rotate(&rotation);
+                next.rotate(&rotation);
+                acceleration.rotate(&rotation);
+                // The statistics hold what stands in the old coordinates, and are not read again.
+            }
+            let metric = Metric::at(&place.0, &self.shares);
+            let proposal = match scheme {
+                Scheme::Accelerated => acceleration.propose(&metric, &place.0, &next),
+                Scheme::Plain | Scheme::Expanded => None,
+            };
+            let per_observation = self.expectation.observed() as f64 / self.observations;
+            enough |= proposal.as_ref().is_some_and(|proposal| patience.expects(proposal.remaining * per_observation));
+            if enough {
+                match self.second_look(&place, &next, &metric, settings.tolerance)? {
+                    Look::End => break Stop::Converged,
+                    Look::Slow => {}
+                    Look::Better(better) => {
+                        place = *better;
+                        trace.push(place.1);
+                        acceleration = Acceleration::new();
+                        (patience, enough) = (Patience::new(settings.tolerance), false);
+                        continue;
+                    }
+                }
+                (patience, enough) = (Patience::new(settings.tolerance), false);
+            }
+            let mut moved = None;
+            if let Some(proposal) = proposal {
+                match self.at(proposal.theta) {
+                    Ok(proposed) if proposed.1 >= place.1 => {
+                        moved = Some(proposed);
+                        acceleration.accept();
+                    }
+                    _ => {
+                        acceleration.reject();
+                        trace.reject();
+                    }
+                }
+            }
+            let moved = match moved {
+                Some(moved) => moved,
+                None => self.at(next)?,
+            };
+            let gain = moved.1 - place.1;
+            // EM cannot lower J but by rounding.
+            if gain.is_nan() || gain < -1e-9 * place.1.abs().max(1.0) {
+                break Stop::Diverged;
+            }
+            place = moved;
+            trace.push(place.1);
+            enough = patience.gained(place.1, gain, scheme);
+        };
+        Ok(Fitted { model: place.0, trace, stop })
+    }
+
+    /// Whether the fit stands at a saddle, or moves so slowly that it only seems to have arrived.
+    fn second_look(&mut self, place: &Place, next: &Theta, metric: &Metric, tolerance: f64) -> Result<Look> {
+        let (theta, value, _) = place;
+        match outlook(&self.expectation, theta, self.mean, metric)? {
+            Outlook::Shrinks(factor) => {
+                // Were the whole step along the slowest direction, this would be what remains.
+                let step = Step::between(theta, next);
+                let remaining = 0.5 * metric.inner(&step, &step) / (1.0 - factor).max(1e-6);
+                let remaining = remaining * self.expectation.observed() as f64 / self.observations;
+                Ok(if remaining <= 10.0 * tolerance { Look::End } else { Look::Slow })
+            }
+            Outlook::Grows(direction) => {
+                for length in LENGTHS {
+                    if let Some(better) = direction.taken_from(theta, length)
+                        && let Ok(found) = self.at(better)
+                        && found.1 > value + tolerance
+                    {
+                        return Ok(Look::Better(Box::new(found)));
+                    }
+                }
+                Ok(Look::End)
+            }
+        }
+    }
+}
+
+/// What a second look found.
+enum Look {
+    End,
+    Slow,
+    Better(Box<Place>),
+}

@@ -1,0 +1,272 @@
+//! EM for mixtures of probabilistic principal component analysers, from several starts.
+
+use super::start::clusters;
+use super::{MixtureOfPpca, normalize};
+use crate::data::{Mean, check_latent_dim, deviations_resolved};
+use crate::fit::{Fitted, RemainingGain, Stop, Trace};
+use crate::inference::Exact;
+use crate::likelihood::IsotropicGaussian;
+use crate::linalg::principal_components;
+use crate::map::Linear;
+use crate::model::LinearGaussian;
+use crate::{Error, IntoObservations, Observations, Ppca, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+use std::marker::PhantomData;
+
+/// What can be said of a fit of [`MixtureOfPpca`] before it is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MixtureOfPpcaBuilder<T> {
+    components: usize,
+    latent_dim: usize,
+    restarts: usize,
+    max_iterations: usize,
+    tolerance: f64,
+    relative_floor: f64,
+    scalar: PhantomData<T>,
+}
+
+/// The best of several fits of a mixture, and how the others went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedMixture<T: Real> {
+    /// The fit with the highest likelihood.
+    pub best: Fitted<MixtureOfPpca<T>>,
+    /// The log-likelihood per observation that each start led to: their spread says how far the maximum found can be trusted to be the global one.
+    pub restarts: Vec<f64>,
+    /// How often a component of the best fit had lost its observations and was put down elsewhere; J may fall there, and nowhere else.
+    pub reseeded: usize,
+}
+
+impl<T: Real> std::ops::Deref for FittedMixture<T> {
+    type Target = Fitted<MixtureOfPpca<T>>;
+    fn deref(&self) -> &Self::Target {
+        &self.best
+    }
+}
+
+/// A mixture in double precision, while it is being fitted.
+type Mixture = MixtureOfPpca<f64>;
+
+/// How often a component may be put down elsewhere in one fit.
+const RESEEDS: usize = 3;
+
+impl<T: Real> MixtureOfPpcaBuilder<T> {
+    pub(super) fn new(components: usize, latent_dim: usize) -> Self {
+        Self { components, latent_dim, restarts: 5, max_iterations: 1_000, tolerance: 1e-7, relative_floor: 1e-6, scalar: PhantomData }
+    }
+
+    /// How many starts are tried; 5 by default.
+    pub fn restarts(self, restarts: usize) -> Self {
+        Self { restarts, ..self }
+    }
+
+    /// The most iterations that are made from each start; 1,000 by default.
+    pub fn max_iterations(self, max_iterations: usize) -> Self {
+        Self { max_iterations, ..self }
+    }
+
+    /// The gain of log-likelihood that may remain, in nats per observation; 10⁻⁷ by default.
+    pub fn tolerance(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
+    }
+
+    /// The smallest σ_c², as a share of the mean variance of the variables; 10⁻⁶ by default.
+    ///
+    /// The likelihood of a mixture is unbounded where a component closes in on a few observations: the floor bounds it, and
+    /// [`Stop::Floor`] tells when it holds.
+    pub fn noise_floor(self, relative: f64) -> Self {
+        Self { relative_floor: relative, ..self }
+    }
+
+    fn check(&self, x: Observations<'_, T>) -> Result<()> {
+        let (d, n) = (x.data_dim(), x.len());
+        if self.components == 0 || self.components > n {
+            let value = self.components as f64;
+            return Err(Error::Setting { name: "the number of components", value, must: "between 1 and the number of observations" });
+        }
+        if self.restarts == 0 {
+            return Err(Error::Setting { name: "the number of restarts", value: 0.0, must: "at least 1" });
+        }
+        if !(self.relative_floor > 0.0 && self.relative_floor < 1.0) {
+            return Err(Error::Setting {
+                name: "the relative floor of the noise variances",
+                value: self.relative_floor,
+                must: "above 0 and below 1",
+            });
+        }
+        check_latent_dim(self.latent_dim, n, d.saturating_sub(1))
+    }
+
+    /// The best of several runs of EM, each from k-means++.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`]; [`Error::Setting`] for a number of components that is 0 or above n, no restarts, or a floor outside of 0 to 1;
+    /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d − 1); [`Error::Constant`]; [`Error::TooFewObservations`].
+    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<FittedMixture<T>> {
+        let x = x.into_observations()?;
+        self.check(x)?;
+        let data = Data::of(x, self)?;
+        let mut best: Option<(Fitted<Mixture>, usize)> = None;
+        let mut restarts = Vec::with_capacity(self.restarts);
+        for _ in 0..self.restarts {
+            let labels = clusters(&data.x, self.components, rng);
+            // Not wholly one component's: a cluster of few observations would close in on them at once.
+            let (mostly, little) = (0.9, 0.1 / self.components as f64);
+            let shares = DMatrix::from_fn(self.components, x.len(), |c, i| if labels[i] == c { mostly + little } else { little });
+            let start = data.maximize(&shares, None)?;
+            let found = data.ascend(start, self)?;
+            let reached = found.0.trace.last().unwrap_or(f64::NEG_INFINITY);
+            restarts.push(reached);
+            if best.as_ref().is_none_or(|(best, _)| best.trace.last().is_none_or(|b| b < reached)) {
+                best = Some(found);
+            }
+        }
+        let Some((best, reseeded)) = best else { return Err(Error::Empty { rows: x.data_dim(), columns: 0 }) };
+        let Fitted { model, trace, stop } = best;
+        Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
+    }
+
+    /// EM from a given mixture, which says how many components there are and with which latent dimension.
+    ///
+    /// # Errors
+    /// As [`Self::fit`]; [`Error::Dimension`] when the mixture is of other data, or its size is not the builder's.
+    pub fn fit_from<'a>(&self, start: &MixtureOfPpca<T>, x: impl IntoObservations<'a, T>) -> Result<FittedMixture<T>> {
+        let x = x.into_observations()?;
+        self.check(x)?;
+        x.expect_dim(start.data_dim())?;
+        crate::data::expect("components", self.components, start.components.len())?;
+        for component in &start.components {
+            crate::data::expect("latent dimensions of a component", self.latent_dim, component.latent_dim())?;
+        }
+        let data = Data::of(x, self)?;
+        let (Fitted { model, trace, stop }, reseeded) = data.ascend(cast(start)?, self)?;
+        let restarts = trace.last().into_iter().collect();
+        Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
+    }
+}
+
+/// The same mixture in another precision.
+fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>> {
+    let component = |component: &Ppca<T>| {
+        let of = |v: T| U::of(v.as_f64());
+        let decoder = Linear::new(component.loadings().map(of), component.mean().map(of))?;
+        Ok(Ppca::from_parts(LinearGaussian::new(decoder, component.model.likelihood.cast()), Exact))
+    };
+    let components: Result<Vec<_>> = mixture.components.iter().map(component).collect();
+    Ok(MixtureOfPpca { weights: mixture.weights.map(|w| U::of(w.as_f64())), components: components? })
+}
+
+/// The data in double precision, and what all components share.
+struct Data {
+    x: DMatrix<f64>,
+    latent_dim: usize,
+    floor: f64,
+}
+
+impl Data {
+    fn of<T: Real>(x: Observations<'_, T>, setting: &MixtureOfPpcaBuilder<T>) -> Result<Self> {
+        deviations_resolved(x, Mean::Estimated)?;
+        let variance = x.variances().iter().map(|v| v.as_f64()).sum::<f64>() / x.data_dim() as f64;
+        Ok(Self { x: x.values().map(|v| v.as_f64()), latent_dim: setting.latent_dim, floor: setting.relative_floor * variance })
+    }
+
+    /// The M-step: each component is probabilistic PCA of the observations, weighted by its shares of them (components×n).
+    ///
+    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance (Tipping & Bishop 1999).
+    fn maximize(&self, shares: &DMatrix<f64>, before: Option<&Mixture>) -> Result<Mixture> {
+        let n = self.x.ncols() as f64;
+        let sizes: Vec<f64> = shares.row_iter().map(|row| row.sum()).collect();
+        let component = |c: usize| match before {
+            // One without any observation says nothing of where it should go: it stays, without weight.
+            Some(before) if sizes[c] <= 1e-12 * n => Ok(before.components[c].clone()),
+            _ => self.component(&shares.row(c).iter().copied().collect::<Vec<_>>(), sizes[c]),
+        };
+        let components: Result<Vec<_>> = (0..shares.nrows()).map(component).collect();
+        Ok(MixtureOfPpca { weights: DVector::from_iterator(sizes.len(), sizes.iter().map(|size| size / n)), components: components? })
+    }
+
+    fn component(&self, shares: &[f64], size: f64) -> Result<Ppca<f64>> {
+        let (d, k) = (self.x.nrows(), self.latent_dim);
+        // Observations whose shares are below rounding take no part.
+        let taking: Vec<usize> = (0..shares.len()).filter(|&i| shares[i] > 1e-16 * size).collect();
+        let mut part = self.x.select_columns(&taking);
+        let weights: Vec<f64> = taking.iter().map(|&i| shares[i] / size).collect();
+        let mut mean = DVector::zeros(d);
+        part.column_iter().zip(&weights).for_each(|(column, &weight)| mean.axpy(weight, &column, 1.0));
+        // Columns whose plain second moment is the weighted covariance.
+        for (mut column, weight) in part.column_iter_mut().zip(&weights) {
+            column -= &mean;
+            column *= (weight * taking.len() as f64).sqrt();
+        }
+        let found = principal_components(part.as_view(), None, k)?;
+        let likelihood = IsotropicGaussian::new((found.residual_variance / (d - k) as f64).max(self.floor))?.with_floor(self.floor);
+        let noise = likelihood.noise_variance();
+        let mut loadings = found.vectors;
+        for (mut column, &variance) in loadings.column_iter_mut().zip(found.variances.iter()) {
+            column *= (variance - noise).max(0.0).sqrt();
+        }
+        Ok(Ppca::from_parts(LinearGaussian::new(Linear::new(loadings, mean)?, likelihood), Exact))
+    }
+
+    fn ascend<T>(&self, start: Mixture, setting: &MixtureOfPpcaBuilder<T>) -> Result<(Fitted<Mixture>, usize)> {
+        let x = Observations::new(self.x.as_view())?;
+        let n = x.len() as f64;
+        let mut model = start;
+        let mut trace = Trace::new();
+        let mut rule = RemainingGain::below(setting.tolerance);
+        let mut reseeds = vec![0; setting.components];
+        let stop = loop {
+            let mut shares = model.log_joint(x)?;
+            let densities = normalize(&mut shares);
+            let value = densities.sum() / n;
+            trace.push(value);
+            if rule.update(value) {
+                break Stop::Converged;
+            }
+            if trace.len() > setting.max_iterations {
+                break Stop::IterationLimit;
+            }
+            if let Some(c) = self.lost(&shares, &model, &reseeds) {
+                reseeds[c] += 1;
+                model = self.reseed(&shares, &densities, c, &model)?;
+                rule = RemainingGain::below(setting.tolerance);
+                continue;
+            }
+            model = self.maximize(&shares, Some(&model))?;
+        };
+        let at_floor = model.components.iter().any(|component| component.noise_variance() <= self.floor);
+        let stop = if at_floor && stop == Stop::Converged { Stop::Floor } else { stop };
+        Ok((Fitted { model, trace, stop }, reseeds.iter().sum()))
+    }
+
+    /// A component that has lost its observations, or closed in on no more than it takes to span its plane.
+    fn lost(&self, shares: &DMatrix<f64>, model: &Mixture, reseeds: &[usize]) -> Option<usize> {
+        (0..shares.nrows()).find(|&c| {
+            let size = shares.row(c).sum();
+            let closed = size < (self.latent_dim + 2) as f64 && model.components[c].noise_variance() <= self.floor;
+            reseeds[c] < RESEEDS && shares.nrows() > 1 && (size < 1.0 || closed)
+        })
+    }
+
+    /// Puts component c where the mixture explains least: at the observation with the lowest density, and what lies about it.
+    fn reseed(&self, shares: &DMatrix<f64>, densities: &DVector<f64>, c: usize, before: &Mixture) -> Result<Mixture> {
+        let (count, n) = shares.shape();
+        let centre = self.x.column(densities.imin()).into_owned();
+        let mut nearest: Vec<(f64, usize)> = self.x.column_iter().map(|column| (column - &centre).norm_squared()).zip(0..).collect();
+        nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let taken = (n / (2 * count)).max((2 * (self.latent_dim + 2)).min(n));
+        let mut moved = shares.clone();
+        // The others share what the lost one had.
+        for mut column in moved.column_iter_mut() {
+            column[c] = 0.0;
+            let rest = column.sum();
+            if rest > 0.0 { column /= rest } else { column.fill(1.0 / count as f64) }
+        }
+        for &(_, i) in nearest.iter().take(taken) {
+            let mut column = moved.column_mut(i);
+            column *= 0.1;
+            column[c] = 0.9;
+        }
+        self.maximize(&moved, Some(before))
+    }
+}

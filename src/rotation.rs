@@ -1,0 +1,223 @@
+//! Rotations of loadings to simple structure: varimax and promax.
+//!
+//! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until each factor loads on few variables.
+
+use crate::fit::Stop;
+use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, solve_cholesky};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView};
+
+/// Loadings after a rotation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rotation<T: Real> {
+    /// The rotated loadings W R, d×k: columns in the order of falling sums of squares, each with its entry of largest size positive.
+    pub loadings: DMatrix<T>,
+    /// R, k×k: orthogonal for varimax, oblique for promax.
+    pub rotation: DMatrix<T>,
+    /// The correlations of the rotated factors, k×k: the identity for varimax.
+    pub factor_correlations: DMatrix<T>,
+    /// The varimax criterion Σ_m [mean_j l_jm⁴ − (mean_j l_jm²)²] of the (normalised) loadings, before any oblique step.
+    pub criterion: f64,
+    /// Whether the last sweep over all pairs of factors turned none of them.
+    pub stop: Stop,
+    /// The number of sweeps made.
+    pub sweeps: usize,
+}
+
+/// Varimax (Kaiser 1958): the orthogonal rotation that maximises the variance of the squared loadings, pair of factors by pair.
+///
+/// ```math
+/// \max_R \sum_m\left[\frac1d\sum_j l_{jm}^4-\Big(\frac1d\sum_j l_{jm}^2\Big)^2\right],\qquad L=WR
+/// ```
+///
+/// Each pair's best angle is a formula, so the criterion never falls.
+///
+/// ```
+/// use elbo::rotation::Varimax;
+/// use nalgebra::DMatrix;
+/// // Two clusters of variables, seen through factors turned by 45 degrees.
+/// let simple = DMatrix::from_row_slice(4, 2, &[3.0, 0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 1.0]);
+/// let turned = &simple * DMatrix::from_row_slice(2, 2, &[1.0, -1.0, 1.0, 1.0]) / 2f64.sqrt();
+/// let found = Varimax::default().rotate(turned.as_view())?;
+/// assert!((found.loadings - simple).amax() < 1e-12);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Varimax {
+    /// Whether each variable's loadings are taken at length 1 while the angles are sought (Kaiser's normalisation): then variables count alike.
+    pub normalize: bool,
+    /// The most sweeps over all pairs.
+    pub max_sweeps: usize,
+    /// The angle, in radians, below which a pair counts as not turned.
+    pub tolerance: f64,
+}
+
+impl Default for Varimax {
+    fn default() -> Self {
+        Self { normalize: true, max_sweeps: 1_000, tolerance: 1e-10 }
+    }
+}
+
+impl Varimax {
+    /// Rotates d×k loadings.
+    ///
+    /// # Errors
+    /// [`Error::Empty`], [`Error::NotFinite`].
+    pub fn rotate<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<T>> {
+        Ok(narrow(self.find(loadings)?))
+    }
+
+    fn find<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<f64>> {
+        let (d, k) = loadings.shape();
+        if d == 0 || k == 0 {
+            return Err(Error::Empty { rows: d, columns: k });
+        }
+        crate::linalg::check_finite(loadings)?;
+        let given = loadings.map(|v| v.as_f64());
+        let mut at = given.clone();
+        for mut row in at.row_iter_mut() {
+            let length = row.norm();
+            if self.normalize && length > 0.0 {
+                row /= length;
+            }
+        }
+        let size = at.amax();
+        if size > 0.0 {
+            at /= size;
+        }
+        let mut rotation = DMatrix::identity(k, k);
+        let (mut sweeps, mut stop) = (0, Stop::IterationLimit);
+        while sweeps < self.max_sweeps {
+            sweeps += 1;
+            let mut largest = 0.0f64;
+            for p in 0..k {
+                for q in p + 1..k {
+                    let angle = best_angle(&at, p, q);
+                    largest = largest.max(angle.abs());
+                    turn(&mut at, p, q, angle);
+                    turn(&mut rotation, p, q, angle);
+                }
+            }
+            if largest <= self.tolerance {
+                stop = Stop::Converged;
+                break;
+            }
+        }
+        let criterion = criterion(&(at * size));
+        let mut rotated = matrix_product(&given, &rotation);
+        arrange(&mut rotated, &mut rotation);
+        Ok(Rotation { loadings: rotated, rotation, factor_correlations: DMatrix::identity(k, k), criterion, stop, sweeps })
+    }
+}
+
+/// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares, to its loadings raised to a power.
+///
+/// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`] tells; WWᵗ is LΦLᵗ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Promax {
+    /// The power of the target, above 1; 4 is usual.
+    pub power: f64,
+    /// The rotation that it starts from.
+    pub varimax: Varimax,
+}
+
+impl Default for Promax {
+    fn default() -> Self {
+        Self { power: 4.0, varimax: Varimax::default() }
+    }
+}
+
+impl Promax {
+    /// Rotates d×k loadings.
+    ///
+    /// # Errors
+    /// Those of [`Varimax::rotate`]; [`Error::NotPositiveDefinite`] when the loadings have not rank k; [`Error::Setting`] for a power not above 1.
+    pub fn rotate<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<T>> {
+        if self.power.is_nan() || self.power <= 1.0 || self.power > 100.0 {
+            return Err(Error::Setting { name: "the power of promax", value: self.power, must: "above 1 and at most 100" });
+        }
+        let mut found = self.varimax.find(loadings)?;
+        let simple = &found.loadings;
+        let size = simple.amax().max(f64::MIN_POSITIVE);
+        let target = simple.map(|l| l.signum() * (l.abs() / size).powf(self.power) * size);
+        let mut oblique = product_tr_left(simple, &target);
+        let inner = product_tr_left(simple, simple);
+        // A column without loadings has nothing to be rotated to.
+        let least = inner.diagonal().max() * 1e-13;
+        let factor = cholesky_lower(inner.as_view())?;
+        if factor.diagonal().iter().any(|&pivot| pivot * pivot <= least) {
+            return Err(Error::NotPositiveDefinite { size: inner.nrows() });
+        }
+        solve_cholesky(&factor, oblique.as_view_mut());
+        let correlations = |oblique: &DMatrix<f64>| -> Result<DMatrix<f64>> {
+            let mut inverse = DMatrix::identity(oblique.ncols(), oblique.ncols());
+            solve_cholesky(&cholesky_lower(product_tr_left(oblique, oblique).as_view())?, inverse.as_view_mut());
+            Ok(inverse)
+        };
+        let variances = correlations(&oblique)?.diagonal();
+        for (mut column, variance) in oblique.column_iter_mut().zip(variances.iter()) {
+            column *= variance.sqrt();
+        }
+        found.loadings = matrix_product(&found.loadings, &oblique);
+        found.rotation = matrix_product(&found.rotation, &oblique);
+        arrange(&mut found.loadings, &mut found.rotation);
+        found.factor_correlations = correlations(&found.rotation)?;
+        Ok(narrow(found))
+    }
+}
+
+/// The angle that maximises the criterion over the plane of two columns; 4 times it is the argument of a complex number (Kaiser 1958).
+fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
+    let d = loadings.nrows() as f64;
+    let (mut a, mut b, mut c, mut e) = (0.0, 0.0, 0.0, 0.0);
+    for (&x, &y) in loadings.column(p).iter().zip(loadings.column(q).iter()) {
+        let (u, v) = (x * x - y * y, 2.0 * x * y);
+        a += u;
+        b += v;
+        c += u * u - v * v;
+        e += 2.0 * u * v;
+    }
+    let (sine, cosine) = (e - 2.0 * a * b / d, c - (a * a - b * b) / d);
+    // Where the criterion does not change along the circle, nothing is turned.
+    let size = loadings.column(p).norm_squared() + loadings.column(q).norm_squared();
+    if sine.hypot(cosine) <= 64.0 * f64::EPSILON * size * size { 0.0 } else { 0.25 * sine.atan2(cosine) }
+}
+
+fn turn(matrix: &mut DMatrix<f64>, p: usize, q: usize, angle: f64) {
+    let (sine, cosine) = angle.sin_cos();
+    for row in 0..matrix.nrows() {
+        let (x, y) = (matrix[(row, p)], matrix[(row, q)]);
+        matrix[(row, p)] = cosine * x + sine * y;
+        matrix[(row, q)] = cosine * y - sine * x;
+    }
+}
+
+fn criterion(loadings: &DMatrix<f64>) -> f64 {
+    let d = loadings.nrows() as f64;
+    let of_column = |column: nalgebra::DVectorView<'_, f64>| {
+        let squares = column.map(|l| l * l);
+        squares.norm_squared() / d - (squares.sum() / d).powi(2)
+    };
+    loadings.column_iter().map(of_column).sum()
+}
+
+/// Columns in the order of falling sums of squares, signs fixed; the rotation follows.
+fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
+    let mut order: Vec<(f64, usize)> = loadings.column_iter().map(|c| c.norm_squared()).zip(0..).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let order: Vec<usize> = order.into_iter().map(|(_, column)| column).collect();
+    (*loadings, *rotation) = (loadings.select_columns(&order), rotation.select_columns(&order));
+    for (mut l, mut r) in loadings.column_iter_mut().zip(rotation.column_iter_mut()) {
+        let largest = l.iter().fold(0.0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
+        if largest < 0.0 {
+            l.neg_mut();
+            r.neg_mut();
+        }
+    }
+}
+
+fn narrow<T: Real>(found: Rotation<f64>) -> Rotation<T> {
+    let cast = |matrix: &DMatrix<f64>| matrix.map(T::of);
+    let (loadings, rotation, factor_correlations) = (cast(&found.loadings), cast(&found.rotation), cast(&found.factor_correlations));
+    Rotation { loadings, rotation, factor_correlations, criterion: found.criterion, stop: found.stop, sweeps: found.sweeps }
+}

@@ -1,0 +1,81 @@
+//! Held-out log-likelihood for every k at once: one decomposition a fold.
+
+use crate::data::{Mean, deviations_resolved};
+use crate::linalg::{gemm, principal_components, product_tr_left};
+use crate::{Error, Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+
+/// What a fold's training part says: principal directions, variances, and the sums of the variances after each k.
+struct Fold {
+    directions: DMatrix<f64>,
+    variances: DVector<f64>,
+    outside: Vec<f64>, // Σ_{j>k} λ_j, k = 0 to the largest
+    mean: DVector<f64>,
+}
+
+impl Fold {
+    fn of<T: Real>(x: Observations<'_, T>, training: &[usize], mean: Mean) -> Result<Self> {
+        let columns = x.values().select_columns(training);
+        let x = Observations::new(columns.as_view())?;
+        let (mean, tolerance) = deviations_resolved(x, mean)?;
+        let wide = columns.map(|v| v.as_f64());
+        let found = principal_components(wide.as_view(), Some(&mean), x.data_dim().min(x.len()))?;
+        let mut outside = vec![found.residual_variance];
+        for &variance in found.variances.iter().rev() {
+            outside.push(outside[outside.len() - 1] + variance);
+        }
+        outside.reverse();
+        // The noise must have variance left that is more than rounding.
+        outside.truncate(outside.iter().take_while(|&&v| v > tolerance).count().min(x.data_dim()));
+        Ok(Self { directions: found.vectors, variances: found.variances, outside, mean })
+    }
+
+    /// Adds log p of the held-out observations to the score of each k.
+    fn score<T: Real>(&self, x: Observations<'_, T>, held_out: &[usize], scores: &mut [f64]) {
+        let (d, largest) = (self.mean.len(), scores.len() - 1);
+        let mut deviations = x.values().select_columns(held_out).map(|v| v.as_f64());
+        deviations.column_iter_mut().for_each(|mut column| column -= &self.mean);
+        let leading = self.directions.columns(0, largest).into_owned();
+        let projections = product_tr_left(&leading, &deviations);
+        // Means over the held-out part: of each squared projection, and of what no projection reaches.
+        let count = held_out.len() as f64;
+        let squares: Vec<f64> = projections.row_iter().map(|row| row.norm_squared() / count).collect();
+        gemm(-1.0, &leading, &projections, 1.0, &mut deviations);
+        let beyond = deviations.norm_squared() / count;
+        let (mut logarithms, mut distances) = (0.0, 0.0);
+        let mut rest = beyond + squares.iter().sum::<f64>();
+        for (k, score) in scores.iter_mut().enumerate() {
+            if k > 0 {
+                let (variance, square) = (self.variances[k - 1], squares[k - 1]);
+                logarithms += variance.ln();
+                distances += square / variance;
+                rest = beyond + squares[k..].iter().sum::<f64>();
+            }
+            let noise = self.outside[k] / (d - k) as f64;
+            let dims = d as f64 * std::f64::consts::TAU.ln();
+            *score -= 0.5 * count * (dims + logarithms + (d - k) as f64 * noise.ln() + distances + rest / noise);
+        }
+    }
+}
+
+/// The total held-out log-likelihood of each k that every fold can fit.
+pub(crate) fn scores<T: Real>(x: Observations<'_, T>, mean: Mean, folds: usize) -> Result<Vec<(usize, f64)>> {
+    let n = x.len();
+    if folds < 2 || folds > n {
+        return Err(Error::Setting { name: "the number of folds", value: folds as f64, must: "at least 2, and at most the observations" });
+    }
+    let split = |fold: usize| -> (Vec<usize>, Vec<usize>) { (0..n).partition(|i| i % folds == fold) };
+    let fitted: Result<Vec<(Fold, Vec<usize>)>> = (0..folds)
+        .map(|fold| {
+            let (held_out, training) = split(fold);
+            Ok((Fold::of(x, &training, mean)?, held_out))
+        })
+        .collect();
+    let fitted = fitted?;
+    let count = fitted.iter().map(|(fold, _)| fold.outside.len()).min().unwrap_or(0);
+    let mut totals = vec![0.0; count];
+    if count > 0 {
+        fitted.iter().for_each(|(fold, held_out)| fold.score(x, held_out, &mut totals));
+    }
+    Ok(totals.into_iter().enumerate().collect())
+}

@@ -1,0 +1,298 @@
+//! Bad input: a typed error that names the numbers, and never a panic or a NaN.
+
+use elbo::data::{Mean, RootMoment};
+use elbo::fit::StochasticGradient;
+use elbo::likelihood::{IsotropicGaussian, NoiseVariance};
+use elbo::map::Linear;
+use elbo::steps::StepName;
+use elbo::{AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real, Vae, VariationalPpca};
+use nalgebra::{DMatrix, DVector, dmatrix};
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
+
+fn rng(seed: u64) -> Generator {
+    Generator::seed_from_u64(seed)
+}
+
+fn normal<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix<T> {
+    let rng = &mut rng(seed);
+    DMatrix::from_fn(rows, columns, |_, _| T::standard_normal(rng))
+}
+
+/// Every step refuses; what it says is one lower-case line.
+#[track_caller]
+fn every_step_refuses<T: Real>(k: usize, x: &DMatrix<T>, expected: impl Fn(&Error) -> bool) {
+    for step in StepName::ALL {
+        let refused = x.into_observations().and_then(|x| step.fit(k, x, &mut rng(1)).map(drop));
+        let error = refused.expect_err(step.name());
+        assert!(expected(&error), "{}: {error:?}", step.name());
+        let text = error.to_string();
+        assert!(text.lines().count() == 1 && !text.ends_with('.') && text.starts_with(|c: char| !c.is_uppercase()), "{text}");
+    }
+}
+
+#[test]
+fn empty_tables() {
+    every_step_refuses::<f64>(1, &DMatrix::zeros(0, 0), |e| *e == Error::Empty { rows: 0, columns: 0 });
+    every_step_refuses::<f64>(1, &DMatrix::zeros(3, 0), |e| *e == Error::Empty { rows: 3, columns: 0 });
+    every_step_refuses::<f32>(1, &DMatrix::zeros(0, 3), |e| *e == Error::Empty { rows: 0, columns: 3 });
+    assert!(Observations::<f64>::from_rows(&[], 0, 4).is_err());
+    assert!(observed_columns_are_refused());
+}
+
+fn observed_columns_are_refused() -> bool {
+    let x = normal::<f64>(2, 5, 1);
+    let x = (&x).into_observations().unwrap();
+    x.columns(0, 0).is_err() && x.columns(4, 2).is_err() && x.columns(usize::MAX, 2).is_err()
+}
+
+#[test]
+fn values_that_are_not_finite() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut x = normal(3, 8, 2);
+        x[(2, 5)] = bad;
+        every_step_refuses(1, &x, |e| matches!(e, Error::NotFinite { row: 2, column: 5, .. }));
+        let narrow = x.map(|v| v as f32);
+        every_step_refuses(1, &narrow, |e| matches!(e, Error::NotFinite { row: 2, column: 5, .. }));
+        assert!((&x).into_observations().unwrap_err().to_string().contains("row 2, column 5"));
+        // New data as well as those of the fit.
+        let model = Ppca::fit(1, &normal::<f64>(3, 8, 2)).unwrap();
+        assert!(matches!(model.log_likelihood(&x), Err(Error::NotFinite { row: 2, column: 5, .. })));
+        assert!(matches!(model.transform(&x), Err(Error::NotFinite { .. })));
+    }
+}
+
+#[test]
+fn finite_values_whose_squares_overflow() {
+    let mut x = normal(3, 8, 3);
+    x[(1, 4)] = 1e160;
+    every_step_refuses(1, &x, |e| matches!(e, Error::TooLarge { row: 1, column: 4, value, limit } if *value == 1e160 && *limit < 1e154));
+    let mut narrow = normal::<f32>(3, 8, 3);
+    narrow[(0, 7)] = 1e30;
+    every_step_refuses(1, &narrow, |e| matches!(e, Error::TooLarge { row: 0, column: 7, .. }));
+}
+
+#[test]
+fn latent_dimensions() {
+    let x = normal::<f64>(4, 9, 4);
+    every_step_refuses(0, &x, |e| *e == Error::LatentDim { latent_dim: 0, smallest: 1, largest: 4 });
+    every_step_refuses(5, &x, |e| *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 });
+    every_step_refuses(usize::MAX, &x, |e| matches!(e, Error::LatentDim { latent_dim: usize::MAX, .. }));
+    let wide = normal::<f64>(9, 4, 4);
+    every_step_refuses(5, &wide, |e| *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 });
+    // k = d: no variance is left for the noise, but an autoencoder has none.
+    assert_eq!(Ppca::fit(4, &x).unwrap_err(), Error::Unbounded { latent_dim: 4, rank: 4 });
+    assert!(LinearAutoencoder::fit(4, &x).unwrap().squared_error(&x).unwrap() < 1e-25);
+}
+
+#[test]
+fn constant_data_and_one_observation() {
+    every_step_refuses_centred(&DMatrix::from_element(3, 6, 2.5), |e| *e == Error::Constant { variables: 3, observations: 6 });
+    every_step_refuses_centred(&DMatrix::zeros(3, 6), |e| *e == Error::Constant { variables: 3, observations: 6 });
+    every_step_refuses_centred(&dmatrix![1.0; 2.0; 4.0], |e| *e == Error::TooFewObservations { actual: 1, least: 2 });
+    assert!(matches!(RootMoment::of((&DMatrix::<f64>::zeros(2, 4)).into_observations().unwrap(), Mean::Zero), Err(Error::Constant { .. })));
+    // Without a mean, what is constant is not without variation.
+    assert!(LinearAutoencoder::builder(1).mean(Mean::Zero).fit(&DMatrix::from_element(3, 6, 2.5)).is_ok());
+}
+
+/// All steps but the one without a mean.
+#[track_caller]
+fn every_step_refuses_centred(x: &DMatrix<f64>, expected: impl Fn(&Error) -> bool) {
+    for step in StepName::ALL.into_iter().filter(|s| *s != StepName::LinearAutoencoderUncentered) {
+        let error = step.fit(1, x.into_observations().unwrap(), &mut rng(1)).map(drop).expect_err(step.name());
+        assert!(expected(&error), "{}: {error:?}", step.name());
+    }
+}
+
+#[test]
+fn wrong_dimensions() {
+    let x = normal::<f64>(4, 20, 5);
+    let other = normal::<f64>(3, 20, 6);
+    let wrong = |e: Error| assert!(matches!(e, Error::Dimension { expected: 4, actual: 3, .. }), "{e:?}");
+    let autoencoder = LinearAutoencoder::fit(2, &x).unwrap();
+    wrong(autoencoder.transform(&other).unwrap_err());
+    wrong(autoencoder.reconstruct(&other).unwrap_err());
+    wrong(autoencoder.squared_error(&other).unwrap_err());
+    let ppca = Ppca::fit(2, &x).unwrap();
+    wrong(ppca.transform(&other).unwrap_err());
+    wrong(ppca.reconstruct(&other).unwrap_err());
+    wrong(ppca.project(&other).unwrap_err());
+    wrong(ppca.log_likelihood(&other).unwrap_err());
+    wrong(ppca.elbo(&other).unwrap_err());
+    let codes = normal::<f64>(3, 5, 7);
+    assert!(matches!(ppca.decode(&codes), Err(Error::Dimension { expected: 2, actual: 3, .. })));
+    let table = VariationalPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
+    wrong(table.elbo(&other).unwrap_err());
+    wrong(table.log_likelihood(&other).unwrap_err());
+    // A table serves only as many observations as it has rows for.
+    let fewer = x.columns(0, 19).into_owned();
+    assert!(matches!(table.elbo(&fewer), Err(Error::Dimension { expected: 20, actual: 19, .. })));
+    let amortized = AmortizedPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
+    wrong(amortized.transform(&other).unwrap_err());
+    wrong(amortized.elbo(&other).unwrap_err());
+    for step in linear() {
+        let fit = step.fit(2, (&x).into_observations().unwrap(), &mut rng(1)).unwrap();
+        assert!(fit.step.codes((&other).into_observations().unwrap()).is_err(), "{}", step.name());
+        assert!(fit.step.decode(&codes).is_err(), "{}", step.name());
+    }
+    assert!(Observations::from_rows(&[1.0, 2.0, 3.0], 2, 2).unwrap_err().to_string().contains("expected 4, got 3"));
+}
+
+#[test]
+fn settings() {
+    let x = normal::<f64>(4, 20, 8);
+    for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let said = |e: Error| assert!(matches!(e, Error::Setting { .. }), "{e:?}");
+        let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(bad));
+        said(fixed.fit(&x).unwrap_err());
+        said(fixed.fit_em(&x, &mut rng(1)).unwrap_err());
+        said(Ppca::builder(2).noise_floor(bad).fit(&x).unwrap_err());
+        said(Ppca::builder(2).noise_floor(bad).fit_em(&x, &mut rng(1)).unwrap_err());
+        said(IsotropicGaussian::new(bad).unwrap_err());
+        said(IsotropicGaussian::fixed(bad).unwrap_err());
+        said(Ppca::from_parameters(x.columns(0, 2).into_owned(), DVector::zeros(4), bad).unwrap_err());
+    }
+    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+        assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
+    }
+    assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
+    assert!(matches!(Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)), Err(Error::Dimension { .. })));
+    assert!(matches!("no_such_step".parse::<StepName>(), Err(Error::UnknownStep { .. })));
+}
+
+/// Constant columns are no error, and neither are copies of columns.
+#[test]
+fn constant_columns_are_fine() {
+    let mut x = normal::<f64>(6, 40, 9);
+    x.row_mut(1).fill(0.0);
+    x.row_mut(4).fill(1e5);
+    for step in linear() {
+        check_fit(step, 2, &x).unwrap_or_else(|e| panic!("{}: {e}", step.name()));
+    }
+}
+
+/// A fit is an error, or everything that it says is finite.
+fn check_fit<T: Real>(step: StepName, k: usize, x: &DMatrix<T>) -> Result<(), Error> {
+    let x = x.into_observations()?;
+    let fit = step.fit(k, x, &mut rng(3))?;
+    let name = step.name();
+    let codes = fit.step.codes(x)?;
+    assert!(codes.iter().all(|v| v.is_finite()), "{name}: a code is not finite");
+    assert!(fit.step.decode(&codes)?.iter().all(|v| v.is_finite()), "{name}: a reconstruction is not finite");
+    assert!(fit.trace.values().iter().all(|v| v.is_finite()), "{name}: a J of the trace is not finite");
+    assert!(fit.step.noise_variance().is_none_or(|v| v.is_finite() && v > T::zero()), "{name}: noise variance");
+    if let Some(gaps) = fit.step.gaps(x, Default::default(), &mut rng(4))? {
+        let figures = [gaps.log_likelihood, gaps.elbo, gaps.reconstruction, gaps.kl, gaps.approximation, gaps.amortization];
+        assert!(figures.iter().all(|v| v.is_finite()), "{name}: {gaps:?}");
+    }
+    if let Some(variances) = fit.step.explained_variance()? {
+        assert!(variances.iter().all(|v| v.is_finite()), "{name}: {variances}");
+    }
+    Ok(())
+}
+
+fn at_scale<T: Real>(scale: f64, fits: bool) {
+    let x = normal::<f64>(4, 30, 10).map(|v| T::of(v * scale));
+    for step in linear() {
+        let outcome = check_fit(step, 2, &x);
+        assert!(outcome.is_ok() || !fits, "{} at {scale:e}: {}", step.name(), outcome.unwrap_err());
+    }
+}
+
+/// Small is not constant.
+#[test]
+fn deviations_whose_squares_are_nothing() {
+    let x = normal::<f64>(3, 9, 11);
+    let small = |e: &Error| matches!(e, Error::TooSmall { deviation, limit } if *deviation > 0.0 && *limit > 0.0);
+    every_step_refuses(1, &(&x * 1e-200), small);
+    every_step_refuses(1, &(&x * 1e-320), small);
+    // Where double precision carries the fit, a step may take what single precision could not square.
+    let narrow = x.map(|v| (v * 1e-30) as f32);
+    for step in StepName::ALL {
+        assert!(check_fit(step, 1, &narrow).err().is_none_or(|e| small(&e)), "{}", step.name());
+    }
+    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 0.1f32)), Err(Error::Constant { .. })));
+    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 1e-300)), Err(Error::Constant { .. })));
+}
+
+/// The steps whose decoder and encoder are linear: what they cost in a debug build allows many tables.
+fn linear() -> Vec<StepName> {
+    StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)).collect()
+}
+
+#[test]
+fn scales() {
+    for scale in [1e-60, 1e-20, 1e20, 1e60] {
+        at_scale::<f64>(scale, true);
+    }
+    for scale in [1e-12, 1e12] {
+        at_scale::<f32>(scale, true);
+    }
+    // Where squares leave the range of the numbers, an error will do; NaN and a panic will not.
+    for scale in [1e-320, 1e-310, 1e-200, 1e-155, 1e-100, 1e100, 1e140, 1e150] {
+        at_scale::<f64>(scale, false);
+    }
+    for scale in [1e-44, 1e-40, 1e-30, 1e-22, 1e-18, 1e15, 1e17, 1e18] {
+        at_scale::<f32>(scale, false);
+    }
+}
+
+fn special() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        8 => -3.0f64..3.0,
+        2 => Just(0.0),
+        2 => Just(1.0),
+        1 => Just(-0.0),
+        1 => prop::sample::select(vec![
+            f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE, 5e-324, 1e-200, 1e150, -1e150, 1e16, 1e-16, f64::EPSILON,
+        ]),
+    ]
+}
+
+fn matrices() -> impl Strategy<Value = (DMatrix<f64>, usize)> {
+    (1usize..6, 1usize..8).prop_flat_map(|(d, n)| {
+        (prop::collection::vec(special(), d * n), 0usize..7).prop_map(move |(v, k)| (DMatrix::from_vec(d, n, v), k))
+    })
+}
+
+/// A short training: an error, or finite codes, reconstructions and J.
+fn deep<T: Real>(k: usize, x: &DMatrix<T>) -> Result<(), TestCaseError> {
+    let fitter = StochasticGradient { epochs: 3, batch_size: 4, ..Default::default() };
+    let builder = DeepEncoderPpca::<T>::builder(k).hidden(&[3]).fitter(fitter);
+    if let Ok(fit) = builder.fit(x, &mut rng(5)) {
+        prop_assert!(fit.transform(x).unwrap().iter().all(|v| v.is_finite()));
+        prop_assert!(fit.trace.values().iter().all(|v| v.is_finite()));
+    }
+    let builder = Vae::<T>::builder(k).hidden(&[3]).fitter(fitter);
+    if let Ok(fit) = builder.fit(x, &mut rng(6)) {
+        prop_assert!(fit.reconstruct(x).unwrap().iter().all(|v| v.is_finite()));
+        prop_assert!(fit.trace.values().iter().all(|v| v.is_finite()));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_panics_and_nothing_is_nan((x, k) in matrices(), step in prop::sample::select(linear())) {
+        let _ = check_fit(step, k, &x);
+        let _ = check_fit(step, k, &x.map(|v| v as f32));
+    }
+
+    #[test]
+    fn nor_in_the_deep_steps((x, k) in matrices()) {
+        deep(k, &x)?;
+        deep(k, &x.map(|v| v as f32))?;
+    }
+
+    #[test]
+    fn nor_with_a_floor((x, k) in matrices(), floor in prop::sample::select(vec![1e-300, 1e-12, 1e-3, 1.0, 1e100])) {
+        let fitted = Ppca::builder(k).noise_floor(floor).fit(&x);
+        if let Ok(model) = fitted {
+            prop_assert!(model.noise_variance() >= floor);
+            prop_assert!(model.transform(&x).unwrap().iter().all(|v| v.is_finite()));
+            prop_assert!(model.log_likelihood(&x).unwrap().iter().all(|v| !v.is_nan()));
+        }
+    }
+}
