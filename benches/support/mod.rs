@@ -30,15 +30,16 @@ pub fn case(name: &str) -> Arguments {
 
 /// Times `f` in pools of 1 and of 2 threads, and prints what memory it takes at most.
 pub fn on_threads(c: &mut Criterion, name: &str, f: impl Fn() + Sync) {
+    // First of all: what a run frees may stay with the process, and would hide the next one's need.
+    let memory = measure::Resident::start();
+    f();
+    println!("{name}: peak memory {:.1} MiB beyond what was there", memory.extra());
     for threads in [1, 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         // The whole loop runs in the pool: what is timed does not wake it.
         let run = |count: u64| pool.install(|| timed(|| (0..count).for_each(|_| f())));
         c.bench_function(&format!("{name}/{threads}"), |bencher| bencher.iter_custom(run));
     }
-    let memory = measure::Resident::start();
-    f();
-    println!("{name}: peak memory {:.1} MiB beyond what was there", memory.extra());
 }
 
 /// Doubles one size at a time and prints the exponent of the growth: log₂ of the ratio of the median times.
