@@ -112,7 +112,7 @@ impl<T: Real> IsotropicGaussian<T> {
 
     /// Whether the floor, and not the data, says what σ² is.
     pub fn is_at_floor(&self) -> bool {
-        !self.fixed && self.log_variance[0].exp() <= self.floor
+        !self.fixed && self.noise_variance() <= self.floor
     }
 
     /// The same noise in another precision.

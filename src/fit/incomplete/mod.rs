@@ -90,7 +90,7 @@ impl IncompleteEm {
         let mut values = Vec::new();
         for turn in 0..request.starts.max(1) {
             let start = match turn == 0 {
-                true => marginals.principal_start(&x, &patterns, request.latent_dim, noise, rng)?,
+                true => marginals.start(&x, &patterns, request.latent_dim, noise, rng)?,
                 false => marginals.random_start(request.latent_dim, noise, rng),
             };
             let found = ascent.rise(self, start)?;
