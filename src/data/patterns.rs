@@ -14,10 +14,6 @@ pub(crate) struct Patterns {
     pub(crate) order: Vec<usize>,
     /// Where each group begins in `order`, and at last where the last one ends.
     pub(crate) starts: Vec<usize>,
-    /// How many different patterns there are, that of an observation without entries left out.
-    pub(crate) distinct: usize,
-    /// Observations without any entry.
-    pub(crate) empty: Vec<usize>,
     /// How many entries were observed of each variable.
     pub(crate) observed: Vec<usize>,
 }
@@ -41,12 +37,10 @@ impl Patterns {
             }
         }
         let mut numbers: HashMap<&[u64], usize> = HashMap::new();
-        let mut empty = Vec::new();
         let mut pattern_of = Vec::with_capacity(n);
         let mut members: Vec<usize> = Vec::new();
         for (column, own) in bits.chunks_exact(words).enumerate() {
             if own.iter().all(|&word| word == 0) {
-                empty.push(column);
                 continue;
             }
             let number = *numbers.entry(own).or_insert_with(|| {
@@ -70,7 +64,7 @@ impl Patterns {
             order[next[number]] = column;
             next[number] += 1;
         }
-        Self { order, starts, distinct, empty, observed }
+        Self { order, starts, observed }
     }
 
     /// The number of groups.
@@ -104,15 +98,14 @@ mod tests {
         let x = nalgebra::dmatrix![1.0, hole, 2.0, hole, 4.0; 1.0, 5.0, 2.0, hole, 3.0];
         let patterns = Patterns::of(&(&x).into_incomplete().unwrap());
         assert_eq!(patterns.order, [0, 2, 4, 1]);
-        assert_eq!((patterns.starts.as_slice(), patterns.distinct), ([0, 3, 4].as_slice(), 2));
-        assert_eq!((patterns.empty.as_slice(), patterns.observed.as_slice()), ([3].as_slice(), [3, 4].as_slice()));
+        assert_eq!((patterns.starts.as_slice(), patterns.observed.as_slice()), ([0, 3, 4].as_slice(), [3, 4].as_slice()));
     }
 
     #[test]
     fn a_large_group_is_cut_and_blocks_cover_all() {
         let x = DMatrix::from_element(70, 2000, 1.0);
         let patterns = Patterns::of(&(&x).into_incomplete().unwrap());
-        assert_eq!((patterns.groups(), patterns.distinct), (4, 1));
+        assert_eq!(patterns.groups(), 4);
         let blocks = patterns.blocks(600);
         assert_eq!(blocks, [0..2, 2..4]);
     }

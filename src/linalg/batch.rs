@@ -146,6 +146,27 @@ pub(crate) fn solve(inverse_factor: &[Lane], b: &[Lane], y: &mut [Lane], x: &mut
     }
 }
 
+/// `lane` ← the first entries of `from`, and 0 beyond its end.
+#[inline(always)]
+pub(crate) fn read_lane(lane: &mut Lane, from: &[f64]) {
+    if let Some(whole) = from.first_chunk::<LANES>() {
+        *lane = *whole;
+    } else {
+        *lane = [0.0; LANES];
+        lane[..from.len()].copy_from_slice(from);
+    }
+}
+
+/// The first entries of `lane`, as many as `to` has room for.
+#[inline(always)]
+pub(crate) fn write_lane(lane: &Lane, to: &mut [f64]) {
+    if let Some(whole) = to.first_chunk_mut::<LANES>() {
+        *whole = *lane;
+    } else {
+        to.copy_from_slice(&lane[..to.len()]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

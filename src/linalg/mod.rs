@@ -39,7 +39,7 @@ mod tridiagonal_eigen;
 pub mod vector;
 mod whitening;
 
-pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, solve as solve_batch};
+pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, read_lane, solve as solve_batch, write_lane};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;

@@ -11,9 +11,10 @@ use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 impl<T: Real> PpcaBuilder<T> {
-    /// How often [`Self::fit_incomplete`] starts again, from random loadings, after its first start; the best is kept, and
-    /// [`Trace::starts`](crate::fit::Trace::starts) tells where each ended. Never by default: the likelihood of few entries may have several maxima,
-    /// that of many hardly has.
+    /// How often [`Self::fit_incomplete`] starts again, from random loadings, after a first start from correlations estimated pair by pair; the best
+    /// is kept, and [`Trace::starts`](crate::fit::Trace::starts) tells where each ended.
+    ///
+    /// Never by default. The likelihood of few entries, or of variables over many orders of magnitude, may have several maxima: the spread tells.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
@@ -25,7 +26,7 @@ impl<T: Real> PpcaBuilder<T> {
     /// ```
     ///
     /// Without a floor, data that a model without noise meets are refused. An observation of which nothing was observed adds nothing.
-    /// Memory beyond the data: O(d·k²), and some blocks of observations.
+    /// Fitted by [`IncompleteEm`]. Memory beyond the data: up to 32 times O(d·k²) and some blocks of observations; no copy of the data.
     ///
     /// ```
     /// use elbo::Ppca;

@@ -13,6 +13,9 @@ use nalgebra::DVector;
 /// The remaining gain is small beyond doubt below this share of the tolerance; above it, it must be below the tolerance three times running.
 const BEYOND_DOUBT: f64 = 0.02;
 
+/// How often a second look may say that the fit is only slow: where rounding hides what remains, it would say so for ever.
+const MOST_LOOKS: usize = 10;
+
 /// A model, J per observation, and what the next M-step needs.
 type Place = (Theta, f64, Statistics);
 
@@ -48,7 +51,8 @@ impl Patience {
 
     /// What was gained.
     fn gained(&mut self, value: f64, gain: f64, scheme: Scheme) -> bool {
-        let rounding = 64.0 * f64::EPSILON * value.abs().max(1.0);
+        // Gains of this size may be rounding; were they not, and shrank they slowly, little would remain all the same.
+        let rounding = (64.0 * f64::EPSILON * value.abs().max(1.0)).max(1e-3 * self.tolerance);
         self.still = if gain <= rounding { self.still + 1 } else { 0 };
         self.still >= 3 || (self.rule.update(value) && scheme != Scheme::Accelerated)
     }
@@ -83,7 +87,7 @@ impl<T: Real> Ascent<'_, T> {
         }
         trace.push(place.1);
         patience.gained(place.1, f64::INFINITY, scheme);
-        let mut enough = false;
+        let (mut enough, mut looks) = (false, 0);
         let stop = loop {
             if trace.len() > settings.max_iterations {
                 break Stop::IterationLimit;
@@ -107,7 +111,8 @@ impl<T: Real> Ascent<'_, T> {
             if enough {
                 match self.second_look(&place, &next, &metric, settings.tolerance)? {
                     Look::End => break Stop::Converged,
-                    Look::Slow => {}
+                    Look::Slow if looks < MOST_LOOKS => looks += 1,
+                    Look::Slow => break Stop::Converged,
                     Look::Better(better) => {
                         place = *better;
                         trace.push(place.1);
@@ -116,7 +121,7 @@ impl<T: Real> Ascent<'_, T> {
                         continue;
                     }
                 }
-                (patience, enough) = (Patience::new(settings.tolerance), false);
+                patience = Patience::new(settings.tolerance);
             }
             let mut moved = None;
             if let Some(proposal) = proposal {

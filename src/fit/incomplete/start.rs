@@ -5,9 +5,9 @@ use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::parallel::map_blocks;
 use crate::linalg::vector::vectorized;
-use crate::linalg::{gemm, matrix_product, product_tr_left, symmetric_eigen, thin_qr};
+use crate::linalg::{Operand, gemm, matrix_product, product_tr_left, symmetric_eigen, thin_qr, thin_svd};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
 /// The mean and the variance of what was observed of each variable.
@@ -92,13 +92,77 @@ const POWERS: usize = 2;
 /// The largest weight that an entry of a seldom observed variable gets.
 const LARGEST_WEIGHT: f64 = 4.0;
 
+/// Up to so many variables, all their correlations are estimated for the start.
+const ALL_CORRELATIONS: usize = 256;
+
+/// The least eigenvalue that the estimated correlations are taken to have.
+const LEAST_CORRELATION: f64 = 0.01;
+
 impl Marginals {
+    /// Where a fit starts when nobody says otherwise.
+    ///
+    /// # Errors
+    /// Those of the decompositions.
+    pub(crate) fn start<T: Real, R: Rng + ?Sized>(
+        &self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        latent_dim: usize,
+        noise: IsotropicGaussian<f64>,
+        rng: &mut R,
+    ) -> Result<Theta> {
+        if self.mean.len() <= ALL_CORRELATIONS {
+            self.correlation_start(x, patterns, latent_dim, noise)
+        } else {
+            self.principal_start(x, patterns, latent_dim, noise, rng)
+        }
+    }
+
+    /// The maximum for complete data of a covariance that is estimated pair by pair, made positive definite in the units of each variable, so that
+    /// weak variables keep their correlations beside strong ones.
+    fn correlation_start<T: Real>(
+        &self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        latent_dim: usize,
+        mut noise: IsotropicGaussian<f64>,
+    ) -> Result<Theta> {
+        let (d, n) = (self.mean.len(), patterns.order.len() as f64);
+        let products = self.sum(x, patterns, d, |r, sum| gemm(1.0, r, Operand::from(&r).transposed(), 1.0, sum));
+        let deviations = self.variances.map(|v| if v > self.tolerance { v.sqrt() } else { 0.0 });
+        let correlations = DMatrix::from_fn(d, d, |j, l| {
+            let scale = deviations[j] * deviations[l];
+            let pairs = patterns.observed[j] as f64 * patterns.observed[l] as f64 / n;
+            match j == l {
+                true => 1.0,
+                false if scale > 0.0 => (products[(j, l)] / (scale * pairs.max(1.0))).clamp(-0.99, 0.99),
+                false => 0.0,
+            }
+        });
+        let eigen = symmetric_eigen(correlations.as_view())?;
+        let mut root = eigen.vectors;
+        for (mut column, &value) in root.column_iter_mut().zip(eigen.values.iter()) {
+            column.component_mul_assign(&deviations);
+            column *= value.max(LEAST_CORRELATION).sqrt();
+        }
+        let svd = thin_svd(root.as_view())?;
+        let variances = svd.singular_values.map(|s| s * s);
+        let outside = variances.iter().skip(latent_dim).sum::<f64>() / (d - latent_dim).max(1) as f64;
+        noise.set_noise_variance(if outside > self.tolerance { outside } else { self.smallest_variance() });
+        let least = noise.noise_variance();
+        let mut loadings = svd.u.columns(0, latent_dim).into_owned();
+        for (mut column, &variance) in loadings.column_iter_mut().zip(variances.iter()) {
+            column *= (variance - least).max(0.1 * least).sqrt();
+        }
+        Ok(Theta::new(loadings, &self.mean, noise))
+    }
+
     /// A start near the principal directions of Σ_i r_i r_iᵗ/n, r_ij = (x_ij − μ_j)/(the share observed of j) and 0 in a hole, less what the weights
     /// add to its diagonal: an unbiased covariance when entries are missing at random. The directions are random ones, multiplied by it.
     ///
     /// # Errors
     /// Those of the decompositions.
-    pub(crate) fn principal_start<T: Real, R: Rng + ?Sized>(
+    fn principal_start<T: Real, R: Rng + ?Sized>(
         &self,
         x: &IncompleteObservations<'_, T>,
         patterns: &Patterns,
@@ -142,8 +206,19 @@ impl Marginals {
 
     /// Σ_i r_i r_iᵗ Q.
     fn multiply<T: Real>(&self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, q: &DMatrix<f64>) -> DMatrix<f64> {
+        self.sum(x, patterns, q.ncols(), |r, sum| gemm(1.0, r, &product_tr_left(r, q), 1.0, sum))
+    }
+
+    /// What `add` sums up, d×width, over the deviations of blocks of observations (0 in a hole).
+    fn sum<T: Real>(
+        &self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        width: usize,
+        add: impl Fn(DMatrixView<'_, f64>, &mut DMatrix<f64>) + Sync,
+    ) -> DMatrix<f64> {
         const ROWS: usize = 256;
-        let ((d, width), n) = (q.shape(), patterns.order.len());
+        let (d, n) = (self.mean.len(), patterns.order.len());
         let pieces = n.div_ceil(ROWS);
         let count = pieces.min(32);
         let sums = map_blocks(count, 2 * n * d * width, |part| {
@@ -154,8 +229,7 @@ impl Marginals {
                 for (&column, out) in own.iter().zip(deviations.as_mut_slice().chunks_exact_mut(d)) {
                     x.deviations_into(column, self.mean.as_slice(), out, None);
                 }
-                let r = deviations.columns(0, own.len());
-                gemm(1.0, r, &product_tr_left(r, q), 1.0, &mut sum);
+                add(deviations.columns(0, own.len()), &mut sum);
             }
             sum
         });

@@ -6,41 +6,17 @@
 //!
 //! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their factors are computed side by side.
 
+use super::Parameters;
 use crate::Real;
 use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::vector::vectorized;
-use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, solve_batch, thin_qr};
+use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, read_lane, solve_batch, thin_qr, write_lane};
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 use std::ops::Range;
 
-/// Where a pivot of M_o falls below this share of its diagonal, M_o has lost too many digits: its factor is taken from W_o itself.
-const LOST: f64 = 1e-7;
-
 /// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is formed.
 const CANCELLED: f64 = 1e-3;
-
-/// W, μ and σ² as the blocks need them.
-pub(crate) struct Parameters {
-    pub(crate) loadings: DMatrix<f64>,
-    pub(crate) mean: DVector<f64>,
-    pub(crate) noise_variance: f64,
-    /// W_ja W_jb for a ≥ b, d×k(k+1)/2.
-    products: DMatrix<f64>,
-}
-
-impl Parameters {
-    pub(crate) fn new(loadings: DMatrix<f64>, mean: DVector<f64>, noise_variance: f64) -> Self {
-        let (d, k) = loadings.shape();
-        let mut products = DMatrix::zeros(d, packed_len(k));
-        for a in 0..k {
-            for b in 0..=a {
-                products.set_column(packed(a, b), &loadings.column(a).component_mul(&loadings.column(b)));
-            }
-        }
-        Self { loadings, mean, noise_variance, products }
-    }
-}
 
 /// The observations of a block and, after [`Block::infer`], their posteriors; what it holds is overwritten by the next.
 pub(crate) struct Block {
@@ -232,7 +208,7 @@ impl Block {
                 write_lane(&lane.map(|entry| noise * entry), &mut covariances[at..at + count]);
             }
             self.log_determinants[first..first + count].copy_from_slice(&batch.log_determinant[..count]);
-            for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < LOST) {
+            for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < parameters.lost) {
                 self.hard.push((first + lane, DMatrix::zeros(0, 0)));
             }
         }
@@ -339,32 +315,17 @@ impl Block {
         resize(&mut self.log_likelihoods, rows);
         let mut cancelled = false;
         for row in 0..rows {
-            let codes = (0..k).map(|a| self.codes[a * rows + row]);
-            let prior = noise * codes.map(|m| m * m).sum::<f64>();
+            let prior = self.prior(row, noise);
             let whole: f64 = sum_of_squares(&self.deviations[row * d..(row + 1) * d]);
             let left = whole - self.squares[row];
             cancelled |= left < CANCELLED * whole;
-            self.log_likelihoods[row] = prior; // until the residual is known
+            self.log_likelihoods[row] = prior; // until the determinant is added
             self.squares[row] = (left - prior).max(0.0);
         }
         if cancelled {
-            resize(&mut self.fitted, d * rows);
-            let codes = DMatrixView::from_slice(&self.codes, rows, k + 1);
-            let codes = codes.columns(0, k);
-            let fitted = DMatrixViewMut::from_slice(&mut self.fitted, d, rows);
-            gemm(1.0, &parameters.loadings, Operand::from(&codes).transposed(), 0.0, fitted);
-            for (row, &group) in self.group_of.iter().enumerate() {
-                let mask = &self.mask[group * d..(group + 1) * d];
-                let (own, fitted) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for ((fitted, deviation), mask) in own.iter_mut().zip(fitted).zip(mask) {
-                            *fitted = deviation - mask * *fitted;
-                        }
-                    },
-                );
-                self.squares[row] = sum_of_squares(own);
+            self.residuals(parameters);
+            for row in 0..rows {
+                self.squares[row] = sum_of_squares(&self.fitted[row * d..(row + 1) * d]);
             }
         }
         let logarithm = noise.ln();
@@ -373,6 +334,36 @@ impl Block {
             let distance = (self.squares[row] + self.log_likelihoods[row]) / noise;
             let determinant = (observed - k as f64) * logarithm + self.log_determinants[group];
             self.log_likelihoods[row] = -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
+        }
+    }
+}
+
+impl Block {
+    /// σ²‖m‖² of a row.
+    fn prior(&self, row: usize, noise: f64) -> f64 {
+        let k = self.dims.1;
+        noise * (0..k).map(|a| self.codes[a * self.rows + row]).map(|m| m * m).sum::<f64>()
+    }
+
+    /// e = x − μ − Wm where it was observed, 0 elsewhere, d×rows, in the place of Wm.
+    fn residuals(&mut self, parameters: &Parameters) {
+        let (rows, (d, k)) = (self.rows, self.dims);
+        resize(&mut self.fitted, d * rows);
+        let codes = DMatrixView::from_slice(&self.codes, rows, k + 1);
+        let codes = codes.columns(0, k);
+        let fitted = DMatrixViewMut::from_slice(&mut self.fitted, d, rows);
+        gemm(1.0, &parameters.loadings, Operand::from(&codes).transposed(), 0.0, fitted);
+        for (row, &group) in self.group_of.iter().enumerate() {
+            let mask = &self.mask[group * d..(group + 1) * d];
+            let (own, deviations) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for ((fitted, deviation), mask) in own.iter_mut().zip(deviations).zip(mask) {
+                        *fitted = deviation - mask * *fitted;
+                    }
+                },
+            );
         }
     }
 }
@@ -397,25 +388,4 @@ fn sum(values: &[f64]) -> f64 {
 /// Σ v².
 fn sum_of_squares(values: &[f64]) -> f64 {
     dot(values, values)
-}
-
-/// `lane` ← the `count` entries from `first`, and 0 beyond.
-#[inline(always)]
-fn read_lane(lane: &mut Lane, from: &[f64]) {
-    if let Some(whole) = from.first_chunk::<LANES>() {
-        *lane = *whole;
-    } else {
-        *lane = [0.0; LANES];
-        lane[..from.len()].copy_from_slice(from);
-    }
-}
-
-/// The first entries of `lane`, as many as `to` has room for.
-#[inline(always)]
-fn write_lane(lane: &Lane, to: &mut [f64]) {
-    if let Some(whole) = to.first_chunk_mut::<LANES>() {
-        *whole = *lane;
-    } else {
-        to.copy_from_slice(&lane[..to.len()]);
-    }
 }

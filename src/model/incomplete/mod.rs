@@ -2,6 +2,8 @@
 
 mod block;
 mod given_observed;
+mod parameters;
 
-pub(crate) use block::{Block, Parameters};
+pub(crate) use block::Block;
 pub use given_observed::Conditional;
+pub(crate) use parameters::Parameters;

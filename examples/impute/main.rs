@@ -1,0 +1,178 @@
+//! Fills the holes of a table: probabilistic PCA fitted to what was observed, each missing entry at its mean given the rest of its row.
+//!
+//! `cargo run --release --example impute -- --data FILE --out COMPLETED.csv`; `--help` shows the options.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use elbo::data::IncompleteObservations;
+use elbo::data::files::{Missing, Table, read, write_csv};
+use elbo::fit::Fitted;
+use elbo::{Error, Ppca, Real};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::io::Write;
+use std::time::Instant;
+use support::arguments::{Arguments, Dtype, Program, data_error};
+use support::json::Json;
+
+const PROGRAM: Program = Program {
+    name: "impute",
+    about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) and completes it.",
+    options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "json", "out"],
+    needs_data: true,
+};
+
+/// The largest latent dimension that is tried when none was asked for.
+const LARGEST: usize = 10;
+
+fn main() {
+    let arguments = PROGRAM.arguments();
+    let run = || match arguments.dtype {
+        Dtype::F32 => run::<f32>(&arguments),
+        Dtype::F64 => run::<f64>(&arguments),
+    };
+    match arguments.threads {
+        None => run(),
+        Some(threads) => match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => pool.install(run),
+            Err(error) => data_error(format!("{threads} threads: {error}")),
+        },
+    }
+}
+
+/// Ends the program with one line when something about the data is wrong.
+fn or_end<V, E: std::fmt::Display>(result: Result<V, E>) -> V {
+    result.unwrap_or_else(|error| data_error(error))
+}
+
+fn run<T: Real>(arguments: &Arguments) {
+    let Some(path) = &arguments.data else { return };
+    let options = arguments.read_options().missing(Missing::Allow);
+    let mut table: Table<T> = or_end(read(path, &options).map_err(|error| format!("{}: {error}", path.display())));
+    let started = Instant::now();
+    let (report, completed) = {
+        let x = or_end(IncompleteObservations::new(table.values.view((0, 0), table.values.shape())).map_err(|error| named(error, &table)));
+        let (latent_dim, fitted) = or_end(
+            match arguments.latent_dim {
+                Some(latent_dim) => fit(latent_dim, x, arguments.seed).map(|fitted| (latent_dim, fitted)),
+                None => choose(x, arguments.seed),
+            }
+            .map_err(|error| named(error, &table)),
+        );
+        let completed = or_end(fitted.impute(x));
+        let values = or_end(fitted.log_likelihood_observed(x));
+        let report = Report {
+            observations: x.len(),
+            data_dim: x.data_dim(),
+            latent_dim,
+            missing: x.missing(),
+            without_entries: x.without_entries(),
+            log_likelihood: values.iter().map(|v| v.as_f64()).sum(),
+            noise_variance: fitted.noise_variance().as_f64(),
+            iterations: fitted.iterations(),
+            stop: fitted.stop.name(),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        (report, completed)
+    };
+    // a closed standard output is no reason to stop
+    let _ = std::io::stdout().write_all(report.text(arguments.latent_dim.is_none()).as_bytes());
+    if let Some(path) = &arguments.json {
+        or_end(report.json().write(path).map_err(|error| format!("{}: {error}", path.display())));
+    }
+    if let Some(path) = &arguments.out {
+        table.values = completed;
+        or_end(write_csv(path, &table).map_err(|error| format!("{}: {error}", path.display())));
+    }
+}
+
+fn fit<T: Real>(latent_dim: usize, x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<Fitted<Ppca<T>>> {
+    Ppca::builder(latent_dim).fit_incomplete(x, &mut StdRng::seed_from_u64(seed))
+}
+
+/// The latent dimension of the largest BIC, ln p(x_o) − ½ parameters · ln n; those that the entries cannot bear are passed over.
+fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<(usize, Fitted<Ppca<T>>)> {
+    let (d, n) = (x.data_dim(), x.len() - x.without_entries());
+    let mut best: Option<(f64, usize, Fitted<Ppca<T>>)> = None;
+    let mut refusal = None;
+    for latent_dim in 1..=LARGEST.min(d.saturating_sub(1)).max(1) {
+        let fitted = match fit(latent_dim, x, seed) {
+            Ok(fitted) => fitted,
+            Err(error) => {
+                refusal = Some(error);
+                break;
+            }
+        };
+        let total = fitted.trace.last().unwrap_or(f64::NEG_INFINITY) * x.len() as f64;
+        let parameters = d * latent_dim + 1 + d - latent_dim * (latent_dim - 1) / 2;
+        let criterion = total - 0.5 * parameters as f64 * (n as f64).ln();
+        if best.as_ref().is_none_or(|best| criterion > best.0) {
+            best = Some((criterion, latent_dim, fitted));
+        }
+    }
+    match (best, refusal) {
+        (Some((_, latent_dim, fitted)), _) => Ok((latent_dim, fitted)),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(Error::Empty { rows: d, columns: x.len() }),
+    }
+}
+
+/// The error with the name of the column in the place of a number, where it is about one.
+fn named<T: Real>(error: Error, table: &Table<T>) -> String {
+    let name = |variable: usize| table.names.get(variable).cloned().unwrap_or_default();
+    match &error {
+        Error::NeverObserved { variable, observations } => {
+            format!("column {:?} is empty: its value is missing in all {observations} rows", name(*variable))
+        }
+        Error::TooLarge { row, column, value, limit } => {
+            format!("row {}, column {:?}: {value} is too large, the sum of squares overflows beyond {limit}", column + 1, name(*row))
+        }
+        _ => error.to_string(),
+    }
+}
+
+struct Report {
+    observations: usize,
+    data_dim: usize,
+    latent_dim: usize,
+    missing: usize,
+    without_entries: usize,
+    log_likelihood: f64,
+    noise_variance: f64,
+    iterations: usize,
+    stop: &'static str,
+    seconds: f64,
+}
+
+impl Report {
+    fn json(&self) -> Json {
+        Json::Object(vec![
+            ("observations", self.observations.into()),
+            ("data_dim", self.data_dim.into()),
+            ("latent_dim", self.latent_dim.into()),
+            ("missing", self.missing.into()),
+            ("log_likelihood", self.log_likelihood.into()),
+            ("noise_variance", self.noise_variance.into()),
+            ("iterations", self.iterations.into()),
+            ("stop", self.stop.into()),
+            ("seconds", self.seconds.into()),
+        ])
+    }
+
+    fn text(&self, chosen: bool) -> String {
+        let entries = self.observations * self.data_dim;
+        let share = 100.0 * self.missing as f64 / entries as f64;
+        let how = if chosen { " (chosen by BIC)" } else { "" };
+        let mut text = format!("{} observations of {} variables\n", self.observations, self.data_dim);
+        text += &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
+        if self.without_entries > 0 {
+            text += &format!("                   {} observations have no entry: they get the mean\n", self.without_entries);
+        }
+        text += &format!("latent dimensions  {}{how}\n", self.latent_dim);
+        text += &format!("log-likelihood     {:.6} nats, of the observed entries\n", self.log_likelihood);
+        text += &format!("noise variance     {:.6e}\n", self.noise_variance);
+        text += &format!("fit                {} iterations, {}, {:.3} s\n", self.iterations, self.stop, self.seconds);
+        text
+    }
+}
