@@ -13,7 +13,7 @@ use nalgebra::{DMatrix, DVector};
 
 /// Displacements that are tried, one after the other, in the Krylov space that they span (Arnoldi's method); more as long as the growth that they
 /// have found is above the figure beside them, so that what has not come to light may well be above 1.
-const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.3), (10, 0.5), (30, 0.9)];
+const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.4), (10, 0.6), (30, 0.9)];
 
 /// How long a displacement is, in the metric of the step.
 const SMALL: f64 = 1e-4;
