@@ -131,9 +131,9 @@ impl<'x, T: Real> Expectation<'x, T> {
         Self::of_blocks(x, patterns, patterns.blocks(Block::rows_for(x.data_dim())), latent_dim)
     }
 
-    /// About `rows` of the observations, evenly from all of them.
+    /// No more than about `rows` of the observations, evenly from all of them.
     pub(crate) fn sample(&self, rows: usize) -> Self {
-        let stride = (self.rows / rows).max(1);
+        let stride = self.rows.div_ceil(rows).max(1);
         Self::of_blocks(self.x, self.patterns, self.blocks.iter().step_by(stride).cloned().collect(), self.latent_dim)
     }
 

@@ -13,13 +13,13 @@ use nalgebra::{DMatrix, DVector};
 
 /// Displacements that are tried, one after the other, in the Krylov space that they span (Arnoldi's method); more as long as the growth that they
 /// have found is above the figure beside them, so that what has not come to light may well be above 1.
-const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.3), (10, 0.5), (30, 0.9)];
+const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.4), (10, 0.6), (30, 0.9)];
 
 /// How long a displacement is, in the metric of the step.
 const SMALL: f64 = 1e-4;
 
-/// About so many observations are asked: what they say is tried on all.
-const SAMPLE: usize = 2048;
+/// At most about so many observations are asked, or four for each variable: what they say is tried on all.
+const SAMPLE: usize = 1024;
 
 /// How far to go along a growing direction.
 pub(super) const LENGTHS: [f64; 6] = [0.3, -0.3, 0.1, -0.1, 0.03, -0.03];
@@ -37,7 +37,7 @@ pub(super) enum Outlook {
 /// # Errors
 /// Those of the decompositions.
 pub(super) fn outlook<T: Real>(expectation: &Expectation<'_, T>, theta: &Theta, mean: Mean, metric: &Metric) -> Result<Outlook> {
-    let mut sample = expectation.sample(SAMPLE);
+    let mut sample = expectation.sample(SAMPLE.max(4 * theta.augmented.nrows()));
     let mut of_em = |theta: &Theta| -> Result<Theta> {
         let statistics = sample.take(&theta.parameters())?;
         let mut next = theta.clone();

@@ -5,7 +5,7 @@ use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::parallel::map_blocks;
 use crate::linalg::vector::vectorized;
-use crate::linalg::{Operand, gemm, matrix_product, product_tr_left, symmetric_eigen, thin_qr, thin_svd};
+use crate::linalg::{Operand, gemm, leading_eigenpairs, matrix_product, product_tr_left, symmetric_eigen, thin_qr, thin_svd};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
@@ -125,7 +125,7 @@ impl Marginals {
         x: &IncompleteObservations<'_, T>,
         patterns: &Patterns,
         latent_dim: usize,
-        mut noise: IsotropicGaussian<f64>,
+        noise: IsotropicGaussian<f64>,
     ) -> Result<Theta> {
         let (d, n) = (self.mean.len(), patterns.order.len() as f64);
         let products = self.sum(x, patterns, d, |r, sum| gemm(1.0, r, Operand::from(&r).transposed(), 1.0, sum));
@@ -139,6 +139,15 @@ impl Marginals {
                 false => 0.0,
             }
         });
+        // Variables on one scale need no such care, as long as what was estimated leaves a variance for the noise.
+        if deviations.min() > 1e-2 * deviations.max() {
+            let covariance = DMatrix::from_fn(d, d, |j, l| deviations[j] * deviations[l] * correlations[(j, l)]);
+            let leading = leading_eigenpairs(covariance.as_view(), latent_dim)?;
+            let outside = (covariance.trace() - leading.values.sum()) / (d - latent_dim).max(1) as f64;
+            if d > latent_dim && outside > LEAST_CORRELATION * leading.values[latent_dim - 1] && outside < leading.values[latent_dim - 1] {
+                return Ok(self.theta(leading.vectors, leading.values.as_slice(), outside, noise));
+            }
+        }
         let eigen = symmetric_eigen(correlations.as_view())?;
         let mut root = eigen.vectors;
         for (mut column, &value) in root.column_iter_mut().zip(eigen.values.iter()) {
@@ -148,13 +157,19 @@ impl Marginals {
         let svd = thin_svd(root.as_view())?;
         let variances = svd.singular_values.map(|s| s * s);
         let outside = variances.iter().skip(latent_dim).sum::<f64>() / (d - latent_dim).max(1) as f64;
-        noise.set_noise_variance(if outside > self.tolerance { outside } else { self.smallest_variance() });
+        let outside = if outside > self.tolerance { outside } else { self.smallest_variance() };
+        Ok(self.theta(svd.u.columns(0, latent_dim).into_owned(), variances.as_slice(), outside, noise))
+    }
+
+    /// The model with these variances along these directions and σ² = `outside`.
+    fn theta(&self, mut loadings: DMatrix<f64>, variances: &[f64], outside: f64, mut noise: IsotropicGaussian<f64>) -> Theta {
+        noise.set_noise_variance(outside);
         let least = noise.noise_variance();
-        let mut loadings = svd.u.columns(0, latent_dim).into_owned();
-        for (mut column, &variance) in loadings.column_iter_mut().zip(variances.iter()) {
+        for (mut column, &variance) in loadings.column_iter_mut().zip(variances) {
+            // Not quite 0: loadings of nothing would stay so.
             column *= (variance - least).max(0.1 * least).sqrt();
         }
-        Ok(Theta::new(loadings, &self.mean, noise))
+        Theta::new(loadings, &self.mean, noise)
     }
 
     /// A start near the principal directions of Σ_i r_i r_iᵗ/n, r_ij = (x_ij − μ_j)/(the share observed of j) and 0 in a hole, less what the weights
