@@ -39,7 +39,7 @@ pub trait EncodesNew<T: Real, M>: Inference<T, M> {}
 /// An inference whose best q under a given model is in closed form: the E-step.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form E-step under `{M}`",
-    note = "only a linear decoder with Gaussian noise has one; for a deep decoder ascend the gradient: `fit::refine`"
+    note = "only a linear decoder with Gaussian noise has one; for a deep decoder ascend the gradient: `fit::Refine`"
 )]
 pub trait EStep<T: Real, M>: Inference<T, M> {
     /// Moves Q to the maximiser of J(θ, Q) for the given θ.
