@@ -1,6 +1,6 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
-use super::aligned::AlignedModel;
+use super::alternate::aligned::AlignedModel;
 use crate::data::{Mean, RootMoment, centre, check_latent_dim, resolution};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{PrincipalSolver, Solver, principal_components_about, principal_components_by};

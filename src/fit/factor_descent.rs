@@ -1,6 +1,6 @@
 //! The linear autoencoder by its gradient: an independent route to the principal subspace.
 
-use super::aligned::Span;
+use super::alternate::aligned::Span;
 use super::quasi_newton::{History, Tangent};
 use super::{Fitted, Stop, Trace};
 use crate::data::RootMoment;

@@ -1,45 +1,42 @@
-//! How θ and Q are found: closed form, alternation, quasi-Newton, stochastic gradient; when to stop; and what a fit returns.
+//! How θ and Q are found, when to stop, and what a fit returns.
+//!
+//! | | fits |
+//! |---|---|
+//! | `closed_form` | the linear autoencoder and PPCA by their formulas |
+//! | `factor_descent` | the linear autoencoder by its gradient |
+//! | `alternate` | EM and variational EM: plain, parameter-expanded, over spans, by gradient |
+//! | `joint_ascent` | amortised inference of a linear-Gaussian model |
+//! | `stochastic_gradient` | whatever has a gradient, by mini-batches |
+//! | `refine` | q_i of single observations, θ held |
+//! | `profile_ascent`, `incomplete`, `streaming` | factor analysis, data with holes, data read in blocks |
 //!
 //! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
 
-mod adam;
-pub(crate) mod aligned;
-mod alternate;
+pub(crate) mod alternate;
 pub(crate) mod closed_form;
 pub(crate) mod factor_descent;
-mod gradient_em;
 mod incomplete;
 mod joint_ascent;
 mod observer;
-mod online;
-mod out_of_core;
-pub(crate) mod parameter_expanded;
 pub(crate) mod profile_ascent;
 mod quasi_newton;
 mod refine;
-mod schedule;
-pub(crate) mod span_ascent;
 mod stochastic_gradient;
 mod stop;
-mod training;
+mod streaming;
 
-pub use adam::{Adam, AdamSettings};
-pub use alternate::Alternate;
+pub use alternate::{Alternate, GradientVariationalEm, ParameterExpanded, SpanAscent, SpanFamily};
 pub use closed_form::{Route, Solved};
 pub use factor_descent::FactorDescent;
-pub use gradient_em::GradientVariationalEm;
 pub(crate) use incomplete::IncompleteRequest;
 pub use incomplete::{IncompleteEm, Scheme};
 pub use joint_ascent::{AffineHead, JointAscent};
 pub use observer::{Answer, Observer};
-pub use online::OnlineEm;
-pub use parameter_expanded::ParameterExpanded;
 pub use profile_ascent::ProfileAscent;
 pub use refine::Refine;
-pub use schedule::Decay;
-pub use span_ascent::{SpanAscent, SpanFamily};
-pub use stochastic_gradient::{MAX_REJECTIONS, Preconditioner, RATE_CUT, StochasticGradient};
+pub use stochastic_gradient::{Adam, AdamSettings, Decay, MAX_REJECTIONS, Preconditioner, RATE_CUT, StochasticGradient};
 pub use stop::{RemainingGain, Stop, Trace};
+pub use streaming::OnlineEm;
 
 /// What an iterative fit returns: the model, how it went, and why it ended.
 #[derive(Debug, Clone, PartialEq)]

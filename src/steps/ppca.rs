@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::data::{Mean, RootMoment};
-use crate::fit::aligned::{gain_within_reach, random_loadings};
+use crate::fit::alternate::aligned::{gain_within_reach, random_loadings};
 use crate::fit::closed_form::{Principal, orient};
 use crate::fit::{Alternate, Fitted, ParameterExpanded, Stop};
 use crate::inference::Exact;

@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::data::{Mean, RootMoment};
-use crate::fit::aligned::random_loadings;
+use crate::fit::alternate::aligned::random_loadings;
 use crate::fit::{Alternate, Fitted, SpanAscent, SpanFamily};
 use crate::inference::{EStep, PerPoint};
 use crate::likelihood::IsotropicGaussian;

@@ -1,6 +1,6 @@
 //! Variational EM where neither step is a formula: both are gradient ascents on the same J.
 
-use super::{Adam, AdamSettings, Decay, Fitted, Observer, Stop, Trace};
+use crate::fit::{Adam, AdamSettings, Decay, Fitted, Observer, Stop, Trace};
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};

@@ -1,10 +1,9 @@
 //! Parameter-expanded EM: the fixed points of EM, thousands of iterations sooner.
 
-use super::aligned::{AlignedModel, Span, log_likelihood, random_loadings};
-use super::span_ascent::likelihood_optimum;
-use super::{Fitted, RemainingGain, Stop, Trace};
+use super::aligned::{AlignedModel, Span, likelihood_optimum, log_likelihood, random_loadings};
 use crate::Result;
 use crate::data::RootMoment;
+use crate::fit::{Fitted, RemainingGain, Stop, Trace};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{Operand, gemm, matrix_product, product_tr_right, thin_qr};
 use nalgebra::DMatrix;

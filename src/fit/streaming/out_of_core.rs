@@ -1,7 +1,7 @@
 //! The directions of largest variance of data that are read in blocks.
 
-use super::closed_form::{Principal, Route};
 use crate::data::{Mean, Moments, Source, check_latent_dim, resolution_of};
+use crate::fit::closed_form::{Principal, Route};
 use crate::linalg::{Captured, Solver, add_product};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};

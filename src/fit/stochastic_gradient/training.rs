@@ -1,7 +1,7 @@
 //! What a gradient fit keeps from step to step: the batch, the gradient, the optimiser's state, and the parameters to go back to.
 
-use super::stochastic_gradient::MAX_REJECTIONS;
-use super::{Adam, Preconditioner, StochasticGradient, Trace};
+use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
+use crate::fit::Trace;
 use crate::map::{Parameters, reshape};
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};

@@ -1,8 +1,8 @@
 //! Accelerated variational EM for a linear decoder: the E- and M-step move the span of W, and everything inside the span is solved exactly.
 
-use super::aligned::{AlignedModel, Span, log_likelihood, random_loadings};
-use super::{Fitted, RemainingGain, Stop, Trace};
+use super::aligned::{ALIVE, AlignedModel, Span, likelihood_optimum, log_likelihood, random_loadings};
 use crate::data::RootMoment;
+use crate::fit::{Fitted, RemainingGain, Stop, Trace};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{product_tr_right, thin_qr};
 use crate::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
@@ -40,25 +40,6 @@ pub trait SpanFamily<T: Real>: PosteriorFamily<T> {
 
     /// log p − J in nats per observation at the best q_i, for a W with orthogonal columns.
     fn aligned_gap(variances: &DVector<f64>) -> f64;
-}
-
-/// A direction whose loadings are exactly 0 would never be found again; this little above σ² it stays.
-const ALIVE: f64 = 1.0 + 1e-9;
-
-/// The PPCA optimum within a span: m = b and σ² the mean of the rest, with directions that are weaker than the noise given to it.
-pub(crate) fn likelihood_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
-    let mut given_up = 0;
-    let mut rest = outside;
-    loop {
-        let noise = rest / (data_dim - ritz.len() + given_up) as f64;
-        match ritz.iter().rev().nth(given_up) {
-            Some(&weakest) if weakest < noise => {
-                rest += weakest;
-                given_up += 1;
-            }
-            _ => return (ritz.map(|b| b.max(noise * ALIVE)), noise),
-        }
-    }
 }
 
 impl<T: Real> SpanFamily<T> for Full<T> {

@@ -1,4 +1,13 @@
-//! The loop that is EM with the exact posterior, and variational EM with a table.
+//! The loop that is EM with the exact posterior, and variational EM with a table; and what gets to the same optimum sooner.
+
+pub(crate) mod aligned;
+mod gradient;
+pub(crate) mod parameter_expanded;
+pub(crate) mod span_ascent;
+
+pub use gradient::GradientVariationalEm;
+pub use parameter_expanded::ParameterExpanded;
+pub use span_ascent::{SpanAscent, SpanFamily};
 
 use super::{Fitted, RemainingGain, Stop, Trace};
 use crate::inference::EStep;

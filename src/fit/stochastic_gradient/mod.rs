@@ -1,14 +1,21 @@
 //! Gradient ascent on J(θ, φ) by mini-batches.
 
-use super::training::{Training, split};
-use super::{AdamSettings, Decay, Fitted, Observer, Stop, Trace};
+mod adam;
+mod schedule;
+mod training;
+
+pub use adam::{Adam, AdamSettings};
+pub use schedule::Decay;
+
+use super::{Fitted, Observer, Stop, Trace};
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::DifferentiableObjective;
 use crate::{Error, Observations, Real, Result};
 use rand::Rng;
+use training::{Training, split};
 
-/// Ascent on J(θ, φ) with [`Adam`](super::Adam), by mini-batches drawn anew each epoch; θ and φ move together.
+/// Ascent on J(θ, φ) with [`Adam`], by mini-batches drawn anew each epoch; θ and φ move together.
 ///
 /// Whatever has a gradient can be fitted: the amortised models, the deep ones, and a table of φ_i
 /// ([`PerPoint`](crate::inference::PerPoint): a batch must then hold all observations, as its rows belong to theirs).

@@ -1,6 +1,5 @@
 //! A linear-Gaussian model up to a rotation of z, and a span beside the data: what the accelerated fitters of step 2 and 3 share.
 
-use super::span_ascent::likelihood_optimum;
 use crate::data::RootMoment;
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, thin_qr, thin_svd};
@@ -116,6 +115,25 @@ pub(crate) fn log_likelihood(data_dim: usize, model_variances: &DVector<f64>, no
         sum += m.ln() + b / m;
     }
     -0.5 * sum
+}
+
+/// A direction whose loadings are exactly 0 would never be found again; this little above σ² it stays.
+pub(crate) const ALIVE: f64 = 1.0 + 1e-9;
+
+/// The PPCA optimum within a span: m = b and σ² the mean of the rest, with directions that are weaker than the noise given to it.
+pub(crate) fn likelihood_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
+    let mut given_up = 0;
+    let mut rest = outside;
+    loop {
+        let noise = rest / (data_dim - ritz.len() + given_up) as f64;
+        match ritz.iter().rev().nth(given_up) {
+            Some(&weakest) if weakest < noise => {
+                rest += weakest;
+                given_up += 1;
+            }
+            _ => return (ritz.map(|b| b.max(noise * ALIVE)), noise),
+        }
+    }
 }
 
 /// What log p per observation gains, at least, over `value`: the best model in the span of W, or in that of W and its gradient.
