@@ -36,7 +36,7 @@ impl<'a, T: Real> Observations<'a, T> {
         if rows == 0 || columns == 0 {
             return Err(Error::Empty { rows, columns });
         }
-        let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
+        let limit = largest_square::<T>(rows, columns).sqrt();
         // One comparison an entry, without a branch: NaN and ±∞ fail it too.
         let fits = |column: usize| {
             let column = values.column(column);
@@ -175,6 +175,11 @@ pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Resu
     if expected == actual { Ok(()) } else { Err(Error::Dimension { what, expected, actual }) }
 }
 
+/// The square of the largest entry that d×n data may have.
+pub(crate) fn largest_square<T: Real>(data_dim: usize, observations: usize) -> T {
+    T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))
+}
+
 /// What can be read as [`Observations`]: a matrix by reference, a view, or observations already checked.
 pub trait IntoObservations<'a, T: Real> {
     /// Checks the data, unless they are checked already.
@@ -182,6 +187,12 @@ pub trait IntoObservations<'a, T: Real> {
     /// # Errors
     /// As [`Observations::new`].
     fn into_observations(self) -> Result<Observations<'a, T>>;
+
+    /// The values before the check, for a pass over them that proves what it would: a sum of squares sees every entry.
+    #[doc(hidden)]
+    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
+        None
+    }
 }
 
 impl<'a, T: Real> IntoObservations<'a, T> for Observations<'a, T> {
@@ -200,11 +211,19 @@ impl<'a, T: Real> IntoObservations<'a, T> for &'a DMatrix<T> {
     fn into_observations(self) -> Result<Observations<'a, T>> {
         Observations::new(self.as_view())
     }
+
+    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
+        Some(DMatrix::as_view(self))
+    }
 }
 
 impl<'a, T: Real> IntoObservations<'a, T> for DMatrixView<'a, T> {
     fn into_observations(self) -> Result<Observations<'a, T>> {
         Observations::new(self)
+    }
+
+    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
+        Some(*self)
     }
 }
 

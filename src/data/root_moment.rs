@@ -2,10 +2,11 @@
 
 use super::Observations;
 use crate::linalg::{
-    cholesky_lower, matrix_product, moments_of_rows, product_tr_right, r_factor, squares_wide, symmetric_eigen, thin_qr, thin_svd,
+    Centred, centred_moments, cholesky_lower, matrix_product, moments_of_rows, product_tr_right, r_factor, squares_wide, symmetric_eigen,
+    thin_qr, thin_svd,
 };
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// What the mean of a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +16,14 @@ pub enum Mean {
     Estimated,
     /// Fixed at 0, the lecture's: the same closed forms with XXᵗ/n in the place of the covariance.
     Zero,
+}
+
+impl Mean {
+    /// Refuses a single observation about its own mean.
+    pub(crate) fn expect_enough(self, observations: usize) -> Result<()> {
+        let least = if self == Self::Estimated { 2 } else { 1 };
+        if observations >= least { Ok(()) } else { Err(Error::TooFewObservations { actual: observations, least }) }
+    }
 }
 
 /// A matrix A (d×r, r = min(n, d)) with AAᵗ = S, the second moment (1/n) Σ (x_i−μ)(x_i−μ)ᵗ of the data about their mean.
@@ -38,14 +47,13 @@ impl RootMoment {
     /// # Errors
     /// [`Error::TooFewObservations`] for n = 1 about an estimated mean, [`Error::Constant`] when no variable varies.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
-        let (d, n) = (x.data_dim(), x.len());
+        if let Some(found) = Self::by_cholesky(x, mean)? {
+            return Ok(found);
+        }
         let (mean, tolerance) = deviations_resolved(x, mean)?;
-        let root = match Self::by_cholesky(x, &mean, tolerance) {
-            Some(root) => root,
-            None => Self::by_orthogonalization(x, &mean)?,
-        };
-        let basis = if n < d { Some(thin_qr(root.as_view())?) } else { None };
-        Ok(Self { root, basis, mean, count: n, tolerance })
+        let root = Self::by_orthogonalization(x, &mean)?;
+        let basis = if x.len() < x.data_dim() { Some(thin_qr(root.as_view())?) } else { None };
+        Ok(Self { root, basis, mean, count: x.len(), tolerance })
     }
 
     /// From a root of S with at most d columns, about a mean.
@@ -72,24 +80,30 @@ impl RootMoment {
         Ok(if n <= d { deviations } else { r_factor(deviations.transpose().as_view())?.transpose() })
     }
 
-    /// The Cholesky factor of S, at a fraction of the time, where there is much to gain and little to lose: each pivot keeps a share of its variable's
+    /// By the Cholesky factor of S, at a fraction of the time, where there is much to gain and little to lose: each pivot keeps a share of its variable's
     /// variance that leaves nine digits.
-    fn by_cholesky<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, tolerance: f64) -> Option<DMatrix<f64>> {
+    fn by_cholesky<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Option<Self>> {
         let (d, n) = (x.data_dim(), x.len());
         if n < 4 * d || n.saturating_mul(d * d) < 100_000_000 {
-            return None;
+            return Ok(None);
         }
-        let wide;
-        let moment = if size_of::<T>() == size_of::<f64>() {
-            moments_of_rows(x.values(), Some(mean.as_slice()), None, 1.0)
-        } else {
-            wide = x.values().map(|v| v.as_f64());
-            moments_of_rows(wide.as_view(), Some(mean.as_slice()), None, 1.0)
-        } / n as f64;
-        let factor = cholesky_lower(moment.as_view()).ok()?;
+        let round = |mean| T::of(mean).as_f64();
+        let of_zero = |moments: DMatrix<f64>| (DVector::zeros(d), moments);
+        let of_mean = |found: Centred| (DVector::from_vec(found.mean), found.moments);
+        let double = size_of::<T>() == size_of::<f64>();
+        let wide = if double { DMatrix::zeros(0, 0) } else { x.values().map(|v| v.as_f64()) };
+        let (mean, moments) = match (mean, double) {
+            (Mean::Estimated, true) => of_mean(centred_moments(x.values(), round)),
+            (Mean::Estimated, false) => of_mean(centred_moments(wide.as_view(), round)),
+            (Mean::Zero, true) => of_zero(moments_of_rows(x.values(), None, None, 1.0)),
+            (Mean::Zero, false) => of_zero(moments_of_rows(wide.as_view(), None, None, 1.0)),
+        };
+        let moment = moments / n as f64;
+        let tolerance = resolution(x.values(), &mean, moment.trace())?;
+        let Ok(factor) = cholesky_lower(moment.as_view()) else { return Ok(None) };
         let share = |j: usize| factor[(j, j)].powi(2) / moment[(j, j)];
         let resolved = (0..d).all(|j| moment[(j, j)] > tolerance && share(j) > 1e-7);
-        resolved.then_some(factor)
+        Ok(resolved.then_some(Self { root: factor, basis: None, mean, count: n, tolerance }))
     }
 
     /// A, d×r.
@@ -221,14 +235,14 @@ pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim:
 pub(crate) fn deviations_resolved<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, f64)> {
     let (mean, squares) = centre(x, mean)?;
     let total = squares.iter().sum::<f64>() / x.len() as f64;
-    let tolerance = resolution(x, &mean, total)?;
+    let tolerance = resolution(x.values(), &mean, total)?;
     Ok((mean, tolerance))
 }
 
 /// μ, and the sums of squared deviations from it; refuses a single observation about its own mean.
-pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, Vec<f64>)> {
+fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, Vec<f64>)> {
+    mean.expect_enough(x.len())?;
     match mean {
-        Mean::Estimated if x.len() < 2 => Err(Error::TooFewObservations { actual: x.len(), least: 2 }),
         Mean::Estimated => {
             // In the precision of the data, in which models hold it.
             let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
@@ -241,8 +255,8 @@ pub(crate) fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVe
 /// The variance below which a direction cannot be told from one without any; refuses a total below it.
 ///
 /// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
-pub(crate) fn resolution<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
-    resolution_of(total_variance, mean, x.len()).map_err(|_| without_variance(x, mean))
+pub(crate) fn resolution<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
+    resolution_of(total_variance, mean, x.ncols()).map_err(|_| without_variance(x, mean))
 }
 
 /// The same where the data themselves are gone.
@@ -252,9 +266,9 @@ pub(crate) fn resolution_of(total_variance: f64, mean: &DVector<f64>, observatio
 }
 
 /// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.
-pub(crate) fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Error {
+pub(crate) fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
     let (mut deviation, mut size) = (0.0f64, 0.0f64);
-    for column in x.values().column_iter() {
+    for column in x.column_iter() {
         for (value, mean) in column.iter().zip(mean.iter()) {
             deviation = deviation.max((value.as_f64() - mean).abs());
             size = size.max(value.as_f64().abs());
@@ -263,5 +277,5 @@ pub(crate) fn without_variance<T: Real>(x: Observations<'_, T>, mean: &DVector<f
     if deviation > 16.0 * T::EPSILON.as_f64() * size {
         return Error::TooSmall { deviation, limit: T::TINY_SQUARE * T::EPSILON.as_f64().powi(2) };
     }
-    Error::Constant { variables: x.data_dim(), observations: x.len() }
+    Error::Constant { variables: x.nrows(), observations: x.ncols() }
 }

@@ -1,10 +1,10 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
 use super::alternate::aligned::AlignedModel;
-use crate::data::{Mean, RootMoment, centre, check_latent_dim, resolution};
+use crate::data::{Mean, RootMoment, check_latent_dim, largest_square, resolution};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{PrincipalSolver, Solver, principal_components_about, principal_components_by};
-use crate::{Error, Observations, Real, Result};
+use crate::linalg::{PrincipalSolver, Solver, principal_components_by, principal_components_centred};
+use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
 /// The directions of largest variance: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the variances outside, about a mean.
@@ -66,18 +66,33 @@ impl Principal {
         })
     }
 
-    pub(crate) fn of<T: Real>(x: Observations<'_, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
-        let (mean, squares) = centre(x, mean)?;
-        check_latent_dim(latent_dim, x.len(), x.data_dim())?;
-        let found = principal_components_about(x.values(), mean.as_slice(), squares, latent_dim, solver)?;
-        let tolerance = resolution(x, &mean, found.total_variance.as_f64())?;
+    pub(crate) fn of<'a, T: Real>(x: impl IntoObservations<'a, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
+        let (values, checked) = match x.unchecked() {
+            Some(values) if mean == Mean::Estimated && !values.is_empty() => (values, false),
+            _ => (x.into_observations()?.values(), true),
+        };
+        let (d, n) = values.shape();
+        mean.expect_enough(n)?;
+        check_latent_dim(latent_dim, n, d)?;
+        let (mean, found) = match mean {
+            Mean::Estimated => {
+                let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
+                let limit = largest_square::<T>(d, n).as_f64();
+                // In the precision of the data, in which models hold it.
+                let round = |mean| T::of(mean).as_f64();
+                principal_components_centred(values, limit, check, round, latent_dim, solver)
+                    .map(|(mean, found)| (DVector::from_vec(mean), found))?
+            }
+            Mean::Zero => (DVector::zeros(d), principal_components_by(values, None, latent_dim, solver)?),
+        };
+        let tolerance = resolution(values, &mean, found.total_variance.as_f64())?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {
             directions: found.vectors.map(|v| wide(&v)),
             variances: found.variances.map(|v| wide(&v)),
             outside: found.residual_variance.as_f64(),
             mean,
-            weight: x.len() as f64,
+            weight: n as f64,
             tolerance,
             route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy.map(|share| share.as_f64()) },
         })

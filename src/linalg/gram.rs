@@ -1,8 +1,9 @@
 //! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed size.
 
 use super::kernel::{Kernel, Level, Operand, OperandMut};
+use super::kernel_gemm::NEAR_BYTES;
 use super::kernel_vector::on_widest;
-use super::parallel::{for_each_chunk, join, map_blocks, threads};
+use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -12,6 +13,8 @@ const PANEL: usize = 1024;
 const NARROW: usize = 192;
 /// Blocks of observations that are summed apart when the moments are small.
 const BLOCKS: usize = 32;
+/// Observations that are copied and centred at a time.
+const CHUNK: usize = 64;
 
 /// The matrix of second moments of the variables, about `mean` and weighted if these are given: d×d.
 ///
@@ -74,58 +77,146 @@ pub(crate) fn wide<T: Real>(v: &DVector<T>) -> Vec<f64> {
 
 /// Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision, for a scale s that keeps the squares in range.
 pub(crate) fn moments_of_rows<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) -> DMatrix<f64> {
-    let (d, n) = x.shape();
-    if d > NARROW {
-        let mut sum = DMatrix::zeros(d, d);
-        add_rows(&mut sum, x, mean, weights, scale);
-        mirror(&mut sum);
-        return sum;
-    }
-    let block = n.div_ceil(BLOCKS).next_multiple_of(PANEL / 4);
-    let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
-        let (first, count) = (b * block, block.min(n - b * block));
-        let mut sum = DMatrix::zeros(d, d);
-        add_rows(&mut sum, x.columns(first, count), mean, weights.map(|w| &w[first..first + count]), scale);
-        sum
-    });
-    let mut sum = partial.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| DMatrix::zeros(d, d));
-    mirror(&mut sum);
-    sum
+    Rows { mean, weights, scale, with_sums: false }.moments(x).0
 }
 
-/// Adds to the lower triangle of `sum`, panel by panel.
-fn add_rows<T: Real>(sum: &mut DMatrix<f64>, x: DMatrixView<'_, T>, mean: Option<&[f64]>, weights: Option<&[T]>, scale: f64) {
-    let (d, n) = x.shape();
-    // In double precision a panel's copy is read back soonest when it is small; in single, each panel costs a pass over the sums.
-    let panel = if size_of::<T>() == 8 { PANEL / 4 } else { 2 * PANEL };
-    let plain = mean.is_none() && weights.is_none() && scale == 1.0;
-    let mut centred = vec![T::zero(); if plain { 0 } else { d * panel.min(n) }];
-    let mut weighted = vec![T::zero(); if weights.is_some() { centred.len() } else { 0 }];
-    for first in (0..n).step_by(panel) {
-        let count = panel.min(n - first);
-        let part = x.columns(first, count);
-        if plain {
-            triangle((&part).into(), Operand::from(&part).transposed(), sum);
-            continue;
-        }
-        let len = d * count;
-        for_each_chunk(&mut centred[..len], d * 64, len, |chunk, piece| {
-            for (i, out) in piece.chunks_exact_mut(d.max(1)).enumerate() {
-                centre(part.column(chunk * 64 + i).as_slice(), mean, scale, out);
-            }
-        });
-        let left = DMatrixView::from_slice(&centred[..len], d, count);
-        let Some(weights) = weights else {
-            triangle((&left).into(), Operand::from(&left).transposed(), sum);
-            continue;
+/// What the moments of the variables are of: deviations from a point, times a scale, with weights.
+pub(crate) struct Rows<'a, T> {
+    pub(crate) mean: Option<&'a [f64]>,
+    pub(crate) weights: Option<&'a [T]>,
+    pub(crate) scale: f64,
+    /// Whether the deviations and their squares are summed on the way.
+    pub(crate) with_sums: bool,
+}
+
+impl<T: Real> Rows<'_, T> {
+    /// The d×d moments, and the d sums of the deviations followed by the d sums of their squares, if they are wanted.
+    pub(crate) fn moments(&self, x: DMatrixView<'_, T>) -> (DMatrix<f64>, Vec<f64>) {
+        let (d, n) = x.shape();
+        let nothing = || (DMatrix::zeros(self.stride(d), self.stride(d)), vec![0.0; if self.with_sums { 2 * d } else { 0 }]);
+        let (mut moments, sums) = if d > NARROW {
+            let mut all = nothing();
+            self.add(x, 0, &mut all);
+            all
+        } else {
+            let block = n.div_ceil(BLOCKS).next_multiple_of(PANEL / 4);
+            let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
+                let (first, count) = (b * block, block.min(n - b * block));
+                let mut part = nothing();
+                self.add(x.columns(first, count), first, &mut part);
+                part
+            });
+            let both = |(a, mut sums): (DMatrix<f64>, Vec<f64>), (b, more): (DMatrix<f64>, Vec<f64>)| {
+                add(&mut sums, &more);
+                (a + b, sums)
+            };
+            partial.into_iter().reduce(both).unwrap_or_else(nothing)
         };
-        for (i, out) in weighted[..len].chunks_exact_mut(d.max(1)).enumerate() {
-            let w = weights[first + i];
-            out.iter_mut().zip(left.column(i).iter()).for_each(|(o, v)| *o = w * *v);
-        }
-        let right = DMatrixView::from_slice(&weighted[..len], d, count);
-        triangle((&left).into(), Operand::from(&right).transposed(), sum);
+        mirror(&mut moments);
+        (if moments.nrows() == d { moments } else { moments.view((0, 0), (d, d)).into_owned() }, sums)
     }
+
+    /// From one copied observation to the next: in a small panel whole vectors, which the kernels read as they lie.
+    fn stride(&self, d: usize) -> usize {
+        if d > NARROW || self.plain() { d } else { d.next_multiple_of(8) }
+    }
+
+    /// Whether the moments are of the data as they are.
+    fn plain(&self) -> bool {
+        self.mean.is_none() && self.weights.is_none() && self.scale == 1.0 && !self.with_sums
+    }
+
+    /// Adds the moments of the observations from `start` on to the lower triangle, panel by panel.
+    fn add(&self, x: DMatrixView<'_, T>, start: usize, (moments, sums): &mut (DMatrix<f64>, Vec<f64>)) {
+        let ((d, n), stride) = (x.shape(), self.stride(x.nrows()));
+        let panel = self.panel(d);
+        if self.plain() {
+            for first in (0..n).step_by(panel) {
+                let part = x.columns(first, panel.min(n - first));
+                triangle((&part).into(), Operand::from(&part).transposed(), moments, None);
+            }
+            return;
+        }
+        let mut centred = vec![T::zero(); stride * panel.min(n)];
+        let mut weighted = vec![T::zero(); if self.weights.is_some() { centred.len() } else { 0 }];
+        for first in (0..n).step_by(panel) {
+            let count = panel.min(n - first);
+            let part = x.columns(first, count);
+            let len = stride * count;
+            // A pass over memory: worth a second thread earlier than arithmetic is.
+            let partial = map_chunks(&mut centred[..len], stride.max(1) * CHUNK, 4 * len, |chunk, piece| {
+                let mut sums = vec![0.0; sums.len()];
+                self.centre(part.columns(chunk * CHUNK, CHUNK.min(count - chunk * CHUNK)), stride, piece, &mut sums);
+                sums
+            });
+            partial.iter().for_each(|part| add(sums, part));
+            // A small panel is done before the memory would bring the next one.
+            let next = first + count;
+            let ahead = (d <= NARROW).then(|| x.columns(next, panel.min(n - next)).into());
+            let left = DMatrixView::from_slice(&centred[..len], stride, count);
+            let Some(weights) = self.weights else {
+                triangle((&left).into(), Operand::from(&left).transposed(), moments, ahead);
+                continue;
+            };
+            for (i, out) in weighted[..len].chunks_exact_mut(stride.max(1)).enumerate() {
+                let w = weights[start + first + i];
+                out.iter_mut().zip(left.column(i).iter()).for_each(|(o, v)| *o = w * *v);
+            }
+            let right = DMatrixView::from_slice(&weighted[..len], stride, count);
+            triangle((&left).into(), Operand::from(&right).transposed(), moments, ahead);
+        }
+    }
+
+    /// Observations in one panel. A panel's copy is read back soonest when it is small, and in single precision each panel costs a pass over the sums.
+    fn panel(&self, d: usize) -> usize {
+        let single = size_of::<T>() == 4;
+        match d {
+            _ if d > NARROW && single => 2 * PANEL,
+            _ if d > NARROW || self.plain() => PANEL / 4,
+            // What the first cache holds.
+            _ => (NEAR_BYTES / size_of::<T>() / self.stride(d).max(1) / 8 * 8).clamp(32, PANEL),
+        }
+    }
+
+    /// out ← s(x − μ), the differences taken in double precision; adds them and their squares to `sums`, if it has room for them.
+    fn centre(&self, x: DMatrixView<'_, T>, stride: usize, out: &mut [T], sums: &mut [f64]) {
+        let d = x.nrows();
+        let (first, second) = sums.split_at_mut(sums.len() / 2);
+        let columns = x.column_iter().map(|column| column.data.into_slice()).zip(out.chunks_exact_mut(stride.max(1)));
+        let zeros = vec![0.0; if self.mean.is_none() { d } else { 0 }];
+        let (mean, scale) = (self.mean.unwrap_or(&zeros), self.scale);
+        // Loops as plain as these become vectors; with sums and squares in one structure they become gathers.
+        on_widest(
+            #[inline(always)]
+            || match (first.is_empty(), size_of::<T>() == 8) {
+                (true, _) => columns.for_each(|(x, out)| {
+                    for ((out, x), mean) in out.iter_mut().zip(x).zip(mean) {
+                        *out = T::of((x.as_f64() - mean) * scale);
+                    }
+                }),
+                // What double precision squares is what it multiplies: the moments' diagonal has it already.
+                (false, true) => columns.for_each(|(x, out)| {
+                    for (((out, x), mean), sum) in out.iter_mut().zip(x).zip(mean).zip(first.iter_mut()) {
+                        let deviation = (x.as_f64() - mean) * scale;
+                        *out = T::of(deviation);
+                        *sum += deviation;
+                    }
+                }),
+                (false, false) => columns.for_each(|(x, out)| {
+                    for ((((out, x), mean), sum), square) in out.iter_mut().zip(x).zip(mean).zip(first.iter_mut()).zip(second.iter_mut()) {
+                        let deviation = (x.as_f64() - mean) * scale;
+                        *out = T::of(deviation);
+                        *sum += deviation;
+                        *square += deviation * deviation;
+                    }
+                }),
+            },
+        );
+    }
+}
+
+fn add(sums: &mut [f64], more: &[f64]) {
+    sums.iter_mut().zip(more).for_each(|(sum, part)| *sum += part);
 }
 
 /// out ← s(x − μ), the difference taken in double precision.
@@ -154,7 +245,7 @@ pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[
         let count = panel.min(d - first);
         let part = x.rows(first, count);
         if plain {
-            triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum);
+            triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum, None);
             continue;
         }
         let len = n * count;
@@ -166,7 +257,7 @@ pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[
             }
         });
         let part = DMatrixView::from_slice(&centred[..len], count, n);
-        triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum);
+        triangle(Operand::from(&part).transposed(), (&part).into(), &mut sum, None);
     }
     mirror(&mut sum);
     sum
@@ -174,15 +265,15 @@ pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[
 
 /// Adds the lower triangle of A·Bᵗ, and what shares its tiles, to `sum`.
 pub(crate) fn add_lower(a: &DMatrix<f64>, b: &DMatrix<f64>, sum: nalgebra::DMatrixViewMut<'_, f64>) {
-    triangle_of(a.into(), Operand::from(b).transposed(), sum.into());
+    triangle_of(a.into(), Operand::from(b).transposed(), sum.into(), None);
 }
 
-/// Adds A·B to the lower triangle of `sum`, in strips of equal area.
-fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64>) {
-    triangle_of(a, b, sum.into());
+/// Adds A·B to the lower triangle of `sum`, in strips of equal area; what lies `ahead` is asked of memory on the way.
+fn triangle<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: &mut DMatrix<f64>, ahead: Option<Operand<'_, T>>) {
+    triangle_of(a, b, sum.into(), ahead);
 }
 
-fn triangle_of<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: OperandMut<'_, f64>) {
+fn triangle_of<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: OperandMut<'_, f64>, ahead: Option<Operand<'_, T>>) {
     let ((d, k), level) = (a.shape(), Level::detect());
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
     // Twice as many strips as threads: the end of one is filled by the start of another.
@@ -192,19 +283,26 @@ fn triangle_of<T: Real>(a: Operand<'_, T>, b: Operand<'_, T>, sum: OperandMut<'_
         ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
     };
     let bounds: Vec<usize> = (0..=strips).map(|s| if s == strips { d } else { bound(s) }).collect();
-    strip(level, a, b, sum, &bounds);
+    strip(level, a, b, sum, &bounds, ahead);
 }
 
-fn strip<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, c: OperandMut<'_, f64>, bounds: &[usize]) {
+fn strip<T: Kernel>(
+    level: Level,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    c: OperandMut<'_, f64>,
+    bounds: &[usize],
+    ahead: Option<Operand<'_, T>>,
+) {
     let ((d, k), first) = (a.shape(), bounds[0]);
     if bounds.len() == 2 {
         let columns = bounds[1] - first;
-        return T::accumulate(level, a.part(first, 0, d - first, k), b.part(0, first, k, columns), c);
+        return T::accumulate(level, a.part(first, 0, d - first, k), b.part(0, first, k, columns), c, ahead);
     }
     let half = bounds.len() / 2;
     let (left, right) = c.split_columns(bounds[half] - first);
     let below = right.split_rows(bounds[half] - first).1;
-    join(|| strip(level, a, b, left, &bounds[..=half]), || strip(level, a, b, below, &bounds[half..]));
+    join(|| strip(level, a, b, left, &bounds[..=half], ahead), || strip(level, a, b, below, &bounds[half..], None));
 }
 
 /// Copies the lower triangle onto the upper one, in blocks that stay in the cache.

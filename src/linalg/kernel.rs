@@ -26,7 +26,7 @@ pub(crate) struct Slivers<T> {
     /// From one column of A to the next.
     pub a_step: usize,
     pub b: *const T,
-    /// From one row of B to the next, and from one column to the next (kernels for a packed B know them).
+    /// From one row of B to the next, and from one column to the next (kernels for a B by rows take it as 1).
     pub b_rs: usize,
     pub b_cs: usize,
 }
@@ -49,27 +49,27 @@ pub(crate) struct Micro<T: 'static> {
     pub lanes: usize,
     /// Columns of a tile.
     pub columns: usize,
-    /// The kernels for tiles of 1, 2 and 3 vectors of rows, of 1 to 4 quarters of the columns, and a packed B.
-    pub packed: [[MicroFn<T>; QUARTERS]; VECTORS],
+    /// The kernels for tiles of 1, 2 and 3 vectors of rows, of 1 to 4 quarters of the columns, and a B whose rows are contiguous.
+    pub rows: [[MicroFn<T>; QUARTERS]; VECTORS],
     /// The same for a B of any strides.
     pub strided: [[MicroFn<T>; QUARTERS]; VECTORS],
 }
 
 /// Fills a table of kernels from one generic function.
 macro_rules! kernels {
-    ($tile:ident $(::<$t:ty>)?, $columns:literal, $packed:literal) => {
+    ($tile:ident $(::<$t:ty>)?, $columns:literal, $rows:literal) => {
         [
-            kernels!(row $tile, $columns, $packed, 1 $(, $t)?),
-            kernels!(row $tile, $columns, $packed, 2 $(, $t)?),
-            kernels!(row $tile, $columns, $packed, 3 $(, $t)?),
+            kernels!(row $tile, $columns, $rows, 1 $(, $t)?),
+            kernels!(row $tile, $columns, $rows, 2 $(, $t)?),
+            kernels!(row $tile, $columns, $rows, 3 $(, $t)?),
         ]
     };
-    (row $tile:ident, $columns:literal, $packed:literal, $v:literal $(, $t:ty)?) => {
+    (row $tile:ident, $columns:literal, $rows:literal, $v:literal $(, $t:ty)?) => {
         [
-            $tile::<$($t,)? $v, { $columns / 4 }, $packed>,
-            $tile::<$($t,)? $v, { $columns / 2 }, $packed>,
-            $tile::<$($t,)? $v, { $columns / 4 * 3 }, $packed>,
-            $tile::<$($t,)? $v, $columns, $packed>,
+            $tile::<$($t,)? $v, { $columns / 4 }, $rows>,
+            $tile::<$($t,)? $v, { $columns / 2 }, $rows>,
+            $tile::<$($t,)? $v, { $columns / 4 * 3 }, $rows>,
+            $tile::<$($t,)? $v, $columns, $rows>,
         ]
     };
 }
@@ -172,9 +172,9 @@ pub trait Kernel: sealed::Sealed + super::Elementary + Scalar + Copy + Send + Sy
     /// a·b.
     #[doc(hidden)]
     fn times(a: Self, b: Self) -> Self;
-    /// C ← C + A·B for the lower tiles of C, kept in double precision.
+    /// C ← C + A·B for the lower tiles of C, kept in double precision; what lies `ahead` is asked for on the way.
     #[doc(hidden)]
-    fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>);
+    fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>, ahead: Option<Operand<'_, Self>>);
 }
 
 macro_rules! kernel {
@@ -201,8 +201,14 @@ macro_rules! kernel {
             fn times(a: Self, b: Self) -> Self {
                 a * b
             }
-            fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>) {
-                $accumulate(level, a, b, c);
+            fn accumulate(
+                level: Level,
+                a: Operand<'_, Self>,
+                b: Operand<'_, Self>,
+                c: OperandMut<'_, f64>,
+                ahead: Option<Operand<'_, Self>>,
+            ) {
+                $accumulate(level, a, b, c, ahead);
             }
         }
     };

@@ -30,8 +30,8 @@ const B_COLUMNS: usize = 2048;
 /// A side of C up to so many tiles is narrow: the other operand is used so seldom that packing it does not pay.
 const NARROW_TILES: usize = 4;
 
-/// An A this small stays near the processor: its columns are read in place however often.
-const NEAR_BYTES: usize = 32 * 1024;
+/// An operand this small stays near the processor: it is read in place however often.
+pub(crate) const NEAR_BYTES: usize = 32 * 1024;
 
 /// C ← α·A·B + β·C on this thread.
 pub(crate) fn product_serial<T: Kernel>(
@@ -51,7 +51,7 @@ pub(crate) fn product_serial<T: Kernel>(
     let narrow = c.columns <= micro.lanes * VECTORS && a.cs == 1 && a.rs != 1 && c.rows > c.columns;
     let exchange = part == Part::Whole && (by_rows || narrow);
     let (a, b, c) = if exchange { (b.transposed(), a.transposed(), c.transposed()) } else { (a, b, c) };
-    blocks(&Job { micro, alpha, a, b, beta, c, part });
+    blocks(&Job { micro, alpha, a, b, beta, c, part, ahead: None });
 }
 
 /// Below so many multiply-adds a product is done by plain loops: packing would cost more than it.
@@ -85,6 +85,8 @@ struct Job<'j, T: Kernel> {
     beta: T,
     c: OperandMut<'j, T>,
     part: Part,
+    /// What is asked of memory between the tiles.
+    ahead: Option<Operand<'j, T>>,
 }
 
 impl<T: Kernel> Job<'_, T> {
@@ -93,6 +95,14 @@ impl<T: Kernel> Job<'_, T> {
         match self.part {
             Part::Whole => false,
             Part::Lower(offset) => (row_end as isize + offset) <= column as isize,
+        }
+    }
+
+    /// Rows from `row` on that are above what is wanted of the columns from `column` on.
+    fn above(&self, row: usize, column: usize) -> usize {
+        match self.part {
+            Part::Whole => 0,
+            Part::Lower(offset) => usize::try_from(column as isize - row as isize - offset).unwrap_or(0),
         }
     }
 }
@@ -104,6 +114,34 @@ struct Side<T> {
     direct: Option<*const T>,
     /// Slivers before this row (or column) are whole.
     whole: usize,
+}
+
+/// Memory that is read soon, in as many parts as there are tiles, so that the wait for it passes while something else is computed.
+struct Ahead {
+    from: *const i8,
+    lines: usize,
+    each: usize,
+}
+
+impl Ahead {
+    fn of<T>(soon: Option<Operand<'_, T>>, tiles: usize) -> Self {
+        let Some(soon) = soon.filter(|soon| soon.columns > 0) else { return Self { from: std::ptr::null(), lines: 0, each: 0 } };
+        let lines = (((soon.columns - 1) * soon.cs + soon.rows) * size_of::<T>()).div_ceil(64);
+        Self { from: soon.data.cast(), lines, each: lines.div_ceil(tiles) }
+    }
+
+    #[inline(always)]
+    fn ask(&mut self) {
+        let now = self.each.min(self.lines);
+        #[cfg(target_arch = "x86_64")]
+        for line in 0..now {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: every x86-64 processor has the instruction, which no address makes fail.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.from.wrapping_add(64 * line)) };
+        }
+        self.from = self.from.wrapping_add(64 * now);
+        self.lines -= now;
+    }
 }
 
 fn blocks<T: Kernel>(job: &Job<'_, T>) {
@@ -120,7 +158,10 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(tall);
     let columns = n.min(B_COLUMNS);
     let direct_a = a.rs == 1 && (n <= NARROW_TILES * wide || m * k * size_of::<T>() <= NEAR_BYTES);
-    let direct_b = m <= tall * NARROW_TILES / 2;
+    // Spread over the tiles, so that none waits.
+    let tiles = m.div_ceil(tall) * n.div_ceil(wide) / if job.part == Part::Whole { 1 } else { 2 } + 1;
+    let mut ahead = Ahead::of(job.ahead, tiles);
+    let direct_b = m <= tall * NARROW_TILES / 2 || (b.cs == 1 && n * k * size_of::<T>() <= NEAR_BYTES);
     SCRATCH.with_borrow_mut(|scratch| {
         let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
         let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
@@ -146,7 +187,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                             None => (right.packed.wrapping_add(j * deep), wide, 1),
                         };
                         let quarters = (QUARTERS * wide.min(width - j)).div_ceil(wide);
-                        let kernels = if b_rs == wide && b_cs == 1 { &micro.packed } else { &micro.strided };
+                        let kernels = if b_cs == 1 { &micro.rows } else { &micro.strided };
                         for i in (0..height).step_by(tall) {
                             let high = tall.min(height - i);
                             if job.skips(i0 + i + high, j0 + j) {
@@ -158,6 +199,10 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                                 Some(_) => (left.packed, vectors * lanes),
                                 None => (left.packed.wrapping_add(i * deep), vectors * lanes),
                             };
+                            // Vectors of the tile that lie above what is wanted altogether.
+                            let above = job.above(i0 + i, j0 + j) / lanes;
+                            let (i, high, vectors) = (i + above * lanes, high - above * lanes, vectors - above);
+                            let a_from = a_from.wrapping_add(above * lanes);
                             let from = Slivers { depth: deep, a: a_from, a_step, b: b_from, b_rs, b_cs };
                             let to = Tile {
                                 c: c.data.wrapping_add((i0 + i) * c.rs + (j0 + j) * c.cs),
@@ -171,6 +216,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                             // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
                             // and lies within its operand; the tile lies within C.
                             unsafe { kernels[vectors - 1][quarters - 1](from, to) };
+                            ahead.ask();
                         }
                     }
                 }
@@ -195,20 +241,38 @@ unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct
     Side { packed: to, direct: direct.then_some(a.data), whole }
 }
 
+/// C ← A·B + β·C for the lower tiles of C.
+fn lower<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, ahead: Option<Operand<'_, T>>) {
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
+    blocks(&Job { micro: T::micro(level), alpha: T::ONE, a, b, beta, c, part: Part::Lower(0), ahead });
+}
+
 /// C ← C + A·B for the lower tiles of C.
-pub(crate) fn accumulate_f64(level: Level, a: Operand<'_, f64>, b: Operand<'_, f64>, c: OperandMut<'_, f64>) {
-    product_serial(level, 1.0, a, b, 1.0, c, Part::Lower(0));
+pub(crate) fn accumulate_f64(
+    level: Level,
+    a: Operand<'_, f64>,
+    b: Operand<'_, f64>,
+    c: OperandMut<'_, f64>,
+    ahead: Option<Operand<'_, f64>>,
+) {
+    lower(level, a, b, 1.0, c, ahead);
 }
 
 /// The same for single precision: the product in `f32`, its sum in `f64`.
-pub(crate) fn accumulate_f32(level: Level, a: Operand<'_, f32>, b: Operand<'_, f32>, c: OperandMut<'_, f64>) {
+pub(crate) fn accumulate_f32(
+    level: Level,
+    a: Operand<'_, f32>,
+    b: Operand<'_, f32>,
+    c: OperandMut<'_, f64>,
+    ahead: Option<Operand<'_, f32>>,
+) {
     let (m, n) = c.shape();
     NARROW.with_borrow_mut(|buffer| {
         if buffer.len() < m * n {
             buffer.resize(m * n, 0.0);
         }
         let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
-        product_serial(level, 1.0, a, b, 0.0, (&mut narrow).into(), Part::Lower(0));
+        lower(level, a, b, 0.0, (&mut narrow).into(), ahead);
         for j in 0..n.min(m) {
             for (i, value) in narrow.column(j).as_slice().iter().enumerate().skip(j) {
                 // SAFETY: (i, j) lies within C, which is borrowed for writing.

@@ -12,9 +12,9 @@ const COLUMNS: usize = 4;
 ///
 /// # Safety
 /// See [`super::kernel::MicroFn`].
-unsafe fn tile<T: Kernel, const V: usize, const N: usize, const PACKED: bool>(from: Slivers<T>, to: Tile<T>) {
+unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(from: Slivers<T>, to: Tile<T>) {
     let mut sum = [[[T::ZERO; LANES]; V]; N];
-    let (rs, cs) = if PACKED { (COLUMNS, 1) } else { (from.b_rs, from.b_cs) };
+    let (rs, cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
     for p in 0..from.depth {
         // SAFETY: `a` holds `depth` columns of V·LANES rows.
         let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
@@ -43,7 +43,7 @@ unsafe fn tile<T: Kernel, const V: usize, const N: usize, const PACKED: bool>(fr
 macro_rules! table {
     ($name:ident, $t:ty) => {
         pub(crate) static $name: Micro<$t> =
-            Micro { lanes: LANES, columns: COLUMNS, packed: kernels!(tile::<$t>, 4, true), strided: kernels!(tile::<$t>, 4, false) };
+            Micro { lanes: LANES, columns: COLUMNS, rows: kernels!(tile::<$t>, 4, true), strided: kernels!(tile::<$t>, 4, false) };
     };
 }
 table!(F32, f32);

@@ -13,10 +13,10 @@ macro_rules! micro {
         /// # Safety
         /// See [`super::kernel::MicroFn`]; the processor has the features named.
         #[target_feature(enable = $features)]
-        unsafe fn $tile<const V: usize, const N: usize, const PACKED: bool>(from: Slivers<$t>, to: Tile<$t>) {
+        unsafe fn $tile<const V: usize, const N: usize, const ROWS: bool>(from: Slivers<$t>, to: Tile<$t>) {
             let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
             let (mut a, mut b) = (from.a, from.b);
-            let (b_rs, b_cs) = if PACKED { ($columns, 1) } else { (from.b_rs, from.b_cs) };
+            let (b_rs, b_cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
             for _ in 0..from.depth {
                 // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many entries as a tile has columns; the
                 // pointers may step beyond the last one, but are not read there.
@@ -70,7 +70,7 @@ macro_rules! micro {
             }
         }
         pub(crate) static $table: Micro<$t> =
-            Micro { lanes: $lanes, columns: $columns, packed: kernels!($tile, $columns, true), strided: kernels!($tile, $columns, false) };
+            Micro { lanes: $lanes, columns: $columns, rows: kernels!($tile, $columns, true), strided: kernels!($tile, $columns, false) };
     };
 }
 const V_MAX: usize = super::kernel::VECTORS;

@@ -6,7 +6,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them |
-//! | `product`, `gram`, `moments` | products of any strides, XXᵗ and XᵗX, means and squares |
+//! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
 //! | `principal`, `solver` | principal components by the route that keeps the digits, or by one of choice |
@@ -14,6 +14,7 @@
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
 mod batch;
+mod centred;
 mod cholesky;
 mod elementary;
 mod gram;
@@ -40,6 +41,7 @@ pub mod vector;
 mod whitening;
 
 pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, read_lane, solve as solve_batch, write_lane};
+pub(crate) use centred::{Centred, centred_moments};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;
@@ -49,7 +51,7 @@ pub(crate) use kernel_vector::{add_scaled, dot};
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
-pub(crate) use principal::principal_components_about;
+pub(crate) use principal::principal_components_centred;
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components, principal_components_by};
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,

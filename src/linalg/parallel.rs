@@ -125,6 +125,33 @@ impl<T: Send> Halves for &mut [T] {
     }
 }
 
+/// What `f(block, piece)` returns for each piece of `chunk` entries of `data`, in their order.
+pub(crate) fn map_chunks<T: Send, R: Send>(data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) -> R + Sync) -> Vec<R> {
+    fn fill<T: Send, R: Send>(
+        data: &mut [T],
+        results: &mut [Option<R>],
+        chunk: usize,
+        first: usize,
+        f: &(impl Fn(usize, &mut [T]) -> R + Sync),
+    ) {
+        let count = results.len();
+        if count <= 1 {
+            results.iter_mut().for_each(|result| *result = Some(f(first, data)));
+            return;
+        }
+        let (left, right) = data.split_at_mut(count / 2 * chunk);
+        let (begin, end) = results.split_at_mut(count / 2);
+        join(|| fill(left, begin, chunk, first, f), || fill(right, end, chunk, first + count / 2, f));
+    }
+    let chunk = chunk.max(1);
+    if threads(work) <= 1 {
+        return data.chunks_mut(chunk).enumerate().map(|(block, piece)| f(block, piece)).collect();
+    }
+    let mut results: Vec<Option<R>> = (0..data.len().div_ceil(chunk)).map(|_| None).collect();
+    fill(data, &mut results, chunk, 0, &f);
+    results.into_iter().flatten().collect()
+}
+
 /// The results of `f(0), …, f(blocks − 1)`, in that order.
 ///
 /// ```

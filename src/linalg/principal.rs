@@ -2,10 +2,11 @@
 //!
 //! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n, λ_j its eigenvalues.
 
+use super::centred::centred_moments;
 use super::gram::{moments_of_columns, moments_of_rows, wide};
-use super::moments::{check_finite, squares_wide};
+use super::moments::{check_finite, mean_wide, refined_mean, squares_wide};
 use super::qr::orthonormalize;
-use super::solver::Solver;
+use super::solver::{Solver, by_products_alone};
 use super::symmetric::leading_eigenpairs;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -107,22 +108,43 @@ pub fn principal_components_by<T: Real>(
     }
     let mean = mean.map(wide);
     let squares = squares_wide(x, mean.as_deref(), 1.0);
-    let data = Data::new(x, mean.as_deref(), squares)?;
+    let data = Data::new(x, mean.as_deref(), squares, None)?;
     let solution = data.solve_by(k, solver)?;
     data.finish(solution, k)
 }
 
-/// The same for checked data and at most d components, about a mean (rounded to `T`) with the sums of squared deviations from it known.
-pub(crate) fn principal_components_about<T: Real>(
+/// The same about the mean of the data, rounded by `round`, which is returned beside: where the covariance is the way, one pass finds both.
+///
+/// That pass sees every entry: it calls for the `check` of the data only where it does not prove their squares to be below `limit`.
+pub(crate) fn principal_components_centred<T: Real>(
     x: DMatrixView<'_, T>,
-    mean: &[f64],
-    squares: Vec<f64>,
+    limit: f64,
+    check: impl FnOnce() -> Result<()>,
+    round: impl Fn(f64) -> f64,
     k: usize,
     solver: Solver,
-) -> Result<PrincipalComponents<T>> {
-    let data = Data::new(x, Some(mean), squares)?;
+) -> Result<(Vec<f64>, PrincipalComponents<T>)> {
+    let (d, n) = x.shape();
+    let by_covariance = match solver {
+        Solver::Covariance => true,
+        Solver::Auto => 0 < k && k < d && d <= n && !by_products_alone(d, n, k),
+        _ => false,
+    };
+    let (mean, squares, moments) = if by_covariance {
+        let found = centred_moments(x, round);
+        if !found.proves_below(limit, n) {
+            check()?;
+        }
+        (found.mean, found.squares, Some(found.moments))
+    } else {
+        check()?;
+        let (mean, squares) = refined_mean(x, mean_wide(x)?, round);
+        (mean, squares, None)
+    };
+    let data = Data::new(x, Some(&mean), squares, moments)?;
     let solution = data.solve_by(k, solver)?;
-    data.finish(solution, k)
+    let found = data.finish(solution, k)?;
+    Ok((mean, found))
 }
 
 /// The data in a unit in which squares neither over- nor underflow.
@@ -133,6 +155,8 @@ pub(super) struct Data<'a, T: Real> {
     pub(super) scale: f64,
     /// Σ squares of the scaled deviations, per variable.
     pub(super) squares: Vec<f64>,
+    /// Their d×d moments, if they are known.
+    pub(super) moments: Option<DMatrix<f64>>,
 }
 
 pub(super) struct Solution<T: Real> {
@@ -145,8 +169,8 @@ pub(super) struct Solution<T: Real> {
 }
 
 impl<'a, T: Real> Data<'a, T> {
-    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>, mut squares: Vec<f64>) -> Result<Self> {
-        let mut scale = 1.0;
+    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>, mut squares: Vec<f64>, moments: Option<DMatrix<f64>>) -> Result<Self> {
+        let (mut scale, mut moments) = (1.0, moments);
         let total: f64 = squares.iter().sum();
         // The products are taken in T, whose squares must stay in range with room for their sums.
         let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());
@@ -157,9 +181,10 @@ impl<'a, T: Real> Data<'a, T> {
             if largest > 0.0 {
                 scale = 2f64.powi(-(largest.log2().ceil() as i32).clamp(-1020, 1020));
                 squares = squares_wide(x, mean, scale);
+                moments = None;
             }
         }
-        Ok(Self { x, mean, scale, squares })
+        Ok(Self { x, mean, scale, squares, moments })
     }
 
     pub(super) fn total(&self) -> f64 {
@@ -197,13 +222,20 @@ impl<'a, T: Real> Data<'a, T> {
         }
         // What single-precision data determine may need products in double precision.
         let x = self.x.map(|v| v.as_f64());
-        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone() };
+        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
         let Solution { vectors, values, residual, solver, accuracy } = wide.solve(k)?;
         Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
     }
 
     pub(super) fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
-        let moments = moments_of_rows(self.x, self.mean, None, self.scale);
+        let found;
+        let moments = match &self.moments {
+            Some(moments) => moments,
+            None => {
+                found = moments_of_rows(self.x, self.mean, None, self.scale);
+                &found
+            }
+        };
         let eigen = leading_eigenpairs(moments.as_view(), k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();

@@ -137,6 +137,14 @@ pub(crate) fn block_of(d: usize) -> usize {
     (1usize << 19).div_ceil(d.max(1)).clamp(16, 8192)
 }
 
+/// Whether products alone may be quicker than a whole decomposition.
+pub(super) fn by_products_alone(d: usize, n: usize, k: usize) -> bool {
+    let small = d.min(n);
+    // A whole decomposition takes O(min(d, n)³), and the search O(ndk) a product: the larger the table, the more components it is worth.
+    let worth = if small < 5 * KRYLOV { 50 * k <= small } else { 12 * k <= small };
+    small >= KRYLOV && worth
+}
+
 impl<T: Real> Data<'_, T> {
     /// The way that was asked for.
     pub(super) fn solve_by(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
@@ -151,7 +159,7 @@ impl<T: Real> Data<'_, T> {
             Solver::Full if size_of::<T>() == 8 => self.by_data(k),
             Solver::Full => {
                 let x = self.x.map(|v| v.as_f64());
-                let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone() };
+                let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
                 let Solution { vectors, values, residual, solver, accuracy } = wide.by_data(k)?;
                 Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
             }
@@ -167,10 +175,7 @@ impl<T: Real> Data<'_, T> {
         let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
         // The mean is taken out of the products afterwards: a large one would cancel.
         let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
-        let small = d.min(n);
-        // A whole decomposition takes O(min(d, n)³), and the search O(ndk) a product: the larger the table, the more components it is worth.
-        let worth = if small < 5 * KRYLOV { 50 * k <= small } else { 12 * k <= small };
-        if small < KRYLOV || !worth || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+        if !by_products_alone(d, n, k) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
             return None;
         }
         let ones = DVector::from_element(n, T::one());

@@ -31,6 +31,10 @@ impl<T: Real> Posterior<T> for Common<T> {
     fn mean(&self) -> DMatrixView<'_, T> {
         self.mean.as_view()
     }
+
+    fn into_mean(self) -> DMatrix<T> {
+        self.mean
+    }
 }
 
 impl<T: Real> GaussianPosterior<T> for Common<T> {

@@ -29,6 +29,14 @@ pub trait Posterior<T: Real> {
     /// The means, k×n.
     fn mean(&self) -> DMatrixView<'_, T>;
 
+    /// The means alone, k×n; override it where they need not be copied.
+    fn into_mean(self) -> DMatrix<T>
+    where
+        Self: Sized,
+    {
+        self.mean().into_owned()
+    }
+
     /// The latent dimension k.
     fn latent_dim(&self) -> usize {
         self.mean().nrows()

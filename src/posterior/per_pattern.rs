@@ -52,6 +52,10 @@ impl<T: Real> Posterior<T> for PerPattern<T> {
     fn mean(&self) -> DMatrixView<'_, T> {
         self.mean.as_view()
     }
+
+    fn into_mean(self) -> DMatrix<T> {
+        self.mean
+    }
 }
 
 impl<T: Real> GaussianPosterior<T> for PerPattern<T> {

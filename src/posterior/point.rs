@@ -24,4 +24,8 @@ impl<T: Real> Posterior<T> for Point<T> {
     fn mean(&self) -> DMatrixView<'_, T> {
         self.0.as_view()
     }
+
+    fn into_mean(self) -> DMatrix<T> {
+        self.0
+    }
 }

@@ -139,7 +139,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         let mean = x.mean();
         let deviations = x.variances().map(|v| v.sqrt());
         if deviations.max() <= T::zero() {
-            return Err(crate::data::without_variance(x, &mean.map(|m| m.as_f64())));
+            return Err(crate::data::without_variance(x.values(), &mean.map(|m| m.as_f64())));
         }
         Ok((mean, deviations))
     }

@@ -113,7 +113,7 @@ impl<T: Real> Ppca<T> {
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
     pub fn transform_incomplete<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
-        Ok(self.encode_incomplete(x)?.mean().into_owned())
+        Ok(self.encode_incomplete(x)?.into_mean())
     }
 
     /// The mean and the variance of each missing entry, given the observed ones.

@@ -112,7 +112,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     where
         I: EncodesNew<T, GenerativeModel<D, L>>,
     {
-        Ok(self.encode(x)?.mean().into_owned())
+        Ok(self.encode(x)?.into_mean())
     }
 }
 

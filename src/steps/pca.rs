@@ -59,7 +59,6 @@ impl<T: Real> Pca<T> {
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_about<'a>(latent_dim: usize, mean: Mean, x: impl IntoObservations<'a, T>) -> Result<Self> {
-        let x = x.into_observations()?;
         let principal = Principal::of(x, mean, latent_dim, crate::linalg::Solver::Auto)?;
         let rank = principal.resolved();
         if latent_dim > rank {
@@ -70,7 +69,7 @@ impl<T: Real> Pca<T> {
             directions: principal.directions.map(T::of),
             variances: principal.variances.map(T::of),
             outside: T::of(principal.outside),
-            observations: x.len(),
+            observations: principal.weight as usize,
         })
     }
 

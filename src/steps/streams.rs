@@ -35,7 +35,6 @@ macro_rules! closed_forms {
             /// # Errors
             /// As [`Self::fit`].
             pub fn solve<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Solved<$model<T>>> {
-                let x = x.into_observations()?;
                 self.check_settings()?;
                 self.solved(Principal::of(x, self.mean, self.latent_dim, self.solver)?)
             }
