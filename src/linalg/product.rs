@@ -1,6 +1,6 @@
 //! Products of matrices of any strides, on the current threads, without an allocation after the first call.
 
-use super::kernel::{Kernel, Level, Operand, OperandMut};
+use super::kernel::{Kernel, Level, Operand, OperandMut, QUARTERS};
 use super::kernel_gemm::{Part, TINY, product_serial, product_tiny};
 use super::parallel::{join, threads};
 use crate::Real;
@@ -53,25 +53,31 @@ pub(crate) fn product<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: O
     split(level, alpha, a, b, beta, c, pieces);
 }
 
-/// Halves the larger side until there is a piece for each thread.
+/// Entries that are packed in the time of one vector's multiply-add.
+const PACKED_AT_ONCE: usize = 1;
+
+/// Halves one side, and its halves, until there is a piece for each thread.
 fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, pieces: usize) {
     let ((m, n), k) = (c.shape(), a.shape().1);
     let micro = T::micro(level);
-    let (tall, wide) = (3 * micro.lanes, micro.columns);
-    if pieces <= 1 || (m <= tall && n <= wide) {
-        return product_serial(level, alpha, a, b, beta, c, Part::Whole);
-    }
     let left = pieces / 2;
     let share = |size: usize, step: usize| ((size * left).div_ceil(pieces)).next_multiple_of(step).min(size);
-    if m >= n && m > tall {
-        let rows = share(m, tall);
+    // The steps in which tiles come: whole vectors of rows, quarters of the columns.
+    let (rows, columns) = (share(m, micro.lanes), share(n, (micro.columns / QUARTERS).max(1)));
+    // Both halves pack the operand that is not cut, and the larger half is waited for.
+    let time = |m: usize, n: usize, whole: usize| m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE;
+    let larger = |size: usize, part: usize| part.max(size - part);
+    let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
+    if pieces <= 1 || (if by_rows { rows == m } else { columns == n }) {
+        return product_serial(level, alpha, a, b, beta, c, Part::Whole);
+    }
+    if by_rows {
         let (top, bottom) = c.split_rows(rows);
         join(
             || split(level, alpha, a.part(0, 0, rows, k), b, beta, top, left),
             || split(level, alpha, a.part(rows, 0, m - rows, k), b, beta, bottom, pieces - left),
         );
     } else {
-        let columns = share(n, wide);
         let (first, last) = c.split_columns(columns);
         join(
             || split(level, alpha, a, b.part(0, 0, k, columns), beta, first, left),
