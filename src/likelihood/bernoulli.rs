@@ -40,26 +40,20 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
 /// What one entry costs, in multiply-adds.
 const WORK: usize = 8;
 
-/// d ← scale·(x − sigmoid y), and Σ x y − ln(1 + e^y), over a column.
-fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T]) -> T {
-    vectorized(
-        #[inline(always)]
-        || {
-            let mut sums = [T::zero(); LANES];
-            let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
-            for ((x, y), d) in x.iter().zip(y).zip(d) {
-                for i in 0..LANES {
-                    d[i] = scale * (x[i] - y[i].quick_sigmoid());
-                    sums[i] += x[i] * y[i] - y[i].quick_softplus();
-                }
-            }
-            for (((&x, &y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(&mut sums) {
-                *d = scale * (x - y.quick_sigmoid());
-                *sum += x * y - y.quick_softplus();
-            }
-            sums.into_iter().fold(T::zero(), |total, sum| total + sum)
-        },
-    )
+/// d ← scale·(x − sigmoid y), and adds x y − ln(1 + e^y) to the partial sums, over a column; the exponential of both functions is computed once.
+#[inline(always)]
+fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; LANES]) {
+    let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
+    for ((x, y), d) in x.iter().zip(y).zip(d) {
+        for i in 0..LANES {
+            d[i] = scale * (x[i] - y[i].quick_sigmoid());
+            sums[i] += x[i] * y[i] - y[i].quick_softplus();
+        }
+    }
+    for (((&x, &y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(sums) {
+        *d = scale * (x - y.quick_sigmoid());
+        *sum += x * y - y.quick_softplus();
+    }
 }
 
 impl<T: Real> Parameters<T> for Bernoulli {
@@ -98,13 +92,19 @@ impl<T: Real> Likelihood<T> for Bernoulli {
     ) -> T {
         reshape(d_output, x.nrows(), x.ncols());
         let d = x.nrows().max(1);
-        // A few observations a piece; the exponential of both functions is computed once.
+        // A few observations a piece.
         let piece = d * (1usize << 12).div_ceil(d);
         let total = sum_over(d_output.as_mut_slice(), piece, WORK * x.len(), &|first, part: &mut [T]| {
-            part.chunks_exact_mut(d).enumerate().fold(T::zero(), |total, (i, d_column)| {
-                let (x, y) = (x.column(first / d + i), output.column(first / d + i));
-                total + gradient_of(x.as_slice(), y.as_slice(), scale, d_column)
-            })
+            vectorized(
+                #[inline(always)]
+                || {
+                    let mut sums = [T::zero(); LANES];
+                    for (i, d_column) in (first / d..).zip(part.chunks_exact_mut(d)) {
+                        gradient_of(x.column(i).as_slice(), output.column(i).as_slice(), scale, d_column, &mut sums);
+                    }
+                    sums.into_iter().fold(T::zero(), |total, sum| total + sum)
+                },
+            )
         });
         scale * total
     }

@@ -22,6 +22,61 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
+/// Numbers that [`in_lanes`] takes side by side.
+const LANES: usize = 8;
+
+/// to_i ← f(inputs_i, to_i) for slices of one length, however short: what is left of a whole vector is filled with zeros, and not done one by one.
+#[inline(always)]
+pub(crate) fn in_lanes<T: Real, const N: usize>(inputs: [&[T]; N], to: &mut [T], f: impl Fn([T; N], T) -> T) {
+    let lanes = |from: [&[T; LANES]; N], to: &mut [T; LANES]| {
+        for l in 0..LANES {
+            to[l] = f(from.map(|from| from[l]), to[l]);
+        }
+    };
+    let (whole, rest) = to.as_chunks_mut::<LANES>();
+    let done = whole.len();
+    let inputs = inputs.map(|input| input.as_chunks::<LANES>());
+    for (c, to) in whole.iter_mut().enumerate() {
+        lanes(inputs.map(|(whole, _)| &whole[c]), to);
+    }
+    if !rest.is_empty() {
+        debug_assert!(inputs.iter().all(|(whole, _)| whole.len() == done));
+        let from = inputs.map(|(_, input)| padded(input));
+        let mut last = padded(rest);
+        lanes(from.each_ref(), &mut last);
+        rest.iter_mut().zip(last).for_each(|(to, value)| *to = value);
+    }
+}
+
+#[inline(always)]
+fn padded<T: Real>(values: &[T]) -> [T; LANES] {
+    std::array::from_fn(|l| if l < values.len() { values[l] } else { T::zero() })
+}
+
+/// Σ f(x_i), likewise.
+#[inline(always)]
+pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut sums = [T::zero(); LANES];
+    for x in whole {
+        for l in 0..LANES {
+            sums[l] += f(x[l]);
+        }
+    }
+    if !rest.is_empty() {
+        let last = padded(rest);
+        for l in 0..LANES {
+            sums[l] += if l < rest.len() { f(last[l]) } else { T::zero() };
+        }
+    }
+    for half in [4, 2, 1] {
+        for l in 0..half {
+            sums[l] += sums[l + half];
+        }
+    }
+    sums[0]
+}
+
 macro_rules! in_place {
     ($(#[$doc:meta])* $name:ident, $quick:ident) => {
         $(#[$doc])*

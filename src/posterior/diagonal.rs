@@ -1,8 +1,8 @@
 //! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, kl_of_moments};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
 use crate::data::expect;
-use crate::linalg::vector::vectorized;
+use crate::linalg::vector::{in_lanes, vectorized};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -29,9 +29,10 @@ impl<T: Real> Diagonal<T> {
 
     fn kl_of_each(&self) -> impl Iterator<Item = T> {
         let of_column = |column: &[T]| {
+            let (mean, log_variances) = column.split_at(self.latent_dim);
             vectorized(
                 #[inline(always)]
-                || kl_of_moments(column[..self.latent_dim].iter(), column[self.latent_dim..].iter()),
+                || T::of(0.5) * (square_sum(mean) + excess(log_variances)),
             )
         };
         self.parameters.as_slice().chunks_exact((2 * self.latent_dim).max(1)).map(of_column)
@@ -57,11 +58,11 @@ impl<T: Real> Diagonal<T> {
             || {
                 for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
                     let (a, b) = beside(i);
-                    for (((d, &l), &a), &b) in d[k..].iter_mut().zip(&own[k..]).zip(a).zip(b) {
+                    in_lanes([&own[k..], a, b], &mut d[k..], |[l, a, b], d| {
                         let (log_variance, held) = bounded(l);
                         let change = change(log_variance, a, b);
-                        *d += if held { T::zero() } else { change };
-                    }
+                        d + if held { T::zero() } else { change }
+                    });
                 }
             },
         );
@@ -102,9 +103,9 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
             || {
                 for (i, z) in z.as_mut_slice().chunks_exact_mut(k.max(1)).enumerate() {
                     let (mean, log_variances) = self.parameters.as_slice()[2 * k * i..2 * k * (i + 1)].split_at(k);
-                    for (((z, &mean), &l), &noise) in z.iter_mut().zip(mean).zip(log_variances).zip(column_of(&noise, i)) {
-                        *z = mean + (half * bounded(l).0).quick_exp() * noise;
-                    }
+                    in_lanes([mean, log_variances, column_of(&noise, i)], z, |[mean, l, noise], _| {
+                        mean + (half * bounded(l).0).quick_exp() * noise
+                    });
                 }
             },
         );

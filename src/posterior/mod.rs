@@ -18,6 +18,7 @@ pub use isotropic::Isotropic;
 pub use per_pattern::PerPattern;
 pub use point::Point;
 
+use crate::linalg::vector::sum_in_lanes;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -149,14 +150,19 @@ pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
     if log_variance.abs() <= bound { (log_variance, false) } else { (if log_variance > bound { bound } else { -bound }, true) }
 }
 
-/// KL_i from the mean of observation i and its log-variances: ½(Σ e^l − 1 − l + ‖m‖²).
-pub(crate) fn kl_of_moments<'a, T: Real>(mean: impl Iterator<Item = &'a T>, log_variances: impl Iterator<Item = &'a T>) -> T {
-    let squares = mean.fold(T::zero(), |sum, &m| sum + m * m);
-    let excess = log_variances.fold(T::zero(), |sum, &l| {
+/// Σ (e^l − 1 − l) over log-variances l: twice what they bear of the KL.
+#[inline(always)]
+pub(crate) fn excess<T: Real>(log_variances: &[T]) -> T {
+    sum_in_lanes(log_variances, |l| {
         let l = bounded(l).0;
-        sum + (l.quick_exp_m1() - l)
-    });
-    T::of(0.5) * (squares + excess)
+        l.quick_exp_m1() - l
+    })
+}
+
+/// The sum of squares.
+#[inline(always)]
+pub(crate) fn square_sum<T: Real>(values: &[T]) -> T {
+    sum_in_lanes(values, |value| value * value)
 }
 
 /// ½‖m_i‖², the part of the KL that each family's mean bears.
