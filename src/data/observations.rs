@@ -149,9 +149,10 @@ impl<'a, T: Real> Observations<'a, T> {
         DVector::from_iterator(self.data_dim(), squares.into_iter().map(|s| T::of(s / self.len() as f64)))
     }
 
-    /// Observations whose copy stays in a second cache.
+    /// Observations whose copy stays in a first cache, or in a second one where that would be few.
     pub(crate) fn block(&self) -> usize {
-        (1usize << 15).div_ceil(self.data_dim()).clamp(16, 4096)
+        let d = self.data_dim();
+        (1usize << 12).div_ceil(d).max((1usize << 15).div_ceil(d).min(64)).clamp(16, 4096)
     }
 
     /// What `f` makes of each block of neighbouring observations, in their order: for work that wants a copy of the data, but not of all at once.

@@ -99,7 +99,9 @@ impl<T: Real> Rows<'_, T> {
             self.add(x, 0, &mut all);
             all
         } else {
-            let block = n.div_ceil(BLOCKS).next_multiple_of(PANEL / 4);
+            // A power of two of them, each with many times the work of adding its moments to the others'.
+            let blocks = (n / (8 * d.max(1))).clamp(1, BLOCKS);
+            let block = n.div_ceil(1 << blocks.ilog2()).next_multiple_of(8);
             let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
                 let (first, count) = (b * block, block.min(n - b * block));
                 let mut part = nothing();
