@@ -18,11 +18,11 @@ use std::marker::PhantomData;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MixtureOfPpcaBuilder<T> {
     components: usize,
-    latent_dim: usize,
+    pub(super) latent_dim: usize,
     restarts: usize,
     max_iterations: usize,
     tolerance: f64,
-    relative_floor: f64,
+    pub(super) relative_floor: f64,
     scalar: PhantomData<T>,
 }
 
@@ -45,7 +45,7 @@ impl<T: Real> std::ops::Deref for FittedMixture<T> {
 }
 
 /// A mixture in double precision, while it is being fitted.
-type Mixture = MixtureOfPpca<f64>;
+pub(super) type Mixture = MixtureOfPpca<f64>;
 
 /// How often a component may be put down elsewhere in one fit.
 const RESEEDS: usize = 3;
@@ -78,8 +78,7 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         Self { relative_floor: relative, ..self }
     }
 
-    fn check(&self, x: Observations<'_, T>) -> Result<()> {
-        let (d, n) = (x.data_dim(), x.len());
+    pub(super) fn check(&self, d: usize, n: usize) -> Result<()> {
         if self.components == 0 || self.components > n {
             let value = self.components as f64;
             return Err(Error::Setting { name: "the number of components", value, must: "between 1 and the number of observations" });
@@ -104,24 +103,29 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d − 1); [`Error::Constant`]; [`Error::TooFewObservations`].
     pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<FittedMixture<T>> {
         let x = x.into_observations()?;
-        self.check(x)?;
+        self.check(x.data_dim(), x.len())?;
         let data = Data::of(x, self)?;
+        self.best_of(&data, &mut Complete(&data), rng)
+    }
+
+    /// The best of several ascents from k-means++ on a complete table.
+    pub(super) fn best_of<R: Rng + ?Sized>(&self, data: &Data, steps: &mut impl Steps, rng: &mut R) -> Result<FittedMixture<T>> {
         let mut best: Option<(Fitted<Mixture>, usize)> = None;
         let mut restarts = Vec::with_capacity(self.restarts);
         for _ in 0..self.restarts {
             let labels = clusters(&data.x, self.components, rng);
             // Not wholly one component's: a cluster of few observations would close in on them at once.
             let (mostly, little) = (0.9, 0.1 / self.components as f64);
-            let shares = DMatrix::from_fn(self.components, x.len(), |c, i| if labels[i] == c { mostly + little } else { little });
+            let shares = DMatrix::from_fn(self.components, data.x.ncols(), |c, i| if labels[i] == c { mostly + little } else { little });
             let start = data.maximize(&shares, None)?;
-            let found = data.ascend(start, self)?;
+            let found = data.ascend(steps, start, self)?;
             let reached = found.0.trace.last().unwrap_or(f64::NEG_INFINITY);
             restarts.push(reached);
             if best.as_ref().is_none_or(|(best, _)| best.trace.last().is_none_or(|b| b < reached)) {
                 best = Some(found);
             }
         }
-        let Some((best, reseeded)) = best else { return Err(Error::Empty { rows: x.data_dim(), columns: 0 }) };
+        let Some((best, reseeded)) = best else { return Err(Error::Empty { rows: data.x.nrows(), columns: 0 }) };
         let Fitted { model, trace, stop } = best;
         Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
     }
@@ -132,14 +136,14 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     /// As [`Self::fit`]; [`Error::Dimension`] when the mixture is of other data, or its size is not the builder's.
     pub fn fit_from<'a>(&self, start: &MixtureOfPpca<T>, x: impl IntoObservations<'a, T>) -> Result<FittedMixture<T>> {
         let x = x.into_observations()?;
-        self.check(x)?;
+        self.check(x.data_dim(), x.len())?;
         x.expect_dim(start.data_dim())?;
         crate::data::expect("components", self.components, start.components.len())?;
         for component in &start.components {
             crate::data::expect("latent dimensions of a component", self.latent_dim, component.latent_dim())?;
         }
         let data = Data::of(x, self)?;
-        let (Fitted { model, trace, stop }, reseeded) = data.ascend(cast(start)?, self)?;
+        let (Fitted { model, trace, stop }, reseeded) = data.ascend(&mut Complete(&data), cast(start)?, self)?;
         let restarts = trace.last().into_iter().collect();
         Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
     }
@@ -156,9 +160,30 @@ fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>
     Ok(MixtureOfPpca { weights: mixture.weights.map(|w| U::of(w.as_f64())), components: components? })
 }
 
-/// The data in double precision, and what all components share.
-struct Data {
-    x: DMatrix<f64>,
+/// The two halves of an iteration, for complete data or for those with holes.
+pub(super) trait Steps {
+    /// ln π_c + log p(x_i|c), components×n.
+    fn log_joint(&mut self, model: &Mixture) -> Result<DMatrix<f64>>;
+
+    /// A component for observations with weights (which add up to `size`), no worse for them than the one before.
+    fn improve(&mut self, before: &Ppca<f64>, weights: &[f64], size: f64) -> Result<Ppca<f64>>;
+}
+
+struct Complete<'d>(&'d Data);
+
+impl Steps for Complete<'_> {
+    fn log_joint(&mut self, model: &Mixture) -> Result<DMatrix<f64>> {
+        model.log_joint(Observations::new(self.0.x.as_view())?)
+    }
+
+    fn improve(&mut self, _before: &Ppca<f64>, weights: &[f64], size: f64) -> Result<Ppca<f64>> {
+        self.0.component(weights, size)
+    }
+}
+
+/// The data in double precision (completed somehow, if there are holes), and what all components share.
+pub(super) struct Data {
+    pub(super) x: DMatrix<f64>,
     latent_dim: usize,
     floor: f64,
 }
@@ -167,24 +192,20 @@ impl Data {
     fn of<T: Real>(x: Observations<'_, T>, setting: &MixtureOfPpcaBuilder<T>) -> Result<Self> {
         deviations_resolved(x, Mean::Estimated)?;
         let variance = x.variances().iter().map(|v| v.as_f64()).sum::<f64>() / x.data_dim() as f64;
-        Ok(Self { x: x.values().map(|v| v.as_f64()), latent_dim: setting.latent_dim, floor: setting.relative_floor * variance })
+        Ok(Self::new(x.values().map(|v| v.as_f64()), setting, variance))
     }
 
-    /// The M-step: each component is probabilistic PCA of the observations, weighted by its shares of them (components×n).
-    ///
-    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance (Tipping & Bishop 1999).
+    /// From a table and the mean variance of its variables.
+    pub(super) fn new<T>(x: DMatrix<f64>, setting: &MixtureOfPpcaBuilder<T>, variance: f64) -> Self {
+        Self { x, latent_dim: setting.latent_dim, floor: setting.relative_floor * variance }
+    }
+
+    /// Each component is probabilistic PCA of the observations, weighted by its shares of them (components×n).
     fn maximize(&self, shares: &DMatrix<f64>, before: Option<&Mixture>) -> Result<Mixture> {
-        let n = self.x.ncols() as f64;
-        let sizes: Vec<f64> = shares.row_iter().map(|row| row.sum()).collect();
-        let component = |c: usize| match before {
-            // One without any observation says nothing of where it should go: it stays, without weight.
-            Some(before) if sizes[c] <= 1e-12 * n => Ok(before.components[c].clone()),
-            _ => self.component(&shares.row(c).iter().copied().collect::<Vec<_>>(), sizes[c]),
-        };
-        let components: Result<Vec<_>> = (0..shares.nrows()).map(component).collect();
-        Ok(MixtureOfPpca { weights: DVector::from_iterator(sizes.len(), sizes.iter().map(|size| size / n)), components: components? })
+        with_shares(shares, before, |_, weights, size| self.component(weights, size))
     }
 
+    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance (Tipping & Bishop 1999).
     fn component(&self, shares: &[f64], size: f64) -> Result<Ppca<f64>> {
         let (d, k) = (self.x.nrows(), self.latent_dim);
         // Observations whose shares are below rounding take no part.
@@ -208,15 +229,14 @@ impl Data {
         Ok(Ppca::from_parts(LinearGaussian::new(Linear::new(loadings, mean)?, likelihood), Exact))
     }
 
-    fn ascend<T>(&self, start: Mixture, setting: &MixtureOfPpcaBuilder<T>) -> Result<(Fitted<Mixture>, usize)> {
-        let x = Observations::new(self.x.as_view())?;
-        let n = x.len() as f64;
+    fn ascend<T>(&self, steps: &mut impl Steps, start: Mixture, setting: &MixtureOfPpcaBuilder<T>) -> Result<(Fitted<Mixture>, usize)> {
+        let n = self.x.ncols() as f64;
         let mut model = start;
         let mut trace = Trace::new();
         let mut rule = RemainingGain::below(setting.tolerance);
         let mut reseeds = vec![0; setting.components];
         let stop = loop {
-            let mut shares = model.log_joint(x)?;
+            let mut shares = steps.log_joint(&model)?;
             let densities = normalize(&mut shares);
             let value = densities.sum() / n;
             trace.push(value);
@@ -232,7 +252,7 @@ impl Data {
                 rule = RemainingGain::below(setting.tolerance);
                 continue;
             }
-            model = self.maximize(&shares, Some(&model))?;
+            model = with_shares(&shares, Some(&model), |c, weights, size| steps.improve(&model.components[c], weights, size))?;
         };
         let at_floor = model.components.iter().any(|component| component.noise_variance() <= self.floor);
         let stop = if at_floor && stop == Stop::Converged { Stop::Floor } else { stop };
@@ -269,4 +289,22 @@ impl Data {
         }
         self.maximize(&moved, Some(before))
     }
+}
+
+/// A mixture in which each component has the weight of its shares (components×n), and is what `component` makes of its place, its shares and their sum.
+fn with_shares(
+    shares: &DMatrix<f64>,
+    before: Option<&Mixture>,
+    mut component: impl FnMut(usize, &[f64], f64) -> Result<Ppca<f64>>,
+) -> Result<Mixture> {
+    let n = shares.ncols() as f64;
+    let sizes = shares.column_sum();
+    let components: Result<Vec<_>> = (0..shares.nrows())
+        .map(|c| match before {
+            // One without any observation says nothing of where it should go: it stays, without weight.
+            Some(before) if sizes[c] <= 1e-12 * n => Ok(before.components[c].clone()),
+            _ => component(c, &shares.row(c).iter().copied().collect::<Vec<_>>(), sizes[c]),
+        })
+        .collect();
+    Ok(MixtureOfPpca { weights: sizes / n, components: components? })
 }

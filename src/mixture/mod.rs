@@ -3,6 +3,7 @@
 //! p(x) = Σ_c π_c N(x; μ_c, W_cW_cᵗ + σ_c²I). Each component is a [`Ppca`] with all its verbs; the mixture adds who is responsible for what.
 
 mod fit;
+mod incomplete;
 mod start;
 
 pub use fit::{FittedMixture, MixtureOfPpcaBuilder};
@@ -84,12 +85,17 @@ impl<T: Real> MixtureOfPpca<T> {
 
     /// ln π_c + log p(x_i|c), components×n.
     pub(crate) fn log_joint(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
-        let mut joint = DMatrix::zeros(self.components.len(), x.len());
+        self.log_joint_by(x.len(), |component| component.log_likelihood(x))
+    }
+
+    /// The same with the log-densities of n observations under a component from a function.
+    pub(crate) fn log_joint_by(&self, n: usize, densities: impl Fn(&Ppca<T>) -> Result<DVector<T>>) -> Result<DMatrix<T>> {
+        let mut joint = DMatrix::zeros(self.components.len(), n);
         for (c, component) in self.components.iter().enumerate() {
             let weight = self.weights[c];
             // A component without weight takes no part; its logarithm would be −∞.
             let log_weight = if weight > T::zero() { weight.ln() } else { -T::MAX.sqrt() };
-            let densities = component.log_likelihood(x)?;
+            let densities = densities(component)?;
             joint.row_mut(c).iter_mut().zip(densities.iter()).for_each(|(j, &density)| *j = log_weight + density);
         }
         Ok(joint)

@@ -67,9 +67,9 @@ impl<T: Real> Ascent<'_, T> {
     /// Where a step of EM goes.
     fn step(&self, theta: &Theta, statistics: &Statistics, scheme: Scheme) -> Result<Theta> {
         let mut next = theta.clone();
-        maximize(&mut next, statistics, self.mean, self.expectation.observed());
+        maximize(&mut next, statistics, self.mean);
         if scheme != Scheme::Plain {
-            expand(&mut next, statistics, self.mean, self.expectation.rows())?;
+            expand(&mut next, statistics, self.mean)?;
         }
         let noise_variance = next.noise.noise_variance();
         let unbounded = !next.noise.is_fixed() && next.noise.floor() == 0.0 && noise_variance <= self.tolerance;

@@ -56,28 +56,45 @@ impl Statistics {
         self.spread += other.spread;
     }
 
-    /// Adds what a block says; `moments` is room for E[z̃z̃ᵗ] of its groups.
-    fn add_block(&mut self, block: &Block, k: usize, moments: &mut Vec<f64>) {
+    /// Σ_i w_i, which is n without weights.
+    pub(crate) fn rows(&self) -> f64 {
+        self.totals[self.totals.len() - 1]
+    }
+
+    /// Σ_i w_i |o_i|, the number of the observed entries without weights.
+    pub(crate) fn observed(&self) -> f64 {
+        self.second_moments.column(self.second_moments.ncols() - 1).sum()
+    }
+
+    /// Adds what a block says, each row with its weight if there are any; `room` is for E[z̃z̃ᵗ] of its groups and for weighted codes.
+    fn add_block(&mut self, block: &Block, k: usize, weights: Option<&[f64]>, [moments, weighted]: &mut [Vec<f64>; 2]) {
         let (rows, groups, pairs) = (block.rows, block.groups, packed_len(k + 1));
         moments.resize(groups * pairs, 0.0);
         let inside = packed_len(k) * groups;
         moments[..inside].copy_from_slice(block.covariances());
         moments[inside..].fill(0.0);
-        if rows != groups {
+        if rows != groups || weights.is_some() {
             let mut counts = vec![0.0; groups];
-            block.group_of.iter().for_each(|&group| counts[group] += 1.0);
+            block.group_of.iter().enumerate().for_each(|(row, &group)| counts[group] += weights.map_or(1.0, |weights| weights[row]));
             for of_pair in moments[..inside].chunks_exact_mut(groups) {
                 of_pair.iter_mut().zip(&counts).for_each(|(entry, count)| *entry *= count);
             }
         }
         let codes = block.codes();
-        let (codes, totals, group_of) = (codes, &mut self.totals, &block.group_of);
+        if let Some(weights) = weights {
+            weighted.resize(codes.len(), 0.0);
+            for (out, of_code) in weighted.chunks_exact_mut(rows).zip(codes.chunks_exact(rows)) {
+                out.iter_mut().zip(of_code).zip(weights).for_each(|((out, code), weight)| *out = code * weight);
+            }
+        }
+        let with_weights = if weights.is_some() { &weighted[..] } else { codes };
+        let (totals, group_of) = (&mut self.totals, &block.group_of);
         let moments_of = &mut moments[..];
         vectorized(
             #[inline(always)]
             || {
                 for a in 0..=k {
-                    let of_a = &codes[a * rows..(a + 1) * rows];
+                    let of_a = &with_weights[a * rows..(a + 1) * rows];
                     for b in 0..=a {
                         let of_b = &codes[b * rows..(b + 1) * rows];
                         let out = &mut moments_of[packed(a, b) * groups..(packed(a, b) + 1) * groups];
@@ -99,10 +116,14 @@ impl Statistics {
         }
         let moments = DMatrixViewMut::from_slice(moments, groups, pairs);
         gemm(1.0, block.mask(), &moments, 1.0, &mut self.second_moments);
-        gemm(1.0, block.deviations(), DMatrixView::from_slice(codes, rows, k + 1), 1.0, &mut self.products);
-        self.log_likelihood += block.log_likelihoods.iter().sum::<f64>();
-        self.squares += block.squares.iter().sum::<f64>();
-        self.spread += block.group_of.iter().map(|&group| k as f64 - block.traces()[group]).sum::<f64>();
+        gemm(1.0, block.deviations(), DMatrixView::from_slice(with_weights, rows, k + 1), 1.0, &mut self.products);
+        let sum = |of_row: &mut dyn Iterator<Item = f64>| match weights {
+            Some(weights) => of_row.zip(weights).map(|(value, weight)| value * weight).sum::<f64>(),
+            None => of_row.sum(),
+        };
+        self.log_likelihood += sum(&mut block.log_likelihoods.iter().copied());
+        self.squares += sum(&mut block.squares.iter().copied());
+        self.spread += sum(&mut block.group_of.iter().map(|&group| k as f64 - block.traces()[group]));
     }
 }
 
@@ -110,7 +131,8 @@ impl Statistics {
 struct Piece {
     blocks: Range<usize>,
     block: Block,
-    moments: Vec<f64>,
+    room: [Vec<f64>; 2],
+    weights: Vec<f64>,
     statistics: Statistics,
     outcome: Result<()>,
 }
@@ -143,7 +165,8 @@ impl<'x, T: Real> Expectation<'x, T> {
         let piece = |place: usize| Piece {
             blocks: place * blocks.len() / count..(place + 1) * blocks.len() / count,
             block: Block::new(d, latent_dim),
-            moments: Vec::new(),
+            room: Default::default(),
+            weights: Vec::new(),
             statistics: Statistics::new(d, latent_dim),
             outcome: Ok(()),
         };
@@ -156,11 +179,6 @@ impl<'x, T: Real> Expectation<'x, T> {
         Self { x, patterns, blocks, rows, observed, pieces, latent_dim }
     }
 
-    /// The observations that have an entry.
-    pub(crate) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// The observed entries.
     pub(crate) fn observed(&self) -> usize {
         self.observed
@@ -171,15 +189,30 @@ impl<'x, T: Real> Expectation<'x, T> {
     /// # Errors
     /// When a posterior is out of reach of the arithmetic.
     pub(crate) fn take(&mut self, parameters: &Parameters) -> Result<Statistics> {
+        self.take_weighted(parameters, None)
+    }
+
+    /// The same with a weight for each column of the data, if there are any.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(crate) fn take_weighted(&mut self, parameters: &Parameters, weights: Option<&[f64]>) -> Result<Statistics> {
         let k = self.latent_dim;
-        let work = self.rows() * self.x.data_dim() * packed_len(k + 1);
+        let work = self.rows * self.x.data_dim() * packed_len(k + 1);
         let (x, patterns, blocks) = (&self.x, self.patterns, &self.blocks);
         for_each_chunk(&mut self.pieces, 1, work, |_, pieces| {
             for piece in pieces {
                 piece.statistics.clear();
                 piece.outcome = piece.blocks.clone().try_for_each(|at| {
-                    piece.block.infer(x, patterns, blocks[at].clone(), parameters)?;
-                    piece.statistics.add_block(&piece.block, k, &mut piece.moments);
+                    let groups = blocks[at].clone();
+                    piece.block.infer(x, patterns, groups.clone(), parameters)?;
+                    let own = weights.map(|weights| {
+                        let columns = &patterns.order[patterns.starts[groups.start]..patterns.starts[groups.end]];
+                        piece.weights.clear();
+                        piece.weights.extend(columns.iter().map(|&column| weights[column]));
+                        &piece.weights[..]
+                    });
+                    piece.statistics.add_block(&piece.block, k, own, &mut piece.room);
                     Ok(())
                 });
             }

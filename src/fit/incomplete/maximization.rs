@@ -59,7 +59,7 @@ impl Theta {
 /// Moves θ to the maximum of E ln p(x, z): with r = x − μ and w̃ = [w 0], G_j Δ_j = Σ r_j E[z̃] − G_j w̃_j is the change of [w_j μ_j].
 ///
 /// σ² is the mean of E[(x − Wz − μ)²] over the observed entries: that at the old W and μ, a sum of squares, less Σ_j Δ_jᵗG_jΔ_j.
-pub(crate) fn maximize(theta: &mut Theta, statistics: &Statistics, mean: Mean, observed: usize) {
+pub(crate) fn maximize(theta: &mut Theta, statistics: &Statistics, mean: Mean) {
     let (d, k) = (theta.augmented.nrows(), theta.latent_dim());
     let free = k + usize::from(mean == Mean::Estimated);
     let mut batch = Batch::new(free);
@@ -98,16 +98,16 @@ pub(crate) fn maximize(theta: &mut Theta, statistics: &Statistics, mean: Mean, o
     }
     let noise = theta.noise.noise_variance();
     let squares = statistics.squares + noise * statistics.spread - gained;
-    theta.noise.set_noise_variance((squares / observed as f64).max(f64::MIN_POSITIVE));
+    theta.noise.set_noise_variance((squares / statistics.observed()).max(f64::MIN_POSITIVE));
 }
 
 /// Sets the prior of z free and folds what it becomes, N(ζ, V) over the observations, back into the model: μ ← μ + Wζ, W ← WV^½.
 ///
 /// # Errors
 /// Those of the eigenvalues.
-pub(crate) fn expand(theta: &mut Theta, statistics: &Statistics, mean: Mean, rows: usize) -> Result<()> {
+pub(crate) fn expand(theta: &mut Theta, statistics: &Statistics, mean: Mean) -> Result<()> {
     let k = theta.latent_dim();
-    let n = rows as f64;
+    let n = statistics.rows();
     let total = |a: usize, b: usize| statistics.totals[packed(a.max(b), a.min(b))] / n;
     let centre = match mean {
         Mean::Estimated => DVector::from_fn(k, |a, _| total(k, a)),

@@ -15,10 +15,11 @@ use crate::model::LinearGaussian;
 use crate::{Error, Real, Result};
 use ascent::Ascent;
 use expectation::Expectation;
-use maximization::Theta;
+use maximization::{Theta, expand, maximize};
 use nalgebra::DVector;
 use rand::Rng;
-use start::{Marginals, check_noise_remains};
+pub(crate) use start::Marginals;
+use start::check_noise_remains;
 
 /// How [`IncompleteEm`] goes from one model to the next; J never falls in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -124,5 +125,26 @@ impl IncompleteEm {
         let decoder = Linear::about(&theta.loadings().into_owned(), &theta.mean(), request.mean)?;
         let stop = if theta.noise.is_at_floor() { Stop::Floor } else { stop };
         Ok(Fitted { model: LinearGaussian::new(decoder, theta.noise.cast()), trace, stop })
+    }
+}
+
+/// Steps of expanded EM on the weighted likelihood Σ_i w_i ln p(x_o), for what needs one step at a time.
+pub(crate) struct WeightedEm<'x, T: Real>(Expectation<'x, T>);
+
+impl<'x, T: Real> WeightedEm<'x, T> {
+    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, latent_dim: usize) -> Self {
+        Self(Expectation::new(x, patterns, latent_dim))
+    }
+
+    /// A model with a weighted likelihood that is no lower; a weight for each column of the data, not all 0.
+    ///
+    /// # Errors
+    /// When a posterior is out of reach of the arithmetic.
+    pub(crate) fn step(&mut self, model: &LinearGaussian<f64>, weights: &[f64]) -> Result<LinearGaussian<f64>> {
+        let mut theta = Theta::new(model.loadings().into_owned(), &model.mean().into_owned(), model.likelihood);
+        let statistics = self.0.take_weighted(&theta.parameters(), Some(weights))?;
+        maximize(&mut theta, &statistics, Mean::Estimated);
+        expand(&mut theta, &statistics, Mean::Estimated)?;
+        Ok(LinearGaussian::new(Linear::new(theta.loadings().into_owned(), theta.mean())?, theta.noise))
     }
 }

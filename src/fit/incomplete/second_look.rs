@@ -41,8 +41,8 @@ pub(super) fn outlook<T: Real>(expectation: &Expectation<'_, T>, theta: &Theta, 
     let mut of_em = |theta: &Theta| -> Result<Theta> {
         let statistics = sample.take(&theta.parameters())?;
         let mut next = theta.clone();
-        maximize(&mut next, &statistics, mean, sample.observed());
-        expand(&mut next, &statistics, mean, sample.rows())?;
+        maximize(&mut next, &statistics, mean);
+        expand(&mut next, &statistics, mean)?;
         Ok(next)
     };
     let here = of_em(theta)?;

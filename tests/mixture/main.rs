@@ -1,6 +1,8 @@
 //! Mixtures of probabilistic PCA: one component is probabilistic PCA, the likelihood never falls, nothing depends on order.
 #![cfg(feature = "files")]
 
+mod holes;
+
 use elbo::data::files::{ReadOptions, read};
 use elbo::fit::Stop;
 use elbo::mixture::MixtureOfPpca;
