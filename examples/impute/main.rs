@@ -8,6 +8,7 @@ mod support;
 use elbo::data::IncompleteObservations;
 use elbo::data::files::{Missing, Table, read, write_csv};
 use elbo::fit::Fitted;
+use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
 use elbo::{Error, Ppca, Real};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -91,31 +92,12 @@ fn fit<T: Real>(latent_dim: usize, x: IncompleteObservations<'_, T>, seed: u64) 
     Ppca::builder(latent_dim).fit_incomplete(x, &mut StdRng::seed_from_u64(seed))
 }
 
-/// The latent dimension of the largest BIC, ln p(x_o) − ½ parameters · ln n; those that the entries cannot bear are passed over.
+/// The latent dimension with the best BIC, and its fit.
 fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<(usize, Fitted<Ppca<T>>)> {
-    let (d, n) = (x.data_dim(), x.len() - x.without_entries());
-    let mut best: Option<(f64, usize, Fitted<Ppca<T>>)> = None;
-    let mut refusal = None;
-    for latent_dim in 1..=LARGEST.min(d.saturating_sub(1)).max(1) {
-        let fitted = match fit(latent_dim, x, seed) {
-            Ok(fitted) => fitted,
-            Err(error) => {
-                refusal = Some(error);
-                break;
-            }
-        };
-        let total = fitted.trace.last().unwrap_or(f64::NEG_INFINITY) * x.len() as f64;
-        let parameters = d * latent_dim + 1 + d - latent_dim * (latent_dim - 1) / 2;
-        let criterion = total - 0.5 * parameters as f64 * (n as f64).ln();
-        if best.as_ref().is_none_or(|best| criterion > best.0) {
-            best = Some((criterion, latent_dim, fitted));
-        }
-    }
-    match (best, refusal) {
-        (Some((_, latent_dim, fitted)), _) => Ok((latent_dim, fitted)),
-        (None, Some(error)) => Err(error),
-        (None, None) => Err(Error::Empty { rows: d, columns: x.len() }),
-    }
+    let candidates = 1..=LARGEST.min(x.data_dim().saturating_sub(1)).max(1);
+    let rng = &mut StdRng::seed_from_u64(seed);
+    let latent_dim = choose_latent_dim_observed(x, candidates, ObservedCriterion::Bic, rng)?.latent_dim;
+    Ok((latent_dim, fit(latent_dim, x, seed)?))
 }
 
 /// The error with the name of the column in the place of a number, where it is about one.

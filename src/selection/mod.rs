@@ -8,13 +8,16 @@
 //! | [`Criterion::HeldOut`] | log-likelihood of observations that a fit has not seen | one decomposition a fold |
 //!
 //! All but the last see nothing of the data but the eigenvalues of their covariance. [`BayesianPpca`] is the model that the third one fits.
+//! Where entries are missing, [`choose_latent_dim_observed`] scores what was observed: by BIC, or held-out.
 
 mod bayesian;
 mod held_out;
+mod observed;
 mod relevance;
 mod spectrum;
 
 pub use bayesian::{BayesianPpca, BayesianPpcaBuilder};
+pub use observed::{ObservedCriterion, choose_latent_dim_observed};
 pub use relevance::Relevance;
 pub use spectrum::Spectrum;
 
@@ -104,7 +107,7 @@ pub fn choose_latent_dim_about<'a, T: Real>(x: impl IntoObservations<'a, T>, mea
     }
 }
 
-/// Scores each of some k by a function of the caller's: held-out entries of incomplete data, another model than probabilistic PCA, a criterion of one's own.
+/// Scores each of some k by a function of the caller's: another model than probabilistic PCA, a criterion of one's own.
 ///
 /// ```
 /// use elbo::{FactorAnalysis, selection::choose_latent_dim_by};
