@@ -235,6 +235,18 @@ fn pictures_stand_in_target() {
 }
 
 #[test]
+fn what_cannot_be_written_is_said_before_the_work() {
+    let folder = Folder::new("unwritable");
+    for (path, reason) in [("missing/out.json", "its folder does not exist"), (".", "it is a folder")] {
+        let output = folder.run(&["--quick", "--no-plots", "--json", path]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        // Alone on standard error: no step has begun.
+        assert_eq!(told, format!("error: {path}: {reason}\n"));
+    }
+}
+
+#[test]
 fn usage_is_exit_code_2() {
     let folder = Folder::new("usage");
     for (arguments, said) in [

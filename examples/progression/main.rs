@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use report::{Outcome, Report};
 use std::path::Path;
 use std::time::Instant;
-use support::arguments::{Arguments, Dtype, Program, data_error};
+use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::progress::Progress;
 
 const PROGRAM: Program = Program {
@@ -30,22 +30,10 @@ const PROGRAM: Program = Program {
 
 fn main() {
     let arguments = PROGRAM.arguments();
-    let run = || match arguments.dtype {
+    arguments.run(|| match arguments.dtype {
         Dtype::F32 => run::<f32>(&arguments),
         Dtype::F64 => run::<f64>(&arguments),
-    };
-    match arguments.threads {
-        None => run(),
-        Some(threads) => match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-            Ok(pool) => pool.install(run),
-            Err(error) => data_error(format!("{threads} threads: {error}")),
-        },
-    }
-}
-
-/// Ends the program with one line when something about the data is wrong.
-fn or_end<V, E: std::fmt::Display>(result: Result<V, E>) -> V {
-    result.unwrap_or_else(|error| data_error(error))
+    });
 }
 
 fn run<T: Real>(arguments: &Arguments) {

@@ -5,7 +5,7 @@ use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 
 /// A program: its name, what it does, and the options that it knows.
@@ -151,6 +151,37 @@ fn positive(name: &str, value: &str) -> Result<usize, String> {
 
 fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {
     if value.is_empty() { Err(wrong(name, "", "a file")) } else { Ok(value.into()) }
+}
+
+impl Arguments {
+    /// Runs on as many threads as were asked for, once it is clear that what comes of it can be written.
+    pub fn run(&self, work: impl FnOnce() + Send) {
+        for path in self.json.iter().chain(&self.out) {
+            or_end(can_be_written(path).map_err(|error| format!("{}: {error}", path.display())));
+        }
+        match self.threads {
+            None => work(),
+            Some(threads) => {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                or_end(pool.map_err(|error| format!("{threads} threads: {error}"))).install(work);
+            }
+        }
+    }
+}
+
+/// Whether a file may be made here; none is made, since the work may come to nothing.
+fn can_be_written(path: &Path) -> Result<(), String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (path.is_dir(), folder.is_dir()) {
+        (true, _) => Err("it is a folder".into()),
+        (_, false) => Err("its folder does not exist".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the program with one line when something about the data is wrong.
+pub fn or_end<V, E: Display>(result: Result<V, E>) -> V {
+    result.unwrap_or_else(|error| data_error(error))
 }
 
 /// Ends the program because of its data: one line on standard error, exit code 1.
