@@ -1,4 +1,4 @@
-//! The evidence lower bound, and its two estimators.
+//! The evidence lower bound, by its formula and by draws.
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
@@ -14,10 +14,11 @@ use rand::Rng;
 
 /// J(θ, Q) = Σ_i E_{q_i} log p(x_i|z_i) − KL(q_i ‖ π), the lecture's J.
 ///
-/// The type parameter says how the expectation is taken: [`ClosedForm`], or [`Reparameterization`]. The KL is in closed form in both.
+/// The type parameter says how the expectation is taken: [`ClosedForm`], or [`Reparameterization`], or [`PathDerivative`](super::PathDerivative). The KL
+/// is in closed form in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Elbo<E = ClosedForm> {
-    estimator: E,
+    pub(super) estimator: E,
 }
 
 /// The expectation is an exact formula: a linear decoder with Gaussian noise.
@@ -121,6 +122,15 @@ where
     }
 }
 
+/// Where the derivative of E_q log π/q comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Divergence {
+    /// The formula of the KL.
+    Formula,
+    /// log π(z) − log q(z) at the draws, by z alone.
+    AlongThePath,
+}
+
 /// Buffers of the bound's gradient.
 #[derive(Debug, Clone)]
 pub struct ElboWorkspace<T: Real, E, D> {
@@ -169,6 +179,27 @@ impl Elbo<Reparameterization> {
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
+        noise: impl FnMut(&mut [T]),
+        workspace: &mut ElboWorkspace<T, I::Tape, D::Tape>,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T>
+    where
+        T: Real,
+        D: DifferentiableMap<T>,
+        L: Likelihood<T>,
+        I: DifferentiableInference<T>,
+    {
+        self.through_draws(Divergence::Formula, model, inference, x, noise, workspace, gradient)
+    }
+
+    /// The same with either way to the derivative of the divergence.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn through_draws<T, D, L, I>(
+        &self,
+        divergence: Divergence,
+        model: &GenerativeModel<D, L>,
+        inference: &I,
+        x: Observations<'_, T>,
         mut noise: impl FnMut(&mut [T]),
         workspace: &mut ElboWorkspace<T, I::Tape, D::Tape>,
         gradient: &mut Gradient<T>,
@@ -206,12 +237,18 @@ impl Elbo<Reparameterization> {
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             value += model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
             model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
+            if divergence == Divergence::AlongThePath {
+                w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
+                q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
+            }
             q.add_transform_gradient(w.noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
             if sample > 0 {
                 gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &more)| *sum += more);
             }
         }
-        q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
+        if divergence == Divergence::Formula {
+            q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
+        }
         value -= q.kl_to_prior_sum() * x.scale();
         inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
         w.phi = q.into_parameters();

@@ -1,14 +1,16 @@
 //! J: what a fit raises. **J is always maximised**; it is a sum over the observations, in nats where it is a log-density.
 //!
 //! In the order of the progression: [`SquaredError`] (the autoencoder's, with its sign turned), [`LogLikelihood`], [`Elbo`] in
-//! [closed form](ClosedForm) and by the [reparameterisation trick](Reparameterization).
+//! [closed form](ClosedForm), by the [reparameterisation trick](Reparameterization), and by it along the [path of z alone](PathDerivative).
 
 mod elbo;
 mod log_likelihood;
+mod path_derivative;
 mod squared_error;
 
 pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
 pub use log_likelihood::LogLikelihood;
+pub use path_derivative::PathDerivative;
 pub use squared_error::{SquaredError, SquaredErrorWorkspace};
 
 use crate::{Observations, Real, Result};

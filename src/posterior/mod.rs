@@ -19,8 +19,9 @@ pub use per_pattern::PerPattern;
 pub use point::Point;
 
 use crate::linalg::vector::sum_in_lanes;
+use crate::linalg::{cholesky_lower, solve_cholesky};
 use crate::{Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 
 /// What an inference returns: one distribution over z for each of n observations.
 ///
@@ -115,6 +116,21 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
 
     /// Carries ∂/∂z (k×n) back through `z = m + Lε` and adds it to `d`.
     fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>);
+
+    /// Adds −scale·∂ ln q_i(z_i)/∂z_i = scale·Σ_i⁻¹(z_i − m_i) to `d_z` (k×n).
+    ///
+    /// # Errors
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) where Σ_i has no inverse in the arithmetic.
+    fn add_negative_score(&self, z: DMatrixView<'_, T>, scale: T, d_z: &mut DMatrix<T>) -> Result<()> {
+        for i in 0..self.len() {
+            let factor = cholesky_lower(self.covariance(i).as_view())?;
+            let mut score = (z.column(i) - self.mean().column(i)) * scale;
+            solve_cholesky(&factor, DMatrixViewMut::from_slice(score.as_mut_slice(), z.nrows(), 1));
+            let mut d_z = d_z.column_mut(i);
+            d_z += score;
+        }
+        Ok(())
+    }
 
     /// The members of the family that are nearest, by KL(q‖p), to p = N(m_i, (RᵗR)⁻¹): the best q_i where p(z_i|x_i) is one.
     ///
