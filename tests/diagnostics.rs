@@ -7,9 +7,9 @@ use elbo::likelihood::{Bernoulli, IsotropicGaussian};
 use elbo::map::{Activation, Mlp};
 use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
 use elbo::objective::Elbo;
-use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, PosteriorFamily};
+use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
 use elbo::{Observations, Real};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use rand::{SeedableRng, rngs::StdRng};
 
 fn normal<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix<T> {
@@ -122,6 +122,44 @@ fn the_standard_error_can_be_believed() {
         // 12 squared deviations in standard errors: χ² with 12 degrees of freedom passes 32.9 with probability 0.001.
         assert!(squares < 32.9, "{squares}");
         assert!((estimate.mean() - exact.mean()).abs() < 4.0 * estimate.monte_carlo_error());
+    }
+}
+
+/// Oracle 9: the mean of ln(Σw/K) over many draws of K weights rises with K, and falls short of log p by (e^D₂ − 1)/(2K) to first order, with D₂(p‖q) the
+/// Rényi divergence of order 2 of the posterior from q.
+#[test]
+fn the_bound_of_many_draws_falls_short_by_the_second_divergence() {
+    let model = LinearGaussian::<f64>::from_parameters(dmatrix![1.0; 0.5; -0.7], dvector![0.0, 1.0, 0.0], 0.8).unwrap();
+    let column = dvector![0.6, 1.4, -0.2];
+    let repeats = 40_000;
+    let x = DMatrix::from_fn(3, repeats, |j, _| column[j]);
+    let x = Observations::new(x.as_view()).unwrap();
+    let exact = model.posterior(x).unwrap();
+    let (mean, precision) = (exact.mean()[(0, 0)], 1.0 / exact.covariance(0)[(0, 0)]);
+    let (shift, own) = (0.3, 1.2 * precision);
+    let parameters = DMatrix::from_fn(2, repeats, |row, _| if row == 0 { mean + shift } else { -own.ln() });
+    let q = Diagonal::from_parameters(1, parameters).unwrap();
+    let left = 2.0 * precision - own;
+    let second = precision / (own * left).sqrt() * (precision * own * shift * shift / left).exp();
+    let log_p = model.log_likelihood(x).unwrap()[0];
+    let mut before = f64::NEG_INFINITY;
+    for samples in [2, 10, 50] {
+        let sampling = ImportanceSampling { samples, widening: 1.0, prior_part: 0.0 };
+        let found = sampling.log_likelihood(&model, &q, x, &mut StdRng::seed_from_u64(9)).unwrap();
+        let values = found.log_likelihood.values();
+        let bound = values.iter().sum::<f64>() / repeats as f64;
+        let error = (values.iter().map(|v| (v - bound).powi(2)).sum::<f64>() / repeats as f64 / repeats as f64).sqrt();
+        assert!(bound > before + 4.0 * error && bound < log_p, "{samples}: {bound} ± {error} after {before}");
+        before = bound;
+        if samples == 50 {
+            let short = (second - 1.0) / 100.0;
+            // The next order is about the square of the first.
+            assert!(
+                (log_p - bound - short).abs() < 4.0 * error + 2.0 * short * short && short > 5.0 * error,
+                "{} {short} ± {error}",
+                log_p - bound
+            );
+        }
     }
 }
 
