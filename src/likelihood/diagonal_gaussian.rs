@@ -1,5 +1,6 @@
 //! Gaussian noise with a variance for each variable: factor analysis's.
 
+use super::gaussian_noise::cast_variance;
 use super::isotropic_gaussian::check_variance;
 use super::{GaussianNoise, Likelihood, OutputMean};
 use crate::map::{Parameters, reshape};
@@ -114,9 +115,7 @@ impl<T: Real> DiagonalGaussian<T> {
 
     /// The same noise in another precision.
     pub(crate) fn cast<U: Real>(&self) -> DiagonalGaussian<U> {
-        // Rounding to the nearest may fall to 0, or beyond what the other precision holds.
-        let least = U::of(f64::from(f32::MIN_POSITIVE));
-        let given = self.noise_variances().map(|v| U::of(v.as_f64()).max(least));
+        let given = self.noise_variances().map(cast_variance::<T, U>);
         let floors = self.floors.map(|f| U::of(f.as_f64()));
         DiagonalGaussian { log_variances: given.map(|v| v.ln()), given, floors, fixed: self.fixed }
     }

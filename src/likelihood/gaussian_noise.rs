@@ -59,3 +59,9 @@ impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
         self.set_noise_variance(mean_squares.mean());
     }
 }
+
+/// A variance in another precision, positive and finite: rounding to the nearest may fall to 0, or beyond what that one holds.
+pub(crate) fn cast_variance<T: Real, U: Real>(variance: T) -> U {
+    let smallest = U::TINY_SQUARE * U::EPSILON.as_f64().powi(2);
+    U::of(variance.as_f64().clamp(smallest, U::MAX.as_f64()))
+}

@@ -1,5 +1,6 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
+use super::gaussian_noise::cast_variance;
 use super::{Likelihood, OutputMean};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::vector::vectorized;
@@ -142,10 +143,9 @@ impl<T: Real> IsotropicGaussian<T> {
 
     /// The same noise in another precision.
     pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
-        let of = |value: T| U::of(value.as_f64());
-        // Rounding to the nearest may fall to 0, or beyond what the other precision holds.
-        let given = of(self.noise_variance()).max(U::of(f64::from(f32::MIN_POSITIVE)));
-        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor: of(self.floor) }
+        let given: U = cast_variance(self.noise_variance());
+        let floor = U::of(self.floor.as_f64());
+        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor }
     }
 
     /// Sets σ², at or above the floor; a fixed one stays.

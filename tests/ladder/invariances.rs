@@ -21,7 +21,7 @@ fn rotations_scales_copies_and_order() {
     let orthogonal = normal(d, d, &mut rng(2)).qr().q() * &x;
     assert_relative(Ppca::fit(k, &orthogonal).unwrap().log_likelihood(&orthogonal).unwrap().sum(), value, 1e-10, "orthogonal map of x");
     // x → cx.
-    for c in [1e-6, 3.0, 1e9] {
+    for c in [1e-60, 1e-6, 3.0, 1e9, 1e60] {
         let scaled = &x * c;
         let of_scaled = Ppca::fit(k, &scaled).unwrap();
         assert_within(of_scaled.log_likelihood(&scaled).unwrap().sum(), value - n * d as f64 * c.ln(), 1e-9 * value.abs(), "x → cx");
