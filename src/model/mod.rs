@@ -102,7 +102,7 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
 /// A model for which E_q log p(x_i|z_i) is in closed form under a Gaussian q.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form expected log-likelihood under `{Q}`",
-    note = "estimate it by sampling: `Elbo::<Reparameterization>`"
+    note = "estimate it by sampling: `estimate_elbo` of a step, `Elbo::<Reparameterization>`"
 )]
 pub trait ExpectedLogLikelihood<T: Real, Q>: ProbabilisticModel<T> {
     /// E_q log p(x_i|z_i) in nats, one entry an observation.

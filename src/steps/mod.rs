@@ -215,36 +215,37 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: Likelihood<T>, I> Step<T, D, L, I>
-where
-    I: Inference<T, GenerativeModel<D, L>>,
-    I::Posterior: GaussianPosterior<T>,
-{
+// The bounds stand on the methods here as well.
+impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// The two terms of J, one entry an observation, the first as a mean over `samples` draws of z by the reparameterisation trick: for any decoder.
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
     /// observations that it was fitted to.
-    pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>> {
+    pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>>
+    where
+        L: Likelihood<T>,
+        I: Inference<T, GenerativeModel<D, L>>,
+        I::Posterior: GaussianPosterior<T>,
+    {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
         let q = self.inference.infer(&self.model, x)?;
         Elbo::reparameterized(samples).terms(&self.model, &q, x, rng)
     }
-}
 
-impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I>
-where
-    I: Inference<T, LinearGaussian<T, N>>,
-    I::Posterior: GaussianPosterior<T>,
-    LinearGaussian<T, N>: ExpectedLogLikelihood<T, I::Posterior>,
-{
     /// The two terms of J, one entry an observation, in closed form.
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
     /// observations that it was fitted to.
-    pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>> {
+    pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>>
+    where
+        L: GaussianNoise<T>,
+        I: Inference<T, GenerativeModel<D, L>>,
+        I::Posterior: GaussianPosterior<T>,
+        GenerativeModel<D, L>: ExpectedLogLikelihood<T, I::Posterior>,
+    {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
         let q = self.inference.infer(&self.model, x)?;
