@@ -65,6 +65,7 @@ fn run<T: Real>(arguments: &Arguments) {
     }
     let report = Report { data: name, observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
     print!("{}", report.table().text());
+    report.notes().iter().for_each(|note| println!("{note}"));
     if let Some(path) = &arguments.json {
         or_end(report.json().write(path).map_err(|error| format!("{}: {error}", path.display())));
     }

@@ -20,6 +20,7 @@ pub fn page<T: Real>(report: &Report<T>, table: &Table<T>, moment: &RootMoment, 
         "Each step swaps one part of the one before it. Figures are nats per observation; the squared error is a sum over the data.",
     );
     figures.table = Some(report.table());
+    figures.text.extend(report.notes());
     let mut sections = vec![figures, latent_planes(report, table)?];
     if let Some(shape) = square(report.data_dim) {
         sections.push(images(report, table, shape, seed)?);

@@ -105,6 +105,24 @@ impl<T: Real> Report<T> {
     }
 }
 
+impl<T: Real> Report<T> {
+    /// What the table's estimated figures rest on, a line for each step that has some.
+    pub fn notes(&self) -> Vec<String> {
+        let note = |outcome: &Outcome<T>| {
+            let basis = outcome.gaps.as_ref()?.basis?;
+            Some(format!(
+                "{}: log p, J and the gaps are estimates from {} of {} observations, {} draws each; the smallest effective sample size is {:.0}",
+                outcome.step.name(),
+                basis.observations,
+                self.observations,
+                basis.samples,
+                basis.smallest_effective_samples
+            ))
+        };
+        self.outcomes.iter().filter_map(note).collect()
+    }
+}
+
 fn log_likelihood(gaps: Option<&Gaps>) -> String {
     match gaps {
         None => "–".into(),

@@ -1,6 +1,6 @@
 //! log p(x) − J for each observation: exact where the posterior is a formula, estimated with standard errors where it is not.
 
-use super::{BestMember, Figures, Gaps, ImportanceEstimate, ImportanceSampling};
+use super::{BestMember, EstimateBasis, Figures, Gaps, ImportanceEstimate, ImportanceSampling};
 use crate::fit::Refine;
 use crate::likelihood::Likelihood;
 use crate::linalg::{matrix_product, r_factor};
@@ -137,6 +137,11 @@ impl<Q> EstimatedGaps<Q> {
             kl: self.kl,
             approximation: self.gaps.approximation.mean(),
             amortization: self.gaps.amortization.mean(),
+            basis: Some(EstimateBasis {
+                observations: self.importance.effective_samples.len(),
+                samples: self.importance.samples,
+                smallest_effective_samples: self.importance.effective_samples.iter().copied().fold(f64::INFINITY, f64::min),
+            }),
         }
     }
 }

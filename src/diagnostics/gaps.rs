@@ -30,6 +30,19 @@ pub struct Gaps {
     pub approximation: f64,
     /// What the inference leaves beside the best member.
     pub amortization: f64,
+    /// What log p and the gaps are estimated from; `None` where they are exact, of all the data.
+    pub basis: Option<EstimateBasis>,
+}
+
+/// What estimated gaps rest on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EstimateBasis {
+    /// The observations that were looked at.
+    pub observations: usize,
+    /// The draws for each of them.
+    pub samples: usize,
+    /// The smallest [number of draws of equal weight](super::ImportanceEstimate::effective_samples) that the draws of one of them are worth.
+    pub smallest_effective_samples: f64,
 }
 
 impl Gaps {
@@ -105,6 +118,7 @@ where
         kl,
         approximation: log_likelihood - of_best,
         amortization: of_best - elbo,
+        basis: None,
     })
 }
 

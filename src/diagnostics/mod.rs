@@ -9,5 +9,5 @@ mod importance;
 pub use active_units::{ActiveUnits, active_units};
 pub use figures::Figures;
 pub use gap_figures::{EstimatedGaps, GapEstimation, GapFigures, exact_gap_figures, kl_to_exact};
-pub use gaps::{BestMember, Gaps, exact_gaps};
+pub use gaps::{BestMember, EstimateBasis, Gaps, exact_gaps};
 pub use importance::{ImportanceEstimate, ImportanceSampling};
