@@ -5,6 +5,7 @@ use crate::measure::{Field, Resident, median, statistics};
 use elbo::fit::{Adam, AdamSettings};
 use elbo::inference::{Amortized, GaussianEncoder};
 use elbo::likelihood::Bernoulli;
+use elbo::linalg::parallel::together;
 use elbo::map::{Activation, Initialization, Mlp, Parameters};
 use elbo::model::GenerativeModel;
 use elbo::objective::{DifferentiableObjective, Elbo, Gradient, Reparameterization};
@@ -93,9 +94,12 @@ pub fn vae<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
         order.shuffle(&mut trainer.rng);
         let start = Instant::now();
         let mut sum = 0.0;
-        for chosen in order.chunks_exact(size).take(steps) {
-            sum += trainer.step(chosen).map_err(|error| error.to_string())?;
-        }
+        together(|| {
+            for chosen in order.chunks_exact(size).take(steps) {
+                sum += trainer.step(chosen).map_err(|error| error.to_string())?;
+            }
+            Ok::<(), String>(())
+        })?;
         runs.push(start.elapsed().as_secs_f64() / steps as f64);
         losses.push(sum / (steps * size) as f64);
     }

@@ -22,6 +22,8 @@ mod jacobi;
 mod kernel;
 mod kernel_gemm;
 mod kernel_portable;
+#[cfg(feature = "rayon")]
+mod kernel_team;
 mod kernel_vector;
 mod kernel_x86;
 mod krylov;

@@ -32,11 +32,34 @@ fn threads_from(least: usize, work: usize) -> usize {
 pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: impl FnOnce() -> B + Send) -> (A, B) {
     #[cfg(feature = "rayon")]
     {
-        rayon::join(left, right)
+        super::kernel_team::join(left, right)
     }
     #[cfg(not(feature = "rayon"))]
     {
         (left(), right())
+    }
+}
+
+/// Runs a computation that forks many times; its other threads stay awake between the forks.
+///
+/// A thread that sleeps takes tens of microseconds to wake, as long as a step of a small network takes. The fits of this library work so by themselves;
+/// it serves those who write a training loop of their own. No thread is started before the first fork, and one that finds nothing to do for
+/// a few milliseconds goes back to the pool. The result is the same without it.
+///
+/// ```
+/// let sum: f64 = elbo::linalg::parallel::together(|| {
+///     (0..3).map(|_| elbo::linalg::parallel::map_blocks(4, 1 << 20, |block| block as f64).iter().sum::<f64>()).sum()
+/// });
+/// assert_eq!(sum, 18.0);
+/// ```
+pub fn together<R>(computation: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "rayon")]
+    {
+        super::kernel_team::together(computation)
+    }
+    #[cfg(not(feature = "rayon"))]
+    {
+        computation()
     }
 }
 

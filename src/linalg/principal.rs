@@ -5,6 +5,7 @@
 use super::centred::centred_moments;
 use super::gram::{moments_of_columns, moments_of_rows, wide};
 use super::moments::{check_finite, mean_wide, refined_mean, squares_wide};
+use super::parallel::together;
 use super::qr::orthonormalize;
 use super::solver::{Solver, by_products_alone};
 use super::symmetric::leading_eigenpairs;
@@ -109,7 +110,7 @@ pub fn principal_components_by<T: Real>(
     let mean = mean.map(wide);
     let squares = squares_wide(x, mean.as_deref(), 1.0);
     let data = Data::new(x, mean.as_deref(), squares, None)?;
-    let solution = data.solve_by(k, solver)?;
+    let solution = together(|| data.solve_by(k, solver))?;
     data.finish(solution, k)
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn principal_components_centred<T: Real>(
         (mean, squares, None)
     };
     let data = Data::new(x, Some(&mean), squares, moments)?;
-    let solution = data.solve_by(k, solver)?;
+    let solution = together(|| data.solve_by(k, solver))?;
     let found = data.finish(solution, k)?;
     Ok((mean, found))
 }
