@@ -7,7 +7,7 @@ use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 /// Rows factored or solved between two products.
-const BLOCK: usize = 64;
+const BLOCK: usize = 192;
 
 /// The lower triangular factor of a symmetric positive definite d×d matrix, of which the lower triangle is read.
 ///
@@ -34,20 +34,7 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     l.fill_upper_triangle(T::zero(), 1);
     for first in (0..d).step_by(BLOCK) {
         let end = d.min(first + BLOCK);
-        for j in first..end {
-            let (left, right) = l.as_mut_slice().split_at_mut((j + 1) * d);
-            let column = &mut left[j * d..];
-            let pivot = column[j];
-            if pivot <= T::zero() || !pivot.is_finite() {
-                return Err(Error::NotPositiveDefinite { size: d });
-            }
-            let root = pivot.sqrt();
-            column[j..].iter_mut().for_each(|v| *v /= root);
-            for (c, next) in right.chunks_exact_mut(d).take(end - j - 1).enumerate() {
-                let c = j + 1 + c;
-                add_scaled(&mut next[c..], -column[c], &column[c..]);
-            }
-        }
+        factor_columns(&mut l, first, end)?;
         // The rest, in strips, so that little above the diagonal is computed.
         for from in (end..d).step_by(4 * BLOCK) {
             let width = (4 * BLOCK).min(d - from);
@@ -62,6 +49,37 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         return Err(Error::NotPositiveDefinite { size: d });
     }
     Ok(l)
+}
+
+/// Columns factored one by one.
+const FEW: usize = 8;
+
+/// Factors some columns, whose rows reach to the end, by halves: the second is what the first leaves of it.
+fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Result<()> {
+    let d = l.nrows();
+    if end - first > FEW {
+        let middle = first + (end - first).div_ceil(2).next_multiple_of(FEW);
+        factor_columns(l, first, middle)?;
+        let (left, mut right) = l.columns_range_pair_mut(first..middle, middle..end);
+        let (rows, columns) = (left.rows(middle, d - middle), left.rows(middle, end - middle));
+        gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right.rows_mut(middle, d - middle));
+        return factor_columns(l, middle, end);
+    }
+    for j in first..end {
+        let (left, right) = l.as_mut_slice().split_at_mut((j + 1) * d);
+        let column = &mut left[j * d..];
+        let pivot = column[j];
+        if pivot <= T::zero() || !pivot.is_finite() {
+            return Err(Error::NotPositiveDefinite { size: d });
+        }
+        let root = pivot.sqrt();
+        column[j..].iter_mut().for_each(|v| *v /= root);
+        for (c, next) in right.chunks_exact_mut(d).take(end - j - 1).enumerate() {
+            let c = j + 1 + c;
+            add_scaled(&mut next[c..], -column[c], &column[c..]);
+        }
+    }
+    Ok(())
 }
 
 /// Overwrites B (d×m) by L⁻¹B, for a lower triangular L (d×d) with no zero on its diagonal.

@@ -9,8 +9,11 @@ use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 
 /// Products with a block at most.
 const PRODUCTS: usize = 400;
+/// How often a block is made orthogonal to the basis at most.
+const MOST_PASSES: usize = 5;
+const SEARCH: &str = "the block Krylov search for eigenvectors";
 /// A residual of this share of the largest eigenvalue ends the search in double precision.
-const SHARE: f64 = 1e-9;
+pub(super) const SHARE: f64 = 1e-9;
 
 /// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator known by its products alone.
 ///
@@ -53,11 +56,24 @@ pub fn leading_eigenpairs_of<T: Real>(
     if k == 0 {
         return Ok(SymmetricEigen { values: DVector::zeros(0), vectors: DMatrix::zeros(dimension, 0) });
     }
+    search(dimension, k, block, room, true, apply)?.ok_or(Error::DecompositionLimit { what: SEARCH, limit: PRODUCTS })
+}
+
+/// The search in a basis of at most `room` columns; without `restarts` it is given up (`None`) as soon as the room will not do.
+pub(super) fn search<T: Real>(
+    dimension: usize,
+    k: usize,
+    block: usize,
+    room: usize,
+    restarts: bool,
+    mut apply: impl FnMut(DMatrixView<'_, T>, DMatrixViewMut<'_, T>) -> Result<()>,
+) -> Result<Option<SymmetricEigen<T>>> {
     let mut search =
         Search { basis: DMatrix::zeros(dimension, room + block), inner: DMatrix::zeros(room + block, room + block), size: 0, block };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;
+    let mut before: Option<(usize, f64)> = None;
     let mut product = DMatrix::zeros(dimension, block);
     for _ in 0..PRODUCTS {
         let first = search.size;
@@ -69,22 +85,31 @@ pub fn leading_eigenpairs_of<T: Real>(
         if search.size < next_look && !full {
             continue;
         }
-        next_look = search.size + (search.size / 5).max(block);
         let wanted = if full { (k + block).min(search.size) } else { k };
         let ritz = leading_eigenpairs(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
         let tail = ritz.vectors.rows(search.size - block, block);
         let residuals = &beyond * tail;
         let limit = SHARE.max(64.0 * T::EPSILON.as_f64()) * ritz.values[0].abs();
-        let found = (0..k).all(|j| norm(residuals.column(j).as_slice()) <= limit);
-        if found {
-            return Ok(search.pairs(&ritz, k));
+        let worst = (0..k).map(|j| norm(residuals.column(j).as_slice())).fold(0.0, f64::max);
+        if worst <= limit {
+            return Ok(Some(search.pairs(&ritz, k)));
         }
+        // At the rate of the last two looks (it grows, as a rule): so many columns more.
+        let needed = before.take().map(|(size, residual)| {
+            let rate = (residual / worst).ln() / (search.size - size) as f64;
+            if rate > 0.0 { (worst / limit).ln() / rate } else { f64::INFINITY }
+        });
+        if !restarts && (full || needed.is_some_and(|needed| needed > 2.0 * (room - search.size) as f64)) {
+            return Ok(None);
+        }
+        before = Some((search.size, worst));
+        next_look = search.size + (search.size / 5).max(block);
         if full {
             search.restart(&ritz);
-            next_look = search.size + 2 * block;
+            (before, next_look) = (None, search.size + 2 * block);
         }
     }
-    Err(Error::DecompositionLimit { what: "the block Krylov search for eigenvectors", limit: PRODUCTS })
+    Ok(None)
 }
 
 struct Search<T: Real> {
@@ -102,17 +127,22 @@ impl<T: Real> Search<T> {
         let (first, block) = (self.size, self.block);
         let known = first + block;
         let mut factor = DMatrix::<f64>::identity(block, block);
-        for pass in 0..2 {
+        for pass in 0..MOST_PASSES {
             let basis = self.basis.columns(0, known);
             let along = product_tr_left(basis, &*product);
             gemm(-T::one(), basis, &along, T::one(), &mut *product);
             // A Q = Q H + (what is left): later passes correct H in units of the factor taken out so far.
             let along = along.map(|v| v.as_f64());
+            let orthogonal = pass > 0 && along.amax() < T::EPSILON.as_f64().sqrt();
             let share = if pass == 0 { along } else { &along * &factor };
             let mut column = self.inner.view_mut((0, first), (known, block));
             column += share;
             let r = orthonormalize_block(product)?;
             factor = r * factor;
+            // Twice is enough, unless next to nothing was new: that much of rounding has to be made orthogonal once more.
+            if orthogonal {
+                break;
+            }
         }
         for i in 0..known {
             for j in first..known {

@@ -4,10 +4,12 @@ use super::moments::check_finite;
 use super::tridiagonal::{Tridiagonal, tridiagonalize};
 use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 
 /// From this size on a few leading pairs are searched for by products.
-const KRYLOV: usize = 1000;
+const SEARCHED: usize = 256;
+/// Columns of such a product: a matrix in the cache is read quickly, and few at a time end the search soonest.
+const BLOCK: usize = 8;
 
 /// Eigenvalues and eigenvectors of a symmetric matrix.
 ///
@@ -51,19 +53,44 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     let d = s.nrows();
-    if d >= KRYLOV && 20 * k <= d && s.ncols() == d {
+    if d >= SEARCHED && 8 * k <= d && s.ncols() == d {
         check_finite(s)?;
-        // The search reads the whole of a symmetric matrix.
-        let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))]);
-        let found = super::leading_eigenpairs_of(d, k, |v, out| {
-            super::matrix_product_into(&whole, v, out);
-            Ok(())
-        });
-        if found.is_ok() {
-            return found;
+        if let Some(found) = searched(s, k)? {
+            return Ok(found);
         }
     }
     leading(s, k)
+}
+
+/// The k leading pairs by products; `None` where a whole decomposition costs less, or a pair was overlooked.
+fn searched<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Option<SymmetricEigen<T>>> {
+    let d = s.nrows();
+    // The search reads the whole of a symmetric matrix.
+    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64());
+    let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
+        super::matrix_product_into(&whole, v, out);
+        Ok(())
+    };
+    let Some(found) = super::krylov::search(d, k, BLOCK, 2 * d / 5, false, products)? else { return Ok(None) };
+    if !nothing_above(whole, &found) {
+        return Ok(None);
+    }
+    Ok(Some(SymmetricEigen { values: found.values.map(T::of), vectors: found.vectors.map(T::of) }))
+}
+
+/// Whether S has no eigenvalue above the smallest one found but those found.
+///
+/// A search sees of equal eigenvalues no more copies than its block has columns. S − VΛVᵗ has what was not found, and stays below μ if and
+/// only if μ1 − S + VΛVᵗ has a Cholesky factor.
+fn nothing_above(mut s: DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
+    let (Some(smallest), Some(largest)) = (found.values.iter().next_back(), found.values.iter().next()) else { return true };
+    let margin = 4.0 * super::krylov::SHARE * largest.abs();
+    s.neg_mut();
+    let mut scaled = found.vectors.clone();
+    scaled.column_iter_mut().zip(found.values.iter()).for_each(|(mut column, value)| column *= *value);
+    super::gram::add_lower(&scaled, &found.vectors, s.as_view_mut());
+    (0..s.nrows()).for_each(|i| s[(i, i)] += smallest + margin);
+    super::cholesky_lower(s.as_view()).is_ok()
 }
 
 fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
@@ -148,10 +175,61 @@ mod tests {
 
     #[test]
     fn known_spectrum() {
-        let q = super::super::orthonormalize(random::<f64>(100, 100, 7).as_view()).unwrap();
         let known = DVector::from_fn(100, |i, _| if i < 3 { 7.0 } else { 1.0 / i as f64 });
-        let eigen = leading_eigenpairs((&q * DMatrix::from_diagonal(&known) * q.transpose()).as_view(), 10).unwrap();
+        let eigen = leading_eigenpairs(with_spectrum(&known).as_view(), 10).unwrap();
         assert!((eigen.values - known.rows(0, 10)).amax() < 1e-13);
+    }
+
+    fn with_spectrum(known: &DVector<f64>) -> DMatrix<f64> {
+        let d = known.len();
+        let q = super::super::orthonormalize(random::<f64>(d, d, 7).as_view()).unwrap();
+        &q * DMatrix::from_diagonal(known) * q.transpose()
+    }
+
+    #[test]
+    fn a_search_overlooks_no_copy_of_an_eigenvalue() {
+        let d = 400;
+        // More equal ones than the search has columns in a block, at the top and within.
+        for copies in [0..20, 5..25] {
+            let known = DVector::from_fn(d, |i, _| if copies.contains(&i) { 50.0 } else { 100.0 / (1.0 + i as f64).powf(1.3) });
+            let mut sorted: Vec<f64> = known.iter().copied().collect();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            let s = with_spectrum(&known);
+            let eigen = leading_eigenpairs(s.as_view(), 30).unwrap();
+            assert!(eigen.values.iter().zip(&sorted).all(|(a, b)| (a - b).abs() < 1e-11), "{copies:?}");
+            assert!(orthonormality(&eigen.vectors) < 1e-12);
+        }
+        // Without one copy, the rest is told apart from the whole.
+        let known = DVector::from_fn(d, |i, _| if i < 3 { 2.0 } else { 1.0 / (i as f64) });
+        let s = with_spectrum(&known);
+        let all = leading(s.as_view(), 6).unwrap();
+        let without = |left_out: usize| {
+            let kept: Vec<usize> = (0..6).filter(|j| *j != left_out).collect();
+            SymmetricEigen { values: all.values.select_rows(&kept), vectors: all.vectors.select_columns(&kept) }
+        };
+        assert!(nothing_above(s.clone(), &all) && nothing_above(s.clone(), &without(5)));
+        assert!(!nothing_above(s.clone(), &without(1)) && !nothing_above(s.clone(), &without(4)));
+    }
+
+    #[test]
+    fn a_few_pairs_of_many_by_search_or_whole() {
+        let d = 300;
+        let power = with_spectrum(&DVector::from_fn(d, |i, _| (1.0 + i as f64).powf(-1.4)));
+        assert!(searched(power.as_view(), 12).unwrap().is_some());
+        // A spectrum without an end of its head: the search is given up.
+        let flat = with_spectrum(&DVector::from_fn(d, |i, _| 1.0 - 1e-3 * i as f64));
+        assert!(searched(flat.as_view(), 30).unwrap().is_none());
+        for s in [power, flat, DMatrix::identity(d, d), DMatrix::zeros(d, d), DMatrix::from_element(d, d, 1.0)] {
+            for k in [1, 12, 30] {
+                let (some, whole) = (leading_eigenpairs(s.as_view(), k).unwrap(), leading(s.as_view(), k).unwrap());
+                assert!((&some.values - &whole.values).amax() < 1e-12, "{k}");
+                assert!(orthonormality(&some.vectors) < 1e-12);
+                assert!(
+                    (&s * &some.vectors - &some.vectors * DMatrix::from_diagonal(&some.values)).amax() < 1e-8 * some.values[0].max(1e-300),
+                    "{k}"
+                );
+            }
+        }
     }
 
     #[test]
