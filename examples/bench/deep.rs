@@ -21,8 +21,9 @@ type Inference<T> = Amortized<GaussianEncoder<Mlp<T>, Diagonal<T>>>;
 type Workspace<T> = <Elbo<Reparameterization> as DifferentiableObjective<T, GenerativeModel<Mlp<T>, Bernoulli>, Inference<T>>>::Workspace;
 
 /// The model, the optimiser and the buffers of a training.
-pub struct Trainer<T: Real> {
-    pub case: DeepCase<T>,
+pub struct Trainer<'a, T: Real> {
+    pub case: &'a DeepCase<T>,
+    observations: Observations<'a, T>,
     model: GenerativeModel<Mlp<T>, Bernoulli>,
     inference: Inference<T>,
     adam: [Adam<T>; 2],
@@ -32,9 +33,8 @@ pub struct Trainer<T: Real> {
     rng: StdRng,
 }
 
-impl<T: Real> Trainer<T> {
-    pub fn new(arguments: &Arguments) -> Result<Self, String> {
-        let case = deep::<T>(arguments)?;
+impl<'a, T: Real> Trainer<'a, T> {
+    pub fn new(case: &'a DeepCase<T>) -> Result<Self, String> {
         let text = |error: elbo::Error| error.to_string();
         let mut rng = StdRng::seed_from_u64(0);
         let (d, k) = (case.widths[0], case.latent_dim);
@@ -46,7 +46,6 @@ impl<T: Real> Trainer<T> {
         };
         let encoder = map(d, 2 * k, hidden).build(&mut rng).map_err(text)?;
         let decoder = map(k, d, &backwards).build(&mut rng).map_err(text)?;
-        Observations::new(case.x.as_view()).map_err(text)?;
         let state = |count: usize| Adam::new(count, AdamSettings::default()).map_err(text);
         Ok(Self {
             adam: [state(decoder.parameters().len())?, state(encoder.parameters().len())?],
@@ -55,6 +54,7 @@ impl<T: Real> Trainer<T> {
             workspace: Default::default(),
             gradient: Gradient::default(),
             batch: DMatrix::zeros(d, case.batch),
+            observations: Observations::new(case.x.as_view()).map_err(text)?,
             rng,
             case,
         })
@@ -62,10 +62,8 @@ impl<T: Real> Trainer<T> {
 
     /// One step on the observations chosen; −J of their batch.
     pub fn step(&mut self, chosen: &[usize]) -> Result<f64, elbo::Error> {
-        for (mut to, &from) in self.batch.column_iter_mut().zip(chosen) {
-            to.copy_from(&self.case.x.column(from));
-        }
-        let batch = Observations::new(self.batch.as_view())?;
+        // The table was checked when it was read.
+        let batch = self.observations.gather(chosen, &mut self.batch)?.of_population(self.case.batch);
         let objective = Elbo::reparameterized(1);
         let (model, inference, gradient) = (&mut self.model, &mut self.inference, &mut self.gradient);
         let value = objective.value_and_gradient(model, inference, batch, &mut self.rng, &mut self.workspace, gradient)?;
@@ -77,7 +75,8 @@ impl<T: Real> Trainer<T> {
 }
 
 pub fn vae<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
-    let mut trainer = Trainer::<T>::new(arguments)?;
+    let case = deep::<T>(arguments)?;
+    let mut trainer = Trainer::new(&case)?;
     let (n, d, size) = (trainer.case.x.ncols(), trainer.case.widths[0], trainer.case.batch);
     let per_epoch = (n / size).max(1);
     let wanted = match size {

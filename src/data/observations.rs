@@ -2,7 +2,7 @@
 
 use crate::linalg::parallel;
 use crate::linalg::vector::vectorized;
-use crate::linalg::{mean_wide, refined_mean};
+use crate::linalg::{mean_wide, refined_mean, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -126,6 +126,42 @@ impl<'a, T: Real> Observations<'a, T> {
         Ok(Observations::trusted(self.values.columns(start, count), count))
     }
 
+    /// Copies chosen observations, in the order given, into a buffer of the caller's: a mini-batch that stands for all of these.
+    ///
+    /// The buffer is resized to d×(the number chosen), without an allocation where it was large enough before.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`] when there is no such observation, [`Error::Empty`] when none is chosen.
+    ///
+    /// ```
+    /// use elbo::Observations;
+    /// use nalgebra::{DMatrix, dmatrix};
+    /// let x = dmatrix![1.0, 2.0, 3.0];
+    /// let mut buffer = DMatrix::zeros(0, 0);
+    /// let batch = Observations::new(x.as_view())?.gather(&[2, 0], &mut buffer)?;
+    /// assert_eq!((batch.values()[0], batch.scale()), (3.0, 1.5)); // scale N/n
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn gather<'b>(&self, chosen: &[usize], buffer: &'b mut DMatrix<T>) -> Result<Observations<'b, T>> {
+        if let Some(&beyond) = chosen.iter().find(|&&i| i >= self.len()) {
+            return Err(Error::Dimension { what: "observations", expected: self.len(), actual: beyond.saturating_add(1) });
+        }
+        let d = self.data_dim();
+        if chosen.is_empty() {
+            return Err(Error::Empty { rows: d, columns: 0 });
+        }
+        reshape(buffer, d, chosen.len());
+        // Copies wait for memory: they are worth a second thread earlier than arithmetic is.
+        let (work, each) = (8 * d * chosen.len(), GATHERED.div_ceil(d));
+        parallel::for_each_chunk(buffer.as_mut_slice(), each * d, work, |block, piece| {
+            let first = block * each;
+            for (to, &from) in piece.chunks_exact_mut(d).zip(&chosen[first..]) {
+                to.copy_from_slice(self.values.column(from).data.into_slice());
+            }
+        });
+        Ok(Observations::trusted(buffer.as_view(), self.population))
+    }
+
     /// The mean x̄ of each variable (d×1), accumulated in double precision.
     pub fn mean(&self) -> DVector<T> {
         self.wide_mean().map(T::of)
@@ -170,6 +206,9 @@ impl<'a, T: Real> Observations<'a, T> {
         expect("variables of an observation", expected, self.data_dim())
     }
 }
+
+/// Numbers that a thread copies at a time.
+const GATHERED: usize = 2048;
 
 /// Refuses a size that differs from the expected one.
 pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Result<()> {

@@ -3,7 +3,8 @@
 use super::{Adam, AdamSettings, Decay};
 use crate::data::expect;
 use crate::likelihood::Likelihood;
-use crate::map::{DifferentiableMap, reshape};
+use crate::linalg::reshape;
+use crate::map::DifferentiableMap;
 use crate::model::GenerativeModel;
 use crate::posterior::PosteriorFamily;
 use crate::{Error, Observations, Real, Result};

@@ -2,7 +2,8 @@
 
 use super::{DifferentiableInference, EncodesNew, Inference};
 use crate::data::expect;
-use crate::map::{DifferentiableMap, Parameters, reshape};
+use crate::linalg::reshape;
+use crate::map::{DifferentiableMap, Parameters};
 use crate::posterior::{Point, Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
 use nalgebra::DMatrix;

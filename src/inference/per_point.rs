@@ -72,7 +72,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DifferentiableInference<T> for PerPoint<Q> 
     fn forward(&self, x: Observations<'_, T>, _tape: &mut (), mut phi: DMatrix<T>) -> Result<Q> {
         expect("observations of the table", self.posterior.len(), x.len())?;
         let table = self.posterior.parameters();
-        crate::map::reshape(&mut phi, table.nrows(), table.ncols());
+        crate::linalg::reshape(&mut phi, table.nrows(), table.ncols());
         phi.copy_from(table);
         Q::from_parameters(self.posterior.latent_dim(), phi)
     }

@@ -2,8 +2,9 @@
 
 use super::{Likelihood, OutputMean};
 use crate::linalg::parallel::sum_over;
+use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
-use crate::map::{Parameters, reshape};
+use crate::map::Parameters;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::{Rng, RngExt};
@@ -38,7 +39,7 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
 }
 
 /// What one entry costs, in multiply-adds.
-const WORK: usize = 8;
+const WORK: usize = 32;
 
 /// d ← scale·(x − sigmoid y), and adds x y − ln(1 + e^y) to the partial sums, over a column; the exponential of both functions is computed once.
 #[inline(always)]

@@ -3,7 +3,8 @@
 use super::gaussian_noise::cast_variance;
 use super::isotropic_gaussian::check_variance;
 use super::{GaussianNoise, Likelihood, OutputMean};
-use crate::map::{Parameters, reshape};
+use crate::linalg::reshape;
+use crate::map::Parameters;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;

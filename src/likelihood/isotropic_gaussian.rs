@@ -3,8 +3,9 @@
 use super::gaussian_noise::cast_variance;
 use super::{Likelihood, OutputMean};
 use crate::linalg::parallel::sum_over;
+use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
-use crate::map::{Parameters, reshape};
+use crate::map::Parameters;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;

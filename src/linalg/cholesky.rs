@@ -62,7 +62,7 @@ fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Resu
         factor_columns(l, first, middle)?;
         let (left, mut right) = l.columns_range_pair_mut(first..middle, middle..end);
         let (rows, columns) = (left.rows(middle, d - middle), left.rows(middle, end - middle));
-        gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right.rows_mut(middle, d - middle));
+        gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), right.rows_mut(middle, d - middle));
         return factor_columns(l, middle, end);
     }
     for j in first..end {

@@ -192,6 +192,11 @@ pub(crate) fn together<R>(computation: impl FnOnce() -> R) -> R {
     computation()
 }
 
+/// Whether this thread is in a team that has helpers.
+pub(crate) fn is_gathered() -> bool {
+    TEAM.with_borrow(|team| team.as_ref().is_some_and(|board| board.helpers.load(Ordering::Relaxed) > 0))
+}
+
 /// Runs both closures, side by side if a thread is there: of the team if this thread is in one, else of the pool.
 pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: impl FnOnce() -> B + Send) -> (A, B) {
     match TEAM.with_borrow(|team| team.clone()) {

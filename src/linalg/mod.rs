@@ -55,6 +55,7 @@ pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
 pub(crate) use principal::principal_components_centred;
 pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components, principal_components_by};
+pub(crate) use product::gemm_among;
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };
@@ -64,3 +65,16 @@ pub(crate) use solver::{Captured, add_product, block_of};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
 pub use whitening::Whitening;
+
+use crate::Real;
+use nalgebra::DMatrix;
+
+/// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
+pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
+    if buffer.shape() != (rows, columns) {
+        let taken = std::mem::replace(buffer, DMatrix::zeros(0, 0));
+        let mut memory: Vec<T> = taken.data.into();
+        memory.resize(rows * columns, T::zero());
+        *buffer = DMatrix::from_vec(rows, columns, memory);
+    }
+}

@@ -4,6 +4,9 @@
 
 /// Multiply-adds below which a second thread costs more than it brings.
 pub const SERIAL_WORK: usize = 1 << 19;
+/// A thread that is [awake](together) pays for so many times less.
+#[cfg(feature = "rayon")]
+const AWAKE: usize = 4;
 
 /// How many threads `work` (in multiply-adds, or what takes as long) deserves.
 ///
@@ -15,15 +18,14 @@ pub fn threads(work: usize) -> usize {
 }
 
 fn threads_from(least: usize, work: usize) -> usize {
-    if work < least {
-        return 1;
-    }
     #[cfg(feature = "rayon")]
     {
-        rayon::current_num_threads()
+        let least = if super::kernel_team::is_gathered() { least / AWAKE } else { least };
+        if work < least { 1 } else { rayon::current_num_threads() }
     }
     #[cfg(not(feature = "rayon"))]
     {
+        let _ = (least, work);
         1
     }
 }
@@ -79,23 +81,7 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: usize, f: imp
 /// The same with another least work for a second thread.
 pub(crate) fn for_each_chunk_at<T: Send>(least: usize, data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);
-    if threads_from(least, work) <= 1 {
-        data.chunks_mut(chunk).enumerate().for_each(|(block, piece)| f(block, piece));
-    } else {
-        halves(data, chunk, 0, &f);
-    }
-}
-
-fn halves<T: Send>(data: &mut [T], chunk: usize, first: usize, f: &(impl Fn(usize, &mut [T]) + Sync)) {
-    let count = data.len().div_ceil(chunk);
-    if count <= 1 {
-        if count == 1 {
-            f(first, data);
-        }
-        return;
-    }
-    let (left, right) = data.split_at_mut(count / 2 * chunk);
-    join(|| halves(left, chunk, first, f), || halves(right, chunk, first + count / 2, f));
+    part_from(data, chunk, 0, threads_from(least, work) > 1, &|first, piece| f(first / chunk, piece));
 }
 
 /// Pieces of one or more slices that are halved together.
@@ -104,6 +90,26 @@ pub(crate) trait Halves: Sized + Send {
     fn size(&self) -> usize;
     /// The first `at` entries, and the rest.
     fn halve(self, at: usize) -> (Self, Self);
+}
+
+/// Calls `f` for pieces of `chunk` entries, each given with its first entry's place.
+pub(crate) fn for_each_part<P: Halves>(pieces: P, chunk: usize, work: usize, f: &(impl Fn(usize, P) + Sync)) {
+    part_from(pieces, chunk.max(1), 0, threads(work) > 1, f);
+}
+
+fn part_from<P: Halves>(pieces: P, chunk: usize, first: usize, threaded: bool, f: &(impl Fn(usize, P) + Sync)) {
+    let count = pieces.size().div_ceil(chunk);
+    if count <= 1 {
+        return f(first, pieces);
+    }
+    let at = count / 2 * chunk;
+    let (left, right) = pieces.halve(at);
+    if threaded {
+        join(|| part_from(left, chunk, first, true, f), || part_from(right, chunk, first + at, true, f));
+    } else {
+        part_from(left, chunk, first, false, f);
+        part_from(right, chunk, first + at, false, f);
+    }
 }
 
 /// The sum of `f` over pieces of `chunk` entries, each given with its first entry's place, met in a fixed tree: the same bits for any number of

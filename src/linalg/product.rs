@@ -44,13 +44,22 @@ pub fn gemm<'a, 'b, 'c, T: Real>(
 }
 
 pub(crate) fn product<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+    product_among(level, usize::MAX, alpha, a, b, beta, c);
+}
+
+fn product_among<T: Kernel>(level: Level, most: usize, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
     let ((m, k), n) = (a.shape(), b.shape().1);
     let work = m.saturating_mul(n).saturating_mul(k);
     if work <= TINY {
         return product_tiny(alpha, a, b, beta, c);
     }
-    let pieces = if c.entries_are_apart() { threads(work) } else { 1 };
+    let pieces = if c.entries_are_apart() { threads(work).min(most) } else { 1 };
     split(level, alpha, a, b, beta, c, pieces);
+}
+
+/// [`gemm`] on so many threads at most.
+pub(crate) fn gemm_among<T: Real>(most: usize, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+    product_among(Level::detect(), most, alpha, a, b, beta, c);
 }
 
 /// Entries that are packed in the time of one vector's multiply-add.

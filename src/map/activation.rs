@@ -1,7 +1,9 @@
 //! The nonlinearities of an [`Mlp`](super::Mlp), each with its derivative, fused with the bias into one pass over memory.
 
 use crate::Real;
+use crate::linalg::parallel::for_each_chunk;
 use crate::linalg::vector::vectorized;
+use nalgebra::DMatrixView;
 
 /// An elementwise nonlinearity a ↦ f(a).
 ///
@@ -86,19 +88,38 @@ impl Activation {
         }
     }
 
-    /// delta ← delta · f′, with f′ from the outputs, and d_bias ← the sum of its columns.
-    pub(crate) fn carry_back<T: Real>(self, delta: &mut [T], outputs: &[T], d_bias: &mut [T]) {
+    /// delta ← delta · f′, with f′ from the outputs.
+    pub(crate) fn carry_back<T: Real>(self, delta: &mut [T], outputs: &[T]) {
         match self {
-            Self::Tanh => scaled_sum(delta, outputs, d_bias, |d, y| d * (T::one() - y * y)),
-            Self::Relu => scaled_sum(delta, outputs, d_bias, rectifier_slope),
-            _ => scaled_sum(delta, outputs, d_bias, |d, _| d),
+            Self::Tanh => scaled(delta, outputs, |d, y| d * (T::one() - y * y)),
+            Self::Relu => scaled(delta, outputs, rectifier_slope),
+            _ => {}
         }
     }
 }
 
-/// delta ← delta · slopes, and d_bias ← the sum of its columns.
-pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T], d_bias: &mut [T]) {
-    scaled_sum(delta, slopes, d_bias, |d, slope| d * slope);
+/// delta ← delta · slopes.
+pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T]) {
+    scaled(delta, slopes, |d, slope| d * slope);
+}
+
+/// Rows that are summed at a time.
+const ROWS: usize = 64;
+
+/// sums ← the sum of the columns.
+pub(crate) fn sum_columns<T: Real>(columns: DMatrixView<'_, T>, sums: &mut [T]) {
+    for_each_chunk(sums, ROWS, columns.len(), |block, sums| {
+        vectorized(
+            #[inline(always)]
+            || {
+                sums.fill(T::zero());
+                for column in columns.column_iter() {
+                    let part = &column.data.into_slice()[block * ROWS..][..sums.len()];
+                    sums.iter_mut().zip(part).for_each(|(sum, &entry)| *sum += entry);
+                }
+            },
+        );
+    });
 }
 
 #[inline(always)]
@@ -130,17 +151,12 @@ fn with_bias_and_slope<T: Real>(values: &mut [T], slopes: &mut [T], bias: &[T], 
 }
 
 #[inline(always)]
-fn scaled_sum<T: Real>(delta: &mut [T], beside: &[T], d_bias: &mut [T], f: impl Fn(T, T) -> T) {
-    let rows = d_bias.len();
-    d_bias.fill(T::zero());
+fn scaled<T: Real>(delta: &mut [T], beside: &[T], f: impl Fn(T, T) -> T) {
     vectorized(
         #[inline(always)]
         || {
-            for (delta, beside) in delta.chunks_exact_mut(rows).zip(beside.chunks_exact(rows)) {
-                for ((delta, &beside), sum) in delta.iter_mut().zip(beside).zip(d_bias.iter_mut()) {
-                    *delta = f(*delta, beside);
-                    *sum += *delta;
-                }
+            for (delta, &beside) in delta.iter_mut().zip(beside) {
+                *delta = f(*delta, beside);
             }
         },
     );
@@ -180,6 +196,7 @@ fn gelu<T: Real>(a: T) -> (T, T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nalgebra::DMatrix;
 
     const ALL: [Activation; 6] =
         [Activation::Tanh, Activation::Relu, Activation::Softplus, Activation::Gelu, Activation::Silu, Activation::Identity];
@@ -205,6 +222,14 @@ mod tests {
     }
 
     #[test]
+    fn columns_are_summed_row_by_row() {
+        let columns = DMatrix::from_fn(150, 7, |i, j| (i * j) as f64 - 3.0);
+        let mut sums = vec![1.0; 150];
+        sum_columns(columns.as_view(), &mut sums);
+        assert!((columns.column_sum() - nalgebra::DVector::from_vec(sums)).amax() < 1e-12);
+    }
+
+    #[test]
     fn one_pass_does_what_two_do() {
         for activation in ALL {
             let before: Vec<f64> = (0..12).map(|i| (i as f64 - 5.5) * 0.4).collect();
@@ -215,13 +240,11 @@ mod tests {
             activation.add_bias_and_apply_with_slope(&mut two, &mut slopes, &bias);
             assert_eq!((&one, &two), (&expected, &expected));
             let (mut by_output, mut by_slope) = (vec![1.0; 12], vec![1.0; 12]);
-            let (mut sum, mut sum_by_slope) = ([0.0; 3], [0.0; 3]);
-            carry_back_by_slope(&mut by_slope, &slopes, &mut sum_by_slope);
+            carry_back_by_slope(&mut by_slope, &slopes);
             assert_eq!(by_slope, slopes);
             if !activation.keeps_slope() {
-                activation.carry_back(&mut by_output, &one, &mut sum);
+                activation.carry_back(&mut by_output, &one);
                 assert!(by_output.iter().zip(&slopes).all(|(a, b)| (a - b).abs() < 1e-15), "{activation:?}");
-                assert!(sum.iter().zip(&sum_by_slope).all(|(a, b)| (a - b).abs() < 1e-14));
             }
         }
     }

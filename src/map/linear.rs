@@ -1,8 +1,8 @@
 //! An affine map: weights and a bias, the first of the maps.
 
-use super::{DifferentiableMap, Parameters, reshape};
+use super::{DifferentiableMap, Parameters};
 use crate::data::{Mean, expect};
-use crate::linalg::{Operand, gemm};
+use crate::linalg::{Operand, gemm, reshape};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 

@@ -1,11 +1,11 @@
 //! A multilayer perceptron: affine maps with a nonlinearity between them.
 
-use super::activation::carry_back_by_slope;
-use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, reshape};
+use super::activation::{carry_back_by_slope, sum_columns};
+use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, affine};
 use crate::data::expect;
-use crate::linalg::{Operand, check_finite, gemm};
+use crate::linalg::{check_finite, reshape};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
+use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
 /// The map x ↦ f_L(W_L … f_1(W_1 x + b_1) … + b_L).
 ///
@@ -178,6 +178,10 @@ impl<T: Real> Mlp<T> {
         self.parameters[self.starts[i]..self.starts[i + 1]].split_at(self.sizes[i] * self.sizes[i + 1])
     }
 
+    fn parts(&self, i: usize) -> (DMatrixView<'_, T>, &[T]) {
+        (self.layer(i).0, self.slices(i).1)
+    }
+
     fn activation_of(&self, i: usize) -> Activation {
         if i + 1 == self.layers() { self.output_activation } else { self.activation }
     }
@@ -203,7 +207,6 @@ impl<T: Real> Parameters<T> for Mlp<T> {
 pub struct MlpTape<T: Real> {
     input: DMatrix<T>, // standardised, where that is asked for
     layers: Vec<LayerTape<T>>,
-    unused: Vec<T>,
 }
 
 #[derive(Debug, Clone)]
@@ -215,7 +218,7 @@ struct LayerTape<T: Real> {
 
 impl<T: Real> Default for MlpTape<T> {
     fn default() -> Self {
-        Self { input: DMatrix::zeros(0, 0), layers: Vec::new(), unused: Vec::new() }
+        Self { input: DMatrix::zeros(0, 0), layers: Vec::new() }
     }
 }
 
@@ -248,23 +251,19 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
                 }
             }
         }
+        let input = if self.input.is_some() { tape.input.as_view() } else { input };
         for i in 0..self.layers() {
             let (before, at) = tape.layers.split_at_mut(i);
-            let input = match before.last() {
-                Some(previous) => previous.output.as_view(),
-                None if self.input.is_some() => tape.input.as_view(),
-                None => input,
-            };
-            let LayerTape { output, slope, .. } = &mut at[0];
-            reshape(output, self.sizes[i + 1], n);
-            gemm(T::one(), self.layer(i).0, input, T::zero(), output.as_view_mut());
-            let (activation, bias) = (self.activation_of(i), self.slices(i).1);
+            let input = before.last().map_or(input, |previous| previous.output.as_view());
+            let LayerTape { output, slope, delta } = &mut at[0];
+            let size = self.sizes[i + 1];
+            reshape(output, size, n);
+            // What is room for a derivative later is room for half a sum now.
+            reshape(delta, size, n);
             if self.keeps_slope(i) {
-                reshape(slope, self.sizes[i + 1], n);
-                activation.add_bias_and_apply_with_slope(output.as_mut_slice(), slope.as_mut_slice(), bias);
-            } else {
-                activation.add_bias_and_apply(output.as_mut_slice(), bias);
+                reshape(slope, size, n);
             }
+            affine::forth(self.parts(i), self.activation_of(i), input, output, slope.as_mut_slice(), delta);
         }
         let last = &mut tape.layers[self.layers() - 1];
         if let Some(FixedScale { mean, deviation }) = &self.output {
@@ -313,43 +312,37 @@ impl<T: Real> Mlp<T> {
         mut d_parameters: Option<&mut [T]>,
         mut d_input: Option<&mut DMatrix<T>>,
     ) {
-        let n = d_output.ncols();
-        let MlpTape { input: standardised, layers, unused: tape_bias } = tape;
-        self.start_delta(&mut layers[self.layers() - 1].delta, d_output);
-        for i in (0..self.layers()).rev() {
+        let (n, end) = (d_output.ncols(), self.layers() - 1);
+        let MlpTape { input: standardised, layers } = tape;
+        let input = if self.input.is_some() { standardised.as_view() } else { input };
+        // Where nothing stands behind the last affine layer, its derivative is the one given.
+        let plain = self.activation_of(end) == Activation::Identity && self.output.is_none();
+        if !plain {
+            self.start_delta(&mut layers[end].delta, d_output);
+        }
+        for i in (0..=end).rev() {
             let (before, at) = layers.split_at_mut(i);
             let LayerTape { output, slope, delta } = &mut at[0];
-            let (inputs, outputs) = (self.sizes[i], self.sizes[i + 1]);
-            // Without a derivative by the parameters, the sums of the bias go where nobody looks.
-            let mut own = d_parameters.as_deref_mut().map(|d| d[self.starts[i]..self.starts[i + 1]].split_at_mut(inputs * outputs));
-            let d_bias = match &mut own {
-                Some((_, d_bias)) => &mut **d_bias,
-                None => {
-                    tape_bias.resize(outputs, T::zero());
-                    tape_bias.as_mut_slice()
-                }
-            };
             if self.keeps_slope(i) {
-                carry_back_by_slope(delta.as_mut_slice(), slope.as_slice(), d_bias);
-            } else {
-                self.activation_of(i).carry_back(delta.as_mut_slice(), output.as_slice(), d_bias);
+                carry_back_by_slope(delta.as_mut_slice(), slope.as_slice());
+            } else if !(plain && i == end) {
+                self.activation_of(i).carry_back(delta.as_mut_slice(), output.as_slice());
             }
-            if let Some((d_weights, _)) = own {
-                let layer_input = match before.last() {
-                    Some(previous) => previous.output.as_view(),
-                    None if self.input.is_some() => standardised.as_view(),
-                    None => input,
-                };
-                let d_weights = DMatrixViewMut::from_slice(d_weights, outputs, inputs);
-                gemm(T::one(), delta.as_view(), Operand::from(layer_input).transposed(), T::zero(), d_weights);
+            let delta = if plain && i == end { d_output } else { delta.as_view() };
+            if let Some(d_parameters) = d_parameters.as_deref_mut() {
+                let input = before.last().map_or(input, |previous| previous.output.as_view());
+                let own = &mut d_parameters[self.starts[i]..self.starts[i + 1]];
+                let (d_weights, d_bias) = own.split_at_mut(self.sizes[i] * self.sizes[i + 1]);
+                affine::by_weights(delta, input, d_weights);
+                sum_columns(delta, d_bias);
             }
             let target = match before.last_mut() {
                 Some(previous) => Some(&mut previous.delta),
                 None => d_input.as_deref_mut(),
             };
             if let Some(target) = target {
-                reshape(target, inputs, n);
-                gemm(T::one(), Operand::from(self.layer(i).0).transposed(), delta.as_view(), T::zero(), target.as_view_mut());
+                reshape(target, self.sizes[i], n);
+                affine::back(self.layer(i).0, delta, target);
             }
         }
         if let (Some(FixedScale { deviation, .. }), Some(d_input)) = (&self.input, d_input) {

@@ -3,6 +3,7 @@
 //! In the order of the progression: [`Linear`], then [`Mlp`].
 
 mod activation;
+mod affine;
 mod initialization;
 mod linear;
 mod mlp;
@@ -88,15 +89,5 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
     fn apply(&self, input: DMatrixView<'_, T>) -> DMatrix<T> {
         let mut tape = Self::Tape::default();
         self.forward(input, &mut tape).into_owned()
-    }
-}
-
-/// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
-pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
-    if buffer.shape() != (rows, columns) {
-        let taken = std::mem::replace(buffer, DMatrix::zeros(0, 0));
-        let mut memory: Vec<T> = taken.data.into();
-        memory.resize(rows * columns, T::zero());
-        *buffer = DMatrix::from_vec(rows, columns, memory);
     }
 }

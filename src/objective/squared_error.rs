@@ -2,7 +2,8 @@
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::{Amortized, PointEncoder};
-use crate::map::{DifferentiableMap, reshape};
+use crate::linalg::reshape;
+use crate::map::DifferentiableMap;
 use crate::model::{Decoder, GenerativeModel, LatentModel};
 use crate::posterior::Posterior;
 use crate::{Observations, Real, Result};

@@ -2,7 +2,7 @@
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
-use crate::map::{Parameters, reshape};
+use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};
 use crate::{Error, Observations, Real, Result};
@@ -131,11 +131,7 @@ where
             let value = if whole {
                 self.objective.value_and_gradient(&self.model, &self.inference, self.x, rng, &mut self.workspace, &mut self.gradient)?
             } else {
-                reshape(&mut self.batch, self.x.data_dim(), count);
-                for (mut to, &from) in self.batch.column_iter_mut().zip(&self.order[start..start + count]) {
-                    to.copy_from(&self.x.values().column(from));
-                }
-                let batch = Observations::trusted(self.batch.as_view(), n);
+                let batch = self.x.gather(&self.order[start..start + count], &mut self.batch)?.of_population(n);
                 self.objective.value_and_gradient(&self.model, &self.inference, batch, rng, &mut self.workspace, &mut self.gradient)?
             };
             if !value.is_finite() {
