@@ -3,6 +3,7 @@
 //! Legend: c a point near the mean, s = Σ(x_i − c), μ = c + s/n, m = μ − c. Then Σ(x_i−μ)(x_i−μ)ᵗ = Σ(x_i−c)(x_i−c)ᵗ − m sᵗ − s mᵗ + n m mᵗ.
 
 use super::gram::Rows;
+use super::vector::vectorized;
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -39,11 +40,19 @@ pub(crate) fn centred_moments<T: Real>(x: DMatrixView<'_, T>, round: impl Fn(f64
 fn sample_mean<T: Real>(x: DMatrixView<'_, T>) -> Vec<f64> {
     let (d, n) = x.shape();
     let step = n.div_ceil(SAMPLE).max(1);
-    let count = n.div_ceil(step) as f64;
+    // Each is divided first: no sum overflows.
+    let share = 1.0 / n.div_ceil(step) as f64;
     let mut mean = vec![0.0; d];
-    for i in (0..n).step_by(step) {
-        mean.iter_mut().zip(x.column(i).iter()).for_each(|(mean, v)| *mean += v.as_f64() / count);
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for i in (0..n).step_by(step) {
+                for (mean, v) in mean.iter_mut().zip(x.column(i).data.into_slice()) {
+                    *mean += v.as_f64() * share;
+                }
+            }
+        },
+    );
     mean
 }
 

@@ -8,8 +8,10 @@ use super::parallel::{SERIAL_WORK, map_blocks_at};
 use super::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Columns reduced between two updates of the rest.
-const PANEL: usize = 32;
+/// Columns reduced between two updates of the rest: few where the matrix stays in the first cache.
+fn panel(n: usize) -> usize {
+    if n <= 128 { 8 } else { 32 }
+}
 
 /// T and the reflections that lead to it.
 pub(crate) struct Tridiagonal {
@@ -29,7 +31,7 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     let mut factors = vec![0.0; n.saturating_sub(1)];
     let mut first = 0;
     while first < n {
-        let width = PANEL.min(n - first);
+        let width = panel(n).min(n - first);
         // W, in rows first…, beside the V of this panel.
         let mut others = DMatrix::<f64>::zeros(n, width);
         for j in first..first + width {
@@ -142,7 +144,7 @@ impl Tridiagonal {
         let count = self.factors.len();
         let mut end = count;
         while end > 0 {
-            let first = (end - 1) / PANEL * PANEL;
+            let first = (end - 1) / panel(n) * panel(n);
             let width = end - first;
             let v = self.vectors.view((first + 1, first), (n - first - 1, width));
             let inner = product_tr_left(v, v);
