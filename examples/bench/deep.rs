@@ -13,7 +13,7 @@ use elbo::posterior::Diagonal;
 use elbo::{Observations, Real};
 use nalgebra::DMatrix;
 use rand::SeedableRng;
-use rand::rngs::StdRng;
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use std::time::Instant;
 
@@ -30,13 +30,13 @@ pub struct Trainer<'a, T: Real> {
     workspace: Workspace<T>,
     gradient: Gradient<T>,
     batch: DMatrix<T>,
-    rng: StdRng,
+    rng: Xoshiro256PlusPlus,
 }
 
 impl<'a, T: Real> Trainer<'a, T> {
     pub fn new(case: &'a DeepCase<T>) -> Result<Self, String> {
         let text = |error: elbo::Error| error.to_string();
-        let mut rng = StdRng::seed_from_u64(0);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(0);
         let (d, k) = (case.widths[0], case.latent_dim);
         let hidden = &case.widths[1..];
         let mut backwards = hidden.to_vec();

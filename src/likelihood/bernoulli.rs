@@ -47,13 +47,15 @@ fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; 
     let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
     for ((x, y), d) in x.iter().zip(y).zip(d) {
         for i in 0..LANES {
-            d[i] = scale * (x[i] - y[i].quick_sigmoid());
-            sums[i] += x[i] * y[i] - y[i].quick_softplus();
+            let (softplus, sigmoid) = y[i].quick_softplus_and_sigmoid();
+            d[i] = scale * (x[i] - sigmoid);
+            sums[i] += x[i] * y[i] - softplus;
         }
     }
     for (((&x, &y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(sums) {
-        *d = scale * (x - y.quick_sigmoid());
-        *sum += x * y - y.quick_softplus();
+        let (softplus, sigmoid) = y.quick_softplus_and_sigmoid();
+        *d = scale * (x - sigmoid);
+        *sum += x * y - softplus;
     }
 }
 

@@ -26,6 +26,8 @@ pub trait Elementary: Copy {
     fn quick_softplus(self) -> Self;
     /// 1 / (1 + e⁻ˣ), with all its digits where it is tiny.
     fn quick_sigmoid(self) -> Self;
+    /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose exponential is the same.
+    fn quick_softplus_and_sigmoid(self) -> (Self, Self);
     /// tanh x.
     fn quick_tanh(self) -> Self;
     /// (sin 2πu, cos 2πu) for u in [0, 1], absolute error below 2 ε.
@@ -89,18 +91,22 @@ macro_rules! elementary {
 
             #[inline(always)]
             fn quick_softplus(self) -> Self {
+                self.quick_softplus_and_sigmoid().0
+            }
+
+            #[inline(always)]
+            fn quick_sigmoid(self) -> Self {
+                self.quick_softplus_and_sigmoid().1
+            }
+
+            #[inline(always)]
+            fn quick_softplus_and_sigmoid(self) -> (Self, Self) {
                 let e = (-self.abs()).quick_exp();
                 // 1 + e lies in [1, 2]: at most one halving.
                 let above = e > 0.414_213_56;
                 let f = choose(above, (e - 1.0) * 0.5, e);
                 let value = from_parts(choose(above, 1.0, 0.0), f, 0.0);
-                choose(self > 0.0, self, 0.0) + value
-            }
-
-            #[inline(always)]
-            fn quick_sigmoid(self) -> Self {
-                let e = (-self.abs()).quick_exp();
-                choose(self < 0.0, e, 1.0) / (1.0 + e)
+                (choose(self > 0.0, self, 0.0) + value, choose(self < 0.0, e, 1.0) / (1.0 + e))
             }
 
             #[inline(always)]

@@ -53,7 +53,7 @@ impl Activation {
                 (y, T::one() - y * y)
             }
             Self::Relu => (rectified(a), rectifier_slope(T::one(), a)),
-            Self::Softplus => (a.quick_softplus(), a.quick_sigmoid()),
+            Self::Softplus => a.quick_softplus_and_sigmoid(),
             Self::Gelu => gelu(a),
             Self::Silu => silu(a),
             Self::Identity => (a, T::one()),
@@ -81,7 +81,7 @@ impl Activation {
     /// values ← f(values + bias) and slopes ← f′(values + bias).
     pub(crate) fn add_bias_and_apply_with_slope<T: Real>(self, values: &mut [T], slopes: &mut [T], bias: &[T]) {
         match self {
-            Self::Softplus => with_bias_and_slope(values, slopes, bias, |a| (a.quick_softplus(), a.quick_sigmoid())),
+            Self::Softplus => with_bias_and_slope(values, slopes, bias, T::quick_softplus_and_sigmoid),
             Self::Gelu => with_bias_and_slope(values, slopes, bias, gelu),
             Self::Silu => with_bias_and_slope(values, slopes, bias, silu),
             _ => with_bias_and_slope(values, slopes, bias, |a| self.value_and_slope(a)),

@@ -1,6 +1,6 @@
 //! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded, excess, square_sum};
 use crate::data::expect;
 use crate::linalg::vector::{in_lanes, vectorized};
 use crate::{Real, Result};
@@ -148,11 +148,7 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
     }
 
     fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
-        for (mut d, d_z) in d.column_iter_mut().zip(d_z.column_iter()) {
-            for (d, &d_z) in d.iter_mut().zip(d_z.iter()) {
-                *d += d_z;
-            }
-        }
+        add_to_means(d_z, T::one(), d);
         let half = T::of(0.5);
         let beside = |i: usize| (column_of(&noise, i), column_of(&d_z, i));
         self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).quick_exp() * noise * d_z);

@@ -188,9 +188,15 @@ pub(crate) fn half_squared_norms<T: Real>(mean: DMatrixView<'_, T>) -> DVector<T
 
 /// Adds −scale·m_i to the mean's rows of `d`: the mean's part of the gradient of −KL.
 pub(crate) fn add_mean_kl_gradient<T: Real>(mean: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
-    for (mut d, m) in d.column_iter_mut().zip(mean.column_iter()) {
-        for (d, &m) in d.iter_mut().zip(m.iter()) {
-            *d -= scale * m;
+    add_to_means(mean, -scale, d);
+}
+
+/// Adds a multiple of k×n numbers to the mean's rows of `d`.
+pub(crate) fn add_to_means<T: Real>(from: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    let rows = d.nrows().max(1);
+    for (d, from) in d.as_mut_slice().chunks_exact_mut(rows).zip(from.column_iter()) {
+        for (d, &from) in d.iter_mut().zip(from.data.into_slice()) {
+            *d += scale * from;
         }
     }
 }
