@@ -28,7 +28,7 @@ const A_BYTES: usize = 400 * 1024;
 const B_COLUMNS: usize = 2048;
 
 /// A side of C up to so many tiles is narrow: the other operand is used so seldom that packing it does not pay.
-const NARROW_TILES: usize = 4;
+const NARROW_TILES: usize = 16;
 
 /// An operand this small stays near the processor: it is read in place however often.
 pub(crate) const NEAR_BYTES: usize = 32 * 1024;
