@@ -63,7 +63,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// Noise with variance σ², which a fit may change.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn new(noise_variance: T) -> Result<Self> {
         check_variance("the noise variance", noise_variance)?;
         Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, analytic: false, floor: T::zero() })
@@ -72,7 +72,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// Noise whose variance σ² no fit changes.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn fixed(noise_variance: T) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variance)? })
     }
@@ -82,7 +82,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with calibrated decoders, ICML 2021, section 3.2.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn analytic(noise_variance: T) -> Result<Self> {
         Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
@@ -148,6 +148,15 @@ impl<T: Real> IsotropicGaussian<T> {
         IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor }
     }
 
+    /// The same noise in another precision, in which it must not lose digits.
+    pub(crate) fn narrow<U: Real>(&self) -> Result<IsotropicGaussian<U>> {
+        let (variance, limit) = (self.noise_variance().as_f64(), U::MIN_POSITIVE.as_f64());
+        if variance >= limit {
+            return Ok(self.cast());
+        }
+        Err(Error::TooSmall { what: "the standard deviation of the noise", deviation: variance.sqrt(), limit })
+    }
+
     /// Sets σ², at or above the floor; a fixed one stays.
     pub(crate) fn set_noise_variance(&mut self, noise_variance: T) {
         if !self.fixed {
@@ -158,10 +167,11 @@ impl<T: Real> IsotropicGaussian<T> {
 }
 
 pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()> {
-    if value > T::zero() && value.is_finite() {
+    if value >= T::MIN_POSITIVE && value.is_finite() {
         Ok(())
     } else {
-        Err(Error::Setting { name, value: value.as_f64(), must: "positive and finite" })
+        let must = if value > T::zero() && value.is_finite() { "large enough to have all its digits" } else { "positive and finite" };
+        Err(Error::Setting { name, value: value.as_f64(), must })
     }
 }
 
