@@ -2,11 +2,12 @@
 
 use elbo::data::{Mean, RootMoment};
 use elbo::fit::StochasticGradient;
-use elbo::likelihood::{IsotropicGaussian, NoiseVariance};
-use elbo::map::Linear;
+use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, NoiseVariance};
+use elbo::map::{Activation, Linear, Mlp};
+use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::steps::StepName;
 use elbo::{AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real, Vae, VariationalPpca};
-use nalgebra::{DMatrix, DVector, dmatrix};
+use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
@@ -152,12 +153,35 @@ fn settings() {
         said(IsotropicGaussian::fixed(bad).unwrap_err());
         said(Ppca::from_parameters(x.columns(0, 2).into_owned(), DVector::zeros(4), bad).unwrap_err());
     }
-    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+    for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let said = |e: Error| assert!(matches!(e, Error::Setting { .. }), "{e:?}");
+        said(IsotropicGaussian::new(1.0).unwrap().with_floor(bad).unwrap_err());
+        said(DiagonalGaussian::new(DVector::repeat(2, 1.0)).unwrap().with_floors(dvector![0.5, bad]).unwrap_err());
+        said(DeepEncoderPpca::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
+        said(Vae::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
         assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
     }
     assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
     assert!(matches!(Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)), Err(Error::Dimension { .. })));
     assert!(matches!("no_such_step".parse::<StepName>(), Err(Error::UnknownStep { .. })));
+}
+
+/// Sizes whose products leave the range of the integers.
+#[test]
+fn sizes_beyond_memory() {
+    let huge = usize::MAX;
+    assert_eq!(Mlp::<f64>::parameter_count(&[3, huge, huge]), huge);
+    for hidden in [&[huge][..], &[huge / 2, 3], &[1 << 40, 1 << 40]] {
+        let refused = Mlp::<f64>::builder(3, 2).hidden(hidden).build(&mut rng(1)).unwrap_err();
+        assert!(matches!(refused, Error::Setting { name: "the number of parameters", .. }), "{refused}");
+        let refused = Vae::<f64>::builder(1).hidden(hidden).fit(&normal::<f64>(3, 9, 1), &mut rng(1)).unwrap_err();
+        assert!(matches!(refused, Error::Setting { .. }), "{refused}");
+    }
+    assert!(matches!(Mlp::from_parameters(&[2, huge], Activation::Tanh, Activation::Identity, vec![0.0]), Err(Error::Dimension { .. })));
+    let phi = || DMatrix::<f64>::zeros(4, 2);
+    assert!(Isotropic::from_parameters(huge, phi()).is_err());
+    assert!(Diagonal::from_parameters(huge, phi()).is_err());
+    assert!(Full::from_parameters(huge, phi()).is_err());
 }
 
 /// Constant columns are no error, and neither are copies of columns.

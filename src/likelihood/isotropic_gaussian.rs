@@ -87,9 +87,13 @@ impl<T: Real> IsotropicGaussian<T> {
         Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
 
-    /// The same noise, never learned to be below `floor`.
-    pub fn with_floor(self, floor: T) -> Self {
-        Self { floor, ..self }
+    /// The same noise, never learned to be below `floor`; 0 for none.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a floor that is negative or not finite.
+    pub fn with_floor(self, floor: T) -> Result<Self> {
+        check_floor("the floor of the noise variance", floor)?;
+        Ok(Self { floor, ..self })
     }
 
     /// σ².
@@ -134,9 +138,7 @@ impl<T: Real> IsotropicGaussian<T> {
     pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
         check_variance("the saved noise variance", form.given)?;
         check_variance("the saved noise variance", form.log_variance.exp())?;
-        if !(form.floor >= T::zero() && form.floor.is_finite()) {
-            return Err(Error::Setting { name: "the saved floor", value: form.floor.as_f64(), must: "finite and not negative" });
-        }
+        check_floor("the saved floor", form.floor)?;
         let crate::saved::NoiseForm { given, log_variance, fixed, analytic, floor } = form;
         Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
     }
@@ -172,6 +174,14 @@ pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()
     } else {
         let must = if value > T::zero() && value.is_finite() { "large enough to have all its digits" } else { "positive and finite" };
         Err(Error::Setting { name, value: value.as_f64(), must })
+    }
+}
+
+pub(crate) fn check_floor<T: Real>(name: &'static str, value: T) -> Result<()> {
+    if value >= T::zero() && value.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::Setting { name, value: value.as_f64(), must: "finite and not negative" })
     }
 }
 

@@ -4,7 +4,7 @@ use super::Step;
 use crate::data::{check_latent_dim, resolution};
 use crate::fit::{Fitted, Observer, Preconditioner, StochasticGradient};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance};
+use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_floor};
 use crate::map::{Activation, Linear, Mlp, MlpBuilder};
 use crate::objective::Elbo;
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
@@ -168,6 +168,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
 
     fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
+        check_floor("the floor of the noise variance, as a share of the data's", self.relative_floor)?;
         let floor = self.relative_floor * total;
         let limit = T::MIN_POSITIVE;
         if self.relative_floor > T::zero() && floor < limit {
@@ -176,8 +177,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         }
         Ok(match self.noise {
             NoiseVariance::Fixed(variance) => IsotropicGaussian::fixed(variance)?,
-            NoiseVariance::Learned => IsotropicGaussian::new(total)?.with_floor(floor),
-            NoiseVariance::Analytic => IsotropicGaussian::analytic(total)?.with_floor(floor),
+            NoiseVariance::Learned => IsotropicGaussian::new(total)?.with_floor(floor)?,
+            NoiseVariance::Analytic => IsotropicGaussian::analytic(total)?.with_floor(floor)?,
         })
     }
 

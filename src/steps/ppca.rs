@@ -227,7 +227,7 @@ impl<T: Real> PpcaBuilder<T> {
             (Some(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
             (None, Some(floor)) => {
                 let floor = floor.as_f64();
-                Ok(IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor))
+                IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor)
             }
             (None, None) => {
                 moment.check_noise_remains(self.latent_dim)?;
