@@ -4,6 +4,7 @@ use elbo::data::{Mean, RootMoment};
 use elbo::fit::StochasticGradient;
 use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, NoiseVariance};
 use elbo::map::{Activation, Linear, Mlp};
+use elbo::objective::SquaredError;
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::steps::StepName;
 use elbo::{AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real, Vae, VariationalPpca};
@@ -159,6 +160,8 @@ fn settings() {
         said(DiagonalGaussian::new(DVector::repeat(2, 1.0)).unwrap().with_floors(dvector![0.5, bad]).unwrap_err());
         said(DeepEncoderPpca::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
         said(Vae::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
+        said(SquaredError::with_weight(bad).unwrap_err());
+        said(LinearAutoencoder::builder(2).weight(bad).fit_by_gradient(&Default::default(), &x, &mut rng(1)).unwrap_err());
         assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
     }
     assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
