@@ -58,10 +58,12 @@ pub enum Error {
         /// The largest absolute value that can be taken.
         limit: f64,
     },
-    /// The data vary, but so little that the squares of their deviations are no numbers of this precision.
-    #[error("the largest deviation {deviation} is too small: its square falls below {limit}")]
+    /// The data vary, but so little that the square of a deviation is no number of this precision, or lacks digits.
+    #[error("{what} {deviation:e} is too small: its square falls below {limit:e}")]
     TooSmall {
-        /// The largest deviation from the mean.
+        /// Which deviation.
+        what: &'static str,
+        /// The deviation.
         deviation: f64,
         /// The smallest variance that can be taken.
         limit: f64,

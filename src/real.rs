@@ -16,6 +16,8 @@ pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
     const EPSILON: Self;
     /// The largest finite number.
     const MAX: Self;
+    /// The smallest positive number that has all its digits.
+    const MIN_POSITIVE: Self;
     /// Below this a sum of squares may have lost digits to underflow.
     #[doc(hidden)]
     const TINY_SQUARE: f64;
@@ -34,6 +36,7 @@ macro_rules! real {
         impl Real for $t {
             const EPSILON: Self = <$t>::EPSILON;
             const MAX: Self = <$t>::MAX;
+            const MIN_POSITIVE: Self = <$t>::MIN_POSITIVE;
             const TINY_SQUARE: f64 = <$t>::MIN_POSITIVE as f64 / (<$t>::EPSILON as f64 * <$t>::EPSILON as f64);
             #[inline]
             fn of(value: f64) -> Self {

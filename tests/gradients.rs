@@ -195,7 +195,7 @@ fn squared_error<T: Real>() -> Result<(), Failure> {
     let noiseless = GenerativeModel::new(linear::<T>(K, D, rng), elbo::likelihood::Noiseless);
     let encoder = Amortized::new(PointEncoder::new(linear::<T>(D, K, rng)));
     check_objective(&SquaredError::new(), &noiseless, &encoder, x, rng)?;
-    check_objective(&SquaredError::with_weight(T::of(0.4)), &noiseless, &encoder, x.of_population(2 * N), rng)?;
+    check_objective(&SquaredError::with_weight(T::of(0.4)).unwrap(), &noiseless, &encoder, x.of_population(2 * N), rng)?;
     let deep = GenerativeModel::new(mlp::<T>(K, D, Activation::Tanh, rng), elbo::likelihood::Noiseless);
     let encoder = Amortized::new(PointEncoder::new(mlp::<T>(D, K, Activation::Tanh, rng)));
     check_encoder(&encoder.encoder, x)?;

@@ -2,11 +2,13 @@
 
 use elbo::data::{Mean, RootMoment};
 use elbo::fit::StochasticGradient;
-use elbo::likelihood::{IsotropicGaussian, NoiseVariance};
-use elbo::map::Linear;
+use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, NoiseVariance};
+use elbo::map::{Activation, Linear, Mlp};
+use elbo::objective::SquaredError;
+use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::steps::StepName;
 use elbo::{AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real, Vae, VariationalPpca};
-use nalgebra::{DMatrix, DVector, dmatrix};
+use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
@@ -152,12 +154,37 @@ fn settings() {
         said(IsotropicGaussian::fixed(bad).unwrap_err());
         said(Ppca::from_parameters(x.columns(0, 2).into_owned(), DVector::zeros(4), bad).unwrap_err());
     }
-    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+    for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let said = |e: Error| assert!(matches!(e, Error::Setting { .. }), "{e:?}");
+        said(IsotropicGaussian::new(1.0).unwrap().with_floor(bad).unwrap_err());
+        said(DiagonalGaussian::new(DVector::repeat(2, 1.0)).unwrap().with_floors(dvector![0.5, bad]).unwrap_err());
+        said(DeepEncoderPpca::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
+        said(Vae::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
+        said(SquaredError::with_weight(bad).unwrap_err());
+        said(LinearAutoencoder::builder(2).weight(bad).fit_by_gradient(&Default::default(), &x, &mut rng(1)).unwrap_err());
         assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
     }
     assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
     assert!(matches!(Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)), Err(Error::Dimension { .. })));
     assert!(matches!("no_such_step".parse::<StepName>(), Err(Error::UnknownStep { .. })));
+}
+
+/// Sizes whose products leave the range of the integers.
+#[test]
+fn sizes_beyond_memory() {
+    let huge = usize::MAX;
+    assert_eq!(Mlp::<f64>::parameter_count(&[3, huge, huge]), huge);
+    for hidden in [&[huge][..], &[huge / 2, 3], &[1 << 40, 1 << 40]] {
+        let refused = Mlp::<f64>::builder(3, 2).hidden(hidden).build(&mut rng(1)).unwrap_err();
+        assert!(matches!(refused, Error::Setting { name: "the number of parameters", .. }), "{refused}");
+        let refused = Vae::<f64>::builder(1).hidden(hidden).fit(&normal::<f64>(3, 9, 1), &mut rng(1)).unwrap_err();
+        assert!(matches!(refused, Error::Setting { .. }), "{refused}");
+    }
+    assert!(matches!(Mlp::from_parameters(&[2, huge], Activation::Tanh, Activation::Identity, vec![0.0]), Err(Error::Dimension { .. })));
+    let phi = || DMatrix::<f64>::zeros(4, 2);
+    assert!(Isotropic::from_parameters(huge, phi()).is_err());
+    assert!(Diagonal::from_parameters(huge, phi()).is_err());
+    assert!(Full::from_parameters(huge, phi()).is_err());
 }
 
 /// Constant columns are no error, and neither are copies of columns.
@@ -191,11 +218,14 @@ fn check_fit<T: Real>(step: StepName, k: usize, x: &DMatrix<T>) -> Result<(), Er
     Ok(())
 }
 
-fn at_scale<T: Real>(scale: f64, fits: bool) {
+fn at_scale<T: Real>(scale: f64, fits: bool, steps: &[StepName]) {
     let x = normal::<f64>(4, 30, 10).map(|v| T::of(v * scale));
-    for step in linear() {
-        let outcome = check_fit(step, 2, &x);
-        assert!(outcome.is_ok() || !fits, "{} at {scale:e}: {}", step.name(), outcome.unwrap_err());
+    for step in steps {
+        match check_fit(*step, 2, &x) {
+            Ok(()) => {}
+            Err(Error::TooSmall { .. } | Error::TooLarge { .. }) if !fits => {}
+            Err(error) => panic!("{} at {scale:e}: {error}", step.name()),
+        }
     }
 }
 
@@ -203,7 +233,7 @@ fn at_scale<T: Real>(scale: f64, fits: bool) {
 #[test]
 fn deviations_whose_squares_are_nothing() {
     let x = normal::<f64>(3, 9, 11);
-    let small = |e: &Error| matches!(e, Error::TooSmall { deviation, limit } if *deviation > 0.0 && *limit > 0.0);
+    let small = |e: &Error| matches!(e, Error::TooSmall { deviation, limit, .. } if *deviation > 0.0 && *limit > 0.0);
     every_step_refuses(1, &(&x * 1e-200), small);
     every_step_refuses(1, &(&x * 1e-320), small);
     // Where double precision carries the fit, a step may take what single precision could not square.
@@ -222,18 +252,19 @@ fn linear() -> Vec<StepName> {
 
 #[test]
 fn scales() {
-    for scale in [1e-60, 1e-20, 1e20, 1e60] {
-        at_scale::<f64>(scale, true);
+    for scale in [1e-138, 1e-100, 1e-60, 1e-20, 1e20, 1e60, 1e100, 1e151] {
+        at_scale::<f64>(scale, true, &linear());
     }
-    for scale in [1e-12, 1e12] {
-        at_scale::<f32>(scale, true);
+    at_scale::<f64>(1e-130, true, &StepName::ALL);
+    for scale in [1e-18, 1e-12, 1e12, 1e16] {
+        at_scale::<f32>(scale, true, &linear());
     }
-    // Where squares leave the range of the numbers, an error will do; NaN and a panic will not.
-    for scale in [1e-320, 1e-310, 1e-200, 1e-155, 1e-100, 1e100, 1e140, 1e150] {
-        at_scale::<f64>(scale, false);
+    // Where squares leave the range of the numbers, an error that says so will do.
+    for scale in [1e-320, 1e-310, 1e-200, 1e-162, 1e-160, 1e-155, 1e-145, 1e-139, 1e152, 1e153, 1e300] {
+        at_scale::<f64>(scale, false, &StepName::ALL);
     }
-    for scale in [1e-44, 1e-40, 1e-30, 1e-22, 1e-18, 1e15, 1e17, 1e18] {
-        at_scale::<f32>(scale, false);
+    for scale in [1e-44, 1e-40, 1e-30, 1e-24, 1e-22, 1e-20, 1e-19, 1e17, 1e18] {
+        at_scale::<f32>(scale, false, &StepName::ALL);
     }
 }
 

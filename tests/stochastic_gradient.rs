@@ -24,7 +24,7 @@ fn data<T: Real>() -> DMatrix<T> {
 fn deep<T: Real>(rng: &mut StdRng) -> Deep<T> {
     let decoder = Mlp::builder(2, 5).hidden(&[8]).build(rng).unwrap();
     let encoder = Mlp::builder(5, 4).hidden(&[8]).build(rng).unwrap().with_zero_outputs_from(2);
-    let noise = IsotropicGaussian::analytic(T::one()).unwrap().with_floor(T::of(1e-3));
+    let noise = IsotropicGaussian::analytic(T::one()).unwrap().with_floor(T::of(1e-3)).unwrap();
     (GenerativeModel::new(decoder, noise), Amortized::new(GaussianEncoder::new(encoder, 2).unwrap()))
 }
 
@@ -252,7 +252,7 @@ fn a_batch_stands_for_the_population() {
 fn a_floor_on_the_noise_is_told() {
     let x = DMatrix::from_fn(3, 40, |i, j| (i + 1) as f64 * (j as f64 / 10.0 - 2.0));
     let rng = &mut StdRng::seed_from_u64(2);
-    let noise = IsotropicGaussian::analytic(2.0).unwrap().with_floor(1.5);
+    let noise = IsotropicGaussian::analytic(2.0).unwrap().with_floor(1.5).unwrap();
     let model = LinearGaussian::new(Linear::new(DMatrix::from_fn(3, 1, |i, _| 1.2 * (i + 1) as f64), DVector::zeros(3)).unwrap(), noise);
     let map = Mlp::builder(3, 2).build(rng).unwrap();
     let encoder = Amortized::new(GaussianEncoder::<_, Diagonal<f64>>::new(map, 1).unwrap());

@@ -252,21 +252,39 @@ fn centre<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<(DVector<f64>, 
     }
 }
 
-/// The variance below which a direction cannot be told from one without any; refuses a total below it.
+/// The variance below which a direction cannot be told from one without any; refuses a total below it, or below what the precision carries.
 ///
 /// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
 pub(crate) fn resolution<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>, total_variance: f64) -> Result<f64> {
-    resolution_of(total_variance, mean, x.ncols()).map_err(|_| without_variance(x, mean))
+    match resolution_of(total_variance, mean, x.ncols()) {
+        Ok(tolerance) if total_variance >= smallest_variance::<T>() => Ok(tolerance),
+        _ => Err(without_variance(x, mean)),
+    }
 }
+
+/// The smallest variance of data: a number of `T`, beside which what can still be told from 0 is a number in double precision.
+fn smallest_variance<T: Real>() -> f64 {
+    T::MIN_POSITIVE.as_f64().max(f64::MIN_POSITIVE / RESOLUTION)
+}
+
+/// What is below this share of the variance is rounding.
+const RESOLUTION: f64 = 256.0 * f64::EPSILON * f64::EPSILON;
 
 /// The same where the data themselves are gone.
 pub(crate) fn resolution_of(total_variance: f64, mean: &DVector<f64>, observations: usize) -> Result<f64> {
-    let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total_variance + mean.norm_squared());
-    if total_variance > tolerance { Ok(tolerance) } else { Err(Error::Constant { variables: mean.len(), observations }) }
+    let tolerance = RESOLUTION * (total_variance + mean.norm_squared());
+    let limit = smallest_variance::<f64>();
+    if total_variance > tolerance && total_variance >= limit {
+        Ok(tolerance)
+    } else if total_variance > tolerance {
+        Err(Error::TooSmall { what: "the standard deviation", deviation: total_variance.sqrt(), limit })
+    } else {
+        Err(Error::Constant { variables: mean.len(), observations })
+    }
 }
 
-/// Data whose variance is 0: constant, or so small that the squares underflow, which is not the same.
-pub(crate) fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
+/// Data without a variance to go by: constant, or so small that the squares underflow, which is not the same.
+fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
     let (mut deviation, mut size) = (0.0f64, 0.0f64);
     for column in x.column_iter() {
         for (value, mean) in column.iter().zip(mean.iter()) {
@@ -275,7 +293,7 @@ pub(crate) fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f6
         }
     }
     if deviation > 16.0 * T::EPSILON.as_f64() * size {
-        return Error::TooSmall { deviation, limit: T::TINY_SQUARE * T::EPSILON.as_f64().powi(2) };
+        return Error::TooSmall { what: "the largest deviation", deviation, limit: smallest_variance::<T>() };
     }
     Error::Constant { variables: x.nrows(), observations: x.ncols() }
 }

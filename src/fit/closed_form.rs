@@ -110,7 +110,7 @@ impl Principal {
         let learned = if nothing_left { 0.0 } else { self.outside / (d - k) as f64 };
         let likelihood = match (fixed, floor) {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
-            (None, Some(floor)) => IsotropicGaussian::new(learned.max(floor))?.with_floor(floor),
+            (None, Some(floor)) => IsotropicGaussian::new(learned.max(floor))?.with_floor(floor)?,
             (None, None) if nothing_left => {
                 return Err(Error::Unbounded { latent_dim: k, rank: self.resolved() });
             }

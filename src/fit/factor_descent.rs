@@ -30,6 +30,7 @@ impl Default for FactorDescent {
 }
 
 /// U (k×d) and W (d×k).
+#[derive(Clone)]
 pub(crate) struct Factors {
     pub(crate) encoder: DMatrix<f64>,
     pub(crate) decoder: DMatrix<f64>,
@@ -72,7 +73,7 @@ impl FactorPair {
     }
 
     /// Half the derivative of ‖E‖²: (−EYᵗ, −WᵗE).
-    fn half_gradient(&self, residual: &DMatrix<f64>) -> Self {
+    pub(crate) fn half_gradient(&self, residual: &DMatrix<f64>) -> Self {
         let zeros = |like: &DMatrix<f64>| DMatrix::zeros(like.nrows(), like.ncols());
         let mut gradient = Self { decoder: zeros(&self.decoder), codes: zeros(&self.codes) };
         gemm(-1.0, residual, Operand::from(&self.codes).transposed(), 0.0, &mut gradient.decoder);
@@ -125,7 +126,7 @@ impl FactorDescent {
     /// Iterations between two changes to balanced coordinates.
     const BALANCE_EVERY: usize = 20;
     /// How often the tests must hold in a row.
-    const IN_A_ROW: usize = 5;
+    pub(super) const IN_A_ROW: usize = 5;
 
     /// Lowers the squared error of k latent dimensions from a random start; the trace holds minus the squared error per observation.
     ///
@@ -195,7 +196,7 @@ impl FactorDescent {
                 direction.scale(-1.0);
                 slope = direction.dot(&gradient);
             }
-            let moved = line_minimum(&at, &residual, &direction, slope).and_then(|length| {
+            let moved = line_minimum(&at, &residual, &direction, slope, 0.0).and_then(|length| {
                 let mut next = at.clone();
                 next.add_scaled(length, &direction);
                 let next_error = next.residual_in(root, &mut spare);
@@ -242,6 +243,13 @@ impl FactorDescent {
 
     /// Less error by more than the tolerance, if a few unit Gauss–Newton steps in both blocks, and the minimum over the span of W and its gradient, find it.
     fn better_span(&self, root: &DMatrix<f64>, at: &FactorPair, error: f64) -> Result<Option<FactorPair>> {
+        let span = Self::advanced_span(root, at)?;
+        let better = span.outside < error * (1.0 - self.tolerance);
+        Ok(better.then_some(FactorPair { decoder: span.directions, codes: span.inside }))
+    }
+
+    /// The span of W after a few unit Gauss–Newton steps in both blocks, and the best one within it and its gradient.
+    pub(super) fn advanced_span(root: &DMatrix<f64>, at: &FactorPair) -> Result<Span> {
         let mut span = Span::ritz(root, &thin_qr(at.decoder.as_view())?.0)?;
         for _ in 0..2 {
             for _ in 0..4 {
@@ -252,15 +260,15 @@ impl FactorDescent {
                 span = ahead;
             }
         }
-        let better = span.outside < error * (1.0 - self.tolerance);
-        Ok(better.then_some(FactorPair { decoder: span.directions, codes: span.inside }))
+        Ok(span)
     }
 }
 
 /// The first minimum over t > 0 of ‖E − tF₁ − t²F₂‖², the error along a direction: a quartic, whose coefficients come from k×k products.
 ///
-/// F₁ = DY + WC and F₂ = DC, for the direction (D, C); half the derivative of the error along it is `slope`, which is −⟨E, F₁⟩.
-fn line_minimum(at: &FactorPair, residual: &DMatrix<f64>, direction: &FactorPair, slope: f64) -> Option<f64> {
+/// F₁ = DY + WC and F₂ = DC, for the direction (D, C); half the derivative of the error along it is `slope`, which is −⟨E, F₁⟩. A weighted norm adds
+/// its part to the slope, and its second derivative, halved, is the `stiffness`.
+pub(super) fn line_minimum(at: &FactorPair, residual: &DMatrix<f64>, direction: &FactorPair, slope: f64, stiffness: f64) -> Option<f64> {
     let (d, w) = (&direction.decoder, &at.decoder);
     let (dd, wd, ww) = (product_tr_left(d, d), product_tr_left(w, d), product_tr_left(w, w));
     let (c, y) = (&direction.codes, &at.codes);
@@ -269,7 +277,7 @@ fn line_minimum(at: &FactorPair, residual: &DMatrix<f64>, direction: &FactorPair
     let first_second = dd.dot(&cy) + wd.dot(&cc);
     let second_squared = dd.dot(&cc);
     let error_second = dot(product_tr_right(residual, c).as_slice(), d.as_slice());
-    let slope = [2.0 * slope, 2.0 * (first_squared - 2.0 * error_second), 6.0 * first_second, 4.0 * second_squared];
+    let slope = [2.0 * slope, 2.0 * (first_squared - 2.0 * error_second + stiffness), 6.0 * first_second, 4.0 * second_squared];
     let derivative = |t: f64| slope[0] + t * (slope[1] + t * (slope[2] + t * slope[3]));
     if !slope.iter().all(|c| c.is_finite()) || slope[0] >= 0.0 {
         return None;

@@ -3,7 +3,7 @@
 //! | | fits |
 //! |---|---|
 //! | `closed_form` | the linear autoencoder and PPCA by their formulas |
-//! | `factor_descent` | the linear autoencoder by its gradient |
+//! | `factor_descent`, `weighted_descent` | the linear autoencoder by its gradient, without a weight on the maps and with one |
 //! | `alternate` | EM and variational EM: plain, parameter-expanded, over spans, by gradient |
 //! | `joint_ascent` | amortised inference of a linear-Gaussian model |
 //! | `stochastic_gradient` | whatever has a gradient, by mini-batches |
@@ -24,6 +24,7 @@ mod refine;
 mod stochastic_gradient;
 mod stop;
 mod streaming;
+mod weighted_descent;
 
 pub use alternate::{Alternate, GradientVariationalEm, ParameterExpanded, SpanAscent, SpanFamily};
 pub use closed_form::{Route, Solved};

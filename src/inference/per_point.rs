@@ -28,9 +28,7 @@ impl<Q> PerPoint<Q> {
     where
         Q: PosteriorFamily<T>,
     {
-        let parameters = DMatrix::zeros(Q::parameter_count(latent_dim), n);
-        let prior = Q::from_parameters(latent_dim, parameters);
-        Self { posterior: prior.unwrap_or_else(|_| unreachable!("φ has as many rows as the family says")) }
+        Self { posterior: Q::at_prior(latent_dim, n) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gaussian noise with a variance for each variable: factor analysis's.
 
 use super::gaussian_noise::cast_variance;
-use super::isotropic_gaussian::check_variance;
+use super::isotropic_gaussian::{check_floor, check_variance};
 use super::{GaussianNoise, Likelihood, OutputMean};
 use crate::linalg::reshape;
 use crate::map::Parameters;
@@ -64,12 +64,10 @@ impl<T: Real> DiagonalGaussian<T> {
     /// [`Error::Dimension`] for another number of floors; [`Error::Setting`] for one that is negative or not finite.
     pub fn with_floors(self, floors: DVector<T>) -> Result<Self> {
         crate::data::expect("floors of the noise variances", self.given.len(), floors.len())?;
-        match floors.iter().find(|f| **f < T::zero() || !f.is_finite()) {
-            Some(floor) => {
-                Err(Error::Setting { name: "a floor of a noise variance", value: floor.as_f64(), must: "at least 0 and finite" })
-            }
-            None => Ok(Self { floors, ..self }),
+        for &floor in floors.iter() {
+            check_floor("a floor of a noise variance", floor)?;
         }
+        Ok(Self { floors, ..self })
     }
 
     #[cfg(feature = "serde")]

@@ -62,6 +62,5 @@ impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
 
 /// A variance in another precision, positive and finite: rounding to the nearest may fall to 0, or beyond what that one holds.
 pub(crate) fn cast_variance<T: Real, U: Real>(variance: T) -> U {
-    let smallest = U::TINY_SQUARE * U::EPSILON.as_f64().powi(2);
-    U::of(variance.as_f64().clamp(smallest, U::MAX.as_f64()))
+    U::of(variance.as_f64().clamp(U::MIN_POSITIVE.as_f64(), U::MAX.as_f64()))
 }

@@ -64,7 +64,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// Noise with variance σ², which a fit may change.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn new(noise_variance: T) -> Result<Self> {
         check_variance("the noise variance", noise_variance)?;
         Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, analytic: false, floor: T::zero() })
@@ -73,7 +73,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// Noise whose variance σ² no fit changes.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn fixed(noise_variance: T) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variance)? })
     }
@@ -83,14 +83,18 @@ impl<T: Real> IsotropicGaussian<T> {
     /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with calibrated decoders, ICML 2021, section 3.2.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite.
+    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
     pub fn analytic(noise_variance: T) -> Result<Self> {
         Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
 
-    /// The same noise, never learned to be below `floor`.
-    pub fn with_floor(self, floor: T) -> Self {
-        Self { floor, ..self }
+    /// The same noise, never learned to be below `floor`; 0 for none.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a floor that is negative or not finite.
+    pub fn with_floor(self, floor: T) -> Result<Self> {
+        check_floor("the floor of the noise variance", floor)?;
+        Ok(Self { floor, ..self })
     }
 
     /// σ².
@@ -135,9 +139,7 @@ impl<T: Real> IsotropicGaussian<T> {
     pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
         check_variance("the saved noise variance", form.given)?;
         check_variance("the saved noise variance", form.log_variance.exp())?;
-        if !(form.floor >= T::zero() && form.floor.is_finite()) {
-            return Err(Error::Setting { name: "the saved floor", value: form.floor.as_f64(), must: "finite and not negative" });
-        }
+        check_floor("the saved floor", form.floor)?;
         let crate::saved::NoiseForm { given, log_variance, fixed, analytic, floor } = form;
         Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
     }
@@ -147,6 +149,15 @@ impl<T: Real> IsotropicGaussian<T> {
         let given: U = cast_variance(self.noise_variance());
         let floor = U::of(self.floor.as_f64());
         IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor }
+    }
+
+    /// The same noise in another precision, in which it must not lose digits.
+    pub(crate) fn narrow<U: Real>(&self) -> Result<IsotropicGaussian<U>> {
+        let (variance, limit) = (self.noise_variance().as_f64(), U::MIN_POSITIVE.as_f64());
+        if variance >= limit {
+            return Ok(self.cast());
+        }
+        Err(Error::TooSmall { what: "the standard deviation of the noise", deviation: variance.sqrt(), limit })
     }
 
     /// Sets σ², at or above the floor; a fixed one stays.
@@ -159,10 +170,19 @@ impl<T: Real> IsotropicGaussian<T> {
 }
 
 pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()> {
-    if value > T::zero() && value.is_finite() {
+    if value >= T::MIN_POSITIVE && value.is_finite() {
         Ok(())
     } else {
-        Err(Error::Setting { name, value: value.as_f64(), must: "positive and finite" })
+        let must = if value > T::zero() && value.is_finite() { "large enough to have all its digits" } else { "positive and finite" };
+        Err(Error::Setting { name, value: value.as_f64(), must })
+    }
+}
+
+pub(crate) fn check_floor<T: Real>(name: &'static str, value: T) -> Result<()> {
+    if value >= T::zero() && value.is_finite() {
+        Ok(())
+    } else {
+        Err(Error::Setting { name, value: value.as_f64(), must: "finite and not negative" })
     }
 }
 

@@ -12,8 +12,8 @@ mod noiseless;
 pub use bernoulli::Bernoulli;
 pub use diagonal_gaussian::DiagonalGaussian;
 pub use gaussian_noise::GaussianNoise;
-pub(crate) use isotropic_gaussian::check_variance;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
+pub(crate) use isotropic_gaussian::{check_floor, check_variance};
 pub use noiseless::Noiseless;
 
 use crate::map::Parameters;

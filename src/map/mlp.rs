@@ -62,9 +62,10 @@ impl<T: Real> Mlp<T> {
         MlpBuilder::new(input, output)
     }
 
-    /// The number of free parameters of a network with the given sizes: input, hidden layers, output.
+    /// The number of free parameters of a network with the given sizes: input, hidden layers, output; `usize::MAX` for more than can be counted.
     pub fn parameter_count(sizes: &[usize]) -> usize {
-        sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
+        let layers = sizes.windows(2).map(|pair| pair[0].saturating_add(1).saturating_mul(pair[1]));
+        layers.fold(0, usize::saturating_add)
     }
 
     /// A network from its sizes (input, hidden layers, output) and its [parameters](Parameters), in their order.

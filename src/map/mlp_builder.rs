@@ -71,12 +71,17 @@ impl<T: Real> MlpBuilder<T> {
     /// Draws the weights.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a size of 0 or a negative deviation, [`Error::Dimension`] and [`Error::NotFinite`] for a fixed layer that does not fit.
+    /// [`Error::Setting`] for a size of 0, more parameters than memory holds or a negative deviation, [`Error::Dimension`] and [`Error::NotFinite`] for a fixed layer that does not fit.
     pub fn build<R: Rng + ?Sized>(self, rng: &mut R) -> Result<Mlp<T>> {
         if self.sizes.contains(&0) {
             return Err(Error::Setting { name: "the size of a layer", value: 0.0, must: "at least 1" });
         }
-        let mut parameters = vec![T::zero(); Mlp::<T>::parameter_count(&self.sizes)];
+        let count = Mlp::<T>::parameter_count(&self.sizes);
+        let mut parameters = Vec::new();
+        if parameters.try_reserve_exact(count).is_err() {
+            return Err(Error::Setting { name: "the number of parameters", value: count as f64, must: "no more than memory holds" });
+        }
+        parameters.resize(count, T::zero());
         let mut rest = parameters.as_mut_slice();
         let layers = self.sizes.len() - 1;
         for (i, pair) in self.sizes.windows(2).enumerate() {

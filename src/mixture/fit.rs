@@ -220,7 +220,7 @@ impl Data {
             column *= (weight * taking.len() as f64).sqrt();
         }
         let found = principal_components(part.as_view(), None, k)?;
-        let likelihood = IsotropicGaussian::new((found.residual_variance / (d - k) as f64).max(self.floor))?.with_floor(self.floor);
+        let likelihood = IsotropicGaussian::new((found.residual_variance / (d - k) as f64).max(self.floor))?.with_floor(self.floor)?;
         let noise = likelihood.noise_variance();
         let mut loadings = found.vectors;
         for (mut column, &variance) in loadings.column_iter_mut().zip(found.variances.iter()) {

@@ -11,6 +11,7 @@ mod squared_error;
 pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
+pub(crate) use squared_error::check_weight;
 pub use squared_error::{SquaredError, SquaredErrorWorkspace};
 
 use crate::{Observations, Real, Result};

@@ -6,7 +6,7 @@ use crate::linalg::reshape;
 use crate::map::DifferentiableMap;
 use crate::model::{Decoder, GenerativeModel, LatentModel};
 use crate::posterior::Posterior;
-use crate::{Observations, Real, Result};
+use crate::{Error, Observations, Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
 
@@ -25,9 +25,21 @@ impl<T: Real> SquaredError<T> {
     }
 
     /// The weight ρ on the squared norm of both maps.
-    pub fn with_weight(weight: T) -> Self {
-        Self { weight }
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) for a weight that is negative or not finite.
+    pub fn with_weight(weight: T) -> Result<Self> {
+        check_weight(weight)?;
+        Ok(Self { weight })
     }
+}
+
+/// Refuses a weight on the maps that is negative or not finite.
+pub(crate) fn check_weight<T: Real>(weight: T) -> Result<()> {
+    if weight >= T::zero() && weight.is_finite() {
+        return Ok(());
+    }
+    Err(Error::Setting { name: "the weight on the maps", value: weight.as_f64(), must: "finite and not negative" })
 }
 
 impl<T: Real, M: LatentModel<T>, Q: Posterior<T>> Objective<T, M, Q> for SquaredError<T> {

@@ -1,7 +1,6 @@
 //! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
 
 use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded, excess, square_sum};
-use crate::data::expect;
 use crate::linalg::vector::{in_lanes, vectorized};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -114,25 +113,10 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
 
 impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
     fn parameter_count(latent_dim: usize) -> usize {
-        2 * latent_dim
+        latent_dim.saturating_mul(2)
     }
 
-    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
-        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
-        Ok(Self { latent_dim, parameters })
-    }
-
-    fn into_parameters(self) -> DMatrix<T> {
-        self.parameters
-    }
-
-    fn parameters(&self) -> &DMatrix<T> {
-        &self.parameters
-    }
-
-    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
-        &mut self.parameters
-    }
+    phi_accessors!();
 
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
         add_mean_kl_gradient(self.mean(), scale, d);

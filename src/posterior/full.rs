@@ -1,7 +1,6 @@
 //! A full covariance for each observation, by its Cholesky factor.
 
 use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
-use crate::data::expect;
 use crate::linalg::r_factor;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -151,25 +150,10 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
 
 impl<T: Real> PosteriorFamily<T> for Full<T> {
     fn parameter_count(latent_dim: usize) -> usize {
-        2 * latent_dim + latent_dim * latent_dim.saturating_sub(1) / 2
+        latent_dim.saturating_mul(latent_dim.saturating_add(3)) / 2 // 2k + k(k−1)/2
     }
 
-    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
-        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
-        Ok(Self { latent_dim, parameters })
-    }
-
-    fn into_parameters(self) -> DMatrix<T> {
-        self.parameters
-    }
-
-    fn parameters(&self) -> &DMatrix<T> {
-        &self.parameters
-    }
-
-    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
-        &mut self.parameters
-    }
+    phi_accessors!();
 
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
         add_mean_kl_gradient(self.mean(), scale, d);

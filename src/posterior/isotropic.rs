@@ -1,7 +1,6 @@
 //! The lecture's family: one variance for all latent dimensions of an observation.
 
 use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
-use crate::data::expect;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -75,25 +74,10 @@ impl<T: Real> GaussianPosterior<T> for Isotropic<T> {
 
 impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
     fn parameter_count(latent_dim: usize) -> usize {
-        latent_dim + 1
+        latent_dim.saturating_add(1)
     }
 
-    fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
-        expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
-        Ok(Self { latent_dim, parameters })
-    }
-
-    fn into_parameters(self) -> DMatrix<T> {
-        self.parameters
-    }
-
-    fn parameters(&self) -> &DMatrix<T> {
-        &self.parameters
-    }
-
-    fn parameters_mut(&mut self) -> &mut DMatrix<T> {
-        &mut self.parameters
-    }
+    phi_accessors!();
 
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
         add_mean_kl_gradient(self.mean(), scale, d);

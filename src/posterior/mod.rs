@@ -4,6 +4,32 @@
 //! covariance for all observations), [`PerPattern`] (the same given what was observed of each: one covariance for each pattern of holes), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and [`Full`].
 //! A family stands on one matrix of free parameters φ, a column an observation: the table of variational EM, or the output of an encoder's map.
 
+/// What every family does alike with its `latent_dim` and `parameters`.
+macro_rules! phi_accessors {
+    () => {
+        fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
+            crate::data::expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
+            Ok(Self { latent_dim, parameters })
+        }
+
+        fn at_prior(latent_dim: usize, n: usize) -> Self {
+            Self { latent_dim, parameters: DMatrix::zeros(Self::parameter_count(latent_dim), n) }
+        }
+
+        fn into_parameters(self) -> DMatrix<T> {
+            self.parameters
+        }
+
+        fn parameters(&self) -> &DMatrix<T> {
+            &self.parameters
+        }
+
+        fn parameters_mut(&mut self) -> &mut DMatrix<T> {
+            &mut self.parameters
+        }
+    };
+}
+
 mod common;
 mod diagonal;
 mod full;
@@ -90,7 +116,7 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 /// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the logarithm where it must be positive. Log-variances are held within
 /// ±[`log_variance_bound`]; beyond it the derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
-    /// Rows of φ for a latent dimension k.
+    /// Rows of φ for a latent dimension k; no more than a `usize` holds, whatever k is.
     fn parameter_count(latent_dim: usize) -> usize;
 
     /// The members with the given φ ([`parameter_count`](Self::parameter_count)×n).
@@ -98,6 +124,9 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// # Errors
     /// [`Error::Dimension`](crate::Error::Dimension) when the rows do not fit k.
     fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self>;
+
+    /// N(0, I) for each of n observations.
+    fn at_prior(latent_dim: usize, n: usize) -> Self;
 
     /// Gives φ away.
     fn into_parameters(self) -> DMatrix<T>;

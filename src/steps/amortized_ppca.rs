@@ -79,7 +79,7 @@ impl<T: Real, Q: AffineHead<T>> AmortizedPpcaBuilder<T, Q> {
         bias.rows_mut(k, at.scale.len()).copy_from(&at.scale);
         let encoder = Linear::new(weights.map(T::of), bias.map(T::of))?;
         let loadings: DMatrix<f64> = moment.lift(at.factors.decoder);
-        let noise = IsotropicGaussian::new(at.log_noise.exp())?.cast();
+        let noise = IsotropicGaussian::new(at.log_noise.exp())?.narrow()?;
         let model = LinearGaussian::new(Linear::about(&loadings, moment.mean(), self.mean)?, noise);
         Ok(Fitted { model: Step::from_parts(model, Amortized::new(GaussianEncoder::new(encoder, k)?)), trace, stop })
     }

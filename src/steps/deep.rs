@@ -1,9 +1,10 @@
 //! Step 5: deep maps, first as the encoder, then as the decoder as well.
 
 use super::Step;
+use crate::data::{check_latent_dim, resolution};
 use crate::fit::{Fitted, Observer, Preconditioner, StochasticGradient};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance};
+use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_floor};
 use crate::map::{Activation, Linear, Mlp, MlpBuilder};
 use crate::objective::Elbo;
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
@@ -135,13 +136,11 @@ impl<T: Real, S> DeepBuilder<T, S> {
         if x.len() < 2 {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
         }
-        crate::data::check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
-        let mean = x.mean();
-        let deviations = x.variances().map(|v| v.sqrt());
-        if deviations.max() <= T::zero() {
-            return Err(crate::data::without_variance(x.values(), &mean.map(|m| m.as_f64())));
-        }
-        Ok((mean, deviations))
+        check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
+        let (mean, squares) = x.mean_and_squares(|mean| mean);
+        let (mean, variances) = (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
+        resolution(x.values(), &mean, variances.sum())?;
+        Ok((mean.map(T::of), variances.map(|v| T::of(v.sqrt()))))
     }
 
     fn fitter_for(&self, x: Observations<'_, T>) -> StochasticGradient {
@@ -169,11 +168,17 @@ impl<T: Real, S> DeepBuilder<T, S> {
 
     fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
+        check_floor("the floor of the noise variance, as a share of the data's", self.relative_floor)?;
         let floor = self.relative_floor * total;
+        let limit = T::MIN_POSITIVE;
+        if self.relative_floor > T::zero() && floor < limit {
+            let (deviation, limit) = (total.sqrt().as_f64(), (limit / self.relative_floor).as_f64());
+            return Err(Error::TooSmall { what: "the standard deviation of the data", deviation, limit });
+        }
         Ok(match self.noise {
             NoiseVariance::Fixed(variance) => IsotropicGaussian::fixed(variance)?,
-            NoiseVariance::Learned => IsotropicGaussian::new(total)?.with_floor(floor),
-            NoiseVariance::Analytic => IsotropicGaussian::analytic(total)?.with_floor(floor),
+            NoiseVariance::Learned => IsotropicGaussian::new(total)?.with_floor(floor)?,
+            NoiseVariance::Analytic => IsotropicGaussian::analytic(total)?.with_floor(floor)?,
         })
     }
 

@@ -8,7 +8,8 @@ use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
 use crate::linalg::Solver;
 use crate::map::Linear;
-use crate::{Error, IntoObservations, Real, Result};
+use crate::objective::check_weight;
+use crate::{IntoObservations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
@@ -34,8 +35,9 @@ impl<T: Real> LinearAutoencoder<T> {
     /// ([Baldi & Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)).
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new); [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d); [`Error::Constant`];
-    /// [`Error::TooFewObservations`] for n = 1.
+    /// Those of [`Observations::new`](crate::Observations::new); [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
+    /// [`Error::Constant`](crate::Error::Constant);
+    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder(latent_dim).fit(x)
     }
@@ -58,7 +60,7 @@ impl<T: Real> LinearAutoencoder<T> {
     /// Σ_i ‖x_i − x'_i‖², the sum over the data.
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`].
+    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
     pub fn squared_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<T> {
         let x = x.into_observations()?;
         Ok((x.values() - self.reconstruct(x)?).norm_squared())
@@ -94,16 +96,13 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     }
 
     pub(super) fn check_settings(&self) -> Result<()> {
-        if !(self.weight >= T::zero() && self.weight.is_finite()) {
-            return Err(Error::Setting { name: "the weight on the maps", value: self.weight.as_f64(), must: "finite and not negative" });
-        }
-        Ok(())
+        check_weight(self.weight)
     }
 
     /// The minimum in closed form: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
     ///
     /// # Errors
-    /// As [`LinearAutoencoder::fit`], and [`Error::Setting`] for a negative weight.
+    /// As [`LinearAutoencoder::fit`], and [`Error::Setting`](crate::Error::Setting) for a negative weight.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
         Ok(self.solve(x)?.model)
     }
@@ -119,7 +118,10 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         self.assemble(&decoder.transpose(), &decoder, &principal.mean)
     }
 
-    /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route to the same subspace.
+    /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route to the same subspace, and with a weight to the same
+    /// maps, up to a rotation of z.
+    ///
+    /// The trace holds minus the squared error per observation, and minus the weighted norms over n.
     ///
     /// # Errors
     /// As [`Self::fit`].
@@ -132,14 +134,11 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         self.check_settings()?;
         let moment = RootMoment::of(x.into_observations()?, self.mean)?;
         moment.check_latent_dim(self.latent_dim)?;
-        if self.weight > T::zero() {
-            return Err(Error::Setting {
-                name: "the weight on the maps",
-                value: self.weight.as_f64(),
-                must: "0 for a fit by the gradient",
-            });
-        }
-        let Fitted { model, trace, stop } = fitter.fit(&moment, self.latent_dim, rng)?;
+        let weight = self.weight.as_f64() / moment.count() as f64;
+        let Fitted { model, trace, stop } = match weight > 0.0 {
+            true => fitter.fit_weighted(&moment, self.latent_dim, weight, rng)?,
+            false => fitter.fit(&moment, self.latent_dim, rng)?,
+        };
         Ok(Fitted { model: self.assemble(&model.encoder, &model.decoder, moment.mean())?, trace, stop })
     }
 

@@ -196,7 +196,7 @@ impl<T: Real> PpcaBuilder<T> {
 
     /// W about the mean, in the caller's precision.
     fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
-        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
+        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.narrow()?))
     }
 
     /// The same settings in double precision.
@@ -213,7 +213,7 @@ impl<T: Real> PpcaBuilder<T> {
     /// A model found in double precision, in the caller's.
     pub(crate) fn narrow(&self, model: &LinearGaussian<f64>) -> Result<LinearGaussian<T>> {
         let decoder = Linear::about(&model.loadings().into_owned(), &model.mean().into_owned(), self.mean)?;
-        Ok(LinearGaussian::new(decoder, model.likelihood.cast()))
+        Ok(LinearGaussian::new(decoder, model.likelihood.narrow()?))
     }
 
     /// As few observations as have a closed form, and leave something for the noise.
@@ -227,7 +227,7 @@ impl<T: Real> PpcaBuilder<T> {
             (Some(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
             (None, Some(floor)) => {
                 let floor = floor.as_f64();
-                Ok(IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor))
+                IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor)
             }
             (None, None) => {
                 moment.check_noise_remains(self.latent_dim)?;
@@ -249,7 +249,7 @@ impl<T: Real> PpcaBuilder<T> {
         let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
-        Ok(Ppca::from_parts(LinearGaussian::new(decoder, aligned.likelihood.cast()), Exact))
+        Ok(Ppca::from_parts(LinearGaussian::new(decoder, aligned.likelihood.narrow()?), Exact))
     }
 
     /// The same maximum by [parameter-expanded EM](ParameterExpanded), from a random start.

@@ -53,7 +53,7 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
 
     /// W about the mean, in the caller's precision.
     fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
-        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.cast()))
+        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.narrow()?))
     }
 
     /// The optimum of J by the [accelerated fitter](SpanAscent), from a random start.

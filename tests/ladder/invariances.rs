@@ -3,6 +3,7 @@
 use crate::common::{assert_close, assert_relative, assert_within, iris, normal, observed, rng, wine};
 use elbo::inference::{Exact, Inference};
 use elbo::model::{LinearGaussian, MStep};
+use elbo::steps::StepName;
 use elbo::{Observations, Ppca};
 use nalgebra::{DMatrix, DVector};
 
@@ -21,7 +22,7 @@ fn rotations_scales_copies_and_order() {
     let orthogonal = normal(d, d, &mut rng(2)).qr().q() * &x;
     assert_relative(Ppca::fit(k, &orthogonal).unwrap().log_likelihood(&orthogonal).unwrap().sum(), value, 1e-10, "orthogonal map of x");
     // x → cx.
-    for c in [1e-60, 1e-6, 3.0, 1e9, 1e60] {
+    for c in [1e-130, 1e-60, 1e-6, 3.0, 1e9, 1e60, 1e148] {
         let scaled = &x * c;
         let of_scaled = Ppca::fit(k, &scaled).unwrap();
         assert_within(of_scaled.log_likelihood(&scaled).unwrap().sum(), value - n * d as f64 * c.ln(), 1e-9 * value.abs(), "x → cx");
@@ -37,6 +38,29 @@ fn rotations_scales_copies_and_order() {
     let of_shuffled = Ppca::fit(k, &shuffled).unwrap();
     assert_relative(of_shuffled.log_likelihood(&shuffled).unwrap().sum(), value, 1e-11, "order");
     assert_close(&of_shuffled.loadings().into_owned(), &model.loadings().into_owned(), 1e-9, "order");
+}
+
+/// J of every step follows the units of x, up to where squares leave the range of the numbers.
+#[test]
+fn every_step_at_every_scale() {
+    let x = iris();
+    let of = |step: StepName, x: &DMatrix<f64>| {
+        let fit = step.fit(2, observed(x), &mut rng(6)).unwrap();
+        fit.step.gaps(observed(x), Default::default(), &mut rng(7)).unwrap().unwrap()
+    };
+    // Those with an exact J.
+    let exact = |step: &StepName| ["ppca_", "vem_", "amortized_"].iter().any(|kind| step.name().starts_with(kind));
+    for step in StepName::ALL.into_iter().filter(exact) {
+        let gaps = of(step, &x);
+        // Powers of two: nothing is rounded on the way.
+        for exponent in [-440, -330, -250, 250, 330, 490] {
+            let there = of(step, &(&x * 2f64.powi(exponent)));
+            let shift = 4.0 * f64::from(exponent) * std::f64::consts::LN_2;
+            assert_within(there.log_likelihood + shift, gaps.log_likelihood, 1e-6, step.name());
+            assert_within(there.elbo + shift, gaps.elbo, 1e-6, step.name());
+            assert_within(there.approximation, gaps.approximation, 1e-6, step.name());
+        }
+    }
 }
 
 #[test]

@@ -71,18 +71,20 @@ impl<T: Real> SpanFamily<T> for Isotropic<T> {
         let free = (data_dim - ritz.len()) as f64;
         let mut noise = outside / free;
         let mut average = (ritz.iter().map(|b| b.sqrt()).sum::<f64>() / k).powi(2);
+        // Roots and ratios only: a product of two variances may leave the range of the numbers.
+        let root = |b: f64, average: f64| b.sqrt() * average.sqrt();
         for _ in 0..200 {
             let (average_before, noise_before) = (average, noise);
-            average = ritz.iter().map(|b| (b * average).sqrt().max(noise)).sum::<f64>() / k;
-            let given_up = || ritz.iter().filter(|&&b| (b * average).sqrt() <= noise);
+            average = ritz.iter().map(|&b| root(b, average).max(noise)).sum::<f64>() / k;
+            let given_up = || ritz.iter().filter(|&&b| root(b, average) <= noise);
             let (count, rest) = (given_up().count() as f64, outside + given_up().sum::<f64>());
-            noise = 2.0 * rest / (free + (free * free + 4.0 * count / average * rest).sqrt());
+            noise = 2.0 * rest / (free + (free * free + 4.0 * count * (rest / average)).sqrt());
             let moved = (average / average_before).ln().abs() + (noise / noise_before).ln().abs();
             if moved <= 4.0 * f64::EPSILON {
                 break;
             }
         }
-        (ritz.map(|b| (b * average).sqrt().max(noise * ALIVE)), noise)
+        (ritz.map(|b| root(b, average).max(noise * ALIVE)), noise)
     }
 
     fn aligned_gap(variances: &DVector<f64>) -> f64 {

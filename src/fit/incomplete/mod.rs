@@ -87,7 +87,7 @@ impl IncompleteEm {
         let marginals = Marginals::of(&x, &patterns, request.mean)?;
         let noise = match (request.fixed, request.floor) {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
-            (None, Some(floor)) => IsotropicGaussian::new(marginals.smallest_variance().max(floor))?.with_floor(floor),
+            (None, Some(floor)) => IsotropicGaussian::new(marginals.smallest_variance().max(floor))?.with_floor(floor)?,
             (None, None) => {
                 check_noise_remains(&x, &patterns, request.latent_dim, request.mean)?;
                 IsotropicGaussian::new(marginals.smallest_variance())?

@@ -45,10 +45,12 @@ fn curvature(
     })
 }
 
-/// D² = ½(s² + √(s⁴ + 4s²σ²)) and ln var = −ln(1 + D²/σ²): the balance of a head with a variance for each dimension.
+/// D² = ½s(s + √(s² + 4σ²)) and ln var = −ln(1 + D²/σ²): the balance of a head with a variance for each dimension.
 fn separate_balance(strengths: &DVector<f64>, precision: f64) -> (DVector<f64>, DVector<f64>) {
-    let squares = strengths.map(|s| 0.5 * (s * s + (s.powi(4) + 4.0 * s * s / precision).sqrt()));
-    (squares.map(f64::sqrt), squares.map(|square| -(precision * square).ln_1p()))
+    let deviation = 1.0 / precision.sqrt();
+    let lengths = strengths.map(|s| s.sqrt() * (0.5 * (s + s.hypot(2.0 * deviation))).sqrt());
+    let log_variances = lengths.map(|length| -(length / deviation).powi(2).ln_1p());
+    (lengths, log_variances)
 }
 
 impl<T: Real> AffineHead<T> for Isotropic<T> {
@@ -80,9 +82,10 @@ impl<T: Real> AffineHead<T> for Isotropic<T> {
 
     /// √c = ½(s̄/σ + √(s̄²/σ² + 4)), D_j² = s_j σ√c, ln var = −ln c.
     fn balance(strengths: &DVector<f64>, precision: f64) -> (DVector<f64>, DVector<f64>) {
-        let mean = strengths.mean();
-        let root = 0.5 * (precision.sqrt() * mean + (precision * mean * mean + 4.0).sqrt());
-        (strengths.map(|s| (s * root / precision.sqrt()).sqrt()), DVector::from_element(1, -2.0 * root.ln()))
+        let deviation = 1.0 / precision.sqrt();
+        let ratio = strengths.mean() / deviation;
+        let root = 0.5 * (ratio + ratio.hypot(2.0));
+        (strengths.map(|s| s.sqrt() * (root * deviation).sqrt()), DVector::from_element(1, -2.0 * root.ln()))
     }
 }
 

@@ -45,7 +45,8 @@ impl JointPoint {
         let (q, r) = thin_qr(self.factors.decoder.as_view())?;
         let svd = thin_svd(matrix_product(&r, &self.factors.codes).as_view())?;
         let precision = (-self.log_noise).exp();
-        let strengths = svd.singular_values.map(|s| s.max(1e-150));
+        let least = 1e-150 * (0.5 * self.log_noise).exp();
+        let strengths = svd.singular_values.map(|s| s.max(least));
         let (lengths, scale) = Q::balance(&strengths, precision);
         let mut decoder = matrix_product(&q, &svd.u);
         let mut codes = svd.v.transpose();
