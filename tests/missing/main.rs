@@ -6,6 +6,7 @@ mod imputation;
 mod invariance;
 mod maximum;
 mod refusals;
+mod weights;
 
 use elbo::data::files::{Format, ReadOptions, decode};
 use elbo::inference::Exact;
