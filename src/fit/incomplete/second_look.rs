@@ -155,9 +155,12 @@ pub(super) fn end_of_steps<T: Real, N: GaussianNoise<f64>>(
     let mut displaced = Displaced::new(theta, metric, step.clone())?;
     while displaced.basis.len() < LINEAR && displaced.extend(&here, |theta| step_of(&mut sample, theta, mean))? {}
     let size = displaced.basis.len();
+    if size == 0 {
+        return Ok(Some(displaced.combined(&[])));
+    }
     let right = DVector::from_iterator(size, displaced.basis.iter().map(|other| metric.inner(step, other)));
     let solved = (DMatrix::identity(size, size) - &displaced.growth).lu().solve(&right);
-    Ok(solved.filter(|solved| size > 0 && solved.iter().all(|v| v.is_finite())).map(|solved| displaced.combined(solved.as_slice())))
+    Ok(solved.filter(|solved| solved.iter().all(|v| v.is_finite())).map(|solved| displaced.combined(solved.as_slice())))
 }
 
 /// The strongest growth that was found; of nothing, more than any.
