@@ -2,6 +2,7 @@
 
 use elbo::data::{Mean, Source};
 use elbo::likelihood::NoiseVariance;
+use elbo::linalg::Solver;
 use elbo::{Error, IntoObservations, Ppca, Real};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -57,6 +58,25 @@ fn repeated_passes_reach_the_maximum() {
     converges::<f64>(Mean::Estimated, 0.0, 1e-9);
     converges::<f64>(Mean::Zero, 0.0, 1e-9);
     converges::<f32>(Mean::Estimated, 0.0, 1e-4);
+}
+
+/// The superfluous directions turn slowly in any EM; products with all of the data in one space end it.
+#[test]
+fn a_k_that_is_too_large_is_ended_by_krylov_passes() {
+    let x = table::<f64>(8, 1000, 1);
+    for k in [5, 7] {
+        let best = mean_log_likelihood(&Ppca::fit(k, &x).unwrap(), &x);
+        let gap = |exponent: f64| {
+            let mut online = Ppca::<f64>::builder(k).online().exponent(exponent).unwrap();
+            (0..50).for_each(|_| pass(&mut online, &x, 73));
+            best - mean_log_likelihood(&online.model().unwrap(), &x)
+        };
+        let (eager, patient) = (gap(0.6), gap(0.8));
+        assert!(eager > 0.0 && eager < patient && patient < 1e-2, "k={k}: {eager:e} {patient:e}");
+        let mut source = (&x).into_observations().unwrap();
+        let found = Ppca::<f64>::builder(k).solver(Solver::Krylov).fit_source(&mut source).unwrap();
+        assert!((best - mean_log_likelihood(&found.model, &x)).abs() < 1e-10 && found.route.passes <= 10, "{:?}", found.route);
+    }
 }
 
 /// A mean a million times the noise is not what is left of a difference.

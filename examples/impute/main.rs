@@ -7,7 +7,6 @@ mod support;
 
 use elbo::data::IncompleteObservations;
 use elbo::data::files::{Missing, Table, read, write_csv};
-use elbo::fit::Fitted;
 use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
 use elbo::{Error, Ppca, Real};
 use rand::SeedableRng;
@@ -20,12 +19,15 @@ use support::json::Json;
 const PROGRAM: Program = Program {
     name: "impute",
     about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) and completes it.",
-    options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "json", "out"],
+    options: &["data", "label", "ignore", "latent-dim", "restarts", "seed", "dtype", "threads", "json", "out"],
     needs_data: true,
 };
 
-/// The largest latent dimension that is tried when none was asked for.
-const LARGEST: usize = 10;
+/// How many random starts are tried beside the first, if nobody says: the likelihood of tables over many orders of magnitude has several maxima.
+const RESTARTS: usize = 4;
+
+/// How many latent dimensions are tried before a look at whether more may be better, when none was asked for.
+const AT_ONCE: usize = 8;
 
 fn main() {
     let arguments = PROGRAM.arguments();
@@ -42,13 +44,13 @@ fn run<T: Real>(arguments: &Arguments) {
     let started = Instant::now();
     let (report, completed) = {
         let x = or_end(IncompleteObservations::new(table.values.view((0, 0), table.values.shape())).map_err(|error| named(error, &table)));
-        let (latent_dim, fitted) = or_end(
-            match arguments.latent_dim {
-                Some(latent_dim) => fit(latent_dim, x, arguments.seed).map(|fitted| (latent_dim, fitted)),
-                None => choose(x, arguments.seed),
-            }
-            .map_err(|error| named(error, &table)),
-        );
+        let latent_dim = match arguments.latent_dim {
+            Some(latent_dim) => Ok(latent_dim),
+            None => choose(x, arguments.seed),
+        };
+        let latent_dim = or_end(latent_dim.map_err(|error| named(error, &table)));
+        let builder = Ppca::builder(latent_dim).restarts(arguments.restarts.unwrap_or(RESTARTS));
+        let fitted = or_end(builder.fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed)).map_err(|error| named(error, &table)));
         let completed = or_end(fitted.impute(x));
         let values = or_end(fitted.log_likelihood_observed(x));
         let report = Report {
@@ -60,6 +62,7 @@ fn run<T: Real>(arguments: &Arguments) {
             log_likelihood: values.iter().map(|v| v.as_f64()).sum(),
             noise_variance: fitted.noise_variance().as_f64(),
             iterations: fitted.iterations(),
+            starts: fitted.trace.starts().iter().map(|start| start * x.len() as f64).collect(),
             stop: fitted.stop.name(),
             seconds: started.elapsed().as_secs_f64(),
         };
@@ -76,16 +79,24 @@ fn run<T: Real>(arguments: &Arguments) {
     }
 }
 
-fn fit<T: Real>(latent_dim: usize, x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<Fitted<Ppca<T>>> {
-    Ppca::builder(latent_dim).fit_incomplete(x, &mut StdRng::seed_from_u64(seed))
-}
-
-/// The latent dimension with the best BIC, and its fit.
-fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<(usize, Fitted<Ppca<T>>)> {
-    let candidates = 1..=LARGEST.min(x.data_dim().saturating_sub(1)).max(1);
+/// The latent dimension with the best BIC, looked for further as long as the largest tried is the best.
+fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<usize> {
     let rng = &mut StdRng::seed_from_u64(seed);
-    let latent_dim = choose_latent_dim_observed(x, candidates, ObservedCriterion::Bic, rng)?.latent_dim;
-    Ok((latent_dim, fit(latent_dim, x, seed)?))
+    let (mut best, mut tried) = ((0, f64::NEG_INFINITY), 0);
+    let largest = x.data_dim().saturating_sub(1).max(1);
+    while tried < largest && best.0 == tried {
+        let candidates = tried + 1..=largest.min(tried + AT_ONCE);
+        let found = match choose_latent_dim_observed(x, candidates.clone(), ObservedCriterion::Bic, rng) {
+            Ok(found) => found,
+            // These entries bear no more dimensions.
+            Err(Error::TooFewEntries { .. } | Error::NoiseVanished { .. } | Error::LatentDim { .. }) if tried > 0 => break,
+            Err(error) => return Err(error),
+        };
+        let better = found.scores.into_iter().filter(|(_, score)| *score > best.1);
+        best = better.fold(best, |best, other| if other.1 > best.1 { other } else { best });
+        tried = *candidates.end();
+    }
+    Ok(best.0)
 }
 
 /// The error with the name of the column in the place of a number, where it is about one.
@@ -96,7 +107,7 @@ fn named<T: Real>(error: Error, table: &Table<T>) -> String {
             format!("column {:?} is empty: its value is missing in all {observations} rows", name(*variable))
         }
         Error::TooLarge { row, column, value, limit } => {
-            format!("row {}, column {:?}: {value} is too large, the sum of squares overflows beyond {limit}", column + 1, name(*row))
+            format!("row {}, column {:?}: {value:e} is too large, the sum of squares overflows beyond {limit:e}", column + 1, name(*row))
         }
         _ => error.to_string(),
     }
@@ -113,6 +124,8 @@ struct Report {
     iterations: usize,
     stop: &'static str,
     seconds: f64,
+    /// The log-likelihood that each start led to; empty where there was one.
+    starts: Vec<f64>,
 }
 
 impl Report {
@@ -127,6 +140,7 @@ impl Report {
             ("iterations", self.iterations.into()),
             ("stop", self.stop.into()),
             ("seconds", self.seconds.into()),
+            ("starts", Json::List(self.starts.iter().map(|&start| start.into()).collect())),
         ])
     }
 
@@ -141,6 +155,11 @@ impl Report {
         }
         text += &format!("latent dimensions  {}{how}\n", self.latent_dim);
         text += &format!("log-likelihood     {:.6} nats, of the observed entries\n", self.log_likelihood);
+        if let Some(worst) = self.starts.iter().copied().reduce(f64::min) {
+            let below = self.starts.iter().filter(|start| self.log_likelihood - *start > 0.01).count();
+            let (count, spread) = (self.starts.len(), self.log_likelihood - worst);
+            text += &format!("starts             {count}, {below} of them more than 0.01 nats below the best, by up to {spread:.2e}\n");
+        }
         text += &format!("noise variance     {:.6e}\n", self.noise_variance);
         text += &format!("fit                {} iterations, {}, {:.3} s\n", self.iterations, self.stop, self.seconds);
         text

@@ -23,6 +23,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
     ("ignore", "COLUMN,…", "keep these columns apart"),
     ("latent-dim", "K", "dimension of the latent space"),
+    ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
     ("dtype", "f32|f64", "precision (default: f64)"),
     ("threads", "T", "threads (default: all)"),
@@ -49,6 +50,7 @@ pub struct Arguments {
     pub label: Option<String>,
     pub ignore: Vec<String>,
     pub latent_dim: Option<usize>,
+    pub restarts: Option<usize>,
     pub seed: u64,
     pub dtype: Dtype,
     pub threads: Option<usize>,
@@ -108,6 +110,7 @@ impl Program {
                 "label" => found.label = Some(text.into_owned()),
                 "ignore" => found.ignore.extend(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)),
                 "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
+                "restarts" => found.restarts = Some(text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?),
                 "seed" => found.seed = text.parse().map_err(|_| wrong(&name, &text, "an integer from 0 to 18446744073709551615"))?,
                 "threads" => found.threads = Some(positive(&name, &text)?),
                 "dtype" => {

@@ -19,14 +19,15 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    /// The patterns in the order in which they first occur.
-    pub(crate) fn of<T: Real>(x: &IncompleteObservations<'_, T>) -> Self {
+    /// The patterns in the order in which they first occur; observations with a weight of 0 are left out, if there are weights.
+    pub(crate) fn of<T: Real>(x: &IncompleteObservations<'_, T>, weights: Option<&[f64]>) -> Self {
         let (d, n) = (x.data_dim(), x.len());
         let mut values = vec![0.0; d];
         let mut observed = vec![0; d];
         let words = d.div_ceil(64);
         let mut bits = vec![0u64; words * n];
-        for (column, own) in bits.chunks_exact_mut(words).enumerate() {
+        let taken = |column: usize| weights.is_none_or(|weights| weights[column] > 0.0);
+        for (column, own) in bits.chunks_exact_mut(words).enumerate().filter(|&(column, _)| taken(column)) {
             x.column_into(column, &mut values);
             for ((word, values), observed) in own.iter_mut().zip(values.chunks(64)).zip(observed.chunks_mut(64)) {
                 for (place, (value, observed)) in values.iter().zip(observed).enumerate() {
@@ -96,7 +97,7 @@ mod tests {
     fn equal_patterns_are_neighbours() {
         let hole = f64::NAN;
         let x = nalgebra::dmatrix![1.0, hole, 2.0, hole, 4.0; 1.0, 5.0, 2.0, hole, 3.0];
-        let patterns = Patterns::of(&(&x).into_incomplete().unwrap());
+        let patterns = Patterns::of(&(&x).into_incomplete().unwrap(), None);
         assert_eq!(patterns.order, [0, 2, 4, 1]);
         assert_eq!((patterns.starts.as_slice(), patterns.observed.as_slice()), ([0, 3, 4].as_slice(), [3, 4].as_slice()));
     }
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn a_large_group_is_cut_and_blocks_cover_all() {
         let x = DMatrix::from_element(70, 2000, 1.0);
-        let patterns = Patterns::of(&(&x).into_incomplete().unwrap());
+        let patterns = Patterns::of(&(&x).into_incomplete().unwrap(), None);
         assert_eq!(patterns.groups(), 4);
         let blocks = patterns.blocks(600);
         assert_eq!(blocks, [0..2, 2..4]);

@@ -98,9 +98,11 @@ impl<T: Real> DiagonalGaussian<T> {
         &self.floors
     }
 
-    /// The variables whose floor, and not the data, says what ψ_j is: Heywood cases, in the words of factor analysis.
+    /// The variables whose floor, and not the data, says what ψ_j is: Heywood cases, in the words of factor analysis. A ψ_j within a thousandth of
+    /// its floor counts: an ascent that comes so near cannot tell the rest.
     pub fn at_floor(&self) -> Vec<usize> {
-        (0..self.given.len()).filter(|&j| self.is_at_floor(j)).collect()
+        let near = T::of(1.001);
+        (0..self.given.len()).filter(|&j| !self.fixed && self.variance(j) <= near * self.floors[j]).collect()
     }
 
     fn variance(&self, j: usize) -> T {
@@ -212,9 +214,13 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
         self.fixed
     }
 
-    fn set_variances(&mut self, mean_squares: &DVector<T>) {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn set_variances(&mut self, squares: &DVector<T>, counts: &DVector<T>) {
         if !self.fixed {
-            self.given = mean_squares.zip_map(&self.floors, |square, floor| square.max(floor));
+            self.given = squares.component_div(counts).zip_map(&self.floors, |square, floor| square.max(floor));
             self.log_variances = self.given.map(|v| v.ln());
         }
     }
@@ -238,13 +244,13 @@ mod tests {
     #[test]
     fn tells_which_variances_are_at_their_floor() {
         let mut noise = DiagonalGaussian::new(dvector![1.0, 2.0, 0.1]).unwrap().with_floors(dvector![1e-3, 1e-3, 0.0]).unwrap();
-        noise.set_variances(&dvector![0.0, 0.5, 0.25]);
+        noise.set_variances(&dvector![0.0, 1.0, 0.75], &dvector![1.0, 2.0, 3.0]);
         assert_eq!(noise.noise_variances(), dvector![1e-3, 0.5, 0.25]);
         assert_eq!(noise.at_floor(), [0]);
         let single = noise.cast::<f32>();
         assert_eq!(single.at_floor(), [0]);
         let mut fixed = DiagonalGaussian::fixed(dvector![1.0]).unwrap();
-        fixed.set_variances(&dvector![3.0]);
+        fixed.set_variances(&dvector![3.0], &dvector![1.0]);
         assert_eq!(fixed.noise_variances()[0], 1.0);
         assert!(fixed.parameters().is_empty());
     }

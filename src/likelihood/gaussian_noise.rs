@@ -31,9 +31,12 @@ pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
     /// Whether no fit may change the variances.
     fn is_fixed(&self) -> bool;
 
-    /// The M-step: the variances that maximise the expected log-likelihood, given the mean over the observations of E(x_j − y_j)² for each
-    /// variable (d); at or above a declared floor, and unmoved if fixed.
-    fn set_variances(&mut self, mean_squares: &DVector<T>);
+    /// Whether all variables share one variance, so that the M-step asks for the total of the squares alone.
+    fn is_shared(&self) -> bool;
+
+    /// The M-step: the variances that maximise the expected log-likelihood, given Σ E(x_j − y_j)² and the number of the entries that it is a sum
+    /// over, for each variable (d) or, where [one variance](Self::is_shared) serves all, in total; at or above a declared floor, and unmoved if fixed.
+    fn set_variances(&mut self, squares: &DVector<T>, counts: &DVector<T>);
 }
 
 impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
@@ -55,8 +58,12 @@ impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
         IsotropicGaussian::is_fixed(self)
     }
 
-    fn set_variances(&mut self, mean_squares: &DVector<T>) {
-        self.set_noise_variance(mean_squares.mean());
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn set_variances(&mut self, squares: &DVector<T>, counts: &DVector<T>) {
+        self.set_noise_variance(squares.sum() / counts.sum());
     }
 }
 

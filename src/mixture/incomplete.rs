@@ -2,8 +2,8 @@
 
 use super::fit::{Data, Mixture, Steps};
 use super::{FittedMixture, MixtureOfPpca, MixtureOfPpcaBuilder, normalize};
-use crate::data::{IncompleteObservations, IntoIncompleteObservations, Mean, Patterns};
-use crate::fit::{Marginals, WeightedEm};
+use crate::data::{IncompleteObservations, IntoIncompleteObservations, Mean};
+use crate::fit::{Observed, WeightedEm};
 use crate::inference::Exact;
 use crate::{Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -43,12 +43,13 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
             x.column_into(column, out);
         }
         let x = IncompleteObservations::new(table.as_view())?;
-        let patterns = Patterns::of(&x);
-        let variance = Marginals::of(&x, &patterns, Mean::Estimated)?.variances.mean();
+        let observed = Observed::of(x, None, Mean::Estimated)?;
+        observed.check_varies()?;
+        let variance = observed.variances.mean();
         // The floor of the components: the likelihood of one for all may be unbounded as well.
         let one = Ppca::<f64>::builder(self.latent_dim).noise_floor(self.relative_floor * variance).fit_incomplete(x, rng)?;
         let data = Data::new(one.impute(x)?, self, variance);
-        let mut steps = Holes { x, em: WeightedEm::new(x, &patterns, self.latent_dim) };
+        let mut steps = Holes { x, em: WeightedEm::new(&observed, self.latent_dim) };
         self.best_of(&data, &mut steps, rng)
     }
 }

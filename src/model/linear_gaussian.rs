@@ -337,11 +337,11 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
             let moved = explained - products * T::of(2.0);
             let loadings = self.loadings();
             let spread = matrix_product(loadings, covariances.as_view());
-            let mean_squares = DVector::from_fn(self.decoder.output_dim(), |j, _| {
+            let squares = DVector::from_fn(self.decoder.output_dim(), |j, _| {
                 let square = statistics.squared_residuals[j] + moved.row(j).dot(&change.row(j)) + spread.row(j).dot(&loadings.row(j));
-                (square / statistics.count).max(T::zero())
+                square.max(T::zero())
             });
-            self.likelihood.set_variances(&mean_squares);
+            self.likelihood.set_variances(&squares, &DVector::from_element(squares.len(), statistics.count));
         }
         Ok(())
     }

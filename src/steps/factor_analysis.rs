@@ -56,7 +56,7 @@ impl<T: Real> FactorAnalysis<T> {
 
     /// The same with more to say: the mean, the floor of the noise variances, and the fitter.
     pub fn builder(latent_dim: usize) -> FactorAnalysisBuilder<T> {
-        FactorAnalysisBuilder { latent_dim, mean: Mean::Estimated, relative_floor: 1e-6, scalar: PhantomData }
+        FactorAnalysisBuilder { latent_dim, mean: Mean::Estimated, relative_floor: 1e-6, restarts: 0, scalar: PhantomData }
     }
 
     /// A model from given loadings W (d×k), mean μ (d) and noise variances ψ (d).
@@ -113,9 +113,10 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
 /// What can be said of a fit of [`FactorAnalysis`] before it is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FactorAnalysisBuilder<T> {
-    latent_dim: usize,
-    mean: Mean,
+    pub(super) latent_dim: usize,
+    pub(super) mean: Mean,
     relative_floor: f64,
+    pub(super) restarts: usize,
     scalar: PhantomData<T>,
 }
 
@@ -196,13 +197,49 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         Self { relative_floor: relative, ..self }
     }
 
-    fn check_settings(&self) -> Result<()> {
+    /// As [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts): how often [`Self::fit_incomplete`] starts again, from random loadings.
+    pub fn restarts(self, restarts: usize) -> Self {
+        Self { restarts, ..self }
+    }
+
+    pub(super) fn check_settings(&self) -> Result<()> {
         let floor = self.relative_floor;
         if (1e-12..1.0).contains(&floor) {
             Ok(())
         } else {
             Err(Error::Setting { name: "the relative floor of the noise variances", value: floor, must: "at least 1e-12 and below 1" })
         }
+    }
+
+    /// Noise at the variances of some variables, with its floors; `varying` are those that are not constant.
+    ///
+    /// # Errors
+    /// [`Error::Unbounded`] unless more than k vary.
+    pub(super) fn noise_of(&self, variances: &DVector<f64>, varying: &[usize]) -> Result<DiagonalGaussian<f64>> {
+        if self.latent_dim >= varying.len() {
+            return Err(Error::Unbounded { latent_dim: self.latent_dim, rank: varying.len() });
+        }
+        let mean_variance = varying.iter().map(|&j| variances[j]).sum::<f64>() / varying.len() as f64;
+        let mut floors = DVector::from_element(variances.len(), self.relative_floor * mean_variance);
+        varying.iter().for_each(|&j| floors[j] = self.relative_floor * variances[j]);
+        DiagonalGaussian::new(variances.zip_map(&floors, f64::max))?.with_floors(floors)
+    }
+
+    /// The same fit in the form of [`FactorAnalysis::fit`], in the caller's precision.
+    pub(super) fn oriented(&self, fitted: Fitted<LinearGaussian<f64, DiagonalGaussian<f64>>>) -> Result<Fitted<FactorAnalysis<T>>> {
+        let Fitted { model, trace, stop } = fitted;
+        let mut loadings = matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
+        let variances = model.likelihood.noise_variances();
+        let deviations = DVector::from_fn(variances.len(), |j, _| (loadings.row(j).norm_squared() + variances[j]).sqrt());
+        loadings.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
+        crate::fit::closed_form::orient(&mut loadings);
+        loadings.column_iter_mut().for_each(|mut column| column.component_mul_assign(&deviations));
+        let decoder = Linear::about(&loadings, &model.mean().into_owned(), self.mean)?;
+        let stop = match stop {
+            Stop::Converged if !model.likelihood.at_floor().is_empty() => Stop::Floor,
+            stop => stop,
+        };
+        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, model.likelihood.cast(), Exact), trace, stop })
     }
 
     /// The maximum of the likelihood by [`ProfileAscent`].

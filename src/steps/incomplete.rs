@@ -1,9 +1,11 @@
-//! Probabilistic PCA of data with missing values: the front doors.
+//! Probabilistic PCA and factor analysis of data with missing values: the front doors.
 
-use super::{Ppca, PpcaBuilder};
-use crate::data::IntoIncompleteObservations;
-use crate::fit::{Fitted, IncompleteEm, IncompleteRequest};
+use super::{FactorAnalysis, FactorAnalysisBuilder, Ppca, PpcaBuilder, Step};
+use crate::data::{IncompleteObservations, IntoIncompleteObservations};
+use crate::fit::{Fitted, IncompleteEm, IncompleteRequest, Observed, Stop};
 use crate::inference::Exact;
+use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::map::Linear;
 use crate::model::Conditional;
 use crate::posterior::{PerPattern, Posterior};
 use crate::{Real, Result};
@@ -60,21 +62,161 @@ impl<T: Real> PpcaBuilder<T> {
         x: impl IntoIncompleteObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<Ppca<T>>> {
+        self.incomplete(fitter, x.into_incomplete()?, None, rng)
+    }
+
+    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as not having
+    /// it. J, in the trace, is per unit of weight.
+    ///
+    /// ```
+    /// use elbo::Ppca;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });
+    /// x[(2, 7)] = f64::NAN;
+    /// let weights: Vec<f64> = (0..60).map(|i| if i < 50 { 1.0 } else { 0.0 }).collect();
+    /// let part = Ppca::builder(1).fit_incomplete(&x.columns(0, 50).into_owned(), &mut StdRng::seed_from_u64(0))?;
+    /// let weighted = Ppca::builder(1).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(0))?;
+    /// assert!((part.trace.last().unwrap() - weighted.trace.last().unwrap()).abs() < 1e-6);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights; [`Error::Weight`](crate::Error::Weight)
+    /// for one that is negative or not finite; [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
+    pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+        weights: &[T],
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
+    }
+
+    fn incomplete<R: Rng + ?Sized>(
+        &self,
+        fitter: &IncompleteEm,
+        x: IncompleteObservations<'_, T>,
+        weights: Option<&[T]>,
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
         self.check_settings()?;
-        let request = IncompleteRequest {
-            latent_dim: self.latent_dim,
-            mean: self.mean,
-            fixed: self.noise.fixed().map(|v| v.as_f64()),
-            floor: self.floor.map(|v| v.as_f64()),
-            starts: self.restarts + 1,
+        let data = Observed::of(x, weights, self.mean)?;
+        data.check_varies()?;
+        let (fixed, floor) = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
+        let noise = match (fixed, floor) {
+            (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
+            (None, Some(floor)) => IsotropicGaussian::new(data.smallest_variance().max(floor))?.with_floor(floor)?,
+            (None, None) => {
+                data.check_noise_remains(self.latent_dim, self.mean)?;
+                IsotropicGaussian::new(data.smallest_variance())?
+            }
         };
-        let fitted = fitter.fit(x.into_incomplete()?, &request, rng)?;
-        Ok(fitted.map(|model| Ppca::from_parts(model, Exact)))
+        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts + 1);
+        let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: fixed.is_none() && floor.is_none() };
+        let Fitted { model, trace, stop } = fitter.fit(&data, &request, &noise, rng)?;
+        let stop = if model.likelihood.is_at_floor() { Stop::Floor } else { stop };
+        Ok(Fitted { model: Ppca::from_parts(self.narrow(&model)?, Exact), trace, stop })
+    }
+}
+
+impl<T: Real> FactorAnalysisBuilder<T> {
+    /// The maximum of the likelihood of the observed entries, when some are missing (at random): exact, with a mean that moves.
+    ///
+    /// ```math
+    /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \Psi_{o_i})
+    /// ```
+    ///
+    /// The EM of [`PpcaBuilder::fit_incomplete`] with another noise in the slot; W is in the form of [`FactorAnalysis::fit`]. A ψ_j that the
+    /// likelihood would have at 0 is held by its floor, a share of the variance of what was observed of its variable, and
+    /// [told](FactorAnalysis::heywood_variables).
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let rng = &mut StdRng::seed_from_u64(0);
+    /// let loadings = nalgebra::DMatrix::from_column_slice(5, 1, &[2.0, 1.0, -30.0, 0.5, 1.0]);
+    /// let noise = nalgebra::dvector![1.0, 0.5, 400.0, 0.1, 2.0];
+    /// let (_, mut x) = FactorAnalysis::from_parameters(loadings, nalgebra::dvector![0.0, 9.0, 0.0, 0.0, 0.0], noise)?.sample(200, rng);
+    /// for i in 0..200 { x[(i % 5, i)] = f64::NAN; }
+    /// let fitted = FactorAnalysis::builder(1).fit_incomplete(&x, rng)?;
+    /// assert!((fitted.noise_variances()[2] - 400.0).abs() < 150.0 && fitted.heywood_variables().is_empty());
+    /// assert!((fitted.log_likelihood_observed(&x)?.mean() - fitted.trace.last().unwrap()).abs() < 1e-9);
+    /// assert!(fitted.impute(&x)?.iter().all(|v| v.is_finite()));
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`PpcaBuilder::fit_incomplete`], without [`Error::NoiseVanished`](crate::Error::NoiseVanished);
+    /// [`Error::Unbounded`](crate::Error::Unbounded) unless more than k variables vary.
+    pub fn fit_incomplete<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.fit_incomplete_by(&IncompleteEm::default(), x, rng)
+    }
+
+    /// The same with a fitter of other settings.
+    ///
+    /// # Errors
+    /// As [`Self::fit_incomplete`].
+    pub fn fit_incomplete_by<'a, R: Rng + ?Sized>(
+        &self,
+        fitter: &IncompleteEm,
+        x: impl IntoIncompleteObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.incomplete(fitter, x.into_incomplete()?, None, rng)
+    }
+
+    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as not having
+    /// it. J, in the trace, is per unit of weight.
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });
+    /// x[(2, 7)] = f64::NAN;
+    /// let weights: Vec<f64> = (0..60).map(|i| if i < 50 { 1.0 } else { 0.0 }).collect();
+    /// let part = FactorAnalysis::builder(1).fit_incomplete(&x.columns(0, 50).into_owned(), &mut StdRng::seed_from_u64(0))?;
+    /// let weighted = FactorAnalysis::builder(1).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(0))?;
+    /// assert!((part.trace.last().unwrap() - weighted.trace.last().unwrap()).abs() < 1e-6);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights; [`Error::Weight`](crate::Error::Weight)
+    /// for one that is negative or not finite; [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
+    pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+        weights: &[T],
+        rng: &mut R,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
+    }
+
+    fn incomplete<R: Rng + ?Sized>(
+        &self,
+        fitter: &IncompleteEm,
+        x: IncompleteObservations<'_, T>,
+        weights: Option<&[T]>,
+        rng: &mut R,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        let data = Observed::of(x, weights, self.mean)?;
+        let varying = data.varying()?;
+        data.check_noise_remains(self.latent_dim, self.mean)?;
+        let noise = self.noise_of(&data.variances, &varying)?;
+        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts + 1);
+        let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: false };
+        let fitted = fitter.fit(&data, &request, &noise, rng)?;
+        self.oriented(fitted)
     }
 }
 
 /// The verbs for observations with holes, those of the fit or new ones.
-impl<T: Real> Ppca<T> {
+impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
     /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was observed.
     ///
     /// ```

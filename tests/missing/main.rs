@@ -1,12 +1,18 @@
 //! Missing values: exact likelihoods, the maximum from every seed, invariances, imputation, refusals.
 
 mod exactness;
+mod factors;
 mod imputation;
 mod invariance;
 mod maximum;
 mod refusals;
+mod weights;
 
 use elbo::data::files::{Format, ReadOptions, decode};
+use elbo::inference::Exact;
+use elbo::likelihood::GaussianNoise;
+use elbo::map::Linear;
+use elbo::steps::Step;
 use nalgebra::{DMatrix, DVector};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -57,11 +63,19 @@ fn iris_with_holes() -> DMatrix<f64> {
 
 /// ln N(x_o; μ_o, C_oo) by the covariance itself, and the conditional mean and covariance of what is missing.
 fn brute_force(model: &elbo::Ppca, x: &DVector<f64>) -> (f64, DVector<f64>, DMatrix<f64>) {
-    let d = x.len();
-    let covariance = model.loadings() * model.loadings().transpose() + DMatrix::identity(d, d) * model.noise_variance();
-    let (seen, hidden): (Vec<usize>, Vec<usize>) = (0..d).partition(|&j| !x[j].is_nan());
+    marginal(&model.mean().into_owned(), &covariance(model), x)
+}
+
+/// WWᵗ and the noise.
+fn covariance<N: GaussianNoise<f64>>(model: &Step<f64, Linear<f64>, N, Exact>) -> DMatrix<f64> {
+    let noise = model.model.likelihood.variances(model.mean().len());
+    model.loadings() * model.loadings().transpose() + DMatrix::from_diagonal(&noise)
+}
+
+fn marginal(centre: &DVector<f64>, covariance: &DMatrix<f64>, x: &DVector<f64>) -> (f64, DVector<f64>, DMatrix<f64>) {
+    let (seen, hidden): (Vec<usize>, Vec<usize>) = (0..x.len()).partition(|&j| !x[j].is_nan());
     let part = |rows: &[usize], columns: &[usize]| DMatrix::from_fn(rows.len(), columns.len(), |a, b| covariance[(rows[a], columns[b])]);
-    let mean = |rows: &[usize]| DVector::from_iterator(rows.len(), rows.iter().map(|&j| model.mean()[j]));
+    let mean = |rows: &[usize]| DVector::from_iterator(rows.len(), rows.iter().map(|&j| centre[j]));
     if seen.is_empty() {
         return (0.0, mean(&hidden), part(&hidden, &hidden));
     }

@@ -1,6 +1,7 @@
-//! Anderson's acceleration of a fixed-point iteration on W, μ and ln σ².
+//! Anderson's acceleration of a fixed-point iteration on W, μ and the logarithms of the noise variances.
 
 use super::maximization::Theta;
+use crate::likelihood::GaussianNoise;
 use nalgebra::{DMatrix, DVector};
 use std::collections::VecDeque;
 
@@ -13,21 +14,22 @@ const LEAST_RIDGE: f64 = 1e-12;
 /// The longest step along EM's own, in its lengths.
 const LONGEST: f64 = 1e4;
 
-/// A difference of two models.
+/// A difference of two models; of the noise, in the logarithm of each variable's variance, whether or not they share one.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) augmented: DMatrix<f64>,
-    pub(crate) log_noise: f64,
+    pub(crate) log_noise: DVector<f64>,
 }
 
 impl Step {
-    pub(crate) fn between(from: &Theta, to: &Theta) -> Self {
-        Self { augmented: &to.augmented - &from.augmented, log_noise: to.noise.noise_variance().ln() - from.noise.noise_variance().ln() }
+    pub(crate) fn between<N: GaussianNoise<f64>>(from: &Theta<N>, to: &Theta<N>) -> Self {
+        let log_noise = from.variances().zip_map(&to.variances(), |from, to| to.ln() - from.ln());
+        Self { augmented: &to.augmented - &from.augmented, log_noise }
     }
 
     pub(crate) fn add_scaled(&mut self, factor: f64, other: &Self) {
         self.augmented.zip_apply(&other.augmented, |a, b| *a += factor * b);
-        self.log_noise += factor * other.log_noise;
+        self.log_noise.axpy(factor, &other.log_noise, 1.0);
     }
 
     pub(crate) fn scale(&mut self, factor: f64) {
@@ -42,40 +44,41 @@ impl Step {
     }
 
     /// The model `factor` steps on, if it is one.
-    pub(crate) fn taken_from(&self, theta: &Theta, factor: f64) -> Option<Theta> {
+    pub(crate) fn taken_from<N: GaussianNoise<f64>>(&self, theta: &Theta<N>, factor: f64) -> Option<Theta<N>> {
         let mut moved = theta.clone();
         moved.augmented.zip_apply(&self.augmented, |a, b| *a += factor * b);
-        if !moved.noise.is_fixed() {
-            let change = factor * self.log_noise;
-            moved.noise.set_noise_variance(theta.noise.noise_variance() * change.clamp(-3.0, 3.0).exp());
-        }
-        let finite = moved.augmented.iter().all(|v| v.is_finite()) && moved.noise.noise_variance() > 0.0;
+        let changed = theta.variances().zip_map(&self.log_noise, |variance, log| variance * (factor * log).clamp(-3.0, 3.0).exp());
+        moved.noise.set_variances(&changed, &DVector::from_element(changed.len(), 1.0));
+        let finite = moved.augmented.iter().all(|v| v.is_finite()) && moved.variances().iter().all(|&v| v > 0.0 && v.is_finite());
         finite.then_some(moved)
     }
 }
 
-/// The inner product of differences: EM's own information about W, μ and ln σ², per observed entry and in nats.
+/// The inner product of differences: EM's own information about W, μ and the noise, per observed entry and in nats.
 pub(crate) struct Metric {
     /// The share of the observed entries that are of each variable.
     shares: DVector<f64>,
-    noise: f64,
+    /// The same over its noise variance.
+    precisions: DVector<f64>,
 }
 
 impl Metric {
-    pub(crate) fn at(theta: &Theta, shares: &DVector<f64>) -> Self {
-        Self { shares: shares.clone(), noise: theta.noise.noise_variance() }
+    pub(crate) fn at<N: GaussianNoise<f64>>(theta: &Theta<N>, shares: &DVector<f64>) -> Self {
+        Self { shares: shares.clone(), precisions: shares.component_div(&theta.variances()) }
     }
 
     pub(crate) fn inner(&self, a: &Step, b: &Step) -> f64 {
         let columns = a.augmented.column_iter().zip(b.augmented.column_iter());
-        let of_columns = columns.map(|(a, b)| a.iter().zip(b.iter()).zip(self.shares.iter()).map(|((a, b), w)| w * (a * b)).sum::<f64>());
-        of_columns.sum::<f64>() / self.noise + 0.5 * a.log_noise * b.log_noise
+        let of_columns =
+            columns.map(|(a, b)| a.iter().zip(b.iter()).zip(self.precisions.iter()).map(|((a, b), w)| w * (a * b)).sum::<f64>());
+        let of_noise = a.log_noise.iter().zip(b.log_noise.iter()).zip(self.shares.iter()).map(|((a, b), w)| w * (a * b));
+        of_columns.sum::<f64>() + 0.5 * of_noise.sum::<f64>()
     }
 }
 
 /// Where the next point is expected, and what J is expected to gain on the way to the maximum.
-pub(crate) struct Proposal {
-    pub(crate) theta: Theta,
+pub(crate) struct Proposal<N> {
+    pub(crate) theta: Theta<N>,
     /// Per observed entry, in nats.
     pub(crate) remaining: f64,
 }
@@ -84,15 +87,15 @@ pub(crate) struct Proposal {
 ///
 /// Along what EM's steps shrink, Anderson's least squares find where they end. Along what they grow, on the way out of a saddle, that point would
 /// be the saddle: such pairs are left out, and the step of EM is lengthened instead, twice as far each time that J rises.
-pub(crate) struct Acceleration {
-    last: Option<(Theta, Step)>,
+pub(crate) struct Acceleration<N> {
+    last: Option<(Theta<N>, Step)>,
     ridge: f64,
     length: f64,
     /// What the points and the steps changed by.
     changes: VecDeque<(Step, Step)>,
 }
 
-impl Acceleration {
+impl<N: GaussianNoise<f64>> Acceleration<N> {
     pub(crate) fn new() -> Self {
         Self { last: None, ridge: LEAST_RIDGE, length: 1.0, changes: VecDeque::new() }
     }
@@ -123,7 +126,7 @@ impl Acceleration {
     }
 
     /// Takes a point and where EM goes from it; proposes where to go instead.
-    pub(crate) fn propose(&mut self, metric: &Metric, theta: &Theta, next: &Theta) -> Option<Proposal> {
+    pub(crate) fn propose(&mut self, metric: &Metric, theta: &Theta<N>, next: &Theta<N>) -> Option<Proposal<N>> {
         let step = Step::between(theta, next);
         let mut grows = false;
         if let Some((before, earlier)) = self.last.take() {

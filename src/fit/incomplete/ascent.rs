@@ -3,7 +3,8 @@
 use super::acceleration::{Acceleration, Metric, Step};
 use super::expectation::{Expectation, Statistics};
 use super::maximization::{Theta, expand, maximize};
-use super::second_look::{LENGTHS, Outlook, outlook};
+use super::second_look::{LENGTHS, Outlook, end_of_steps, outlook};
+use super::start::Shape;
 use super::{IncompleteEm, Scheme};
 use crate::data::Mean;
 use crate::fit::{Fitted, RemainingGain, Stop, Trace};
@@ -16,8 +17,11 @@ const BEYOND_DOUBT: f64 = 0.02;
 /// How often a second look may say that the fit is only slow: where rounding hides what remains, it would say so for ever.
 const MOST_LOOKS: usize = 10;
 
+/// How many steps the loadings are given to follow noise that was put at its floor.
+const STEPS_AT_FLOOR: usize = 4;
+
 /// A model, J per observation, and what the next M-step needs.
-type Place = (Theta, f64, Statistics);
+type Place<N> = (Theta<N>, f64, Statistics);
 
 /// The data beside what does not change while the model moves.
 pub(super) struct Ascent<'x, T: Real> {
@@ -26,8 +30,8 @@ pub(super) struct Ascent<'x, T: Real> {
     /// The share of the observed entries that are of each variable.
     pub(super) shares: DVector<f64>,
     pub(super) observations: f64,
-    /// The variance that cannot be told from none.
-    pub(super) tolerance: f64,
+    /// The noise variance that cannot be told from none, where no floor keeps it from there.
+    pub(super) vanishing: Option<f64>,
 }
 
 /// How sure it is that little remains to be gained.
@@ -59,24 +63,27 @@ impl Patience {
 }
 
 impl<T: Real> Ascent<'_, T> {
-    fn at(&mut self, theta: Theta) -> Result<Place> {
+    fn at<N: Shape>(&mut self, theta: Theta<N>) -> Result<Place<N>> {
         let statistics = self.expectation.take(&theta.parameters())?;
         Ok((theta, statistics.log_likelihood / self.observations, statistics))
     }
 
     /// Where a step of EM goes.
-    fn step(&self, theta: &Theta, statistics: &Statistics, scheme: Scheme) -> Result<Theta> {
+    fn step<N: Shape>(&self, theta: &Theta<N>, statistics: &Statistics, scheme: Scheme) -> Result<Theta<N>> {
         let mut next = theta.clone();
         maximize(&mut next, statistics, self.mean);
         if scheme != Scheme::Plain {
             expand(&mut next, statistics, self.mean)?;
         }
-        let noise_variance = next.noise.noise_variance();
-        let unbounded = !next.noise.is_fixed() && next.noise.floor() == 0.0 && noise_variance <= self.tolerance;
-        if unbounded { Err(Error::NoiseVanished { latent_dim: theta.latent_dim(), noise_variance }) } else { Ok(next) }
+        let noise_variance = next.variances().max();
+        if self.vanishing.is_some_and(|least| noise_variance <= least) {
+            Err(Error::NoiseVanished { latent_dim: theta.latent_dim(), noise_variance })
+        } else {
+            Ok(next)
+        }
     }
 
-    pub(super) fn rise(&mut self, settings: &IncompleteEm, start: Theta) -> Result<Fitted<Theta>> {
+    pub(super) fn rise<N: Shape>(&mut self, settings: &IncompleteEm, start: Theta<N>) -> Result<Fitted<Theta<N>>> {
         let scheme = settings.scheme;
         let mut trace = Trace::new();
         let mut patience = Patience::new(settings.tolerance);
@@ -106,10 +113,14 @@ impl<T: Real> Ascent<'_, T> {
                 Scheme::Accelerated => acceleration.propose(&metric, &place.0, &next),
                 Scheme::Plain | Scheme::Expanded => None,
             };
-            let per_observation = self.expectation.observed() as f64 / self.observations;
+            let per_observation = self.expectation.observed() / self.observations;
             enough |= proposal.as_ref().is_some_and(|proposal| patience.expects(proposal.remaining * per_observation));
             if enough {
-                match self.second_look(&place, &next, &metric, settings.tolerance)? {
+                let look = match self.at_the_floor(&place, &next, scheme) {
+                    Some(better) => Look::Better(Box::new(better)),
+                    None => self.second_look(&place, &next, &metric, settings.tolerance)?,
+                };
+                match look {
                     Look::End => break Stop::Converged,
                     Look::Slow if looks < MOST_LOOKS => looks += 1,
                     Look::Slow => break Stop::Converged,
@@ -152,16 +163,32 @@ impl<T: Real> Ascent<'_, T> {
         Ok(Fitted { model: place.0, trace, stop })
     }
 
+    /// The first of the models with noise at a floor that EM only creeps to, if a few steps from there it is no worse than this one.
+    fn at_the_floor<N: Shape>(&mut self, place: &Place<N>, next: &Theta<N>, scheme: Scheme) -> Option<Place<N>> {
+        for noise in N::lowered(&place.0, next) {
+            let mut found = self.at(Theta { noise, ..place.0.clone() }).ok()?;
+            for _ in 0..STEPS_AT_FLOOR {
+                if found.1 >= place.1 {
+                    return Some(found);
+                }
+                let after = self.step(&found.0, &found.2, scheme).ok()?;
+                found = self.at(after).ok()?;
+            }
+        }
+        None
+    }
+
     /// Whether the fit stands at a saddle, or moves so slowly that it only seems to have arrived.
-    fn second_look(&mut self, place: &Place, next: &Theta, metric: &Metric, tolerance: f64) -> Result<Look> {
+    fn second_look<N: Shape>(&mut self, place: &Place<N>, next: &Theta<N>, metric: &Metric, tolerance: f64) -> Result<Look<N>> {
         let (theta, value, _) = place;
+        let (step, per_observation) = (Step::between(theta, next), self.expectation.observed() / self.observations);
         match outlook(&self.expectation, theta, self.mean, metric)? {
             Outlook::Shrinks(factor) => {
                 // Were the whole step along the slowest direction, this would be what remains.
-                let step = Step::between(theta, next);
                 let remaining = 0.5 * metric.inner(&step, &step) / (1.0 - factor).max(1e-6);
-                let remaining = remaining * self.expectation.observed() as f64 / self.observations;
-                Ok(if remaining <= 10.0 * tolerance { Look::End } else { Look::Slow })
+                if remaining * per_observation <= 10.0 * tolerance {
+                    return Ok(Look::End);
+                }
             }
             Outlook::Grows(direction) => {
                 for length in LENGTHS {
@@ -172,15 +199,26 @@ impl<T: Real> Ascent<'_, T> {
                         return Ok(Look::Better(Box::new(found)));
                     }
                 }
-                Ok(Look::End)
             }
         }
+        // The steps are small, but shrink slowly, or what seemed to grow was one that turns: where would they end?
+        let Some(onward) = end_of_steps(&self.expectation, theta, &step, self.mean, metric)? else { return Ok(Look::Slow) };
+        for part in [1.0, 0.25] {
+            if let Some(moved) = onward.taken_from(theta, part)
+                && let Ok(found) = self.at(moved)
+                && found.1 > value + tolerance
+            {
+                return Ok(Look::Better(Box::new(found)));
+            }
+        }
+        let remaining = 0.5 * metric.inner(&step, &onward) * per_observation;
+        Ok(if (0.0..=tolerance).contains(&remaining) { Look::End } else { Look::Slow })
     }
 }
 
 /// What a second look found.
-enum Look {
+enum Look<N> {
     End,
     Slow,
-    Better(Box<Place>),
+    Better(Box<Place<N>>),
 }

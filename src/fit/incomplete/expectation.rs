@@ -4,13 +4,13 @@ use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::{gemm, packed, packed_len, parallel::for_each_chunk, vector::vectorized};
 use crate::model::incomplete::{Block, Parameters};
 use crate::{Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVectorView};
 use std::ops::Range;
 
 /// The most pieces that the blocks are shared out in; the cut must not depend on the number of threads.
 const PIECES: usize = 32;
 
-/// Sums over the observations, taken about the current model; with z̃ = [z 1], r = x − μ and e = r − Wm.
+/// Sums over the observations, taken about the current model; with z̃ = [z 1], r = D⁻¹(x − μ) and e = r − D⁻¹Wm.
 #[derive(Debug, Clone)]
 pub(crate) struct Statistics {
     /// Σ ln p(x_o).
@@ -23,12 +23,14 @@ pub(crate) struct Statistics {
     pub(crate) totals: Vec<f64>,
     /// Σ e² over the observed entries.
     pub(crate) squares: f64,
+    /// Σ_i r_ij² of each variable, where each has a noise variance of its own; else empty.
+    pub(crate) squares_of_variables: Vec<f64>,
     /// Σ_i (k − tr Cov_i), which σ² times is what the posterior's spread adds to E[e²].
     pub(crate) spread: f64,
 }
 
 impl Statistics {
-    fn new(d: usize, k: usize) -> Self {
+    fn new(d: usize, k: usize, of_variables: bool) -> Self {
         let pairs = packed_len(k + 1);
         Self {
             log_likelihood: 0.0,
@@ -36,6 +38,7 @@ impl Statistics {
             products: DMatrix::zeros(d, k + 1),
             totals: vec![0.0; pairs],
             squares: 0.0,
+            squares_of_variables: vec![0.0; if of_variables { d } else { 0 }],
             spread: 0.0,
         }
     }
@@ -45,6 +48,7 @@ impl Statistics {
         self.second_moments.fill(0.0);
         self.products.fill(0.0);
         self.totals.fill(0.0);
+        self.squares_of_variables.fill(0.0);
     }
 
     fn add(&mut self, other: &Self) {
@@ -52,6 +56,7 @@ impl Statistics {
         self.second_moments += &other.second_moments;
         self.products += &other.products;
         self.totals.iter_mut().zip(&other.totals).for_each(|(a, b)| *a += b);
+        self.squares_of_variables.iter_mut().zip(&other.squares_of_variables).for_each(|(a, b)| *a += b);
         self.squares += other.squares;
         self.spread += other.spread;
     }
@@ -63,7 +68,12 @@ impl Statistics {
 
     /// Σ_i w_i |o_i|, the number of the observed entries without weights.
     pub(crate) fn observed(&self) -> f64 {
-        self.second_moments.column(self.second_moments.ncols() - 1).sum()
+        self.counts().sum()
+    }
+
+    /// Σ_i w_i o_ij of each variable.
+    pub(crate) fn counts(&self) -> DVectorView<'_, f64> {
+        self.second_moments.column(self.second_moments.ncols() - 1)
     }
 
     /// Adds what a block says, each row with its weight if there are any; `room` is for E[z̃z̃ᵗ] of its groups and for weighted codes.
@@ -124,6 +134,12 @@ impl Statistics {
         self.log_likelihood += sum(&mut block.log_likelihoods.iter().copied());
         self.squares += sum(&mut block.squares.iter().copied());
         self.spread += sum(&mut block.group_of.iter().map(|&group| k as f64 - block.traces()[group]));
+        if !self.squares_of_variables.is_empty() {
+            for (row, of_row) in block.deviations().column_iter().enumerate() {
+                let weight = weights.map_or(1.0, |weights| weights[row]);
+                self.squares_of_variables.iter_mut().zip(of_row.iter()).for_each(|(sum, r)| *sum += weight * (r * r));
+            }
+        }
     }
 }
 
@@ -141,25 +157,42 @@ struct Piece {
 pub(crate) struct Expectation<'x, T: Real> {
     x: IncompleteObservations<'x, T>,
     patterns: &'x Patterns,
+    weights: Option<&'x [f64]>,
     blocks: Vec<Range<usize>>,
     rows: usize,
-    observed: usize,
+    observed: f64,
     pieces: Vec<Piece>,
     latent_dim: usize,
+    of_variables: bool,
 }
 
 impl<'x, T: Real> Expectation<'x, T> {
-    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, latent_dim: usize) -> Self {
-        Self::of_blocks(x, patterns, patterns.blocks(Block::rows_for(x.data_dim())), latent_dim)
+    /// With a weight for each column of the data, if there are any; `of_variables` where each variable has a noise variance of its own.
+    pub(crate) fn new(
+        x: IncompleteObservations<'x, T>,
+        patterns: &'x Patterns,
+        weights: Option<&'x [f64]>,
+        latent_dim: usize,
+        of_variables: bool,
+    ) -> Self {
+        Self::of_blocks(x, patterns, weights, patterns.blocks(Block::rows_for(x.data_dim())), latent_dim, of_variables)
     }
 
     /// No more than about `rows` of the observations, evenly from all of them.
     pub(crate) fn sample(&self, rows: usize) -> Self {
         let stride = self.rows.div_ceil(rows).max(1);
-        Self::of_blocks(self.x, self.patterns, self.blocks.iter().step_by(stride).cloned().collect(), self.latent_dim)
+        let blocks = self.blocks.iter().step_by(stride).cloned().collect();
+        Self::of_blocks(self.x, self.patterns, self.weights, blocks, self.latent_dim, self.of_variables)
     }
 
-    fn of_blocks(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, blocks: Vec<Range<usize>>, latent_dim: usize) -> Self {
+    fn of_blocks(
+        x: IncompleteObservations<'x, T>,
+        patterns: &'x Patterns,
+        weights: Option<&'x [f64]>,
+        blocks: Vec<Range<usize>>,
+        latent_dim: usize,
+        of_variables: bool,
+    ) -> Self {
         let d = x.data_dim();
         let count = blocks.len().min(PIECES);
         let piece = |place: usize| Piece {
@@ -167,20 +200,23 @@ impl<'x, T: Real> Expectation<'x, T> {
             block: Block::new(d, latent_dim),
             room: Default::default(),
             weights: Vec::new(),
-            statistics: Statistics::new(d, latent_dim),
+            statistics: Statistics::new(d, latent_dim, of_variables),
             outcome: Ok(()),
         };
         let pieces = (0..count).map(piece).collect();
         let rows = blocks.iter().map(|block| patterns.starts[block.end] - patterns.starts[block.start]).sum();
         let entries = |column: usize| (0..d).filter(|&j| x.get(j, column).is_some()).count();
-        let of_group =
-            |group: usize| (patterns.starts[group + 1] - patterns.starts[group]) * entries(patterns.order[patterns.starts[group]]);
+        let of_group = |group: usize| {
+            let columns = &patterns.order[patterns.starts[group]..patterns.starts[group + 1]];
+            let weight = weights.map_or(columns.len() as f64, |weights| columns.iter().map(|&column| weights[column]).sum());
+            weight * entries(columns[0]) as f64
+        };
         let observed = blocks.iter().flat_map(Clone::clone).map(of_group).sum();
-        Self { x, patterns, blocks, rows, observed, pieces, latent_dim }
+        Self { x, patterns, weights, blocks, rows, observed, pieces, latent_dim, of_variables }
     }
 
-    /// The observed entries.
-    pub(crate) fn observed(&self) -> usize {
+    /// Σ_i w_i |o_i|, the number of the observed entries without weights.
+    pub(crate) fn observed(&self) -> f64 {
         self.observed
     }
 
@@ -189,10 +225,10 @@ impl<'x, T: Real> Expectation<'x, T> {
     /// # Errors
     /// When a posterior is out of reach of the arithmetic.
     pub(crate) fn take(&mut self, parameters: &Parameters) -> Result<Statistics> {
-        self.take_weighted(parameters, None)
+        self.take_weighted(parameters, self.weights)
     }
 
-    /// The same with a weight for each column of the data, if there are any.
+    /// The same with other weights.
     ///
     /// # Errors
     /// As [`Self::take`].
@@ -217,7 +253,7 @@ impl<'x, T: Real> Expectation<'x, T> {
                 });
             }
         });
-        let mut sum = Statistics::new(x.data_dim(), k);
+        let mut sum = Statistics::new(x.data_dim(), k, self.of_variables);
         for piece in &self.pieces {
             piece.outcome.clone()?;
             sum.add(&piece.statistics);

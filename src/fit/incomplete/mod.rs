@@ -1,25 +1,25 @@
-//! Probabilistic PCA of data with holes: the likelihood of the observed entries, raised by EM, expanded and accelerated.
+//! Linear-Gaussian models of data with holes: the likelihood of the observed entries, raised by EM, expanded and accelerated.
 
 mod acceleration;
 mod ascent;
 mod expectation;
+mod factor_start;
 mod maximization;
+mod observed;
 mod second_look;
 mod start;
 
-use super::{Fitted, Stop};
-use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
-use crate::likelihood::IsotropicGaussian;
+use super::Fitted;
+use crate::data::{Mean, check_latent_dim};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::{Error, Real, Result};
 use ascent::Ascent;
 use expectation::Expectation;
 use maximization::{Theta, expand, maximize};
-use nalgebra::DVector;
+pub(crate) use observed::Observed;
 use rand::Rng;
-pub(crate) use start::Marginals;
-use start::check_noise_remains;
+use start::Shape;
 
 /// How [`IncompleteEm`] goes from one model to the next; J never falls in any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,44 +71,35 @@ impl Default for IncompleteEm {
 pub(crate) struct IncompleteRequest {
     pub(crate) latent_dim: usize,
     pub(crate) mean: Mean,
-    pub(crate) fixed: Option<f64>,
-    pub(crate) floor: Option<f64>,
     pub(crate) starts: usize,
+    /// Whether the noise has nothing that keeps it from 0.
+    pub(crate) may_vanish: bool,
 }
 
 impl IncompleteEm {
-    pub(crate) fn fit<T: Real, R: Rng + ?Sized>(
+    /// The best of some ascents, with noise of the shape of `noise`.
+    pub(crate) fn fit<T: Real, N: Shape, R: Rng + ?Sized>(
         &self,
-        x: IncompleteObservations<'_, T>,
+        data: &Observed<'_, T>,
         request: &IncompleteRequest,
+        noise: &N,
         rng: &mut R,
-    ) -> Result<Fitted<LinearGaussian<T>>> {
-        let patterns = Patterns::of(&x);
-        let marginals = Marginals::of(&x, &patterns, request.mean)?;
-        let noise = match (request.fixed, request.floor) {
-            (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
-            (None, Some(floor)) => IsotropicGaussian::new(marginals.smallest_variance().max(floor))?.with_floor(floor)?,
-            (None, None) => {
-                check_noise_remains(&x, &patterns, request.latent_dim, request.mean)?;
-                IsotropicGaussian::new(marginals.smallest_variance())?
-            }
-        };
-        check_latent_dim(request.latent_dim, patterns.order.len(), x.data_dim())?;
-        let observations = x.len() as f64;
-        let shares = DVector::from_iterator(x.data_dim(), patterns.observed.iter().map(|&count| count as f64 / x.observed() as f64));
+    ) -> Result<Fitted<LinearGaussian<f64, N>>> {
+        let latent_dim = request.latent_dim;
+        check_latent_dim(latent_dim, data.patterns.order.len(), data.mean.len())?;
         let mut ascent = Ascent {
-            expectation: Expectation::new(x, &patterns, request.latent_dim),
+            expectation: Expectation::new(data.x, &data.patterns, data.weights.as_deref(), latent_dim, !noise.is_shared()),
             mean: request.mean,
-            shares,
-            observations,
-            tolerance: marginals.tolerance,
+            shares: data.shares(),
+            observations: data.total,
+            vanishing: request.may_vanish.then_some(data.tolerance),
         };
-        let mut best: Option<Fitted<Theta>> = None;
+        let mut best: Option<Fitted<Theta<N>>> = None;
         let mut values = Vec::new();
         for turn in 0..request.starts.max(1) {
             let start = match turn == 0 {
-                true => marginals.start(&x, &patterns, request.latent_dim, noise, rng)?,
-                false => marginals.random_start(request.latent_dim, noise, rng),
+                true => noise.start(data, request, rng)?,
+                false => noise.random_start(data, request, rng),
             };
             let found = ascent.rise(self, start)?;
             let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
@@ -123,8 +114,7 @@ impl IncompleteEm {
         }
         let Fitted { model: theta, trace, stop } = best;
         let decoder = Linear::about(&theta.loadings().into_owned(), &theta.mean(), request.mean)?;
-        let stop = if theta.noise.is_at_floor() { Stop::Floor } else { stop };
-        Ok(Fitted { model: LinearGaussian::new(decoder, theta.noise.cast()), trace, stop })
+        Ok(Fitted { model: LinearGaussian::new(decoder, theta.noise), trace, stop })
     }
 }
 
@@ -132,8 +122,8 @@ impl IncompleteEm {
 pub(crate) struct WeightedEm<'x, T: Real>(Expectation<'x, T>);
 
 impl<'x, T: Real> WeightedEm<'x, T> {
-    pub(crate) fn new(x: IncompleteObservations<'x, T>, patterns: &'x Patterns, latent_dim: usize) -> Self {
-        Self(Expectation::new(x, patterns, latent_dim))
+    pub(crate) fn new(data: &'x Observed<'x, T>, latent_dim: usize) -> Self {
+        Self(Expectation::new(data.x, &data.patterns, None, latent_dim, false))
     }
 
     /// A model with a weighted likelihood that is no lower; a weight for each column of the data, not all 0.

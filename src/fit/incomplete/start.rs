@@ -1,88 +1,45 @@
-//! Where a fit with holes starts, and what it refuses.
+//! Where a fit with holes starts.
 
+use super::IncompleteRequest;
 use super::maximization::Theta;
-use crate::data::{IncompleteObservations, Mean, Patterns, check_latent_dim};
-use crate::likelihood::IsotropicGaussian;
+use super::observed::Observed;
+use crate::likelihood::{GaussianNoise, IsotropicGaussian};
 use crate::linalg::parallel::map_blocks;
-use crate::linalg::vector::vectorized;
 use crate::linalg::{Operand, gemm, leading_eigenpairs, matrix_product, product_tr_left, symmetric_eigen, thin_qr, thin_svd};
-use crate::{Error, Real, Result};
+use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// The mean and the variance of what was observed of each variable.
-pub(crate) struct Marginals {
-    pub(crate) mean: DVector<f64>,
-    pub(crate) variances: DVector<f64>,
-    /// The variance that cannot be told from none.
-    pub(crate) tolerance: f64,
-}
-
-impl Marginals {
+/// A shape of noise for which a fit with holes knows where to start.
+pub(crate) trait Shape: GaussianNoise<f64> {
+    /// Where a fit starts when nobody says otherwise, with this noise.
+    ///
     /// # Errors
-    /// [`Error::NeverObserved`], [`Error::TooFewObservations`], [`Error::Constant`].
-    pub(crate) fn of<T: Real>(x: &IncompleteObservations<'_, T>, patterns: &Patterns, mean: Mean) -> Result<Self> {
-        let (d, n) = (x.data_dim(), patterns.order.len());
-        if let Some(variable) = patterns.observed.iter().position(|&count| count == 0) {
-            return Err(Error::NeverObserved { variable, observations: x.len() });
-        }
-        if mean == Mean::Estimated && n < 2 {
-            return Err(Error::TooFewObservations { actual: n, least: 2 });
-        }
-        let counts = &patterns.observed;
-        let pass = |about: &DVector<f64>| {
-            const ROWS: usize = 1024;
-            let pieces = map_blocks(n.div_ceil(ROWS), 4 * n * d, |piece| {
-                let (mut values, mut sums, mut squares) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
-                for &column in &patterns.order[piece * ROWS..n.min((piece + 1) * ROWS)] {
-                    x.deviations_into(column, about.as_slice(), &mut values, None);
-                    vectorized(
-                        #[inline(always)]
-                        || {
-                            for ((sum, square), value) in sums.iter_mut().zip(&mut squares).zip(&values) {
-                                *sum += value;
-                                *square += value * value;
-                            }
-                        },
-                    );
-                }
-                (DVector::from_vec(sums), DVector::from_vec(squares))
-            });
-            pieces.into_iter().fold((DVector::zeros(d), DVector::zeros(d)), |(sum, square), (s, q)| (sum + s, square + q))
-        };
-        let zero = DVector::zeros(d);
-        // The second pass over the deviations mends the first mean, which is rounded when it is large beside the spread.
-        let (means, variances) = match mean {
-            Mean::Zero => {
-                let squares = pass(&zero).1;
-                (zero, DVector::from_fn(d, |j, _| squares[j] / counts[j] as f64))
-            }
-            Mean::Estimated => {
-                let (sums, _) = pass(&zero);
-                let first = DVector::from_fn(d, |j, _| sums[j] / counts[j] as f64);
-                let (rest, squares) = pass(&first);
-                let shift = DVector::from_fn(d, |j, _| rest[j] / counts[j] as f64);
-                let variances = DVector::from_fn(d, |j, _| (squares[j] / counts[j] as f64 - shift[j] * shift[j]).max(0.0));
-                (first + shift, variances)
-            }
-        };
-        let total = variances.sum();
-        let tolerance = 256.0 * f64::EPSILON * f64::EPSILON * (total + means.norm_squared());
-        if total <= tolerance {
-            return Err(Error::Constant { variables: d, observations: n });
-        }
-        Ok(Self { mean: means, variances, tolerance })
-    }
-
-    /// The smallest variance of a variable that varies.
-    pub(crate) fn smallest_variance(&self) -> f64 {
-        self.variances.iter().filter(|&&v| v > self.tolerance).fold(self.variances.max(), |smallest, &v| smallest.min(v))
-    }
+    /// Those of the decompositions.
+    fn start<T: Real, R: Rng + ?Sized>(&self, data: &Observed<'_, T>, request: &IncompleteRequest, rng: &mut R) -> Result<Theta<Self>>;
 
     /// Random loadings, at the scale of each variable.
-    pub(crate) fn random_start<R: Rng + ?Sized>(&self, latent_dim: usize, noise: IsotropicGaussian<f64>, rng: &mut R) -> Theta {
-        let loadings = DMatrix::from_fn(self.mean.len(), latent_dim, |j, _| self.variances[j].sqrt() * f64::standard_normal(rng));
-        Theta::new(loadings, &self.mean, noise)
+    fn random_start<T: Real, R: Rng + ?Sized>(&self, data: &Observed<'_, T>, request: &IncompleteRequest, rng: &mut R) -> Theta<Self>;
+
+    /// Noise that may be better than where EM creeps to from here to `next`: variances at the floor that they only ever approach.
+    fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self>;
+}
+
+impl Shape for IsotropicGaussian<f64> {
+    fn start<T: Real, R: Rng + ?Sized>(&self, data: &Observed<'_, T>, request: &IncompleteRequest, rng: &mut R) -> Result<Theta<Self>> {
+        if data.mean.len() <= ALL_CORRELATIONS {
+            data.correlation_start(request.latent_dim, *self)
+        } else {
+            data.principal_start(request.latent_dim, *self, rng)
+        }
+    }
+
+    fn random_start<T: Real, R: Rng + ?Sized>(&self, data: &Observed<'_, T>, request: &IncompleteRequest, rng: &mut R) -> Theta<Self> {
+        Theta::new(data.random_loadings(request.latent_dim, rng), &data.mean, *self)
+    }
+
+    fn lowered(_theta: &Theta<Self>, _next: &Theta<Self>) -> Vec<Self> {
+        Vec::new()
     }
 }
 
@@ -93,52 +50,34 @@ const POWERS: usize = 2;
 const LARGEST_WEIGHT: f64 = 4.0;
 
 /// Up to so many variables, all their correlations are estimated for the start.
-const ALL_CORRELATIONS: usize = 256;
+pub(super) const ALL_CORRELATIONS: usize = 256;
 
 /// The least eigenvalue that the estimated correlations are taken to have.
-const LEAST_CORRELATION: f64 = 0.01;
+pub(super) const LEAST_CORRELATION: f64 = 0.01;
 
-impl Marginals {
-    /// Where a fit starts when nobody says otherwise.
-    ///
-    /// # Errors
-    /// Those of the decompositions.
-    pub(crate) fn start<T: Real, R: Rng + ?Sized>(
-        &self,
-        x: &IncompleteObservations<'_, T>,
-        patterns: &Patterns,
-        latent_dim: usize,
-        noise: IsotropicGaussian<f64>,
-        rng: &mut R,
-    ) -> Result<Theta> {
-        if self.mean.len() <= ALL_CORRELATIONS {
-            self.correlation_start(x, patterns, latent_dim, noise)
-        } else {
-            self.principal_start(x, patterns, latent_dim, noise, rng)
-        }
+impl<T: Real> Observed<'_, T> {
+    /// All correlations, each estimated from the observations that have both entries; 0 beside a variable that does not vary. Not positive definite.
+    pub(super) fn correlations(&self, deviations: &DVector<f64>) -> DMatrix<f64> {
+        let (d, n) = (self.mean.len(), self.patterns.order.len() as f64);
+        let weight = self.weights.as_ref().map_or(n, |weights| self.patterns.order.iter().map(|&column| weights[column]).sum());
+        let products = self.sum(d, |r, sum| gemm(1.0, r, Operand::from(&r).transposed(), 1.0, sum));
+        DMatrix::from_fn(d, d, |j, l| {
+            let scale = deviations[j] * deviations[l];
+            let pairs = self.counts[j] * self.counts[l] / weight;
+            match j == l {
+                true => 1.0,
+                false if scale > 0.0 => (products[(j, l)] / (scale * pairs.max(weight / n))).clamp(-0.99, 0.99),
+                false => 0.0,
+            }
+        })
     }
 
     /// The maximum for complete data of a covariance that is estimated pair by pair, made positive definite in the units of each variable, so that
     /// weak variables keep their correlations beside strong ones.
-    fn correlation_start<T: Real>(
-        &self,
-        x: &IncompleteObservations<'_, T>,
-        patterns: &Patterns,
-        latent_dim: usize,
-        noise: IsotropicGaussian<f64>,
-    ) -> Result<Theta> {
-        let (d, n) = (self.mean.len(), patterns.order.len() as f64);
-        let products = self.sum(x, patterns, d, |r, sum| gemm(1.0, r, Operand::from(&r).transposed(), 1.0, sum));
+    fn correlation_start(&self, latent_dim: usize, noise: IsotropicGaussian<f64>) -> Result<Theta<IsotropicGaussian<f64>>> {
+        let d = self.mean.len();
         let deviations = self.variances.map(|v| if v > self.tolerance { v.sqrt() } else { 0.0 });
-        let correlations = DMatrix::from_fn(d, d, |j, l| {
-            let scale = deviations[j] * deviations[l];
-            let pairs = patterns.observed[j] as f64 * patterns.observed[l] as f64 / n;
-            match j == l {
-                true => 1.0,
-                false if scale > 0.0 => (products[(j, l)] / (scale * pairs.max(1.0))).clamp(-0.99, 0.99),
-                false => 0.0,
-            }
-        });
+        let correlations = self.correlations(&deviations);
         // Variables on one scale need no such care, as long as what was estimated leaves a variance for the noise.
         if deviations.min() > 1e-2 * deviations.max() {
             let covariance = DMatrix::from_fn(d, d, |j, l| deviations[j] * deviations[l] * correlations[(j, l)]);
@@ -162,7 +101,13 @@ impl Marginals {
     }
 
     /// The model with these variances along these directions and σ² = `outside`.
-    fn theta(&self, mut loadings: DMatrix<f64>, variances: &[f64], outside: f64, mut noise: IsotropicGaussian<f64>) -> Theta {
+    fn theta(
+        &self,
+        mut loadings: DMatrix<f64>,
+        variances: &[f64],
+        outside: f64,
+        mut noise: IsotropicGaussian<f64>,
+    ) -> Theta<IsotropicGaussian<f64>> {
         noise.set_noise_variance(outside);
         let least = noise.noise_variance();
         for (mut column, &variance) in loadings.column_iter_mut().zip(variances) {
@@ -172,67 +117,68 @@ impl Marginals {
         Theta::new(loadings, &self.mean, noise)
     }
 
-    /// A start near the principal directions of Σ_i r_i r_iᵗ/n, r_ij = (x_ij − μ_j)/(the share observed of j) and 0 in a hole, less what the weights
-    /// add to its diagonal: an unbiased covariance when entries are missing at random. The directions are random ones, multiplied by it.
-    ///
-    /// # Errors
-    /// Those of the decompositions.
-    fn principal_start<T: Real, R: Rng + ?Sized>(
+    fn principal_start<R: Rng + ?Sized>(
         &self,
-        x: &IncompleteObservations<'_, T>,
-        patterns: &Patterns,
         latent_dim: usize,
         mut noise: IsotropicGaussian<f64>,
         rng: &mut R,
-    ) -> Result<Theta> {
-        let (d, n) = (self.mean.len(), patterns.order.len());
-        let share = |j: usize| patterns.observed[j] as f64 / n as f64;
-        let weights = DVector::from_fn(d, |j, _| (1.0 / share(j)).min(LARGEST_WEIGHT));
-        let excess = DVector::from_fn(d, |j, _| (weights[j] * weights[j] * share(j) - 1.0) * self.variances[j]);
+    ) -> Result<Theta<IsotropicGaussian<f64>>> {
+        let (mut loadings, variances) = self.principal_directions(latent_dim, &DVector::from_element(self.mean.len(), 1.0), rng)?;
+        let kept: f64 = variances.iter().map(|variance| variance.max(0.0)).sum();
+        let left = (self.variances.sum() - kept) / (self.mean.len() - latent_dim).max(1) as f64;
+        noise.set_noise_variance(left.max(self.smallest_variance()));
+        for (mut column, variance) in loadings.column_iter_mut().zip(variances.iter()) {
+            // At least as strong as the noise: loadings near 0 would take long to grow.
+            column *= (variance - noise.noise_variance()).max(noise.noise_variance()).sqrt();
+        }
+        Ok(Theta::new(loadings, &self.mean, noise))
+    }
+
+    /// About the principal directions, and the variances along them, of Σ_i r_i r_iᵗ/n, r_ij = (x_ij − μ_j)/(the share observed of j) and 0 in a hole,
+    /// less what these weights add to its diagonal: an unbiased covariance when entries are missing at random. It is taken in the given units of the
+    /// variables; the directions are random ones, multiplied by it.
+    ///
+    /// # Errors
+    /// Those of the decompositions.
+    pub(super) fn principal_directions<R: Rng + ?Sized>(
+        &self,
+        latent_dim: usize,
+        units: &DVector<f64>,
+        rng: &mut R,
+    ) -> Result<(DMatrix<f64>, DVector<f64>)> {
+        let d = self.mean.len();
+        let weight = self.patterns.order.iter().map(|&column| self.weight(column)).sum::<f64>();
+        let variances = self.variances.zip_map(units, |variance, unit| variance / (unit * unit));
+        let weights = self.counts.map(|count| (weight / count).min(LARGEST_WEIGHT));
+        let excess = DVector::from_fn(d, |j, _| (weights[j] * weights[j] * self.counts[j] / weight - 1.0) * variances[j]);
+        let weights = weights.component_div(units);
         let multiply = |q: &DMatrix<f64>| {
             let mut weighted = q.clone();
             weighted.column_iter_mut().for_each(|mut column| column.component_mul_assign(&weights));
-            let mut product = self.multiply(x, patterns, &weighted);
+            let mut product = self.sum(q.ncols(), |r, sum| gemm(1.0, r, &product_tr_left(r, &weighted), 1.0, sum));
             for (mut column, q) in product.column_iter_mut().zip(q.column_iter()) {
                 column.component_mul_assign(&weights);
-                column /= n as f64;
+                column /= weight;
                 column -= excess.component_mul(&q);
             }
             product
         };
         let width = (latent_dim + 4).min(d);
-        let mut q = thin_qr(DMatrix::from_fn(d, width, |j, _| self.variances[j].sqrt() * f64::standard_normal(rng)).as_view())?.0;
+        let mut q = thin_qr(DMatrix::from_fn(d, width, |j, _| variances[j].sqrt() * f64::standard_normal(rng)).as_view())?.0;
         for _ in 0..POWERS {
             q = thin_qr(multiply(&q).as_view())?.0;
         }
         let ritz = product_tr_left(&q, &multiply(&q));
         let eigen = symmetric_eigen(((&ritz + ritz.transpose()) * 0.5).as_view())?;
-        let order = descending(&eigen.values);
-        let kept: f64 = order.iter().take(latent_dim).map(|&place| eigen.values[place].max(0.0)).sum();
-        let left = (self.variances.sum() - kept) / (d - latent_dim).max(1) as f64;
-        noise.set_noise_variance(left.max(self.smallest_variance()));
-        let mut loadings = matrix_product(&q, &eigen.vectors.select_columns(&order[..latent_dim]));
-        for (mut column, &place) in loadings.column_iter_mut().zip(&order) {
-            // At least as strong as the noise: loadings near 0 would take long to grow.
-            column *= (eigen.values[place] - noise.noise_variance()).max(noise.noise_variance()).sqrt();
-        }
-        Ok(Theta::new(loadings, &self.mean, noise))
+        let order = &descending(&eigen.values)[..latent_dim];
+        let directions = matrix_product(&q, &eigen.vectors.select_columns(order));
+        Ok((directions, DVector::from_iterator(latent_dim, order.iter().map(|&place| eigen.values[place]))))
     }
 
-    /// Σ_i r_i r_iᵗ Q.
-    fn multiply<T: Real>(&self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, q: &DMatrix<f64>) -> DMatrix<f64> {
-        self.sum(x, patterns, q.ncols(), |r, sum| gemm(1.0, r, &product_tr_left(r, q), 1.0, sum))
-    }
-
-    /// What `add` sums up, d×width, over the deviations of blocks of observations (0 in a hole).
-    fn sum<T: Real>(
-        &self,
-        x: &IncompleteObservations<'_, T>,
-        patterns: &Patterns,
-        width: usize,
-        add: impl Fn(DMatrixView<'_, f64>, &mut DMatrix<f64>) + Sync,
-    ) -> DMatrix<f64> {
+    /// What `add` sums up, d×width, over the deviations of blocks of observations (0 in a hole), each times the root of its weight.
+    fn sum(&self, width: usize, add: impl Fn(DMatrixView<'_, f64>, &mut DMatrix<f64>) + Sync) -> DMatrix<f64> {
         const ROWS: usize = 256;
+        let (x, patterns) = (&self.x, &self.patterns);
         let (d, n) = (self.mean.len(), patterns.order.len());
         let pieces = n.div_ceil(ROWS);
         let count = pieces.min(32);
@@ -243,6 +189,10 @@ impl Marginals {
                 let own = &patterns.order[piece * ROWS..n.min((piece + 1) * ROWS)];
                 for (&column, out) in own.iter().zip(deviations.as_mut_slice().chunks_exact_mut(d)) {
                     x.deviations_into(column, self.mean.as_slice(), out, None);
+                    if self.weights.is_some() {
+                        let root = self.weight(column).sqrt();
+                        out.iter_mut().for_each(|deviation| *deviation *= root);
+                    }
                 }
                 add(deviations.columns(0, own.len()), &mut sum);
             }
@@ -257,30 +207,4 @@ pub(crate) fn descending(values: &DVector<f64>) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
     order
-}
-
-/// Refuses a latent dimension that the observed entries cannot bear: any table of so few entries is met without noise.
-///
-/// An observation of which k entries or fewer are seen is met whatever W is; the others leave |o_i| − k residuals each, for the (d − k)(k + 1)
-/// parameters of an affine space of dimension k.
-///
-/// # Errors
-/// [`Error::LatentDim`], [`Error::TooFewEntries`].
-pub(crate) fn check_noise_remains<T: Real>(
-    x: &IncompleteObservations<'_, T>,
-    patterns: &Patterns,
-    latent_dim: usize,
-    mean: Mean,
-) -> Result<()> {
-    let d = x.data_dim();
-    check_latent_dim(latent_dim, patterns.order.len(), d)?;
-    let mut values = vec![0.0; d];
-    let mut entries = 0;
-    for group in patterns.starts.windows(2) {
-        x.column_into(patterns.order[group[0]], &mut values);
-        let observed = values.iter().filter(|value| !value.is_nan()).count();
-        entries += (group[1] - group[0]) * observed.saturating_sub(latent_dim);
-    }
-    let parameters = (d - latent_dim) * (latent_dim + usize::from(mean == Mean::Estimated));
-    if entries > parameters { Ok(()) } else { Err(Error::TooFewEntries { latent_dim, entries, parameters }) }
 }

@@ -4,6 +4,8 @@
 //! p(z|x_o) = N(m, σ²M_o⁻¹),  m = M_o⁻¹b,  −2 ln p(x_o) = |o| ln 2π + (|o| − k) ln σ² + ln|M_o| + (‖x_o − μ_o − W_o m‖² + σ²‖m‖²)/σ²
 //! ```
 //!
+//! Noise that is not isotropic is made so first: x − μ and W stand for D⁻¹(x − μ) and D⁻¹W, and ln p(x_o) is less by ½ ln|D_o²|.
+//!
 //! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their factors are computed side by side.
 
 use super::Parameters;
@@ -12,7 +14,7 @@ use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::vector::vectorized;
 use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, read_lane, solve_batch, thin_qr, write_lane};
 use crate::{Error, Result};
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use std::ops::Range;
 
 /// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is formed.
@@ -26,7 +28,7 @@ pub(crate) struct Block {
     pub(crate) group_of: Vec<usize>,
     /// 1 where a pattern observes, d×groups.
     mask: Vec<f64>,
-    /// x − μ, 0 in a hole, d×rows.
+    /// D⁻¹(x − μ), 0 in a hole, d×rows.
     deviations: Vec<f64>,
     /// M_o, then L⁻¹, packed: groups×k(k+1)/2.
     factors: Vec<f64>,
@@ -36,6 +38,8 @@ pub(crate) struct Block {
     traces: Vec<f64>,
     log_determinants: Vec<f64>,
     observed: Vec<f64>,
+    /// ln|D_o²| of each group.
+    log_scales: Vec<f64>,
     /// Wᵗ(x−μ), rows×k.
     projections: Vec<f64>,
     /// m, then a column of ones, rows×(k+1).
@@ -69,6 +73,7 @@ impl Block {
             traces: Vec::new(),
             log_determinants: Vec::new(),
             observed: Vec::new(),
+            log_scales: Vec::new(),
             projections: Vec::new(),
             codes: Vec::new(),
             squares: Vec::new(),
@@ -91,7 +96,7 @@ impl Block {
         DMatrixView::from_slice(&self.mask, self.dims.0, self.groups)
     }
 
-    /// x − μ, 0 in a hole, d×rows.
+    /// D⁻¹(x − μ), 0 in a hole, d×rows.
     pub(crate) fn deviations(&self) -> DMatrixView<'_, f64> {
         DMatrixView::from_slice(&self.deviations, self.dims.0, self.rows)
     }
@@ -133,7 +138,7 @@ impl Block {
         range: Range<usize>,
         parameters: &Parameters,
     ) -> Result<()> {
-        self.load(x, patterns, range, &parameters.mean);
+        self.load(x, patterns, range, parameters);
         let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
         let pairs = packed_len(k);
         resize(&mut self.factors, groups * pairs);
@@ -144,20 +149,22 @@ impl Block {
         let moments = DMatrixViewMut::from_slice(&mut self.factors, groups, pairs);
         gemm(1.0, Operand::from(mask).transposed(), &parameters.products, 0.0, moments);
         let projections = DMatrixViewMut::from_slice(&mut self.projections, rows, k);
-        gemm(1.0, Operand::from(deviations).transposed(), &parameters.loadings, 0.0, projections);
+        gemm(1.0, Operand::from(deviations).transposed(), &parameters.equalized, 0.0, projections);
         self.factor(parameters)?;
         self.solve();
         self.score(parameters);
         if self.log_likelihoods.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: k }) }
     }
 
-    fn load<T: Real>(&mut self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, range: Range<usize>, mean: &DVector<f64>) {
-        let d = self.dims.0;
+    fn load<T: Real>(&mut self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, range: Range<usize>, parameters: &Parameters) {
+        let (d, mean) = (self.dims.0, &parameters.mean);
         let (first, end) = (patterns.starts[range.start], patterns.starts[range.end]);
         (self.rows, self.groups) = (end - first, range.len());
         resize(&mut self.mask, d * self.groups);
         resize(&mut self.deviations, d * self.rows);
         resize(&mut self.observed, self.groups);
+        self.log_scales.clear();
+        self.log_scales.resize(self.groups, 0.0);
         self.group_of.clear();
         for (group, at) in range.enumerate() {
             self.group_of.resize(patterns.starts[at + 1] - first, group);
@@ -169,6 +176,12 @@ impl Block {
             last = group;
             let mask = &mut self.mask[group * d..(group + 1) * d];
             x.deviations_into(patterns.order[first + row], mean.as_slice(), own, new.then_some(&mut *mask));
+            if let Some((inverses, logarithms)) = &parameters.scales {
+                own.iter_mut().zip(inverses.iter()).for_each(|(deviation, inverse)| *deviation *= inverse);
+                if new {
+                    self.log_scales[group] = dot(mask, logarithms.as_slice());
+                }
+            }
             if new {
                 self.observed[group] = vectorized(
                     #[inline(always)]
@@ -228,13 +241,13 @@ impl Block {
         let noise = parameters.noise_variance;
         let mask = &self.mask[group * d..(group + 1) * d];
         // Large rows first: then no small one is rounded away.
-        let mut rows: Vec<(f64, usize)> = (0..d).filter(|&j| mask[j] > 0.0).map(|j| (parameters.loadings.row(j).amax(), j)).collect();
+        let mut rows: Vec<(f64, usize)> = (0..d).filter(|&j| mask[j] > 0.0).map(|j| (parameters.equalized.row(j).amax(), j)).collect();
         rows.extend((0..k).map(|a| (noise.sqrt(), d + a)));
         rows.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut stacked = DMatrix::zeros(rows.len(), k);
         for (place, &(_, row)) in rows.iter().enumerate() {
             match row < d {
-                true => stacked.row_mut(place).copy_from(&parameters.loadings.row(row)),
+                true => stacked.row_mut(place).copy_from(&parameters.equalized.row(row)),
                 false => stacked[(place, row - d)] = noise.sqrt(),
             }
         }
@@ -332,7 +345,7 @@ impl Block {
         for (row, &group) in self.group_of.iter().enumerate() {
             let observed = self.observed[group];
             let distance = (self.squares[row] + self.log_likelihoods[row]) / noise;
-            let determinant = (observed - k as f64) * logarithm + self.log_determinants[group];
+            let determinant = (observed - k as f64) * logarithm + self.log_determinants[group] + self.log_scales[group];
             self.log_likelihoods[row] = -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
         }
     }
@@ -345,14 +358,14 @@ impl Block {
         noise * (0..k).map(|a| self.codes[a * self.rows + row]).map(|m| m * m).sum::<f64>()
     }
 
-    /// e = x − μ − Wm where it was observed, 0 elsewhere, d×rows, in the place of Wm.
+    /// e = D⁻¹(x − μ − Wm) where it was observed, 0 elsewhere, d×rows, in the place of Wm.
     fn residuals(&mut self, parameters: &Parameters) {
         let (rows, (d, k)) = (self.rows, self.dims);
         resize(&mut self.fitted, d * rows);
         let codes = DMatrixView::from_slice(&self.codes, rows, k + 1);
         let codes = codes.columns(0, k);
         let fitted = DMatrixViewMut::from_slice(&mut self.fitted, d, rows);
-        gemm(1.0, &parameters.loadings, Operand::from(&codes).transposed(), 0.0, fitted);
+        gemm(1.0, &parameters.equalized, Operand::from(&codes).transposed(), 0.0, fitted);
         for (row, &group) in self.group_of.iter().enumerate() {
             let mask = &self.mask[group * d..(group + 1) * d];
             let (own, deviations) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);

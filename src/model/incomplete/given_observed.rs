@@ -2,6 +2,7 @@
 
 use super::{Block, Parameters};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations, Patterns};
+use crate::likelihood::GaussianNoise;
 use crate::linalg::matrix_product;
 use crate::linalg::parallel::map_blocks;
 use crate::model::LinearGaussian;
@@ -31,17 +32,12 @@ struct Inferred {
     group_of: Vec<usize>,
 }
 
-impl<T: Real> LinearGaussian<T> {
-    fn wide(&self) -> Parameters {
-        let mean = DVector::from_iterator(self.mean().len(), self.mean().iter().map(|v| v.as_f64()));
-        Parameters::new(self.loadings().map(|v| v.as_f64()), mean, self.noise_variance().as_f64())
-    }
-
-    fn infer_incomplete(&self, x: &IncompleteObservations<'_, T>, with_factors: bool) -> Result<Inferred> {
+impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
+    fn infer_incomplete(&self, x: &IncompleteObservations<'_, T>, with_factors: bool) -> Result<(Parameters, Inferred)> {
         let (d, k) = self.loadings().shape();
         x.expect_dim(d)?;
-        let parameters = self.wide();
-        let patterns = Patterns::of(x);
+        let parameters = Parameters::of(self);
+        let patterns = Patterns::of(x, None);
         let blocks = patterns.blocks(Block::rows_for(d));
         let groups = patterns.groups();
         let work = patterns.order.len() * d * k * (k + 3) / 2;
@@ -83,7 +79,7 @@ impl<T: Real> LinearGaussian<T> {
         if with_factors {
             inferred.factors.columns_mut(groups * k, k).fill_with_identity();
         }
-        Ok(inferred)
+        Ok((parameters, inferred))
     }
 
     /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was observed. O(n·d·k²).
@@ -91,7 +87,7 @@ impl<T: Real> LinearGaussian<T> {
     /// # Errors
     /// Those of [`IncompleteObservations::new`], and [`Error::Dimension`](crate::Error::Dimension).
     pub fn log_likelihood_observed<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DVector<T>> {
-        let inferred = self.infer_incomplete(&x.into_incomplete()?, false)?;
+        let (_, inferred) = self.infer_incomplete(&x.into_incomplete()?, false)?;
         Ok(DVector::from_iterator(inferred.log_likelihoods.len(), inferred.log_likelihoods.iter().map(|&v| T::of(v))))
     }
 
@@ -100,7 +96,7 @@ impl<T: Real> LinearGaussian<T> {
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
     pub fn posterior_given_observed<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<PerPattern<T>> {
-        let inferred = self.infer_incomplete(&x.into_incomplete()?, true)?;
+        let (_, inferred) = self.infer_incomplete(&x.into_incomplete()?, true)?;
         let log_determinants = inferred.log_determinants.iter().map(|&v| T::of(v)).collect();
         Ok(PerPattern::new(inferred.codes.map(T::of), inferred.factors.map(T::of), log_determinants, inferred.group_of))
     }
@@ -111,15 +107,14 @@ impl<T: Real> LinearGaussian<T> {
     /// As [`Self::log_likelihood_observed`].
     pub fn conditional<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<Conditional<T>> {
         let x = x.into_incomplete()?;
-        let inferred = self.infer_incomplete(&x, true)?;
-        let parameters = self.wide();
+        let (parameters, inferred) = self.infer_incomplete(&x, true)?;
         let k = parameters.loadings.ncols();
-        let mean = completed(&x, &parameters, &inferred.codes, |value| value);
+        let mean = completed(&x, &parameters, &inferred.codes, |_, value| value);
         let mut variance = DMatrix::zeros(x.data_dim(), x.len());
         for (i, mut column) in variance.column_iter_mut().enumerate() {
             let factor = inferred.factors.columns(inferred.group_of[i] * k, k);
             for (j, out) in column.iter_mut().enumerate().filter(|&(j, _)| x.get(j, i).is_none()) {
-                *out = T::of(parameters.noise_variance + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared());
+                *out = T::of(parameters.variances[j] + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared());
             }
         }
         Ok(Conditional { mean, variance })
@@ -131,8 +126,8 @@ impl<T: Real> LinearGaussian<T> {
     /// As [`Self::log_likelihood_observed`].
     pub fn impute<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
         let x = x.into_incomplete()?;
-        let inferred = self.infer_incomplete(&x, false)?;
-        Ok(completed(&x, &self.wide(), &inferred.codes, |value| value))
+        let (parameters, inferred) = self.infer_incomplete(&x, false)?;
+        Ok(completed(&x, &parameters, &inferred.codes, |_, value| value))
     }
 
     /// `count` completed tables, the missing entries of each observation drawn together from their distribution given the observed ones.
@@ -148,10 +143,9 @@ impl<T: Real> LinearGaussian<T> {
         rng: &mut R,
     ) -> Result<Vec<DMatrix<T>>> {
         let x = x.into_incomplete()?;
-        let inferred = self.infer_incomplete(&x, true)?;
-        let parameters = self.wide();
+        let (parameters, inferred) = self.infer_incomplete(&x, true)?;
         let k = parameters.loadings.ncols();
-        let deviation = parameters.noise_variance.sqrt();
+        let deviations = parameters.variances.map(f64::sqrt);
         let with_holes: Vec<bool> = (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
         let draw = |rng: &mut R| {
             let mut codes = inferred.codes.clone();
@@ -159,19 +153,19 @@ impl<T: Real> LinearGaussian<T> {
                 let noise = DVector::from_fn(k, |_, _| f64::standard_normal(rng));
                 code += inferred.factors.columns(inferred.group_of[i] * k, k) * noise;
             }
-            completed(&x, &parameters, &codes, |value| value + deviation * f64::standard_normal(rng))
+            completed(&x, &parameters, &codes, |j, value| value + deviations[j] * f64::standard_normal(rng))
         };
         Ok((0..count).map(|_| draw(rng)).collect())
     }
 }
 
-/// The observed entries, and f(μ + Wz) in the holes.
+/// The observed entries, and f(j, μ_j + w_jᵗz) in the holes.
 fn completed<T: Real>(
     x: &IncompleteObservations<'_, T>,
     parameters: &Parameters,
     codes: &DMatrix<f64>,
-    mut f: impl FnMut(f64) -> f64,
+    mut f: impl FnMut(usize, f64) -> f64,
 ) -> DMatrix<T> {
     let fitted = matrix_product(&parameters.loadings, codes);
-    DMatrix::from_fn(x.data_dim(), x.len(), |j, i| x.get(j, i).unwrap_or_else(|| T::of(f(fitted[(j, i)] + parameters.mean[j]))))
+    DMatrix::from_fn(x.data_dim(), x.len(), |j, i| x.get(j, i).unwrap_or_else(|| T::of(f(j, fitted[(j, i)] + parameters.mean[j]))))
 }

@@ -1,0 +1,220 @@
+//! Odd tables through every front door of the linear-Gaussian family: a typed error or finite figures, never a panic, an endless loop or a NaN.
+
+use elbo::data::{IncompleteObservations, Mean, Moments, SparseObservations};
+use elbo::fit::{Alternate, IncompleteEm};
+use elbo::linalg::Solver;
+use elbo::mixture::MixtureOfPpca;
+use elbo::rotation::{Promax, Varimax};
+use elbo::selection::{BayesianPpca, Criterion, ObservedCriterion, choose_latent_dim, choose_latent_dim_observed};
+use elbo::steps::Pca;
+use elbo::{FactorAnalysis, Ppca, Real};
+use nalgebra::DMatrix;
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
+
+fn rng() -> Generator {
+    Generator::seed_from_u64(5)
+}
+
+#[track_caller]
+fn finite<'a, T: Real>(what: &str, values: impl IntoIterator<Item = &'a T>) {
+    assert!(values.into_iter().all(|v| v.as_f64().is_finite()), "{what} is not finite");
+}
+
+fn entry() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        10 => -3.0f64..3.0,
+        3 => Just(0.0),
+        3 => Just(1.0),
+        1 => prop::sample::select(vec![1e-160, 1e100, -1e100, 1e16, 1e-16, 1e8, f64::EPSILON, 5e-324]),
+    ]
+}
+
+/// Complete tables of all small shapes, some of them of few distinct columns or of low rank.
+fn tables() -> impl Strategy<Value = (DMatrix<f64>, usize)> {
+    (1usize..6, 1usize..10, 0usize..4, 0usize..7).prop_flat_map(|(d, n, kind, k)| {
+        prop::collection::vec(entry(), d * n).prop_map(move |values| {
+            let x = DMatrix::from_vec(d, n, values);
+            let x = match kind {
+                0 => DMatrix::from_fn(d, n, |j, i| x[(j, i % 2.min(n))]),
+                1 => DMatrix::from_fn(d, n, |j, i| (j as f64 - 1.0) * x[(0, i)] + 2.0),
+                _ => x,
+            };
+            (x, k)
+        })
+    })
+}
+
+/// The same with holes: at random, whole observations, whole variables but one entry.
+fn tables_with_holes() -> impl Strategy<Value = (DMatrix<f64>, usize)> {
+    (tables(), 0usize..4, any::<u64>()).prop_map(|((mut x, k), kind, bits)| {
+        let (d, n) = x.shape();
+        for i in 0..n {
+            for j in 0..d {
+                let random = bits.rotate_left((7 * j + 11 * i) as u32 % 64) % 4 == 0;
+                let hole = random || (kind == 1 && i == 0) || (kind == 2 && j == 0 && i > 0);
+                if hole && kind != 3 {
+                    x[(j, i)] = f64::NAN;
+                }
+            }
+        }
+        (x, k)
+    })
+}
+
+fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
+    for builder in
+        [FactorAnalysis::<T>::builder(k), FactorAnalysis::builder(k).mean(Mean::Zero), FactorAnalysis::builder(k).noise_floor(0.3)]
+    {
+        if let Ok(fit) = builder.fit(x) {
+            finite("factor scores", fit.transform(x).unwrap().iter());
+            finite("Bartlett's scores", fit.bartlett_scores(x).unwrap().iter());
+            finite("standardised loadings", fit.standardized_loadings().iter());
+            finite("the trace of factor analysis", fit.trace.values());
+        }
+    }
+    let few = Alternate { max_iterations: 50, ..Alternate::default() };
+    if let Ok(fit) = FactorAnalysis::<T>::builder(k).fit_em(&few, x, &mut rng()) {
+        finite("the trace of EM", fit.trace.values());
+    }
+    for solver in
+        [Solver::Gram, Solver::Covariance, Solver::Krylov, Solver::Full, Solver::Randomized { oversampling: 2, power_iterations: 2 }]
+    {
+        if let Ok(found) = Ppca::<T>::builder(k).solver(solver).solve(x) {
+            finite("loadings", found.model.loadings().iter());
+            finite("codes", found.model.transform(x).unwrap().iter());
+        }
+    }
+    for mean in [Mean::Estimated, Mean::Zero] {
+        if let Ok(pca) = Pca::fit_about(k, mean, x) {
+            finite("scores", pca.transform(x).unwrap().iter());
+            if let Ok(white) = pca.whiten(x) {
+                finite("whitened data", white.iter());
+                finite("what was whitened, back", pca.unwhiten(&white).unwrap().iter());
+            }
+            if let Ok(distances) = pca.distances(x) {
+                finite("distances", distances.inside.iter().chain(distances.outside.iter()));
+            }
+            finite("ratios", pca.explained_variance_ratio().iter());
+            for rotated in [Varimax::default().rotate(pca.loadings().as_view()), Promax::default().rotate(pca.loadings().as_view())] {
+                if let Ok(rotated) = rotated {
+                    finite("rotated loadings", rotated.loadings.iter());
+                    assert!(rotated.criterion.as_f64().is_finite());
+                }
+            }
+        }
+    }
+    for criterion in [Criterion::LaplaceEvidence, Criterion::Bic, Criterion::RelevanceDetermination, Criterion::HeldOut { folds: 2 }] {
+        if let Ok(selection) = choose_latent_dim(x, criterion) {
+            finite("a score", selection.scores.iter().map(|(_, score)| score));
+        }
+    }
+    if let Ok(fit) = BayesianPpca::fit(x) {
+        finite("Bayesian loadings", fit.model.loadings().iter());
+    }
+    for components in [1, 2, 9] {
+        let builder = MixtureOfPpca::<T>::builder(components, k).restarts(2).max_iterations(60);
+        if let Ok(fit) = builder.fit(x, &mut rng()) {
+            finite("the trace of a mixture", fit.trace.values());
+            finite("responsibilities", fit.responsibilities(x).unwrap().iter());
+            finite("weights", fit.weights().iter());
+            finite("a reconstruction", fit.reconstruct(x).unwrap().iter());
+        }
+    }
+    let weights: Vec<T> = (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-300, 2.5, 1e300][i % 5]).min(T::MAX)).collect();
+    if let Ok(model) = Ppca::<T>::builder(k).fit_weighted(x, &weights) {
+        finite("weighted loadings", model.loadings().iter());
+    }
+    let mut moments = Moments::new(x.nrows());
+    let chunks = (0..x.ncols()).try_for_each(|i| moments.update(x.columns(i, 1)));
+    if chunks.is_ok() {
+        if let Ok(model) = Ppca::<T>::builder(k).fit_moments(&moments) {
+            finite("loadings of a stream", model.loadings().iter());
+        }
+    }
+    let mut online = Ppca::<T>::builder(k).online();
+    for _ in 0..2 {
+        let _ = online.partial_fit(x);
+        (0..x.ncols()).for_each(|i| drop(online.partial_fit(x.columns(i, 1))));
+    }
+    if let Ok(model) = online.model() {
+        finite("stepwise loadings", model.loadings().iter());
+        assert!(model.noise_variance().as_f64() > 0.0);
+    }
+    // Sparse: what is 0 is not stored, so that whole variables and observations may be empty.
+    let (mut offsets, mut rows, mut values) = (vec![0], Vec::new(), Vec::new());
+    for column in x.column_iter() {
+        for (row, &value) in column.iter().enumerate().filter(|(_, v)| **v != T::zero()) {
+            rows.push(row);
+            values.push(value);
+        }
+        offsets.push(rows.len());
+    }
+    if let Ok(sparse) = SparseObservations::from_csc(x.nrows(), x.ncols(), &offsets, &rows, &values)
+        && let Ok(found) = Ppca::<T>::builder(k).fit_sparse(sparse)
+    {
+        finite("sparse loadings", found.model.loadings().iter());
+        finite("sparse codes", found.model.transform_sparse(sparse).unwrap().iter());
+        let scores = found.model.log_likelihood_sparse(sparse).unwrap();
+        assert!(scores.iter().all(|v| !v.as_f64().is_nan()));
+    }
+}
+
+fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
+    let few = IncompleteEm { max_iterations: 60, ..IncompleteEm::default() };
+    let plain = Ppca::<T>::builder(k).restarts(1);
+    for builder in [plain, plain.mean(Mean::Zero), plain.noise_floor(T::of(1e-3))] {
+        if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
+            finite("a completed table", fit.impute(x).unwrap().iter());
+            finite("codes", fit.transform_incomplete(x).unwrap().iter());
+            finite("variances", fit.conditional(x).unwrap().variance.iter());
+            finite("the trace", fit.trace.values());
+            let starts = fit.trace.starts();
+            assert!(starts.iter().all(|v| v.is_finite()) && fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)));
+        }
+    }
+    for builder in [FactorAnalysis::<T>::builder(k).restarts(1), FactorAnalysis::builder(k).mean(Mean::Zero)] {
+        if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
+            finite("a completed table", fit.impute(x).unwrap().iter());
+            finite("variances", fit.conditional(x).unwrap().variance.iter());
+            finite("the trace", fit.trace.values());
+            finite("loadings", fit.loadings().iter());
+            assert!(fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)), "{:?}", fit.trace.values());
+        }
+    }
+    let weights: Vec<T> = (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-30, 2.5][i % 4])).collect();
+    if let Ok(fit) = Ppca::<T>::builder(k).noise_floor(T::of(1e-3)).fit_incomplete_weighted(x, &weights, &mut rng()) {
+        finite("a completed table", fit.impute(x).unwrap().iter());
+    }
+    for components in [1, 2] {
+        let builder = MixtureOfPpca::<T>::builder(components, k).restarts(1).max_iterations(30);
+        if let Ok(fit) = builder.fit_incomplete(x, &mut rng()) {
+            finite("a completed table", fit.impute(x).unwrap().iter());
+            finite("the trace of a mixture", fit.trace.values());
+        }
+    }
+    for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 2 }] {
+        if let Ok(selection) = choose_latent_dim_observed(x, 1..=k.max(1), criterion, &mut rng()) {
+            finite("a score", selection.scores.iter().map(|(_, score)| score));
+        }
+    }
+    if let Ok(seen) = IncompleteObservations::new(x.as_view()) {
+        assert_eq!(seen.missing() + seen.observed(), x.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn complete_tables((x, k) in tables()) {
+        complete(&x, k);
+        complete(&x.map(|v| v as f32), k);
+    }
+
+    #[test]
+    fn tables_of_holes((x, k) in tables_with_holes()) {
+        with_holes(&x, k);
+        with_holes(&x.map(|v| v as f32), k);
+    }
+}
