@@ -6,8 +6,8 @@ use elbo::likelihood::IsotropicGaussian;
 use elbo::map::{DifferentiableMap, Initialization, Linear, Mlp, Parameters};
 use elbo::model::{GenerativeModel, LinearGaussian, MarginalLikelihood};
 use elbo::objective::{DifferentiableObjective, Elbo, Gradient};
-use elbo::posterior::{Diagonal, PosteriorFamily};
-use elbo::{Error, Observations, Real, Result};
+use elbo::posterior::{Diagonal, Isotropic, PosteriorFamily};
+use elbo::{Error, Observations, Real, Result, Vae};
 use nalgebra::{DMatrix, DVector};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -98,6 +98,24 @@ fn held_out_data_stop_the_fit_and_the_best_is_kept() {
     assert_eq!(held_out.len(), fitted.trace.len());
     let best = held_out.iter().cloned().fold(f64::MIN, f64::max);
     assert_eq!(held_out.iter().position(|&v| v == best), Some(held_out.len() - 1 - 6));
+}
+
+#[test]
+fn an_observation_that_no_held_out_one_resembles_does_not_spoil_what_is_returned() {
+    // Sixty variables that one observation alone has: a step or two may carry its q off by orders of magnitude while held-out J rises.
+    let mut x = DMatrix::zeros(65, 400);
+    let rng = &mut StdRng::seed_from_u64(1);
+    let w = DVector::from_fn(5, |_, _| f64::standard_normal(rng));
+    for mut column in x.column_iter_mut() {
+        let z = f64::standard_normal(rng);
+        (0..5).for_each(|j| column[j] = w[j] * z + 0.3 * f64::standard_normal(rng));
+    }
+    x.view_mut((5, 7), (60, 1)).fill(1.0);
+    for seed in [0, 4, 8, 19] {
+        let builder = Vae::<f64, Isotropic<f64>>::builder(2).fitter(StochasticGradient::of_steps(1_000, 400));
+        let fitted = builder.fit(&x, &mut StdRng::seed_from_u64(seed)).unwrap();
+        assert!(fitted.trace.last() > fitted.trace.values().first().copied(), "{seed}: {:?}", fitted.trace.last());
+    }
 }
 
 /// An objective that is not finite now and then: what a fit does when the numbers go wrong.

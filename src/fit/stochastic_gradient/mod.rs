@@ -59,7 +59,8 @@ pub struct StochasticGradient {
     /// The part of the observations that is held out, drawn at random; at least 0 and below 1.
     pub held_out: f64,
     /// Epochs without a better held-out J that are borne. Then the fit goes back to the best θ and φ, and on from there with the learning rate cut
-    /// to [`RATE_CUT`] of what it was; after the last cut it stops early. The best are returned.
+    /// to [`RATE_CUT`] of what it was; after the last cut it stops early. The best are returned: those with the highest held-out J, unless they cost the
+    /// training set half of what its J had risen.
     pub patience: usize,
     /// How often the learning rate is cut before the fit stops early.
     pub rate_cuts: usize,
@@ -225,6 +226,7 @@ impl StochasticGradient {
             trace.push_held_out(best);
         }
         training.keep_best();
+        let mut best_on_training = start;
         let (mut since_best, mut cuts) = (0, 0);
         let mut stop = Stop::IterationLimit;
         for epoch in 1..=self.epochs {
@@ -236,8 +238,10 @@ impl StochasticGradient {
             if let Some(part) = held_out {
                 let value = training.evaluate(part, false)?;
                 trace.push_held_out(if value.is_finite() { value } else { f64::MIN });
-                if value > best {
-                    (best, since_best) = (value, 0);
+                // A step may carry the q of a single observation anywhere, and what is held out does not notice.
+                let on_training = if value > best { training.evaluate(training_set, false)? } else { f64::NAN };
+                if on_training >= 0.5 * (start + best_on_training) {
+                    (best, best_on_training, since_best) = (value, on_training, 0);
                     training.keep_best();
                 } else {
                     since_best += 1;
