@@ -5,7 +5,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them |
+//! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them, the team of threads |
+//! | `parallel` | blocks of work on the threads of the current pool |
 //! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
