@@ -53,7 +53,7 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     let d = s.nrows();
-    if d >= SEARCHED && 8 * k <= d && s.ncols() == d {
+    if d >= SEARCHED && 12 * k <= d && s.ncols() == d {
         check_finite(s)?;
         if let Some(found) = searched(s, k)? {
             return Ok(found);
