@@ -16,6 +16,6 @@ pub use observations::{IntoObservations, Observations};
 pub(crate) use observations::{expect, largest_square};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{check_latent_dim, deviations_resolved, resolution, resolution_of};
+pub(crate) use root_moment::{check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models};
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;

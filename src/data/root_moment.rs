@@ -39,6 +39,7 @@ pub struct RootMoment {
     mean: DVector<f64>,
     count: usize,
     tolerance: f64,
+    rank_tolerance: f64, // with what models in the precision of the data round away
 }
 
 impl RootMoment {
@@ -47,13 +48,17 @@ impl RootMoment {
     /// # Errors
     /// [`Error::TooFewObservations`] for n = 1 about an estimated mean, [`Error::Constant`] when no variable varies.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
-        if let Some(found) = Self::by_cholesky(x, mean)? {
-            return Ok(found);
-        }
-        let (mean, tolerance) = deviations_resolved(x, mean)?;
-        let root = Self::by_orthogonalization(x, &mean)?;
-        let basis = if x.len() < x.data_dim() { Some(thin_qr(root.as_view())?) } else { None };
-        Ok(Self { root, basis, mean, count: x.len(), tolerance })
+        let mut found = match Self::by_cholesky(x, mean)? {
+            Some(found) => found,
+            None => {
+                let (mean, tolerance) = deviations_resolved(x, mean)?;
+                let root = Self::by_orthogonalization(x, &mean)?;
+                let basis = if x.len() < x.data_dim() { Some(thin_qr(root.as_view())?) } else { None };
+                Self { root, basis, mean, count: x.len(), tolerance, rank_tolerance: tolerance }
+            }
+        };
+        found.rank_tolerance += rounding_of_models(x.values(), mean, &found.mean, found.total_variance());
+        Ok(found)
     }
 
     /// From a root of S with at most d columns, about a mean.
@@ -66,7 +71,7 @@ impl RootMoment {
         // As many coordinates as a model may ask directions for.
         let root = root.resize_horizontally(columns.max(count.min(d)), 0.0);
         let basis = if root.ncols() < d { Some(thin_qr(root.as_view())?) } else { None };
-        Ok(Self { root, basis, mean, count, tolerance })
+        Ok(Self { root, basis, mean, count, tolerance, rank_tolerance: tolerance })
     }
 
     /// The deviations over √n when n ≤ d, else their triangular factor: twice the digits of S.
@@ -103,7 +108,7 @@ impl RootMoment {
         let Ok(factor) = cholesky_lower(moment.as_view()) else { return Ok(None) };
         let share = |j: usize| factor[(j, j)].powi(2) / moment[(j, j)];
         let resolved = (0..d).all(|j| moment[(j, j)] > tolerance && share(j) > 1e-7);
-        Ok(resolved.then_some(Self { root: factor, basis: None, mean, count: n, tolerance }))
+        Ok(resolved.then_some(Self { root: factor, basis: None, mean, count: n, tolerance, rank_tolerance: tolerance }))
     }
 
     /// A, d×r.
@@ -171,6 +176,11 @@ impl RootMoment {
         self.tolerance
     }
 
+    /// The variance below which no model in the precision of the data has a direction.
+    pub(crate) fn rank_tolerance(&self) -> f64 {
+        self.rank_tolerance
+    }
+
     /// The eigenvalues of S that can be other than 0, λ_1 ≥ … ≥ λ_r.
     ///
     /// # Errors
@@ -179,12 +189,12 @@ impl RootMoment {
         Ok(thin_svd(self.coordinates().as_view())?.singular_values.map(|s| s * s))
     }
 
-    /// The rank of S, as far as rounding lets it be seen.
+    /// The rank of S, as far as rounding lets it be seen by models in the precision of the data.
     ///
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn rank(&self) -> Result<usize> {
-        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.tolerance).count())
+        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.rank_tolerance).count())
     }
 
     /// r pseudo-observations with the second moment S about 0, standing for all n: what a fit may run over in their place.
@@ -229,6 +239,20 @@ impl RootMoment {
 pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim: usize) -> Result<()> {
     let largest = observations.min(data_dim);
     if (1..=largest).contains(&latent_dim) { Ok(()) } else { Err(Error::LatentDim { latent_dim, smallest: 1, largest }) }
+}
+
+/// The variance that models in the precision of the data add by rounding: that of their loadings, and that of their mean. 0 in double precision, where
+/// [`resolution`] covers it.
+pub(crate) fn rounding_of_models<T: Real>(x: DMatrixView<'_, T>, mean: Mean, rounded: &DVector<f64>, total_variance: f64) -> f64 {
+    if size_of::<T>() == size_of::<f64>() {
+        return 0.0;
+    }
+    let of_mean = match mean {
+        Mean::Estimated => (Observations::trusted(x, x.ncols()).wide_mean() - rounded).norm_squared(),
+        Mean::Zero => 0.0,
+    };
+    // S about a mean that is off by δ is S + δδᵗ.
+    T::EPSILON.as_f64().powi(2) * total_variance + 2.0 * of_mean
 }
 
 /// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.

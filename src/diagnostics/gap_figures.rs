@@ -166,10 +166,18 @@ impl GapEstimation {
         Q: PosteriorFamily<T>,
         R: Rng + ?Sized,
     {
-        let best = self.refine.refine(model, q.clone(), x, rng)?;
+        let samples = if self.samples == 0 { self.importance.samples } else { self.samples.max(2) };
+        let mut best = self.refine.refine(model, q.clone(), x, rng)?;
+        // What is better on the few draws of the refinement need not be so on others. The draws that decide here are not those that measure.
+        let (_, _, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
+        for (i, &gain) in gain.values().iter().enumerate() {
+            let gained = gain >= 0.0;
+            if !gained {
+                best.parameters_mut().set_column(i, &q.parameters().column(i));
+            }
+        }
         let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
         let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
-        let samples = if self.samples == 0 { self.importance.samples } else { self.samples.max(2) };
         let (elbo, best_elbo, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
         let less = |bound: &Figures| {
             let (log_p, errors) = (importance.log_likelihood.values(), importance.log_likelihood.errors());

@@ -1,7 +1,7 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
 use super::alternate::aligned::AlignedModel;
-use crate::data::{Mean, RootMoment, check_latent_dim, largest_square, resolution};
+use crate::data::{Mean, RootMoment, check_latent_dim, largest_square, resolution, rounding_of_models};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{PrincipalSolver, Solver, principal_components_by, principal_components_centred};
 use crate::{Error, IntoObservations, Observations, Real, Result};
@@ -61,7 +61,7 @@ impl Principal {
             outside: found.residual_variance,
             mean: moment.mean().clone(),
             weight,
-            tolerance: moment.tolerance(),
+            tolerance: moment.rank_tolerance(),
             route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy },
         })
     }
@@ -74,7 +74,8 @@ impl Principal {
         let (d, n) = values.shape();
         mean.expect_enough(n)?;
         check_latent_dim(latent_dim, n, d)?;
-        let (mean, found) = match mean {
+        let kind = mean;
+        let (mean, found) = match kind {
             Mean::Estimated => {
                 let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
                 let limit = largest_square::<T>(d, n).as_f64();
@@ -85,7 +86,8 @@ impl Principal {
             }
             Mean::Zero => (DVector::zeros(d), principal_components_by(values, None, latent_dim, solver)?),
         };
-        let tolerance = resolution(values, &mean, found.total_variance.as_f64())?;
+        let total = found.total_variance.as_f64();
+        let tolerance = resolution(values, &mean, total)? + rounding_of_models(values, kind, &mean, total);
         let wide = |v: &T| v.as_f64();
         Ok(Self {
             directions: found.vectors.map(|v| wide(&v)),

@@ -4,11 +4,12 @@ use crate::common::{
     assert_close, assert_relative, assert_within, covariance, eigenvalues, hostile, iris, likelihood_optimum, log_determinant,
 };
 use crate::common::{mean, noise, normal, observed, rng, wine};
+use elbo::data::{Mean, RootMoment};
 use elbo::fit::{Alternate, Stop};
 use elbo::likelihood::NoiseVariance;
 use elbo::model::ExactPosterior;
 use elbo::posterior::{GaussianPosterior, Posterior};
-use elbo::{Error, Ppca};
+use elbo::{Error, IntoObservations, Ppca, Real};
 use nalgebra::{DMatrix, DVector};
 use std::f64::consts::TAU;
 
@@ -153,6 +154,20 @@ fn at_the_rank_of_the_data() {
     assert_eq!(free.noise_variance(), Ppca::fit(2, &x).unwrap().noise_variance());
     // Above the rank there is no such dimension at all.
     assert!(matches!(Ppca::fit(5, &x), Err(Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 })));
+}
+
+/// Indicator columns add up to 1: six of them have rank 5, and the mean that single precision rounds must not pass for a sixth direction.
+#[test]
+fn rounding_is_no_direction() {
+    fn check<T: Real>() {
+        let x = DMatrix::from_fn(6, 300, |j, i| if (i * i + i / 7) % 6 == j { T::one() } else { T::zero() });
+        assert_eq!(RootMoment::of((&x).into_observations().unwrap(), Mean::Estimated).unwrap().rank().unwrap(), 5);
+        assert_eq!(Ppca::fit(5, &x).unwrap_err(), Error::Unbounded { latent_dim: 5, rank: 5 });
+        assert_eq!(Ppca::builder(5).fit_em(&x, &mut rng(11)).unwrap_err(), Error::Unbounded { latent_dim: 5, rank: 5 });
+        assert!(Ppca::fit(4, &x).is_ok());
+    }
+    check::<f64>();
+    check::<f32>();
 }
 
 #[test]
