@@ -246,6 +246,21 @@ fn what_cannot_be_written_is_said_before_the_work() {
     }
 }
 
+/// Whoever reads the table may stop reading.
+#[test]
+fn a_closed_standard_output_is_no_failure() {
+    use std::process::Stdio;
+    let folder = Folder::new("closed");
+    let data = folder.write("small.csv", small());
+    let arguments = ["--data", &data, "--latent-dim", "1", "--quick", "--no-plots", "--json", "out.json"];
+    let mut command = Command::new(program());
+    let mut child = command.args(arguments).current_dir(&folder.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.0.join("out.json").exists());
+}
+
 #[test]
 fn usage_is_exit_code_2() {
     let folder = Folder::new("usage");
@@ -254,6 +269,7 @@ fn usage_is_exit_code_2() {
         (&["--dtype", "f16"], "is not f32 or f64"),
         (&["--latent-dim", "0"], "is not a positive integer"),
         (&["--threads", "0"], "is not a positive integer"),
+        (&["--threads", "100000"], "is not at most 1024"),
         (&["--seed", "-1"], "is not an integer"),
         (&["--json", ""], "is not a file"),
         (&["stray"], "unexpected argument"),

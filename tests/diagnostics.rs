@@ -6,7 +6,7 @@ use elbo::inference::{EStep, PerPoint};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian};
 use elbo::map::{Activation, Mlp};
 use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
-use elbo::objective::Elbo;
+use elbo::objective::{DifferentiableObjective, Elbo, Gradient, ImportanceWeighted, Objective};
 use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
 use elbo::{Observations, Real};
 use nalgebra::{DMatrix, DVector, dmatrix, dvector};
@@ -100,7 +100,89 @@ fn weights_under_the_exact_posterior_are_constant() {
     let exact = model.log_likelihood(x).unwrap();
     for i in 0..12 {
         assert!((estimate.log_likelihood.values()[i] - exact[i]).abs() < 1e-12);
-        assert!(estimate.log_likelihood.errors()[i] < 1e-7 && (estimate.effective_samples[i] - 20.0).abs() < 1e-10);
+        assert!(estimate.log_likelihood.errors()[i] < 1e-12 && (estimate.effective_samples[i] - 20.0).abs() < 1e-10);
+    }
+}
+
+/// Oracle 8 of the bound: for every K it is log p, with variance 0.
+fn the_bound_is_the_likelihood_under_the_exact_posterior<T: Real>(tolerance: f64) {
+    let (model, x) = case::<T>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let (q, log_p) = (model.posterior(x).unwrap(), model.log_likelihood(x).unwrap());
+    for samples in [1, 2, 25] {
+        let objective = ImportanceWeighted::new(samples);
+        let weights = objective.log_weights(&model, &q, x, &mut StdRng::seed_from_u64(31)).unwrap();
+        assert_eq!(weights.shape(), (samples, 12));
+        for (weights, log_p) in weights.column_iter().zip(log_p.iter()) {
+            assert!(weights.iter().all(|w| (*w - *log_p).as_f64().abs() < tolerance));
+        }
+        let value = objective.evaluate(&model, &q, x.of_population(24), &mut StdRng::seed_from_u64(32)).unwrap();
+        assert!((value - log_p.sum() * T::of(2.0)).as_f64().abs() < 12.0 * tolerance);
+    }
+}
+
+#[test]
+fn the_bound_under_the_exact_posterior() {
+    the_bound_is_the_likelihood_under_the_exact_posterior::<f64>(1e-11);
+    the_bound_is_the_likelihood_under_the_exact_posterior::<f32>(1e-3);
+}
+
+/// Oracle 10: Σ w̃ ln w = L_K + ln K − H(w̃) with w̃ = w/Σw, so that a "loss" so weighted is not the bound.
+#[test]
+fn a_weighted_sum_of_log_weights_is_not_the_bound() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let q: Full<f64> = some(12);
+    let count = 40;
+    let objective = ImportanceWeighted::new(count);
+    let rng = || StdRng::seed_from_u64(33);
+    let weights = objective.log_weights(&model, &q, x, &mut rng()).unwrap();
+    let (mut bound, mut weighted, mut entropies) = (0.0, 0.0, 0.0);
+    for weights in weights.column_iter() {
+        let total = weights.map(|l| (l - weights.max()).exp()).sum();
+        bound += weights.max() + (total / count as f64).ln();
+        let normalized = weights.map(|l| (l - weights.max()).exp() / total);
+        weighted += normalized.dot(&weights);
+        entropies -= normalized.iter().filter(|w| **w > 0.0).map(|w| w * w.ln()).sum::<f64>();
+    }
+    let value = objective.evaluate(&model, &q, x, &mut rng()).unwrap();
+    assert!((value - bound).abs() < 1e-10);
+    assert!((weighted - (value + 12.0 * (count as f64).ln() - entropies)).abs() < 1e-9);
+    assert!(weighted - value > 1.0);
+    // The draws of the value with its gradient are the same.
+    let mut gradient = Gradient::default();
+    let table = PerPoint::new(q.clone());
+    let again = objective.value_and_gradient(&model, &table, x, &mut rng(), &mut Default::default(), &mut gradient).unwrap();
+    assert!((again - value).abs() < 1e-10);
+}
+
+/// Oracle 9: the variance of the weights is finite iff 2Λ_p − Λ_q ≻ 0. Where it is, the effective share of the draws is that of the second divergence;
+/// where it is not, w² has a tail of index below 1, and a single draw bears a good part of Σw² however many there are.
+#[test]
+fn a_q_too_narrow_has_weights_of_infinite_variance() {
+    let model = LinearGaussian::<f64>::from_parameters(dmatrix![1.0; 0.5; -0.7], dvector![0.0, 1.0, 0.0], 0.8).unwrap();
+    let x = dmatrix![0.6; 1.4; -0.2];
+    let x = Observations::new(x.as_view()).unwrap();
+    let exact = model.posterior(x).unwrap();
+    let precision = 1.0 / exact.covariance(0)[(0, 0)];
+    for ratio in [0.5, 1.0f64, 1.2, 2.6, 4.0] {
+        let own = ratio * precision;
+        let q = Diagonal::from_parameters(1, dmatrix![exact.mean()[(0, 0)]; -own.ln()]).unwrap();
+        for samples in [4_000, 40_000] {
+            let weights = ImportanceWeighted::new(samples).log_weights(&model, &q, x, &mut StdRng::seed_from_u64(34)).unwrap();
+            let largest = weights.max();
+            let weights = weights.map(|l| (l - largest).exp());
+            let (sum, square) = (weights.sum(), weights.norm_squared());
+            let (effective, largest) = (sum * sum / square / samples as f64, 1.0 / square);
+            if ratio < 2.0 {
+                // e^−D₂ = √(Λ_q(2Λ_p − Λ_q))/Λ_p.
+                let expected = (ratio * (2.0 - ratio)).sqrt();
+                let tolerance = if samples == 4_000 { 0.05 } else { 0.02 };
+                assert!((effective - expected).abs() < tolerance && largest < 0.02, "{ratio}: {effective} {expected} {largest}");
+            } else {
+                assert!(largest > 0.05, "{ratio}: {largest}");
+            }
+        }
     }
 }
 

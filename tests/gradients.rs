@@ -4,7 +4,7 @@ use elbo::inference::{Amortized, GaussianEncoder, PerPoint, PointEncoder};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
 use elbo::map::{Activation, DifferentiableMap, Initialization, Linear, Mlp};
 use elbo::model::{GenerativeModel, LinearGaussian};
-use elbo::objective::{Elbo, SquaredError};
+use elbo::objective::{Elbo, ImportanceWeighted, SquaredError};
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::testing::{Failure, check_decoder, check_encoder, check_likelihood, check_map, check_objective, check_posterior_family};
 use elbo::{Observations, Real};
@@ -117,13 +117,15 @@ fn reparameterized<T: Real, D: DifferentiableMap<T> + Clone, L: Likelihood<T>, Q
     let mut table = Q::from_parameters(K, normal::<T>(rows, N, rng))?;
     table.parameters_mut().scale_mut(T::of(0.5));
     for samples in [1, 3] {
-        let objective = Elbo::reparameterized(samples);
+        let (objective, weighted) = (Elbo::reparameterized(samples), ImportanceWeighted::new(samples));
         check_objective(&objective, model, &PerPoint::new(table.clone()), x, rng)?;
+        check_objective(&weighted, model, &PerPoint::new(table.clone()), x.of_population(2 * N), rng)?;
         let encoder = GaussianEncoder::<_, Q>::new(linear::<T>(x.data_dim(), rows, rng), K)?;
         check_encoder(&encoder, x)?;
         check_objective(&objective, model, &Amortized::new(encoder), x.of_population(3 * N), rng)?;
         let encoder = GaussianEncoder::<_, Q>::new(mlp::<T>(x.data_dim(), rows, Activation::Tanh, rng), K)?;
         check_encoder(&encoder, x)?;
+        check_objective(&weighted, model, &Amortized::new(encoder.clone()), x, rng)?;
         check_objective(&objective, model, &Amortized::new(encoder), x, rng)?;
     }
     Ok(())

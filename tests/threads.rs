@@ -7,8 +7,8 @@ use elbo::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
 use elbo::map::{Mlp, Parameters};
 use elbo::model::GenerativeModel;
 use elbo::objective::Elbo;
-use elbo::posterior::Diagonal;
-use elbo::{LinearAutoencoder, Observations, Ppca, Real};
+use elbo::posterior::{Diagonal, Full};
+use elbo::{BinaryVae, DeepEncoderPpca, LinearAutoencoder, Observations, Ppca, Real, Vae};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -51,6 +51,30 @@ fn training() {
     for threads in [2, 3] {
         assert!(on(threads, || trained(noise, &x)) == one, "{threads}");
         assert!(on(threads, || trained(Bernoulli, &binary)) == one_binary, "{threads}");
+    }
+}
+
+/// The deep steps by their front doors, with every default but the number of epochs.
+#[test]
+fn deep_steps() {
+    fn fitted<T: Real>(x: &DMatrix<T>, binary: &DMatrix<T>) -> Vec<T> {
+        let fitter = StochasticGradient { epochs: 2, held_out: 0.1, ..Default::default() };
+        let (hidden, rng) = ([150, 60], &mut StdRng::seed_from_u64(7));
+        let encoder = DeepEncoderPpca::<T>::builder(6).hidden(&hidden).fitter(fitter).fit(x, rng).unwrap();
+        let vae = Vae::<T>::builder(6).hidden(&hidden).samples(2).fitter(fitter).fit(x, rng).unwrap();
+        let of_binary = BinaryVae::<T, Full<T>>::builder(6).hidden(&hidden).fitter(fitter).fit(binary, rng).unwrap();
+        let traces = [&encoder.trace, &vae.trace, &of_binary.trace];
+        let values = traces.into_iter().flat_map(|trace| trace.values().iter().map(|v| T::of(*v)));
+        let results = [encoder.reconstruct(x), vae.reconstruct(x), of_binary.transform(binary)].map(Result::unwrap);
+        let scores = encoder.log_likelihood(x).unwrap();
+        results.iter().flat_map(|m| m.iter().copied()).chain(scores.iter().copied()).chain(values).collect()
+    }
+    let (x, single) = (data::<f64>(200, 150), data::<f32>(200, 150));
+    let (binary, single_binary) = (x.map(|v| f64::from(v > 0.0)), single.map(|v| if v > 0.0 { 1.0f32 } else { 0.0 }));
+    let (one, one_single) = on(1, || (fitted(&x, &binary), fitted(&single, &single_binary)));
+    for threads in [2, 3] {
+        assert!(on(threads, || fitted(&x, &binary)) == one, "{threads}");
+        assert!(on(threads, || fitted(&single, &single_binary)) == one_single, "{threads}");
     }
 }
 

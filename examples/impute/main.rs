@@ -11,10 +11,10 @@ use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
 use elbo::{Error, Ppca, Real};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use std::io::Write;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::json::Json;
+use support::progress::say;
 
 const PROGRAM: Program = Program {
     name: "impute",
@@ -68,8 +68,7 @@ fn run<T: Real>(arguments: &Arguments) {
         };
         (report, completed)
     };
-    // a closed standard output is no reason to stop
-    let _ = std::io::stdout().write_all(report.text(arguments.latent_dim.is_none()).as_bytes());
+    say(&report.text(arguments.latent_dim.is_none()));
     if let Some(path) = &arguments.json {
         or_end(report.json().write(path).map_err(|error| format!("{}: {error}", path.display())));
     }

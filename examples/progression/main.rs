@@ -19,7 +19,7 @@ use report::{Outcome, Report};
 use std::path::Path;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
-use support::progress::Progress;
+use support::progress::{Progress, say};
 
 const PROGRAM: Program = Program {
     name: "progression",
@@ -64,8 +64,8 @@ fn run<T: Real>(arguments: &Arguments) {
         outcomes.push(outcome);
     }
     let report = Report { data: name, observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
-    print!("{}", report.table().text());
-    report.notes().iter().for_each(|note| println!("{note}"));
+    say(&report.table().text());
+    report.notes().iter().for_each(|note| say(&format!("{note}\n")));
     if let Some(path) = &arguments.json {
         or_end(report.json().write(path).map_err(|error| format!("{}: {error}", path.display())));
     }

@@ -112,7 +112,11 @@ impl Program {
                 "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
                 "restarts" => found.restarts = Some(text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?),
                 "seed" => found.seed = text.parse().map_err(|_| wrong(&name, &text, "an integer from 0 to 18446744073709551615"))?,
-                "threads" => found.threads = Some(positive(&name, &text)?),
+                "threads" => {
+                    let threads = positive(&name, &text)?;
+                    found.threads = Some(threads).filter(|&threads| threads <= 1024);
+                    found.threads.ok_or_else(|| wrong(&name, &text, "at most 1024"))?;
+                }
                 "dtype" => {
                     found.dtype = match &*text {
                         "f32" => Dtype::F32,

@@ -60,6 +60,11 @@ impl Progress {
     }
 }
 
+/// Says it on standard output; that nobody listens any more is no reason to stop.
+pub fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
 /// A time as people read it.
 pub fn seconds(time: Duration) -> String {
     match time.as_secs_f64() {

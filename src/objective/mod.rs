@@ -1,14 +1,17 @@
 //! J: what a fit raises. **J is always maximised**; it is a sum over the observations, in nats where it is a log-density.
 //!
 //! In the order of the progression: [`SquaredError`] (the autoencoder's, with its sign turned), [`LogLikelihood`], [`Elbo`] in
-//! [closed form](ClosedForm), by the [reparameterisation trick](Reparameterization), and by it along the [path of z alone](PathDerivative).
+//! [closed form](ClosedForm), by the [reparameterisation trick](Reparameterization), by it along the [path of z alone](PathDerivative), and
+//! with [many draws for one logarithm](ImportanceWeighted).
 
 mod elbo;
+mod importance_weighted;
 mod log_likelihood;
 mod path_derivative;
 mod squared_error;
 
 pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
+pub use importance_weighted::{ImportanceWeighted, ImportanceWorkspace};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
 pub(crate) use squared_error::check_weight;

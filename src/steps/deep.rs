@@ -201,13 +201,13 @@ impl<T: Real, S> DeepBuilder<T, S> {
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, DeepEncoderPpca<T, Q>> {
+impl<T: Real, S: DeepStep<T>> DeepBuilder<T, S> {
     /// Raises J by the reparameterised gradient, from a random start.
     ///
     /// # Errors
-    /// Those of [`Observations::new`]; [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a
-    /// setting without a meaning, such as zero epochs.
-    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<DeepEncoderPpca<T, Q>>> {
+    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where the likelihood is Bernoulli;
+    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
+    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<S>> {
         self.fit_observed(x, rng, &mut ())
     }
 
@@ -220,74 +220,70 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, DeepEncoderPpca<T, Q>> {
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
         observer: &mut (impl Observer + ?Sized),
-    ) -> Result<Fitted<DeepEncoderPpca<T, Q>>> {
-        let x = x.into_observations()?;
-        let scales = self.scales(x)?;
-        let encoder = self.encoder::<Q, R>(&scales, rng)?;
+    ) -> Result<Fitted<S>> {
+        S::fit_deep(self, x.into_observations()?, rng, observer)
+    }
+}
+
+/// A step that a [`DeepBuilder`] fits: [`DeepEncoderPpca`], [`Vae`] or [`BinaryVae`].
+pub trait DeepStep<T: Real>: Sized {
+    /// Raises J from a random start.
+    ///
+    /// # Errors
+    /// Those of the front door, [`DeepBuilder::fit`].
+    fn fit_deep<R: Rng + ?Sized>(
+        builder: &DeepBuilder<T, Self>,
+        x: Observations<'_, T>,
+        rng: &mut R,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Fitted<Self>>;
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for DeepEncoderPpca<T, Q> {
+    fn fit_deep<R: Rng + ?Sized>(
+        builder: &DeepBuilder<T, Self>,
+        x: Observations<'_, T>,
+        rng: &mut R,
+        observer: &mut (impl Observer + ?Sized),
+    ) -> Result<Fitted<Self>> {
+        let scales = builder.scales(x)?;
+        let encoder = builder.encoder::<Q, R>(&scales, rng)?;
         let (mean, deviations) = scales;
-        let noise = self.noise(&deviations)?;
-        let share = T::one() / T::of_usize(self.latent_dim).sqrt();
-        let loadings = DMatrix::from_fn(x.data_dim(), self.latent_dim, |j, _| share * deviations[j] * T::standard_normal(rng));
+        let noise = builder.noise(&deviations)?;
+        let share = T::one() / T::of_usize(builder.latent_dim).sqrt();
+        let loadings = DMatrix::from_fn(x.data_dim(), builder.latent_dim, |j, _| share * deviations[j] * T::standard_normal(rng));
         let decoder = Linear::new(loadings, mean)?;
         let typical = (deviations.norm_squared() / T::of_usize(deviations.len())).sqrt();
         let preconditioner = Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
         let model = crate::model::GenerativeModel::new(decoder, noise);
-        let objective = Elbo::reparameterized(self.samples);
-        let fitted = self.fitter_for(x).fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
+        let objective = Elbo::reparameterized(builder.samples);
+        let fitted = builder.fitter_for(x).fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
         Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, Vae<T, Q>> {
-    /// Raises J by the reparameterised gradient, from a random start.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a
-    /// setting without a meaning, such as zero epochs.
-    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<Vae<T, Q>>> {
-        self.fit_observed(x, rng, &mut ())
-    }
-
-    /// The same, watched: `observer` hears of each epoch and may end the fit.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_observed<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
+impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for Vae<T, Q> {
+    fn fit_deep<R: Rng + ?Sized>(
+        builder: &DeepBuilder<T, Self>,
+        x: Observations<'_, T>,
         rng: &mut R,
         observer: &mut (impl Observer + ?Sized),
-    ) -> Result<Fitted<Vae<T, Q>>> {
-        let x = x.into_observations()?;
-        let scales = self.scales(x)?;
-        let noise = self.noise(&scales.1)?;
-        self.fit_vae(x, scales, true, noise, (rng, observer))
+    ) -> Result<Fitted<Self>> {
+        let scales = builder.scales(x)?;
+        let noise = builder.noise(&scales.1)?;
+        builder.fit_vae(x, scales, true, noise, (rng, observer))
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepBuilder<T, BinaryVae<T, Q>> {
-    /// Raises J by the reparameterised gradient, from a random start.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\]; [`Error::TooFewObservations`], [`Error::Constant`],
-    /// [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
-    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<BinaryVae<T, Q>>> {
-        self.fit_observed(x, rng, &mut ())
-    }
-
-    /// The same, watched: `observer` hears of each epoch and may end the fit.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_observed<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
+impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for BinaryVae<T, Q> {
+    fn fit_deep<R: Rng + ?Sized>(
+        builder: &DeepBuilder<T, Self>,
+        x: Observations<'_, T>,
         rng: &mut R,
         observer: &mut (impl Observer + ?Sized),
-    ) -> Result<Fitted<BinaryVae<T, Q>>> {
-        let x = x.into_observations()?;
+    ) -> Result<Fitted<Self>> {
         Bernoulli.check_support(x)?;
-        let scales = self.scales(x)?;
-        self.fit_vae(x, scales, false, Bernoulli, (rng, observer))
+        let scales = builder.scales(x)?;
+        builder.fit_vae(x, scales, false, Bernoulli, (rng, observer))
     }
 }

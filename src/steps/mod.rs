@@ -29,7 +29,7 @@ mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
 pub use any::{AnyFit, AnyStep, Effort, StepName};
-pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, Vae};
+pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, DeepStep, Vae};
 pub use factor_analysis::{FactorAnalysis, FactorAnalysisBuilder};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 pub use pca::{Distances, Pca};
