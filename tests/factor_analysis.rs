@@ -1,13 +1,14 @@
 //! Factor analysis: noise of another shape in the slot, against scikit-learn, a general optimiser and the model's own identities.
 #![cfg(feature = "files")]
 
+use elbo::data::Moments;
 use elbo::data::files::{ReadOptions, read};
 use elbo::fit::{Alternate, ProfileAscent, Stop};
 use elbo::likelihood::DiagonalGaussian;
 use elbo::model::{ExactPosterior, LinearGaussian, MarginalLikelihood};
 use elbo::posterior::{GaussianPosterior, Posterior};
 use elbo::testing::check_likelihood;
-use elbo::{Error, FactorAnalysis, IntoObservations, Observations, Ppca};
+use elbo::{Error, FactorAnalysis, IntoObservations, Observations, Ppca, Real};
 use nalgebra::{DMatrix, DVector, dvector};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -225,4 +226,37 @@ proptest! {
         let (a, b) = (FactorAnalysis::fit(1, &x).unwrap(), FactorAnalysis::fit(1, &twice).unwrap());
         prop_assert!((a.trace.last().unwrap() - b.trace.last().unwrap()).abs() < 1e-7);
     }
+}
+
+#[test]
+fn moments_and_weights_fit_as_the_data_do() {
+    fn check<T: Real>(tolerance: f64) {
+        let rng = &mut Generator::seed_from_u64(12);
+        let loadings = DMatrix::from_fn(7, 2, |_, _| T::standard_normal(rng));
+        let units = DVector::from_fn(7, |j, _| T::of(10f64.powi(j as i32 - 3)));
+        let mut x = FactorAnalysis::from_parameters(loadings, DVector::from_element(7, T::of(2.0)), DVector::from_element(7, T::of(0.5)))
+            .unwrap()
+            .sample(120, rng)
+            .1;
+        x.column_iter_mut().for_each(|mut column| column.component_mul_assign(&units));
+        let builder = FactorAnalysis::<T>::builder(2);
+        let (mut first, mut second) = (Moments::new(7), Moments::new(7));
+        first.update(x.columns(0, 70)).unwrap();
+        second.update(x.columns(70, 50)).unwrap();
+        first.merge(&second).unwrap();
+        let (streamed, whole) = (builder.fit_moments(&first).unwrap(), builder.fit(&x).unwrap());
+        assert!((streamed.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
+        let ratios = streamed.noise_variances().component_div(&whole.noise_variances());
+        assert!(ratios.iter().all(|ratio| (ratio.as_f64() - 1.0).abs() < 1e3 * tolerance));
+        let weights: Vec<T> = (0..120).map(|i| T::of_usize(i % 3)).collect();
+        let repeated: Vec<usize> = (0..120).flat_map(|i| std::iter::repeat_n(i, i % 3)).collect();
+        let (weighted, literal) = (builder.fit_weighted(&x, &weights).unwrap(), builder.fit(&x.select_columns(&repeated)).unwrap());
+        assert!((weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < tolerance);
+        let refused = |weight: f64| builder.fit_weighted(&x, &[T::of(weight); 120]).unwrap_err();
+        assert!(matches!(refused(-1.0), Error::Weight { observation: 0, .. }));
+        assert!(matches!(refused(f64::NAN), Error::Weight { observation: 0, .. }));
+        assert!(matches!(refused(0.0), Error::TooFewObservations { actual: 0, .. } | Error::LatentDim { .. }), "{}", refused(0.0));
+    }
+    check::<f64>(1e-8);
+    check::<f32>(1e-5);
 }

@@ -106,7 +106,9 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
     }
     for criterion in [Criterion::LaplaceEvidence, Criterion::Bic, Criterion::RelevanceDetermination, Criterion::HeldOut { folds: 2 }] {
         if let Ok(selection) = choose_latent_dim(x, criterion) {
-            finite("a score", selection.scores.iter().map(|(_, score)| score));
+            // A held-out observation may be so far out that its density is 0 in any precision.
+            let good = |score: f64| score.is_finite() || (matches!(criterion, Criterion::HeldOut { .. }) && score == f64::NEG_INFINITY);
+            assert!(selection.scores.iter().all(|(_, score)| good(*score)), "{criterion:?}: {:?}", selection.scores);
         }
     }
     if let Ok(fit) = BayesianPpca::fit(x) {
@@ -195,7 +197,7 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
     }
     for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 2 }] {
         if let Ok(selection) = choose_latent_dim_observed(x, 1..=k.max(1), criterion, &mut rng()) {
-            finite("a score", selection.scores.iter().map(|(_, score)| score));
+            assert!(selection.scores.iter().all(|(_, score)| score.is_finite()), "{criterion:?}: {:?}", selection.scores);
         }
     }
     if let Ok(seen) = IncompleteObservations::new(x.as_view()) {
@@ -204,7 +206,7 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn complete_tables((x, k) in tables()) {

@@ -3,8 +3,8 @@
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
 use crate::likelihood::Likelihood;
-use crate::linalg::vector::fill_standard_normal;
-use crate::map::{DifferentiableMap, reshape};
+use crate::linalg::{reshape, vector::fill_standard_normal};
+use crate::map::DifferentiableMap;
 use crate::model::{GenerativeModel, ProbabilisticModel};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient};
 use crate::{Observations, Real, Result};

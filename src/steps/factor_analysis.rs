@@ -1,7 +1,7 @@
 //! Factor analysis: step 2 with a noise variance for each variable.
 
 use super::Step;
-use crate::data::{Mean, RootMoment, check_latent_dim, deviations_resolved};
+use crate::data::{Mean, Moments, RootMoment, check_latent_dim, deviations_resolved};
 use crate::fit::profile_ascent::StandardFactors;
 use crate::fit::{Alternate, Fitted, ProfileAscent, Stop, Trace};
 use crate::inference::Exact;
@@ -132,13 +132,18 @@ struct Standardized {
 impl Standardized {
     fn of<T: Real>(x: Observations<'_, T>, setting: &FactorAnalysisBuilder<T>) -> Result<Self> {
         check_latent_dim(setting.latent_dim, x.len(), x.data_dim())?;
-        let (mean, root) = match covariance_root(x, setting.mean)? {
-            Some(quick) => quick,
-            None => {
-                let moment = RootMoment::of(x, setting.mean)?;
-                (moment.mean().clone(), moment.root().clone())
-            }
-        };
+        match covariance_root(x, setting.mean)? {
+            Some((mean, root)) => Self::of_root(mean, root, x.len(), setting),
+            None => Self::of_moment(&RootMoment::of(x, setting.mean)?, setting),
+        }
+    }
+
+    fn of_moment<T>(moment: &RootMoment, setting: &FactorAnalysisBuilder<T>) -> Result<Self> {
+        Self::of_root(moment.mean().clone(), moment.root().clone(), moment.count(), setting)
+    }
+
+    /// From the mean and a root of the covariance of `count` observations.
+    fn of_root<T>(mean: DVector<f64>, root: DMatrix<f64>, count: usize, setting: &FactorAnalysisBuilder<T>) -> Result<Self> {
         let variances: Vec<f64> = root.row_iter().map(|row| row.norm_squared()).collect();
         // Each variable by itself: what rounding leaves of a deviation is relative to that variable's mean.
         let rounding = 256.0 * f64::EPSILON * f64::EPSILON;
@@ -150,7 +155,7 @@ impl Standardized {
             column.component_div_assign(&deviations);
         }
         check_noise_remains(&root, setting.latent_dim)?;
-        Ok(Self { mean, count: x.len(), varying, deviations, root })
+        Ok(Self { mean, count, varying, deviations, root })
     }
 
     /// The fit in the units of x: constant variables have no loadings, and noise at a floor relative to the mean variance of the others.
@@ -258,6 +263,49 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         self.check_settings()?;
         let data = Standardized::of(x.into_observations()?, self)?;
         data.restore(fitter.fit(&data.root, self.latent_dim, self.relative_floor)?, self)
+    }
+
+    /// The same fit from the [moments](Moments) of data that need no longer be there.
+    ///
+    /// ```
+    /// use elbo::{FactorAnalysis, data::Moments};
+    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
+    /// let mut moments = Moments::new(6);
+    /// for first in [0, 20, 40] { moments.update(x.columns(first, 20))?; }
+    /// let (streamed, whole) = (FactorAnalysis::<f64>::builder(2).fit_moments(&moments)?, FactorAnalysis::fit(2, &x)?);
+    /// assert!((streamed.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < 1e-8);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_moments(&self, moments: &Moments) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        check_latent_dim(self.latent_dim, moments.count(), moments.data_dim())?;
+        let data = Standardized::of_moment(&moments.root_moment(self.mean)?, self)?;
+        data.restore(ProfileAscent::default().fit(&data.root, self.latent_dim, self.relative_floor)?, self)
+    }
+
+    /// The same fit with a weight w_i ≥ 0 for each observation: a weight of 2 is the same as having the observation twice. J, in the trace, is per
+    /// unit of weight.
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
+    /// let weights: Vec<f64> = (0..60).map(|i| (i % 2) as f64).collect();
+    /// let odd = x.select_columns(&(0..30).map(|i| 2 * i + 1).collect::<Vec<_>>());
+    /// let (weighted, half) = (FactorAnalysis::<f64>::builder(2).fit_weighted(&x, &weights)?, FactorAnalysis::fit(2, &odd)?);
+    /// assert!((weighted.trace.last().unwrap() - half.trace.last().unwrap()).abs() < 1e-8);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit`], and those of [`Moments::update_weighted`].
+    pub fn fit_weighted<'a>(&self, x: impl IntoObservations<'a, T>, weights: &[T]) -> Result<Fitted<FactorAnalysis<T>>> {
+        let x = x.into_observations()?;
+        let mut moments = Moments::new(x.data_dim());
+        moments.update_weighted(x, weights)?;
+        self.fit_moments(&moments)
     }
 
     /// The same model by EM, from a random start: the loop of probabilistic PCA's EM, with another noise in the slot.

@@ -111,7 +111,7 @@ impl<T: Real> PpcaBuilder<T> {
                 IsotropicGaussian::new(data.smallest_variance())?
             }
         };
-        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts + 1);
+        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts.saturating_add(1));
         let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: fixed.is_none() && floor.is_none() };
         let Fitted { model, trace, stop } = fitter.fit(&data, &request, &noise, rng)?;
         let stop = if model.likelihood.is_at_floor() { Stop::Floor } else { stop };
@@ -208,7 +208,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let varying = data.varying()?;
         data.check_noise_remains(self.latent_dim, self.mean)?;
         let noise = self.noise_of(&data.variances, &varying)?;
-        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts + 1);
+        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts.saturating_add(1));
         let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: false };
         let fitted = fitter.fit(&data, &request, &noise, rng)?;
         self.oriented(fitted)
