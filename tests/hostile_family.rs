@@ -129,10 +129,10 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
     }
     let mut moments = Moments::new(x.nrows());
     let chunks = (0..x.ncols()).try_for_each(|i| moments.update(x.columns(i, 1)));
-    if chunks.is_ok() {
-        if let Ok(model) = Ppca::<T>::builder(k).fit_moments(&moments) {
-            finite("loadings of a stream", model.loadings().iter());
-        }
+    if chunks.is_ok()
+        && let Ok(model) = Ppca::<T>::builder(k).fit_moments(&moments)
+    {
+        finite("loadings of a stream", model.loadings().iter());
     }
     let mut online = Ppca::<T>::builder(k).online();
     for _ in 0..2 {
