@@ -1,4 +1,4 @@
-//! Latent-variable models, from PCA to the variational autoencoder, each one swapped component away from the one before.
+//! Latent-variable models, from PCA to the variational autoencoder, each made by a swap of components in the one before.
 //!
 //! A model is made of a few **slots**: a decoder z → x, a likelihood p(x|z), an inference that says what q(z|x) is, and an objective J that is
 //! always *maximised*. Data X are d×n, an observation a column.

@@ -272,11 +272,15 @@ fn usage_is_exit_code_2() {
         (&["--threads", "100000"], "is not at most 1024"),
         (&["--seed", "-1"], "is not an integer"),
         (&["--json", ""], "is not a file"),
+        (&["--data", "--no-plots"], "option '--data' needs a value: FILE"),
         (&["stray"], "unexpected argument"),
     ] {
         let refused = folder.refusal(arguments, 2);
         assert!(refused.contains(said), "{arguments:?}: {refused}");
     }
+    let data = folder.write("data.csv", small());
+    let refused = folder.refusal(&["--data", &data, "--json", &data], 2);
+    assert!(refused.contains("is the data"), "{refused}");
     let help = folder.run(&["--help"]);
     assert!(help.status.success() && help.stderr.is_empty());
     assert!(String::from_utf8(help.stdout).unwrap().contains("--latent-dim K"));
@@ -293,7 +297,7 @@ fn bad_data_is_exit_code_1() {
         ("text.csv", b"a,b\n1,2\n3,x\n".to_vec(), "line 3, column \"b\": \"x\" is not a number"),
         ("hole.csv", b"a,b\n1,2\n3,\n".to_vec(), "line 3, column \"b\": the value is missing"),
         ("infinite.csv", b"a,b\n1,2\n3,inf\n".to_vec(), "infinite or out of range"),
-        ("huge.csv", b"a,b\n1,2\n3,1e200\n4,5\n".to_vec(), "row 1, column 1 is too large"),
+        ("huge.csv", b"a,b\n1,2\n3,1e200\n4,5\n".to_vec(), "huge.csv: row 2, column \"b\": 1e200 is too large"),
         ("constant.csv", b"a,b\n1,2\n1,2\n1,2\n".to_vec(), "all 2 variables are constant over 3 observations"),
         ("one.csv", b"a,b\n1,2\n".to_vec(), "1 observations, and at least 2 are needed"),
         ("line.csv", b"a,b\n1,2\n2,4\n3,6\n".to_vec(), "rank 1"),
@@ -311,7 +315,7 @@ fn bad_data_is_exit_code_1() {
     for (name, content, said) in cases {
         let data = folder.write(name, content);
         let refused = folder.refusal(&["--data", &data], 1);
-        assert!(refused.contains(said), "{name}: {refused}");
+        assert!(refused.contains(said) && refused.contains(name), "{name}: {refused}");
     }
     let said = folder.refusal(&["--data", "absent.csv"], 1);
     assert!(said.starts_with("absent.csv: cannot read the file"), "{said}");

@@ -15,6 +15,7 @@ use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::json::Json;
 use support::progress::say;
+use support::refusal::Place;
 
 const PROGRAM: Program = Program {
     name: "impute",
@@ -40,19 +41,21 @@ fn main() {
 fn run<T: Real>(arguments: &Arguments) {
     let Some(path) = &arguments.data else { return };
     let options = arguments.read_options().missing(Missing::Allow);
-    let mut table: Table<T> = or_end(read(path, &options).map_err(|error| format!("{}: {error}", path.display())));
+    let file = path.display().to_string();
+    let mut table: Table<T> = or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
+    let place = Place { file: &file, columns: &table.names };
     let started = Instant::now();
     let (report, completed) = {
-        let x = or_end(IncompleteObservations::new(table.values.view((0, 0), table.values.shape())).map_err(|error| named(error, &table)));
+        let x = or_end(IncompleteObservations::new(table.values.view((0, 0), table.values.shape())).map_err(|error| place.says(error)));
         let latent_dim = match arguments.latent_dim {
             Some(latent_dim) => Ok(latent_dim),
             None => choose(x, arguments.seed),
         };
-        let latent_dim = or_end(latent_dim.map_err(|error| named(error, &table)));
+        let latent_dim = or_end(latent_dim.map_err(|error| place.says(error)));
         let builder = Ppca::builder(latent_dim).restarts(arguments.restarts.unwrap_or(RESTARTS));
-        let fitted = or_end(builder.fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed)).map_err(|error| named(error, &table)));
-        let completed = or_end(fitted.impute(x));
-        let values = or_end(fitted.log_likelihood_observed(x));
+        let fitted = or_end(builder.fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed)).map_err(|error| place.says(error)));
+        let completed = or_end(fitted.impute(x).map_err(|error| place.says(error)));
+        let values = or_end(fitted.log_likelihood_observed(x).map_err(|error| place.says(error)));
         let report = Report {
             observations: x.len(),
             data_dim: x.data_dim(),
@@ -96,20 +99,6 @@ fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<
         tried = *candidates.end();
     }
     Ok(best.0)
-}
-
-/// The error with the name of the column in the place of a number, where it is about one.
-fn named<T: Real>(error: Error, table: &Table<T>) -> String {
-    let name = |variable: usize| table.names.get(variable).cloned().unwrap_or_default();
-    match &error {
-        Error::NeverObserved { variable, observations } => {
-            format!("column {:?} is empty: its value is missing in all {observations} rows", name(*variable))
-        }
-        Error::TooLarge { row, column, value, limit } => {
-            format!("row {}, column {:?}: {value:e} is too large, the sum of squares overflows beyond {limit:e}", column + 1, name(*row))
-        }
-        _ => error.to_string(),
-    }
 }
 
 struct Report {

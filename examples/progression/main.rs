@@ -20,6 +20,7 @@ use std::path::Path;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::progress::{Progress, say};
+use support::refusal::Place;
 
 const PROGRAM: Program = Program {
     name: "progression",
@@ -41,29 +42,30 @@ fn run<T: Real>(arguments: &Arguments) {
     if arguments.standardize {
         standardize(&mut table.values);
     }
-    let x = or_end((&table.values).into_observations());
-    let moment = or_end(RootMoment::of(x, Mean::Estimated));
+    let place = Place::new(&name, &table);
+    let x = or_end((&table.values).into_observations().map_err(|error| place.says(error)));
+    let moment = or_end(RootMoment::of(x, Mean::Estimated).map_err(|error| place.says(error)));
     let latent_dim = match arguments.latent_dim {
         Some(latent_dim) => latent_dim,
-        None => or_end(moment.rank()).saturating_sub(1).clamp(1, 8),
+        None => or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8),
     };
-    or_end(moment.check_noise_remains(latent_dim));
+    or_end(moment.check_noise_remains(latent_dim).map_err(|error| place.says(error)));
     let mut progress = Progress::new(&StepName::ALL.map(StepName::name));
     progress.note(&format!("{name}: {} observations of {} variables, {latent_dim} latent dimensions", x.len(), x.data_dim()));
     let effort = if arguments.quick { Effort::Quick } else { Effort::Thorough };
     let mut outcomes = Vec::new();
-    for (place, step) in StepName::ALL.into_iter().enumerate() {
+    for (turn, step) in StepName::ALL.into_iter().enumerate() {
         progress.begin(step.name());
         // A stream of random numbers for each step: none depends on what another drew.
-        let mut rng = StdRng::seed_from_u64(arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(place as u64 + 1)));
+        let mut rng = StdRng::seed_from_u64(arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(turn as u64 + 1)));
         let started = Instant::now();
-        let fit = or_end(step.fit_with(effort, latent_dim, x, &mut rng));
+        let fit = or_end(step.fit_with(effort, latent_dim, x, &mut rng).map_err(|error| place.says(error)));
         let seconds = started.elapsed().as_secs_f64();
-        let outcome = or_end(outcome(step, fit, x, effort, seconds, &mut rng));
+        let outcome = or_end(outcome(step, fit, x, effort, seconds, &mut rng).map_err(|error| place.says(error)));
         progress.end(step.name(), &outcome.line());
         outcomes.push(outcome);
     }
-    let report = Report { data: name, observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
+    let report = Report { data: name.clone(), observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
     say(&report.table().text());
     report.notes().iter().for_each(|note| say(&format!("{note}\n")));
     if let Some(path) = &arguments.json {

@@ -90,7 +90,7 @@ fn images<T: Real>(report: &Report<T>, table: &Table<T>, shape: (usize, usize), 
 fn traces<T: Real>(report: &Report<T>) -> Section {
     let mut section = Section::new(
         "J against iteration",
-        "How far below its last value J is, per observation, on logarithmic axes: a straight line is a constant rate.",
+        "How far J is below its best value, per observation, against the iteration, both on logarithmic axes; for the deep steps J itself, without its first twentieth.",
     );
     type Group = (&'static str, &'static str, fn(StepName) -> bool);
     let groups: [Group; 3] = [
@@ -109,7 +109,11 @@ fn traces<T: Real>(report: &Report<T>) -> Section {
             // A first epoch far below all others would flatten the rest.
             let skip = if deep { values.len() / 20 } else { 0 };
             let points = values.iter().enumerate().skip(skip).map(below).filter(|&(_, y)| deep || y > 1e-9);
-            chart = chart.series(outcome.step.name(), Mark::Line, points);
+            let points: Vec<(f64, f64)> = points.collect();
+            // A closed form has no way to show.
+            if points.len() > 1 {
+                chart = chart.series(outcome.step.name(), Mark::Line, points);
+            }
         }
         section.pictures.push(Picture::new(&format!("trace_{file}"), title, chart.svg()));
     }

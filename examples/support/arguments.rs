@@ -102,7 +102,12 @@ impl Program {
             let &(_, value, _) = known.ok_or_else(|| format!("invalid option '--{name}'"))?;
             let value = match value {
                 "" => OsString::new(),
-                _ => parser.value().map_err(|_| format!("option '--{name}' needs a value: {value}"))?,
+                // A file called --x is ./--x.
+                _ => parser
+                    .value()
+                    .ok()
+                    .filter(|given| !given.to_string_lossy().starts_with("--"))
+                    .ok_or_else(|| format!("option '--{name}' needs a value: {value}"))?,
             };
             let text = value.to_string_lossy();
             match name.as_str() {
@@ -130,6 +135,15 @@ impl Program {
                 "json" => found.json = Some(path(&name, &value)?),
                 "out" => found.out = Some(path(&name, &value)?),
                 _ => return Err(format!("invalid option '--{name}'")),
+            }
+        }
+        let same = |a: &Path, b: &Path| a == b || (a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b)));
+        let written = [("json", &found.json), ("out", &found.out)];
+        for (name, path) in written {
+            if let (Some(path), Some(data)) = (path, &found.data)
+                && same(path, data)
+            {
+                return Err(format!("option '--{name}': {} is the data", path.display()));
             }
         }
         match self.needs_data && found.data.is_none() {

@@ -11,4 +11,5 @@ pub mod image;
 pub mod json;
 pub mod page;
 pub mod progress;
+pub mod refusal;
 pub mod scatter;
