@@ -8,6 +8,7 @@ pub use adam::{Adam, AdamSettings};
 pub use schedule::Decay;
 
 use super::{Fitted, Observer, Stop, Trace};
+use crate::linalg::parallel::together;
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::DifferentiableObjective;
@@ -204,66 +205,68 @@ impl StochasticGradient {
         O: Observer + ?Sized,
     {
         self.check()?;
-        let parts = split(x, self.held_out, rng)?;
-        let (training_set, held_out) = match &parts {
-            Some((training, held_out)) => (Observations::trusted(training.as_view(), training.ncols()), Some(held_out)),
-            None => (x.of_population(x.len()), None),
-        };
-        let held_out = held_out.map(|part| Observations::trusted(part.as_view(), part.ncols()));
-        let mut training = Training::new(self, objective, model, inference, training_set, preconditioner, rng)?;
-        let mut trace = Trace::new();
-        trace.reserve(self.epochs + 1);
-        let start = training.evaluate(training_set, false)?;
-        if !start.is_finite() {
-            return Err(Error::ObjectiveAtStart { value: start });
-        }
-        trace.push(start);
-        let mut best = match held_out {
-            Some(part) => training.evaluate(part, false)?,
-            None => start,
-        };
-        if held_out.is_some() {
-            trace.push_held_out(best);
-        }
-        training.keep_best();
-        let mut best_on_training = start;
-        let (mut since_best, mut cuts) = (0, 0);
-        let mut stop = Stop::IterationLimit;
-        for epoch in 1..=self.epochs {
-            let Some(value) = training.epoch(epoch - 1, &mut trace, rng)? else {
-                stop = Stop::Diverged;
-                break;
+        together(|| {
+            let parts = split(x, self.held_out, rng)?;
+            let (training_set, held_out) = match &parts {
+                Some((training, held_out)) => (Observations::trusted(training.as_view(), training.ncols()), Some(held_out)),
+                None => (x.of_population(x.len()), None),
             };
-            trace.push(value);
-            if let Some(part) = held_out {
-                let value = training.evaluate(part, false)?;
-                trace.push_held_out(if value.is_finite() { value } else { f64::MIN });
-                // A step may carry the q of a single observation anywhere, and what is held out does not notice.
-                let on_training = if value > best { training.evaluate(training_set, false)? } else { f64::NAN };
-                if on_training >= 0.5 * (start + best_on_training) {
-                    (best, best_on_training, since_best) = (value, on_training, 0);
-                    training.keep_best();
-                } else {
-                    since_best += 1;
+            let held_out = held_out.map(|part| Observations::trusted(part.as_view(), part.ncols()));
+            let mut training = Training::new(self, objective, model, inference, training_set, preconditioner, rng)?;
+            let mut trace = Trace::new();
+            trace.reserve(self.epochs + 1);
+            let start = training.evaluate(training_set, false)?;
+            if !start.is_finite() {
+                return Err(Error::ObjectiveAtStart { value: start });
+            }
+            trace.push(start);
+            let mut best = match held_out {
+                Some(part) => training.evaluate(part, false)?,
+                None => start,
+            };
+            if held_out.is_some() {
+                trace.push_held_out(best);
+            }
+            training.keep_best();
+            let mut best_on_training = start;
+            let (mut since_best, mut cuts) = (0, 0);
+            let mut stop = Stop::IterationLimit;
+            for epoch in 1..=self.epochs {
+                let Some(value) = training.epoch(epoch - 1, &mut trace, rng)? else {
+                    stop = Stop::Diverged;
+                    break;
+                };
+                trace.push(value);
+                if let Some(part) = held_out {
+                    let value = training.evaluate(part, false)?;
+                    trace.push_held_out(if value.is_finite() { value } else { f64::MIN });
+                    // A step may carry the q of a single observation anywhere, and what is held out does not notice.
+                    let on_training = if value > best { training.evaluate(training_set, false)? } else { f64::NAN };
+                    if on_training >= 0.5 * (start + best_on_training) {
+                        (best, best_on_training, since_best) = (value, on_training, 0);
+                        training.keep_best();
+                    } else {
+                        since_best += 1;
+                    }
                 }
-            }
-            if observer.observe(epoch, value).is_break() {
-                stop = Stop::Interrupted;
-                break;
-            }
-            if held_out.is_some() && since_best > self.patience {
-                if cuts == self.rate_cuts {
-                    stop = Stop::EarlyStop;
+                if observer.observe(epoch, value).is_break() {
+                    stop = Stop::Interrupted;
                     break;
                 }
-                training.back_to_best(RATE_CUT);
-                (since_best, cuts) = (0, cuts + 1);
+                if held_out.is_some() && since_best > self.patience {
+                    if cuts == self.rate_cuts {
+                        stop = Stop::EarlyStop;
+                        break;
+                    }
+                    training.back_to_best(RATE_CUT);
+                    (since_best, cuts) = (0, cuts + 1);
+                }
             }
-        }
-        let (value, model, inference) = training.finish(held_out.is_some(), start)?;
-        trace.replace_last(value);
-        let ended_by_itself = matches!(stop, Stop::IterationLimit | Stop::EarlyStop);
-        let stop = if ended_by_itself && model.likelihood.rests_on_floor() { Stop::Floor } else { stop };
-        Ok(Fitted { model: (model, inference), trace, stop })
+            let (value, model, inference) = training.finish(held_out.is_some(), start)?;
+            trace.replace_last(value);
+            let ended_by_itself = matches!(stop, Stop::IterationLimit | Stop::EarlyStop);
+            let stop = if ended_by_itself && model.likelihood.rests_on_floor() { Stop::Floor } else { stop };
+            Ok(Fitted { model: (model, inference), trace, stop })
+        })
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
-use crate::linalg::parallel::together;
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};
@@ -104,7 +103,7 @@ where
     /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go on.
     pub(super) fn epoch<R: Rng + ?Sized>(&mut self, epoch: usize, trace: &mut Trace, rng: &mut R) -> Result<Option<f64>> {
         loop {
-            if let Some(value) = together(|| self.pass(epoch, rng))? {
+            if let Some(value) = self.pass(epoch, rng)? {
                 return Ok(Some(value));
             }
             trace.reject();
