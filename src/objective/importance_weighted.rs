@@ -26,7 +26,7 @@ use rand::Rng;
 /// use nalgebra::{dmatrix, dvector};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
-/// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
+/// let x = dmatrix![1.0f64, 2.0; 0.0, 1.0; 1.0, -1.0];
 /// let x = Observations::new(x.as_view())?;
 /// let bound = ImportanceWeighted::new(5).evaluate(&model, &model.posterior(x)?, x, &mut StdRng::seed_from_u64(1))?;
 /// assert!((bound - model.log_likelihood(x)?.sum()).abs() < 1e-12);
