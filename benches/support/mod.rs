@@ -25,7 +25,16 @@ pub fn criterion() -> Criterion {
 }
 
 pub fn case(name: &str) -> Arguments {
-    Arguments { task: String::new(), peer: String::new(), case: name.into(), dtype: Dtype::F64, threads: 1, max_reps: 9, budget: 2.0 }
+    Arguments {
+        task: String::new(),
+        peer: String::new(),
+        case: name.into(),
+        dtype: Dtype::F64,
+        threads: 1,
+        seed: 1,
+        max_reps: 9,
+        budget: 2.0,
+    }
 }
 
 /// Times `f` in pools of 1 and of 2 threads, and prints what memory it takes at most.

@@ -25,6 +25,8 @@ pub struct Arguments {
     pub case: String,
     pub dtype: Dtype,
     pub threads: usize,
+    /// Of the network's start, its batches and its draws.
+    pub seed: u64,
     pub max_reps: usize,
     /// Seconds for each timed function.
     pub budget: f64,
@@ -33,8 +35,16 @@ pub struct Arguments {
 impl Arguments {
     pub fn parse() -> Result<Self, String> {
         let threads = std::env::var("PERF_THREADS").ok().and_then(|v| v.parse().ok()).unwrap_or(2);
-        let mut found =
-            Self { task: "pca".into(), peer: "elbo".into(), case: String::new(), dtype: Dtype::F64, threads, max_reps: 9, budget: 4.0 };
+        let mut found = Self {
+            task: "pca".into(),
+            peer: "elbo".into(),
+            case: String::new(),
+            dtype: Dtype::F64,
+            threads,
+            seed: 1,
+            max_reps: 9,
+            budget: 4.0,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| format!("option {name} needs a value"))?;
@@ -51,6 +61,7 @@ impl Arguments {
                     }
                 }
                 "--threads" => found.threads = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?,
+                "--seed" => found.seed = value.parse().map_err(|_| wrong())?,
                 "--max-reps" => found.max_reps = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?,
                 "--budget" => found.budget = value.parse().map_err(|_| wrong())?,
                 _ => return Err(format!("there is no option {name}")),
@@ -158,6 +169,7 @@ pub struct DeepCase<T: Real> {
     pub widths: Vec<usize>,
     pub latent_dim: usize,
     pub batch: usize,
+    pub seed: u64,
     pub x: DMatrix<T>,
 }
 
@@ -189,7 +201,7 @@ pub fn deep<T: Real>(arguments: &Arguments) -> Result<DeepCase<T>, String> {
         Some(x) => x,
         None => binary(d, 60_000.min(40_000_000 / d)),
     };
-    Ok(DeepCase { widths, latent_dim, batch, x })
+    Ok(DeepCase { widths, latent_dim, batch, seed: arguments.seed, x })
 }
 
 fn binary<T: Real>(d: usize, n: usize) -> DMatrix<T> {

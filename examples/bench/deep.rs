@@ -36,7 +36,7 @@ pub struct Trainer<'a, T: Real> {
 impl<'a, T: Real> Trainer<'a, T> {
     pub fn new(case: &'a DeepCase<T>) -> Result<Self, String> {
         let text = |error: elbo::Error| error.to_string();
-        let mut rng = Xoshiro256PlusPlus::seed_from_u64(0);
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(case.seed);
         let (d, k) = (case.widths[0], case.latent_dim);
         let hidden = &case.widths[1..];
         let mut backwards = hidden.to_vec();
