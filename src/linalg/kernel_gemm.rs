@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, QUARTERS, Scratch, Slivers, Tile, VECTORS};
+use super::kernel_vector::on_widest;
 use std::cell::RefCell;
 
 thread_local! {
@@ -273,13 +274,25 @@ pub(crate) fn accumulate_f32(
         }
         let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
         lower(level, a, b, 0.0, (&mut narrow).into(), ahead);
+        // What is summed lies by columns, as every matrix of moments does.
+        assert!(c.rs == 1 && c.cs >= m, "moments by columns");
         for j in 0..n.min(m) {
-            for (i, value) in narrow.column(j).as_slice().iter().enumerate().skip(j) {
-                // SAFETY: (i, j) lies within C, which is borrowed for writing.
-                unsafe { *c.data.add(i * c.rs + j * c.cs) += f64::from(*value) };
-            }
+            // SAFETY: rows j… of column j lie within C, one behind the other, and C is borrowed for writing.
+            let sums = unsafe { std::slice::from_raw_parts_mut(c.data.add(j + j * c.cs), m - j) };
+            add_wide(sums, &narrow.column(j).as_slice()[j..]);
         }
     });
+}
+
+fn add_wide(sums: &mut [f64], more: &[f32]) {
+    on_widest(
+        #[inline(always)]
+        || {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += f64::from(*more);
+            }
+        },
+    );
 }
 
 /// Copies `a` into slivers of `widest` rows (the last one of as few `lanes` as hold it), each column of a sliver contiguous.
