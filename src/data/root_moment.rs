@@ -57,7 +57,7 @@ impl RootMoment {
                 Self { root, basis, mean, count: x.len(), tolerance, rank_tolerance: tolerance }
             }
         };
-        found.rank_tolerance += rounding_of_models(x.values(), mean, &found.mean, found.total_variance());
+        found.rank_tolerance += rounding_of_models::<T>(&found.mean, found.total_variance());
         Ok(found)
     }
 
@@ -241,18 +241,15 @@ pub(crate) fn check_latent_dim(latent_dim: usize, observations: usize, data_dim:
     if (1..=largest).contains(&latent_dim) { Ok(()) } else { Err(Error::LatentDim { latent_dim, smallest: 1, largest }) }
 }
 
-/// The variance that models in the precision of the data add by rounding: that of their loadings, and that of their mean. 0 in double precision, where
-/// [`resolution`] covers it.
-pub(crate) fn rounding_of_models<T: Real>(x: DMatrixView<'_, T>, mean: Mean, rounded: &DVector<f64>, total_variance: f64) -> f64 {
+/// The variance that models in the precision of the data may add by rounding: that of their loadings, and that of their mean μ. 0 in double precision,
+/// where [`resolution`] covers it.
+pub(crate) fn rounding_of_models<T: Real>(mean: &DVector<f64>, total_variance: f64) -> f64 {
     if size_of::<T>() == size_of::<f64>() {
         return 0.0;
     }
-    let of_mean = match mean {
-        Mean::Estimated => (Observations::trusted(x, x.ncols()).wide_mean() - rounded).norm_squared(),
-        Mean::Zero => 0.0,
-    };
-    // S about a mean that is off by δ is S + δδᵗ.
-    T::EPSILON.as_f64().powi(2) * total_variance + 2.0 * of_mean
+    // S about a mean that is off by δ is S + δδᵗ, and no entry of δ is above half a rounding.
+    let rounding = T::EPSILON.as_f64();
+    rounding * rounding * (total_variance + 0.5 * mean.norm_squared())
 }
 
 /// μ, and the variance below which a direction cannot be told from one without any; refuses data without any.

@@ -74,8 +74,7 @@ impl Principal {
         let (d, n) = values.shape();
         mean.expect_enough(n)?;
         check_latent_dim(latent_dim, n, d)?;
-        let kind = mean;
-        let (mean, found) = match kind {
+        let (mean, found) = match mean {
             Mean::Estimated => {
                 let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
                 let limit = largest_square::<T>(d, n).as_f64();
@@ -87,7 +86,7 @@ impl Principal {
             Mean::Zero => (DVector::zeros(d), principal_components_by(values, None, latent_dim, solver)?),
         };
         let total = found.total_variance.as_f64();
-        let tolerance = resolution(values, &mean, total)? + rounding_of_models(values, kind, &mean, total);
+        let tolerance = resolution(values, &mean, total)? + rounding_of_models::<T>(&mean, total);
         let wide = |v: &T| v.as_f64();
         Ok(Self {
             directions: found.vectors.map(|v| wide(&v)),
