@@ -34,7 +34,7 @@ pub struct JointAscent {
 
 impl Default for JointAscent {
     fn default() -> Self {
-        Self { max_iterations: 3_000, tolerance: 1e-6 }
+        Self { max_iterations: 12_000, tolerance: 1e-6 }
     }
 }
 
