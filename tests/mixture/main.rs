@@ -5,7 +5,7 @@ mod holes;
 
 use elbo::data::files::{ReadOptions, read};
 use elbo::fit::Stop;
-use elbo::mixture::MixtureOfPpca;
+use elbo::mixture::{FittedMixture, MixtureOfPpca};
 use elbo::posterior::GaussianPosterior;
 use elbo::{Error, Ppca};
 use nalgebra::{DMatrix, DVector, dvector};
@@ -161,6 +161,9 @@ proptest! {
         }
         let order: Vec<usize> = (0..160).map(|i| (i * 37) % 80).collect();
         let other = builder.fit_from(&start, &x.select_columns(&order)).unwrap();
+        // Whether a component that closes in on k + 1 observations is lost is a matter of their number, and so of copies.
+        let apart = |fit: &FittedMixture<f64>| fit.reseeded == 0 && fit.stop != Stop::Floor;
+        prop_assume!(apart(&fit) && apart(&other));
         prop_assert!((fit.trace.last().unwrap() - other.trace.last().unwrap()).abs() < 1e-6);
         let reversed = MixtureOfPpca::from_components(
             DVector::from_iterator(count, start.weights().iter().rev().copied()),
