@@ -48,9 +48,6 @@ fn penguins() {
     assert_eq!((&json["observations"], &json["data_dim"], &json["missing"]), (&344.into(), &4.into(), &8.into()));
     assert_eq!((&json["latent_dim"], &json["stop"]), (&3.into(), &"converged".into()));
     assert!(json["log_likelihood"].as_f64().unwrap() < -5000.0 && json["noise_variance"].as_f64().unwrap() > 0.0);
-    let starts: Vec<f64> = json["starts"].as_array().unwrap().iter().map(|start| start.as_f64().unwrap()).collect();
-    let best = starts.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-    assert!(starts.len() == 5 && (best - json["log_likelihood"].as_f64().unwrap()).abs() < 1e-6, "{starts:?}");
     assert!(String::from_utf8_lossy(&run.stdout).contains("\nstarts             5, "));
     assert!(json["seconds"].as_f64().unwrap() > 0.0 && json["iterations"].as_u64().unwrap() > 0);
     let completed = text(&out);

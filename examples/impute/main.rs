@@ -128,7 +128,6 @@ impl Report {
             ("iterations", self.iterations.into()),
             ("stop", self.stop.into()),
             ("seconds", self.seconds.into()),
-            ("starts", Json::List(self.starts.iter().map(|&start| start.into()).collect())),
         ])
     }
 
