@@ -1,5 +1,4 @@
-//! A team of threads that stay awake while one computation forks and joins many times: a fork then costs under a microsecond,
-//! where a thread that sleeps takes tens of them to wake.
+//! A team of threads that stay awake while one computation forks and joins many times, where a thread that sleeps takes its time to wake.
 //!
 //! The leader puts the second half of each fork on a board, runs the first, and takes the second back unless a helper was quicker. The
 //! helpers are jobs in the current rayon pool; one that finds nothing to do for a while gives its thread back.

@@ -53,7 +53,7 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     let d = s.nrows();
-    if d >= SEARCHED && 12 * k <= d && s.ncols() == d {
+    if d >= SEARCHED && k > 0 && 12 * k <= d && s.ncols() == d {
         check_finite(s)?;
         if let Some(found) = searched(s, k)? {
             return Ok(found);
@@ -65,8 +65,9 @@ pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Sy
 /// The k leading pairs by products; `None` where a whole decomposition costs less, or a pair was overlooked.
 fn searched<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Option<SymmetricEigen<T>>> {
     let d = s.nrows();
+    let unit = unit_of(s);
     // The search reads the whole of a symmetric matrix.
-    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64());
+    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64() / unit);
     let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
         super::matrix_product_into(&whole, v, out);
         Ok(())
@@ -75,7 +76,14 @@ fn searched<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Option<Symmetric
     if !nothing_above(whole, &found) {
         return Ok(None);
     }
-    Ok(Some(SymmetricEigen { values: found.values.map(T::of), vectors: found.vectors.map(T::of) }))
+    Ok(Some(SymmetricEigen { values: found.values.map(|v| T::of(v * unit)), vectors: found.vectors.map(T::of) }))
+}
+
+/// The size of the largest entry of the lower triangle as a power of two: division by it is exact, and nothing over- or underflows then.
+fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
+    let below = |j: usize| s.column(j).data.into_slice()[j..].iter().fold(T::zero(), |m, v| m.max(v.abs()));
+    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(below(j))).as_f64();
+    if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
 }
 
 /// Whether S has no eigenvalue above the smallest one found but those found.
@@ -100,10 +108,7 @@ fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>
         return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
     }
     let k = k.min(d);
-    let below = |j: usize| s.column(j).data.into_slice()[j..].iter().fold(T::zero(), |m, v| m.max(v.abs()));
-    let largest = (0..d).fold(T::zero(), |m, j| m.max(below(j))).as_f64();
-    // A power of two: exact, and nothing over- or underflows.
-    let unit = if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 };
+    let unit = unit_of(s);
     let mut lower = DMatrix::zeros(d, d);
     for j in 0..d {
         let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
@@ -230,6 +235,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_search_at_any_scale() {
+        let s = with_spectrum(&DVector::from_fn(300, |i, _| (1.0 + i as f64).powf(-1.4)));
+        let plain = leading_eigenpairs(s.as_view(), 5).unwrap();
+        for scale in [2f64.powi(-1000), 2f64.powi(1000)] {
+            let scaled = s.scale(scale);
+            assert!(searched(scaled.as_view(), 5).unwrap().is_some());
+            let eigen = leading_eigenpairs(scaled.as_view(), 5).unwrap();
+            // A power of two changes no bit but the exponent's.
+            assert!(eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors);
+        }
+        assert_eq!(leading_eigenpairs(s.as_view(), 0).unwrap().values.len(), 0);
     }
 
     #[test]
