@@ -188,14 +188,7 @@ impl FactorDescent {
                 codes: matrix_product(&of_decoder, &g.codes),
             };
             let decrement = gradient.dot(&newton(&gradient));
-            let mut direction = history.descent(&gradient, newton);
-            let mut slope = direction.dot(&gradient);
-            if slope.is_nan() || slope >= 0.0 {
-                history.clear();
-                direction = newton(&gradient);
-                direction.scale(-1.0);
-                slope = direction.dot(&gradient);
-            }
+            let (mut direction, slope) = history.downhill(&gradient, newton);
             let moved = line_minimum(&at, &residual, &direction, slope, 0.0).and_then(|length| {
                 let mut next = at.clone();
                 next.add_scaled(length, &direction);

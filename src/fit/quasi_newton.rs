@@ -50,6 +50,19 @@ impl<V: Tangent> History<V> {
         }
     }
 
+    /// The direction of descent and the slope along it, negative unless the derivative is 0: what is remembered is forgotten where it leads uphill.
+    pub(crate) fn downhill(&mut self, gradient: &V, initial_inverse: impl Fn(&V) -> V) -> (V, f64) {
+        let direction = self.descent(gradient, &initial_inverse);
+        let slope = direction.dot(gradient);
+        if slope < 0.0 {
+            return (direction, slope);
+        }
+        self.clear();
+        let direction = self.descent(gradient, &initial_inverse);
+        let slope = direction.dot(gradient);
+        (direction, slope)
+    }
+
     /// −H g: the direction of descent, from the derivative g and the initial inverse Hessian.
     pub(crate) fn descent(&self, gradient: &V, initial_inverse: impl Fn(&V) -> V) -> V {
         let mut rest = gradient.clone();

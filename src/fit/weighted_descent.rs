@@ -118,14 +118,7 @@ impl FactorDescent {
                 decoder: solve_gram(&of_decoder, &g.decoder.transpose()).transpose(),
             };
             let decrement = now.gradient.dot(&newton(&now.gradient));
-            let mut direction = history.descent(&now.gradient, newton);
-            let mut slope = direction.dot(&now.gradient);
-            if slope.is_nan() || slope >= 0.0 {
-                history.clear();
-                direction = newton(&now.gradient);
-                direction.scale(-1.0);
-                slope = direction.dot(&now.gradient);
-            }
+            let (mut direction, slope) = history.downhill(&now.gradient, newton);
             let along = FactorPair { decoder: direction.decoder.clone(), codes: matrix_product(&direction.encoder, root) };
             let stiffness = weight * direction.dot(&direction);
             let moved = line_minimum(&now.pair, &now.residual, &along, slope, stiffness).and_then(|length| {

@@ -77,14 +77,7 @@ impl JointAscent {
             let preconditioner = Preconditioner::at::<T, Q>(&at, &now, d)?;
             let newton = |g: &JointPoint| preconditioner.apply::<T, Q>(g);
             let decrement = now.gradient.dot(&newton(&now.gradient));
-            let mut direction = history.descent(&now.gradient, newton);
-            let mut slope = direction.dot(&now.gradient);
-            if slope.is_nan() || slope >= 0.0 {
-                history.clear();
-                direction = newton(&now.gradient);
-                direction.scale(-1.0);
-                slope = direction.dot(&now.gradient);
-            }
+            let (mut direction, mut slope) = history.downhill(&now.gradient, newton);
             let longest = direction.largest_log_change();
             if longest > 4.0 {
                 direction.scale(4.0 / longest);
