@@ -1,7 +1,7 @@
 //! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed size.
 
 use super::kernel::{Kernel, Level, Operand, OperandMut};
-use super::kernel_gemm::NEAR_BYTES;
+use super::kernel_gemm::{NEAR_BYTES, Part};
 use super::kernel_vector::on_widest;
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
 use crate::{Error, Real, Result};
@@ -93,14 +93,14 @@ impl<T: Real> Rows<'_, T> {
     /// The d×d moments, and the d sums of the deviations followed by the d sums of their squares, if they are wanted.
     pub(crate) fn moments(&self, x: DMatrixView<'_, T>) -> (DMatrix<f64>, Vec<f64>) {
         let (d, n) = x.shape();
-        let nothing = || (DMatrix::zeros(self.stride(d), self.stride(d)), vec![0.0; if self.with_sums { 2 * d } else { 0 }]);
+        let nothing = || (DMatrix::zeros(self.stride(d), d), vec![0.0; if self.with_sums { 2 * d } else { 0 }]);
         let (mut moments, sums) = if d > NARROW {
             let mut all = nothing();
             self.add(x, 0, &mut all);
             all
         } else {
             // A power of two of them, each with many times the work of adding its moments to the others'.
-            let blocks = (n / (8 * d.max(1))).clamp(1, BLOCKS);
+            let blocks = (n / (4 * d.max(1))).clamp(1, BLOCKS);
             let block = n.div_ceil(1 << blocks.ilog2()).next_multiple_of(8);
             let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
                 let (first, count) = (b * block, block.min(n - b * block));
@@ -114,8 +114,22 @@ impl<T: Real> Rows<'_, T> {
             };
             partial.into_iter().reduce(both).unwrap_or_else(nothing)
         };
+        if d <= NARROW {
+            moments = moments.view((0, 0), (d, d)).transpose();
+        }
         mirror(&mut moments);
-        (if moments.nrows() == d { moments } else { moments.view((0, 0), (d, d)).into_owned() }, sums)
+        (moments, sums)
+    }
+
+    /// Adds the products of a panel: the lower triangle in strips, or the upper one of small moments, in which what is beyond the last whole vector of variables
+    /// makes short rows of tiles and not a vector for every column.
+    fn add_products(a: Operand<'_, T>, b: Operand<'_, T>, moments: &mut DMatrix<f64>, ahead: Option<Operand<'_, T>>) {
+        let d = moments.ncols();
+        match d > NARROW {
+            true => triangle(a, b, moments, ahead),
+            // The rows are padded, the columns need not be.
+            false => T::accumulate(Level::detect(), a, b.part(0, 0, b.shape().0, d), moments.into(), Part::Upper, ahead),
+        }
     }
 
     /// From one copied observation to the next: in a small panel whole vectors, which the kernels read as they lie.
@@ -128,14 +142,14 @@ impl<T: Real> Rows<'_, T> {
         self.mean.is_none() && self.weights.is_none() && self.scale == 1.0 && !self.with_sums
     }
 
-    /// Adds the moments of the observations from `start` on to the lower triangle, panel by panel.
+    /// Adds the moments of the observations from `start` on to a triangle, panel by panel.
     fn add(&self, x: DMatrixView<'_, T>, start: usize, (moments, sums): &mut (DMatrix<f64>, Vec<f64>)) {
         let ((d, n), stride) = (x.shape(), self.stride(x.nrows()));
         let panel = self.panel(d);
         if self.plain() {
             for first in (0..n).step_by(panel) {
                 let part = x.columns(first, panel.min(n - first));
-                triangle((&part).into(), Operand::from(&part).transposed(), moments, None);
+                Self::add_products((&part).into(), Operand::from(&part).transposed(), moments, None);
             }
             return;
         }
@@ -145,19 +159,23 @@ impl<T: Real> Rows<'_, T> {
             let count = panel.min(n - first);
             let part = x.columns(first, count);
             let len = stride * count;
-            // A pass over memory: worth a second thread earlier than arithmetic is.
-            let partial = map_chunks(&mut centred[..len], stride.max(1) * CHUNK, 4 * len, |chunk, piece| {
-                let mut sums = vec![0.0; sums.len()];
-                self.centre(part.columns(chunk * CHUNK, CHUNK.min(count - chunk * CHUNK)), stride, piece, &mut sums);
-                sums
-            });
-            partial.iter().for_each(|part| add(sums, part));
+            if d <= NARROW {
+                self.centre(part, stride, &mut centred[..len], sums);
+            } else {
+                // A pass over memory: worth a second thread earlier than arithmetic is.
+                let partial = map_chunks(&mut centred[..len], stride.max(1) * CHUNK, 4 * len, |chunk, piece| {
+                    let mut sums = vec![0.0; sums.len()];
+                    self.centre(part.columns(chunk * CHUNK, CHUNK.min(count - chunk * CHUNK)), stride, piece, &mut sums);
+                    sums
+                });
+                partial.iter().for_each(|part| add(sums, part));
+            }
             // A small panel is done before the memory would bring the next one.
             let next = first + count;
             let ahead = (d <= NARROW).then(|| x.columns(next, panel.min(n - next)).into());
             let left = DMatrixView::from_slice(&centred[..len], stride, count);
             let Some(weights) = self.weights else {
-                triangle((&left).into(), Operand::from(&left).transposed(), moments, ahead);
+                Self::add_products((&left).into(), Operand::from(&left).transposed(), moments, ahead);
                 continue;
             };
             for (i, out) in weighted[..len].chunks_exact_mut(stride.max(1)).enumerate() {
@@ -165,7 +183,7 @@ impl<T: Real> Rows<'_, T> {
                 out.iter_mut().zip(left.column(i).iter()).for_each(|(o, v)| *o = w * *v);
             }
             let right = DMatrixView::from_slice(&weighted[..len], stride, count);
-            triangle((&left).into(), Operand::from(&right).transposed(), moments, ahead);
+            Self::add_products((&left).into(), Operand::from(&right).transposed(), moments, ahead);
         }
     }
 
@@ -299,7 +317,7 @@ fn strip<T: Kernel>(
     let ((d, k), first) = (a.shape(), bounds[0]);
     if bounds.len() == 2 {
         let columns = bounds[1] - first;
-        return T::accumulate(level, a.part(first, 0, d - first, k), b.part(0, first, k, columns), c, ahead);
+        return T::accumulate(level, a.part(first, 0, d - first, k), b.part(0, first, k, columns), c, Part::Lower(0), ahead);
     }
     let half = bounds.len() / 2;
     let (left, right) = c.split_columns(bounds[half] - first);

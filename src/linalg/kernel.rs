@@ -3,6 +3,7 @@
 //! Legend: C (m×n) ← α·A (m×k)·B (k×n) + β·C; `rs`, `cs` are the strides of rows and columns.
 #![allow(unsafe_code)]
 
+use super::kernel_gemm::Part;
 use nalgebra::{Dim, Matrix, RawStorage, RawStorageMut, Scalar};
 use std::marker::PhantomData;
 
@@ -29,6 +30,9 @@ pub(crate) struct Slivers<T> {
     /// From one row of B to the next, and from one column to the next (kernels for a B by rows take it as 1).
     pub b_rs: usize,
     pub b_cs: usize,
+    /// What is asked of memory, and how many bytes to move on there with each step.
+    pub ahead: *const i8,
+    pub ahead_step: usize,
 }
 
 /// The corner of C that a micro-kernel updates.
@@ -172,9 +176,16 @@ pub trait Kernel: sealed::Sealed + super::Elementary + Scalar + Copy + Send + Sy
     /// a·b.
     #[doc(hidden)]
     fn times(a: Self, b: Self) -> Self;
-    /// C ← C + A·B for the lower tiles of C, kept in double precision; what lies `ahead` is asked for on the way.
+    /// C ← C + A·B for a part of C, kept in double precision; what lies `ahead` is asked for on the way.
     #[doc(hidden)]
-    fn accumulate(level: Level, a: Operand<'_, Self>, b: Operand<'_, Self>, c: OperandMut<'_, f64>, ahead: Option<Operand<'_, Self>>);
+    fn accumulate(
+        level: Level,
+        a: Operand<'_, Self>,
+        b: Operand<'_, Self>,
+        c: OperandMut<'_, f64>,
+        part: Part,
+        ahead: Option<Operand<'_, Self>>,
+    );
 }
 
 macro_rules! kernel {
@@ -206,9 +217,10 @@ macro_rules! kernel {
                 a: Operand<'_, Self>,
                 b: Operand<'_, Self>,
                 c: OperandMut<'_, f64>,
+                part: Part,
                 ahead: Option<Operand<'_, Self>>,
             ) {
-                $accumulate(level, a, b, c, ahead);
+                $accumulate(level, a, b, c, part, ahead);
             }
         }
     };

@@ -17,8 +17,10 @@ thread_local! {
 pub(crate) enum Part {
     /// All.
     Whole,
-    /// Only tiles that meet the lower triangle; C's corner lies this many rows below (or above) its diagonal.
+    /// Only vectors of rows that meet the lower triangle; C's corner lies this many rows below (or above) its diagonal.
     Lower(isize),
+    /// Only those that meet the upper triangle of a square C.
+    Upper,
 }
 
 /// Depth of a packed block: a sliver of B stays in the first cache.
@@ -91,19 +93,16 @@ struct Job<'j, T: Kernel> {
 }
 
 impl<T: Kernel> Job<'_, T> {
-    /// Whether the rows up to `row_end` of the columns from `column` on are above what is wanted.
-    fn skips(&self, row_end: usize, column: usize) -> bool {
+    /// What is wanted of a rectangle's rows, to whole vectors: the first of them, and how many.
+    fn wanted(&self, (row, rows): (usize, usize), (column, columns): (usize, usize)) -> (usize, usize) {
+        let lanes = self.micro.lanes;
         match self.part {
-            Part::Whole => false,
-            Part::Lower(offset) => (row_end as isize + offset) <= column as isize,
-        }
-    }
-
-    /// Rows from `row` on that are above what is wanted of the columns from `column` on.
-    fn above(&self, row: usize, column: usize) -> usize {
-        match self.part {
-            Part::Whole => 0,
-            Part::Lower(offset) => usize::try_from(column as isize - row as isize - offset).unwrap_or(0),
+            Part::Whole => (0, rows),
+            Part::Lower(offset) => {
+                let above = usize::try_from(column as isize - row as isize - offset).unwrap_or(0) / lanes * lanes;
+                (above, rows.saturating_sub(above))
+            }
+            Part::Upper => (0, rows.min((column + columns).saturating_sub(row).next_multiple_of(lanes))),
         }
     }
 }
@@ -117,31 +116,30 @@ struct Side<T> {
     whole: usize,
 }
 
-/// Memory that is read soon, in as many parts as there are tiles, so that the wait for it passes while something else is computed.
+/// Memory that is read soon, shared out among the tiles: each asks for a little with every step of its depth, so that none is refused for the number of those
+/// that are waited for.
 struct Ahead {
     from: *const i8,
-    lines: usize,
+    bytes: usize,
     each: usize,
 }
 
 impl Ahead {
     fn of<T>(soon: Option<Operand<'_, T>>, tiles: usize) -> Self {
-        let Some(soon) = soon.filter(|soon| soon.columns > 0) else { return Self { from: std::ptr::null(), lines: 0, each: 0 } };
-        let lines = (((soon.columns - 1) * soon.cs + soon.rows) * size_of::<T>()).div_ceil(64);
-        Self { from: soon.data.cast(), lines, each: lines.div_ceil(tiles) }
+        let Some(soon) = soon.filter(|soon| soon.columns > 0) else { return Self { from: std::ptr::null(), bytes: 0, each: 0 } };
+        let bytes = ((soon.columns - 1) * soon.cs + soon.rows) * size_of::<T>();
+        Self { from: soon.data.cast(), bytes, each: bytes.div_ceil(tiles) }
     }
 
-    #[inline(always)]
-    fn ask(&mut self) {
-        let now = self.each.min(self.lines);
-        #[cfg(target_arch = "x86_64")]
-        for line in 0..now {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            // SAFETY: every x86-64 processor has the instruction, which no address makes fail.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.from.wrapping_add(64 * line)) };
+    /// Where the next tile starts to ask, and how far it moves on with each step; without anything ahead it stays at `here`, which is read anyway.
+    fn share<T>(&mut self, here: *const T, depth: usize) -> (*const i8, usize) {
+        if self.bytes == 0 {
+            return (here.cast(), 0);
         }
-        self.from = self.from.wrapping_add(64 * now);
-        self.lines -= now;
+        let (from, now) = (self.from, self.each.min(self.bytes));
+        self.from = self.from.wrapping_add(now);
+        self.bytes -= now;
+        (from, now.div_ceil(depth.max(1)))
     }
 }
 
@@ -176,7 +174,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                 let right = unsafe { side(b.part(p0, j0, deep, width).transposed(), wide, wide, direct_b, packed_b) };
                 for i0 in (0..m).step_by(rows) {
                     let height = rows.min(m - i0);
-                    if job.skips(i0 + height, j0) {
+                    if job.wanted((i0, height), (j0, width)).1 == 0 {
                         continue;
                     }
                     // SAFETY: likewise, for the rows to pack.
@@ -191,33 +189,31 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                         let kernels = if b_cs == 1 { &micro.rows } else { &micro.strided };
                         for i in (0..height).step_by(tall) {
                             let high = tall.min(height - i);
-                            if job.skips(i0 + i + high, j0 + j) {
+                            let (first, rows) = job.wanted((i0 + i, high), (j0 + j, wide.min(width - j)));
+                            if rows == 0 {
                                 continue;
                             }
-                            let vectors = high.div_ceil(lanes);
+                            let sliver = high.next_multiple_of(lanes);
                             let (a_from, a_step) = match left.direct {
                                 Some(start) if i < left.whole => (start.wrapping_add(i), a.cs),
-                                Some(_) => (left.packed, vectors * lanes),
-                                None => (left.packed.wrapping_add(i * deep), vectors * lanes),
+                                Some(_) => (left.packed, sliver),
+                                None => (left.packed.wrapping_add(i * deep), sliver),
                             };
-                            // Vectors of the tile that lie above what is wanted altogether.
-                            let above = job.above(i0 + i, j0 + j) / lanes;
-                            let (i, high, vectors) = (i + above * lanes, high - above * lanes, vectors - above);
-                            let a_from = a_from.wrapping_add(above * lanes);
-                            let from = Slivers { depth: deep, a: a_from, a_step, b: b_from, b_rs, b_cs };
+                            let a_from = a_from.wrapping_add(first);
+                            let (ahead, ahead_step) = ahead.share(b_from, deep);
+                            let from = Slivers { depth: deep, a: a_from, a_step, b: b_from, b_rs, b_cs, ahead, ahead_step };
                             let to = Tile {
-                                c: c.data.wrapping_add((i0 + i) * c.rs + (j0 + j) * c.cs),
+                                c: c.data.wrapping_add((i0 + i + first) * c.rs + (j0 + j) * c.cs),
                                 rs: c.rs,
                                 cs: c.cs,
-                                rows: high,
+                                rows,
                                 columns: wide.min(width - j),
                                 alpha: job.alpha,
                                 beta,
                             };
                             // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
                             // and lies within its operand; the tile lies within C.
-                            unsafe { kernels[vectors - 1][quarters - 1](from, to) };
-                            ahead.ask();
+                            unsafe { kernels[rows.div_ceil(lanes) - 1][quarters - 1](from, to) };
                         }
                     }
                 }
@@ -242,21 +238,17 @@ unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct
     Side { packed: to, direct: direct.then_some(a.data), whole }
 }
 
-/// C ← A·B + β·C for the lower tiles of C.
-fn lower<T: Kernel>(level: Level, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, ahead: Option<Operand<'_, T>>) {
-    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
-    blocks(&Job { micro: T::micro(level), alpha: T::ONE, a, b, beta, c, part: Part::Lower(0), ahead });
-}
-
-/// C ← C + A·B for the lower tiles of C.
+/// C ← C + A·B for a part of C.
 pub(crate) fn accumulate_f64(
     level: Level,
     a: Operand<'_, f64>,
     b: Operand<'_, f64>,
     c: OperandMut<'_, f64>,
+    part: Part,
     ahead: Option<Operand<'_, f64>>,
 ) {
-    lower(level, a, b, 1.0, c, ahead);
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
+    blocks(&Job { micro: f64::micro(level), alpha: 1.0, a, b, beta: 1.0, c, part, ahead });
 }
 
 /// The same for single precision: the product in `f32`, its sum in `f64`.
@@ -265,21 +257,28 @@ pub(crate) fn accumulate_f32(
     a: Operand<'_, f32>,
     b: Operand<'_, f32>,
     c: OperandMut<'_, f64>,
+    part: Part,
     ahead: Option<Operand<'_, f32>>,
 ) {
+    assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
     let (m, n) = c.shape();
     NARROW.with_borrow_mut(|buffer| {
         if buffer.len() < m * n {
             buffer.resize(m * n, 0.0);
         }
         let mut narrow = nalgebra::DMatrixViewMut::from_slice(&mut buffer[..m * n], m, n);
-        lower(level, a, b, 0.0, (&mut narrow).into(), ahead);
+        blocks(&Job { micro: f32::micro(level), alpha: 1.0, a, b, beta: 0.0, c: (&mut narrow).into(), part, ahead });
         // What is summed lies by columns, as every matrix of moments does.
         assert!(c.rs == 1 && c.cs >= m, "moments by columns");
-        for j in 0..n.min(m) {
-            // SAFETY: rows j… of column j lie within C, one behind the other, and C is borrowed for writing.
-            let sums = unsafe { std::slice::from_raw_parts_mut(c.data.add(j + j * c.cs), m - j) };
-            add_wide(sums, &narrow.column(j).as_slice()[j..]);
+        for j in 0..n {
+            let rows = match part {
+                Part::Whole => 0..m,
+                Part::Lower(offset) => usize::try_from(j as isize - offset).unwrap_or(0).min(m)..m,
+                Part::Upper => 0..m.min(j + 1),
+            };
+            // SAFETY: these rows of column j lie within C, one behind the other, and C is borrowed for writing.
+            let sums = unsafe { std::slice::from_raw_parts_mut(c.data.add(rows.start + j * c.cs), rows.len()) };
+            add_wide(sums, &narrow.column(j).as_slice()[rows]);
         }
     });
 }

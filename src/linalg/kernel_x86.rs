@@ -17,7 +17,11 @@ macro_rules! micro {
             let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
             let (mut a, mut b) = (from.a, from.b);
             let (b_rs, b_cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
+            let mut ahead = from.ahead;
             for _ in 0..from.depth {
+                // No address makes it fail.
+                _mm_prefetch::<_MM_HINT_T0>(ahead);
+                ahead = ahead.wrapping_add(from.ahead_step);
                 // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many entries as a tile has columns; the
                 // pointers may step beyond the last one, but are not read there.
                 unsafe {
