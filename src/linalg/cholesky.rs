@@ -1,6 +1,6 @@
 //! The Cholesky factor of a positive definite matrix, and what is solved with it.
 
-use super::kernel_vector::{add_scaled, dot};
+use super::kernel_vector::{add_scaled, all_finite, dot};
 use super::moments::check_finite;
 use super::product::gemm;
 use crate::{Error, Real, Result};
@@ -31,10 +31,17 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: a.ncols() });
     }
     let mut l = a.clone_owned();
+    factor_lower(&mut l)?;
     l.fill_upper_triangle(T::zero(), 1);
+    Ok(l)
+}
+
+/// The factor of a square matrix in the place of its lower triangle; what is left above the diagonal has no meaning.
+pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
+    let d = l.nrows();
     for first in (0..d).step_by(BLOCK) {
         let end = d.min(first + BLOCK);
-        factor_columns(&mut l, first, end)?;
+        factor_columns(l, first, end)?;
         // The rest, in strips, so that little above the diagonal is computed.
         for from in (end..d).step_by(4 * BLOCK) {
             let width = (4 * BLOCK).min(d - from);
@@ -44,11 +51,7 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
             gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right);
         }
     }
-    l.fill_upper_triangle(T::zero(), 1);
-    if l.iter().any(|v| !v.is_finite()) {
-        return Err(Error::NotPositiveDefinite { size: d });
-    }
-    Ok(l)
+    if (0..d).all(|j| all_finite(&l.column(j).as_slice()[j..])) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: d }) }
 }
 
 /// Columns factored one by one.

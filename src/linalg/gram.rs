@@ -4,6 +4,7 @@ use super::kernel::{Kernel, Level, Operand, OperandMut};
 use super::kernel_gemm::{NEAR_BYTES, Part};
 use super::kernel_vector::on_widest;
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
+use super::zeros;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -93,7 +94,7 @@ impl<T: Real> Rows<'_, T> {
     /// The d×d moments, and the d sums of the deviations followed by the d sums of their squares, if they are wanted.
     pub(crate) fn moments(&self, x: DMatrixView<'_, T>) -> (DMatrix<f64>, Vec<f64>) {
         let (d, n) = x.shape();
-        let nothing = || (DMatrix::zeros(self.stride(d), d), vec![0.0; if self.with_sums { 2 * d } else { 0 }]);
+        let nothing = || (zeros(self.stride(d), d), vec![0.0; if self.with_sums { 2 * d } else { 0 }]);
         let (mut moments, sums) = if d > NARROW {
             let mut all = nothing();
             self.add(x, 0, &mut all);
@@ -257,7 +258,7 @@ pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &m
 /// s²(x_i − μ)ᵗ(x_j − μ) in double precision.
 pub(crate) fn moments_of_columns<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, scale: f64) -> DMatrix<f64> {
     let (d, n) = x.shape();
-    let mut sum = DMatrix::zeros(n, n);
+    let mut sum = zeros(n, n);
     let panel = PANEL * 8 / size_of::<T>();
     let plain = mean.is_none() && scale == 1.0;
     let mut centred = vec![T::zero(); if plain { 0 } else { n * panel.min(d) }];

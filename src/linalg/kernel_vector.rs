@@ -163,6 +163,22 @@ dispatch! {
     }
 }
 
+dispatch! {
+    /// The largest |a_i|.
+    pub(crate) fn largest<T: Real>(a: &[T]) -> T {
+        let mut most = [T::zero(); WIDTH];
+        let blocks = a.chunks_exact(WIDTH);
+        let rest = blocks.remainder().iter().fold(T::zero(), |m, v| m.max(v.abs()));
+        for block in blocks {
+            for i in 0..WIDTH {
+                let size = block[i].abs();
+                most[i] = if size > most[i] { size } else { most[i] };
+            }
+        }
+        most.iter().fold(rest, |m, v| m.max(*v))
+    }
+}
+
 /// Shifts counted side by side.
 pub(crate) const LANES: usize = 16;
 
@@ -204,7 +220,7 @@ pub(crate) fn norm<T: Real>(a: &[T]) -> T {
     if square.as_f64() > T::TINY_SQUARE && square.is_finite() {
         return square.sqrt();
     }
-    let largest = a.iter().fold(T::zero(), |m, v| m.max(v.abs()));
+    let largest = largest(a);
     if largest == T::zero() || !largest.is_finite() {
         return largest;
     }

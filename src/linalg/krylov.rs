@@ -69,7 +69,7 @@ pub(super) fn search<T: Real>(
     mut apply: impl FnMut(DMatrixView<'_, T>, DMatrixViewMut<'_, T>) -> Result<()>,
 ) -> Result<Option<SymmetricEigen<T>>> {
     let mut search =
-        Search { basis: DMatrix::zeros(dimension, room + block), inner: DMatrix::zeros(room + block, room + block), size: 0, block };
+        Search { basis: super::zeros(dimension, room + block), inner: super::zeros(room + block, room + block), size: 0, block };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;

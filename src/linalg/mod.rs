@@ -70,6 +70,11 @@ pub use whitening::Whitening;
 use crate::Real;
 use nalgebra::DMatrix;
 
+/// Zeros, of which the system has those pages alone that are written: for large matrices of which a part is used, or filled by several threads.
+pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
+    DMatrix::from_vec(rows, columns, vec![T::zero(); rows * columns])
+}
+
 /// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
 pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
     if buffer.shape() != (rows, columns) {

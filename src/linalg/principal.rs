@@ -8,7 +8,7 @@ use super::moments::{check_finite, mean_wide, refined_mean, squares_wide};
 use super::parallel::together;
 use super::qr::orthonormalize;
 use super::solver::{Solver, by_products_alone};
-use super::symmetric::leading_eigenpairs;
+use super::symmetric::leading_eigenpairs_of_whole;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -237,7 +237,7 @@ impl<'a, T: Real> Data<'a, T> {
                 &found
             }
         };
-        let eigen = leading_eigenpairs(moments.as_view(), k)?;
+        let eigen = leading_eigenpairs_of_whole(moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
         Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance, accuracy: None })
@@ -245,7 +245,7 @@ impl<'a, T: Real> Data<'a, T> {
 
     pub(super) fn by_gram(&self, k: usize) -> Result<Solution<T>> {
         let moments = moments_of_columns(self.x, self.mean, self.scale);
-        let eigen = leading_eigenpairs(moments.as_view(), k)?;
+        let eigen = leading_eigenpairs_of_whole(&moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
         // (X − μ)V = XV − μ(1ᵗV).

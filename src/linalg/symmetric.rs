@@ -1,5 +1,6 @@
 //! Eigenvalues and eigenvectors of symmetric matrices.
 
+use super::kernel_vector::largest;
 use super::moments::check_finite;
 use super::tridiagonal::{Tridiagonal, tridiagonalize};
 use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};
@@ -53,52 +54,76 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     let d = s.nrows();
-    if d >= SEARCHED && k > 0 && 12 * k <= d && s.ncols() == d {
+    if is_searched(d, k) && s.ncols() == d {
         check_finite(s)?;
-        if let Some(found) = searched(s, k)? {
-            return Ok(found);
+        let unit = unit_of(s);
+        let mut whole = lower_over(s, unit);
+        super::gram::mirror(&mut whole);
+        if let Some(found) = searched(&whole, k)? {
+            return Ok(SymmetricEigen { values: found.values.map(|v| T::of(v * unit)), vectors: found.vectors.map(T::of) });
         }
     }
     leading(s, k)
 }
 
-/// The k leading pairs by products; `None` where a whole decomposition costs less, or a pair was overlooked.
-fn searched<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Option<SymmetricEigen<T>>> {
+/// The same of a matrix of which both triangles are given: without a copy, where its entries are of a moderate size.
+pub(crate) fn leading_eigenpairs_of_whole(s: &DMatrix<f64>, k: usize) -> Result<SymmetricEigen<f64>> {
+    if is_searched(s.nrows(), k) {
+        check_finite(s.as_view())?;
+        if unit_of(s.as_view()).log2().abs() > 400.0 {
+            return leading_eigenpairs(s.as_view(), k);
+        }
+        if let Some(found) = searched(s, k)? {
+            return Ok(found);
+        }
+    }
+    leading(s.as_view(), k)
+}
+
+fn is_searched(d: usize, k: usize) -> bool {
+    d >= SEARCHED && k > 0 && 12 * k <= d
+}
+
+/// The k leading pairs by products with the whole of S; `None` where a decomposition costs less, or a pair was overlooked.
+fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
     let d = s.nrows();
-    let unit = unit_of(s);
-    // The search reads the whole of a symmetric matrix.
-    let whole = DMatrix::from_fn(d, d, |i, j| s[(i.max(j), i.min(j))].as_f64() / unit);
     let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
-        super::matrix_product_into(&whole, v, out);
+        super::matrix_product_into(s, v, out);
         Ok(())
     };
-    let Some(found) = super::krylov::search(d, k, BLOCK, 2 * d / 5, false, products)? else { return Ok(None) };
-    if !nothing_above(whole, &found) {
-        return Ok(None);
-    }
-    Ok(Some(SymmetricEigen { values: found.values.map(|v| T::of(v * unit)), vectors: found.vectors.map(T::of) }))
+    let found = super::krylov::search(d, k, BLOCK, 2 * d / 5, false, products)?;
+    Ok(found.filter(|found| nothing_above(s, found)))
 }
 
 /// The size of the largest entry of the lower triangle as a power of two: division by it is exact, and nothing over- or underflows then.
 fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
-    let below = |j: usize| s.column(j).data.into_slice()[j..].iter().fold(T::zero(), |m, v| m.max(v.abs()));
-    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(below(j))).as_f64();
+    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..]))).as_f64();
     if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
+}
+
+/// The lower triangle over the unit, and zeros.
+fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
+    let mut lower = super::zeros(s.nrows(), s.nrows());
+    for j in 0..s.nrows() {
+        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
+    }
+    lower
 }
 
 /// Whether S has no eigenvalue above the smallest one found but those found.
 ///
 /// A search sees of equal eigenvalues no more copies than its block has columns. S − VΛVᵗ has what was not found, and stays below μ if and
 /// only if μ1 − S + VΛVᵗ has a Cholesky factor.
-fn nothing_above(mut s: DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
+fn nothing_above(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
     let (Some(smallest), Some(largest)) = (found.values.iter().next_back(), found.values.iter().next()) else { return true };
     let margin = 4.0 * super::krylov::SHARE * largest.abs();
-    s.neg_mut();
+    let mut rest = lower_over(s.as_view(), -1.0);
     let mut scaled = found.vectors.clone();
     scaled.column_iter_mut().zip(found.values.iter()).for_each(|(mut column, value)| column *= *value);
-    super::gram::add_lower(&scaled, &found.vectors, s.as_view_mut());
-    (0..s.nrows()).for_each(|i| s[(i, i)] += smallest + margin);
-    super::cholesky_lower(s.as_view()).is_ok()
+    super::gram::add_lower(&scaled, &found.vectors, rest.as_view_mut());
+    (0..s.nrows()).for_each(|i| rest[(i, i)] += smallest + margin);
+    super::cholesky::factor_lower(&mut rest).is_ok()
 }
 
 fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
@@ -109,12 +134,7 @@ fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>
     }
     let k = k.min(d);
     let unit = unit_of(s);
-    let mut lower = DMatrix::zeros(d, d);
-    for j in 0..d {
-        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
-    }
-    let t = tridiagonalize(lower);
+    let t = tridiagonalize(lower_over(s, unit));
     let (values, z) = tridiagonal_pairs(&t, k)?;
     let vectors = t.back(z);
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
@@ -212,18 +232,18 @@ mod tests {
             let kept: Vec<usize> = (0..6).filter(|j| *j != left_out).collect();
             SymmetricEigen { values: all.values.select_rows(&kept), vectors: all.vectors.select_columns(&kept) }
         };
-        assert!(nothing_above(s.clone(), &all) && nothing_above(s.clone(), &without(5)));
-        assert!(!nothing_above(s.clone(), &without(1)) && !nothing_above(s.clone(), &without(4)));
+        assert!(nothing_above(&s, &all) && nothing_above(&s, &without(5)));
+        assert!(!nothing_above(&s, &without(1)) && !nothing_above(&s, &without(4)));
     }
 
     #[test]
     fn a_few_pairs_of_many_by_search_or_whole() {
         let d = 300;
         let power = with_spectrum(&DVector::from_fn(d, |i, _| (1.0 + i as f64).powf(-1.4)));
-        assert!(searched(power.as_view(), 12).unwrap().is_some());
+        assert!(searched(&power, 12).unwrap().is_some());
         // A spectrum without an end of its head: the search is given up.
         let flat = with_spectrum(&DVector::from_fn(d, |i, _| 1.0 - 1e-3 * i as f64));
-        assert!(searched(flat.as_view(), 30).unwrap().is_none());
+        assert!(searched(&flat, 30).unwrap().is_none());
         for s in [power, flat, DMatrix::identity(d, d), DMatrix::zeros(d, d), DMatrix::from_element(d, d, 1.0)] {
             for k in [1, 12, 30] {
                 let (some, whole) = (leading_eigenpairs(s.as_view(), k).unwrap(), leading(s.as_view(), k).unwrap());
@@ -239,14 +259,17 @@ mod tests {
 
     #[test]
     fn the_search_at_any_scale() {
-        let s = with_spectrum(&DVector::from_fn(300, |i, _| (1.0 + i as f64).powf(-1.4)));
+        let mut s = with_spectrum(&DVector::from_fn(300, |i, _| (1.0 + i as f64).powf(-1.4)));
+        crate::linalg::gram::mirror(&mut s);
         let plain = leading_eigenpairs(s.as_view(), 5).unwrap();
-        for scale in [2f64.powi(-1000), 2f64.powi(1000)] {
+        assert!(searched(&s, 5).unwrap().is_some());
+        for scale in [-1000, -300, 300, 1000].map(|exponent| 2f64.powi(exponent)) {
             let scaled = s.scale(scale);
-            assert!(searched(scaled.as_view(), 5).unwrap().is_some());
-            let eigen = leading_eigenpairs(scaled.as_view(), 5).unwrap();
-            // A power of two changes no bit but the exponent's.
-            assert!(eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors);
+            for eigen in [leading_eigenpairs(scaled.as_view(), 5), leading_eigenpairs_of_whole(&scaled, 5)] {
+                let eigen = eigen.unwrap();
+                // A power of two changes no bit but the exponent's.
+                assert!(eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors);
+            }
         }
         assert_eq!(leading_eigenpairs(s.as_view(), 0).unwrap().values.len(), 0);
     }

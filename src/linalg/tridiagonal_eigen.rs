@@ -63,7 +63,9 @@ fn implicit_ql(diagonal: &[f64], off_diagonal: &[f64], mut rotation: impl FnMut(
             let mut split = false;
             for i in (l..m).rev() {
                 let (f, b) = (s * e[i], c * e[i]);
-                let r = f.hypot(g);
+                let square = f * f + g * g;
+                // Where squares keep their digits a root will do.
+                let r = if square > 1e-280 { square.sqrt() } else { f.hypot(g) };
                 e[i + 1] = r;
                 if r == 0.0 {
                     d[i + 1] -= p;
