@@ -73,7 +73,8 @@ pub(super) fn search<T: Real>(
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;
-    let mut before: Option<(usize, f64)> = None;
+    // A residual as a share of the largest eigenvalue, and the size it was seen at: all of it, when only what is wanted was there.
+    let mut before = Some((k, 1.0));
     let mut product = DMatrix::zeros(dimension, block);
     for _ in 0..PRODUCTS {
         let first = search.size;
@@ -89,13 +90,14 @@ pub(super) fn search<T: Real>(
         let ritz = leading_eigenpairs(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
         let tail = ritz.vectors.rows(search.size - block, block);
         let residuals = &beyond * tail;
-        let limit = SHARE.max(64.0 * T::EPSILON.as_f64()) * ritz.values[0].abs();
+        let (limit, largest) = (SHARE.max(64.0 * T::EPSILON.as_f64()), ritz.values[0].abs());
         let worst = (0..k).map(|j| norm(residuals.column(j).as_slice())).fold(0.0, f64::max);
-        if worst <= limit {
+        if worst <= limit * largest {
             return Ok(Some(search.pairs(&ritz, k)));
         }
-        // At the rate of the last two looks (it grows, as a rule): so many columns more.
-        let needed = before.take().map(|(size, residual)| {
+        let worst = worst / largest;
+        // At the rate since the last look (it grows, as a rule): so many columns more.
+        let needed = before.map(|(size, residual)| {
             let rate = (residual / worst).ln() / (search.size - size) as f64;
             if rate > 0.0 { (worst / limit).ln() / rate } else { f64::INFINITY }
         });
@@ -103,7 +105,8 @@ pub(super) fn search<T: Real>(
             return Ok(None);
         }
         before = Some((search.size, worst));
-        next_look = search.size + (search.size / 5).max(block);
+        let share = needed.map_or(0.2 * search.size as f64, |needed| (0.6 * needed).min(0.5 * search.size as f64));
+        next_look = search.size + (share as usize).max(block);
         if full {
             search.restart(&ritz);
             (before, next_look) = (None, search.size + 2 * block);
