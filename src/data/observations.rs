@@ -1,10 +1,10 @@
 //! The only way in: a d×n table, one observation a column, checked once.
 
 use crate::linalg::parallel;
-use crate::linalg::vector::vectorized;
-use crate::linalg::{mean_wide, refined_mean, reshape};
+use crate::linalg::vector::{subtract, vectorized};
+use crate::linalg::{gemm, mean_wide, refined_mean, reshape, zeros};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
 
 /// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
 ///
@@ -199,6 +199,27 @@ impl<'a, T: Real> Observations<'a, T> {
         let (n, block) = (self.len(), self.block());
         let part = |b: usize| f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n));
         parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
+    }
+
+    /// A(x_i − c) of each observation for a k×d matrix A, k×n: the deviations are made block by block in memory that stays in the cache.
+    pub(crate) fn deviations_mapped(&self, centre: DVectorView<'_, T>, map: &DMatrix<T>) -> Result<DMatrix<T>> {
+        self.expect_dim(centre.len())?;
+        let (k, d, block) = (map.nrows(), self.data_dim(), self.block());
+        let mut mapped = zeros(k, self.len());
+        let chunk = block * self.len().div_ceil(16 * block).min(16);
+        parallel::for_each_chunk(mapped.as_mut_slice(), k * chunk, self.values.len() * k, |c, part| {
+            let mut deviations = DMatrix::zeros(d, block.min(part.len() / k));
+            for (b, part) in part.chunks_mut(k * block).enumerate() {
+                let (first, count) = (c * chunk + b * block, part.len() / k);
+                let deviations = &mut deviations.as_mut_slice()[..d * count];
+                for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
+                    subtract(self.values.column(first + i).as_slice(), centre.as_slice(), column);
+                }
+                let deviations = DMatrixView::from_slice(deviations, d, count);
+                gemm(T::one(), map, deviations, T::zero(), DMatrixViewMut::from_slice(part, k, count));
+            }
+        });
+        Ok(mapped)
     }
 
     /// Refuses data of another dimension than a model's.

@@ -22,6 +22,14 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
+/// difference ← a − b.
+pub(crate) fn subtract<T: Real>(a: &[T], b: &[T], difference: &mut [T]) {
+    vectorized(
+        #[inline(always)]
+        || difference.iter_mut().zip(a).zip(b).for_each(|((to, &a), &b)| *to = a - b),
+    );
+}
+
 /// Numbers that [`in_lanes`] takes side by side.
 const LANES: usize = 8;
 

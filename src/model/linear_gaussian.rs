@@ -8,8 +8,7 @@
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
-use crate::linalg::parallel::for_each_chunk;
-use crate::linalg::vector::vectorized;
+use crate::linalg::vector::subtract;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
@@ -94,14 +93,6 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         gemm(-T::one(), self.loadings(), codes, T::one(), residuals.as_view_mut());
         Ok(residuals)
     }
-}
-
-/// difference ← a − b.
-fn subtract<T: Real>(a: &[T], b: &[T], difference: &mut [T]) {
-    vectorized(
-        #[inline(always)]
-        || difference.iter_mut().zip(a).zip(b).for_each(|((to, &a), &b)| *to = a - b),
-    );
 }
 
 /// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance, in the scales of the noise.
@@ -214,28 +205,10 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
         let factor = self.factor()?;
-        x.expect_dim(self.decoder.output_dim())?;
-        let k = self.decoder.input_dim();
-        let mut mean = DMatrix::zeros(k, x.len());
         // D is diagonal: what divides the rows of x divides the columns of the map as well.
         let mut map = factor.posterior_map().transpose();
         self.likelihood.equalize(&mut map);
-        let (map, centre) = (map.transpose(), self.mean());
-        let (d, block, values) = (x.data_dim(), x.block(), x.values());
-        // A block of deviations that stays in the cache, made again and again in the same memory.
-        let chunk = block * x.len().div_ceil(16 * block).min(16);
-        for_each_chunk(mean.as_mut_slice(), k * chunk, x.values().len() * k, |c, part| {
-            let mut deviations = DMatrix::zeros(d, block.min(part.len() / k));
-            for (b, part) in part.chunks_mut(k * block).enumerate() {
-                let (first, count) = (c * chunk + b * block, part.len() / k);
-                let deviations = &mut deviations.as_mut_slice()[..d * count];
-                for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
-                    subtract(values.column(first + i).as_slice(), centre.as_slice(), column);
-                }
-                let deviations = DMatrixView::from_slice(deviations, d, count);
-                gemm(T::one(), &map, deviations, T::zero(), nalgebra::DMatrixViewMut::from_slice(part, k, count));
-            }
-        });
+        let mean = x.deviations_mapped(self.mean(), &map.transpose())?;
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }

@@ -119,7 +119,7 @@ impl<T: Real> Pca<T> {
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::Dimension`].
     pub fn transform<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        Ok(product_tr_left(&self.directions, &self.deviations(x.into_observations()?)?))
+        x.into_observations()?.deviations_mapped(self.mean.as_view(), &self.directions.transpose())
     }
 
     /// x' = Uz + μ for scores z (k×n), d×n.
