@@ -1,6 +1,6 @@
 //! The Cholesky factor of a positive definite matrix, and what is solved with it.
 
-use super::kernel_vector::{add_scaled, all_finite, dot};
+use super::kernel::vector::{add_scaled, all_finite, dot};
 use super::moments::check_finite;
 use super::product::gemm;
 use crate::{Error, Real, Result};

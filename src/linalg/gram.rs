@@ -1,8 +1,8 @@
 //! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed size.
 
+use super::kernel::gemm::{NEAR_BYTES, Part};
+use super::kernel::vector::on_widest;
 use super::kernel::{Kernel, Level, Operand, OperandMut};
-use super::kernel_gemm::{NEAR_BYTES, Part};
-use super::kernel_vector::on_widest;
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
 use super::zeros;
 use crate::{Error, Real, Result};

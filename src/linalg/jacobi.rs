@@ -4,7 +4,7 @@
 //!
 //! [^1]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. Appl. 29 (2008).
 
-use super::kernel_vector::{add_scaled, dot, norm, rotate};
+use super::kernel::vector::{add_scaled, dot, norm, rotate};
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 

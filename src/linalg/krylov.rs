@@ -2,7 +2,7 @@
 //!
 //! Legend: A the operator, Q the orthonormal basis built so far, H = QᵗAQ; A Q y − θ Q y = Q_next B y_last is the residual of a Ritz pair.
 
-use super::kernel_vector::norm;
+use super::kernel::vector::norm;
 use super::{Operand, SymmetricEigen, cholesky_lower, gemm, leading_eigenpairs, matrix_product, orthonormalize, product_tr_left};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};

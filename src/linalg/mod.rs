@@ -5,7 +5,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `kernel*` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them, the team of threads |
+//! | `kernel/` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them, the team of threads |
 //! | `parallel` | blocks of work on the threads of the current pool |
 //! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
@@ -21,12 +21,6 @@ mod elementary;
 mod gram;
 mod jacobi;
 mod kernel;
-mod kernel_gemm;
-mod kernel_portable;
-#[cfg(feature = "rayon")]
-mod kernel_team;
-mod kernel_vector;
-mod kernel_x86;
 mod krylov;
 mod moments;
 pub mod parallel;
@@ -49,8 +43,8 @@ pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower,
 pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;
 pub use gram::{gram_columns, gram_rows};
+pub(crate) use kernel::vector::{add_scaled, dot};
 pub use kernel::{Kernel, Operand, OperandMut};
-pub(crate) use kernel_vector::{add_scaled, dot};
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};

@@ -1,6 +1,6 @@
 //! First moments and sums of squares, accumulated in double precision in blocks of fixed size.
 
-use super::kernel_vector::on_widest;
+use super::kernel::vector::on_widest;
 use super::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrixView, DVector};
@@ -71,7 +71,7 @@ pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
     }
     let bad = map_blocks(columns.div_ceil(BLOCK), rows * columns, |b| {
         let first = b * BLOCK;
-        (first..columns.min(first + BLOCK)).find(|&j| !super::kernel_vector::all_finite(x.column(j).as_slice()))
+        (first..columns.min(first + BLOCK)).find(|&j| !super::kernel::vector::all_finite(x.column(j).as_slice()))
     });
     match bad.into_iter().flatten().next() {
         None => Ok(()),

@@ -20,7 +20,7 @@ pub fn threads(work: usize) -> usize {
 fn threads_from(least: usize, work: usize) -> usize {
     #[cfg(feature = "rayon")]
     {
-        let least = if super::kernel_team::is_gathered() { least / AWAKE } else { least };
+        let least = if super::kernel::team::is_gathered() { least / AWAKE } else { least };
         if work < least { 1 } else { rayon::current_num_threads() }
     }
     #[cfg(not(feature = "rayon"))]
@@ -34,7 +34,7 @@ fn threads_from(least: usize, work: usize) -> usize {
 pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: impl FnOnce() -> B + Send) -> (A, B) {
     #[cfg(feature = "rayon")]
     {
-        super::kernel_team::join(left, right)
+        super::kernel::team::join(left, right)
     }
     #[cfg(not(feature = "rayon"))]
     {
@@ -57,7 +57,7 @@ pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: imp
 pub fn together<R>(computation: impl FnOnce() -> R) -> R {
     #[cfg(feature = "rayon")]
     {
-        super::kernel_team::together(computation)
+        super::kernel::team::together(computation)
     }
     #[cfg(not(feature = "rayon"))]
     {

@@ -1,7 +1,7 @@
 //! Products of matrices of any strides, on the current threads, without an allocation after the first call.
 
+use super::kernel::gemm::{Part, TINY, product_serial, product_tiny};
 use super::kernel::{Kernel, Level, Operand, OperandMut, QUARTERS};
-use super::kernel_gemm::{Part, TINY, product_serial, product_tiny};
 use super::parallel::{join, threads};
 use crate::Real;
 use nalgebra::DMatrix;

@@ -3,7 +3,7 @@
 //! Legend: a reflection is I − τ v vᵗ with v_0 = 1; a panel of them I − V T Vᵗ, T upper triangular.
 
 use super::kernel::Operand;
-use super::kernel_vector::{add_scaled, dot, norm};
+use super::kernel::vector::{add_scaled, dot, norm};
 use super::moments::check_finite;
 use super::product::gemm;
 use crate::{Error, Real, Result};

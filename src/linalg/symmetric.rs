@@ -1,6 +1,6 @@
 //! Eigenvalues and eigenvectors of symmetric matrices.
 
-use super::kernel_vector::largest;
+use super::kernel::vector::largest;
 use super::moments::check_finite;
 use super::tridiagonal::{Tridiagonal, tridiagonalize};
 use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};

@@ -3,7 +3,7 @@
 //! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
 
 use super::gram::add_lower;
-use super::kernel_vector::{add_scaled, dot, four_columns};
+use super::kernel::vector::{add_scaled, dot, four_columns};
 use super::parallel::{SERIAL_WORK, map_blocks_at};
 use super::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};

@@ -2,7 +2,7 @@
 //!
 //! [`vectorized`] runs any loop of the caller's so compiled: what a step does with an entry is then fused in one pass over memory.
 
-use super::kernel_vector::on_widest;
+use super::kernel::vector::on_widest;
 use crate::Real;
 use rand::Rng;
 

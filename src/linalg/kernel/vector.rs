@@ -28,7 +28,7 @@ macro_rules! dispatch {
         }
     };
 }
-use super::kernel::Level;
+use super::Level;
 use crate::Real;
 
 /// Runs a closure, inlined, with the widest vectors.

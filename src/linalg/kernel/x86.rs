@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
-use super::kernel::{Micro, Slivers, Tile, kernels};
+use super::micro::{Micro, Slivers, Tile, kernels};
 use std::arch::x86_64::*;
 
 macro_rules! micro {
@@ -11,7 +11,7 @@ macro_rules! micro {
         /// A tile of `V·lanes` rows and `N` columns.
         ///
         /// # Safety
-        /// See [`super::kernel::MicroFn`]; the processor has the features named.
+        /// See [`super::micro::MicroFn`]; the processor has the features named.
         #[target_feature(enable = $features)]
         unsafe fn $tile<const V: usize, const N: usize, const ROWS: bool>(from: Slivers<$t>, to: Tile<$t>) {
             let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
@@ -77,7 +77,7 @@ macro_rules! micro {
             Micro { lanes: $lanes, columns: $columns, rows: kernels!($tile, $columns, true), strided: kernels!($tile, $columns, false) };
     };
 }
-const V_MAX: usize = super::kernel::VECTORS;
+const V_MAX: usize = super::micro::VECTORS;
 
 #[rustfmt::skip]
 micro!(AVX512_F64, avx512_f64, f64, __m512d, 8, 8, "avx512f,avx512dq,avx2,fma", _mm512_setzero_pd, _mm512_loadu_pd, _mm512_storeu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_mul_pd);

@@ -3,7 +3,8 @@
 // Tiles are written as the formula is, by indices.
 #![allow(clippy::needless_range_loop)]
 
-use super::kernel::{Kernel, Micro, Slivers, Tile, kernels};
+use super::Kernel;
+use super::micro::{Micro, Slivers, Tile, kernels};
 
 const LANES: usize = 4;
 const COLUMNS: usize = 4;
@@ -11,7 +12,7 @@ const COLUMNS: usize = 4;
 /// A tile of `V·LANES` rows and `N ≤ COLUMNS` columns.
 ///
 /// # Safety
-/// See [`super::kernel::MicroFn`].
+/// See [`super::micro::MicroFn`].
 unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(from: Slivers<T>, to: Tile<T>) {
     let mut sum = [[[T::ZERO; LANES]; V]; N];
     let (rs, cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });

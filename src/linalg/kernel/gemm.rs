@@ -3,13 +3,40 @@
 //! Each entry of C is summed in one order, whatever tile it falls in, so any split of C into parts gives the same bits.
 #![allow(unsafe_code)]
 
-use super::kernel::{Kernel, Level, Micro, Operand, OperandMut, QUARTERS, Scratch, Slivers, Tile, VECTORS};
-use super::kernel_vector::on_widest;
+use super::micro::{Micro, QUARTERS, Slivers, Tile, VECTORS};
+use super::vector::on_widest;
+use super::{Kernel, Level, Operand, OperandMut};
 use std::cell::RefCell;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
     static NARROW: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// A cache line, so that packed slivers start on one.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[allow(dead_code)] [u8; 64]);
+
+/// The packed copies of a product, kept by each thread so that a product allocates nothing after the first.
+#[derive(Default)]
+struct Scratch {
+    a: Vec<Line>,
+    b: Vec<Line>,
+}
+
+impl Scratch {
+    /// Two aligned buffers of at least `a` and `b` numbers of type `T` (`f32` or `f64`: any bytes are a number).
+    fn buffers<T: Kernel>(&mut self, a: usize, b: usize) -> (*mut T, *mut T) {
+        fn grow<T>(lines: &mut Vec<Line>, len: usize) -> *mut T {
+            let needed = (len * size_of::<T>()).div_ceil(64);
+            if lines.len() < needed {
+                lines.resize(needed, Line([0; 64]));
+            }
+            lines.as_mut_ptr().cast()
+        }
+        (grow(&mut self.a, a), grow(&mut self.b, b))
+    }
 }
 
 /// Which entries of C are wanted.
