@@ -10,7 +10,7 @@
 //! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
 //! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
-//! | `principal`, `solver` | principal components by the route that keeps the digits, or by one of choice |
+//! | `principal/` | principal components by the route that keeps the digits, or by one of choice |
 //! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
@@ -27,7 +27,6 @@ pub mod parallel;
 mod principal;
 mod product;
 mod qr;
-mod solver;
 mod svd;
 mod symmetric;
 #[cfg(test)]
@@ -48,15 +47,13 @@ pub use kernel::{Kernel, Operand, OperandMut};
 pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
-pub(crate) use principal::principal_components_centred;
-pub use principal::{PrincipalComponents, PrincipalSolver, covariance_spectrum, principal_components, principal_components_by};
+pub(crate) use principal::{Captured, add_product, block_of, principal_components_centred};
+pub use principal::{PrincipalComponents, PrincipalSolver, Solver, covariance_spectrum, principal_components, principal_components_by};
 pub(crate) use product::gemm_among;
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
 };
 pub use qr::{orthonormalize, r_factor, thin_qr};
-pub use solver::Solver;
-pub(crate) use solver::{Captured, add_product, block_of};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
 pub use whitening::Whitening;

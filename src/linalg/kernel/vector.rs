@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn sums_and_rotations() {
         let a: Vec<f64> = (0..37).map(f64::from).collect();
-        assert_eq!(dot(&a, &a), (0..37).map(|i| f64::from(i * i)).sum());
+        assert_eq!(dot(&a, &a), (0..37).map(|i| f64::from(i * i)).sum::<f64>());
         let (mut x, mut y) = (a.clone(), vec![1.0; 37]);
         rotate(&mut x, &mut y, 0.6, 0.8);
         assert!((x[10] - 5.2).abs() < 1e-15 && (y[10] - 8.6).abs() < 1e-14);

@@ -1,37 +1,28 @@
 //! Principal components: the leading eigenvectors of the covariance, by whichever route keeps the digits and costs least.
 //!
 //! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n, λ_j its eigenvalues.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `solver` | the ways by name |
+//! | `routes` | the ways themselves, and the choice |
+//! | `products` | leading pairs from products alone |
+
+mod products;
+mod routes;
+mod solver;
+
+pub(crate) use products::{Captured, add_product, block_of};
+pub use solver::{PrincipalSolver, Solver};
 
 use super::centred::centred_moments;
-use super::gram::{moments_of_columns, moments_of_rows, wide};
-use super::moments::{check_finite, mean_wide, refined_mean, squares_wide};
+use super::gram::wide;
 use super::parallel::together;
-use super::qr::orthonormalize;
-use super::solver::{Solver, by_products_alone};
-use super::symmetric::leading_eigenpairs_of_whole;
+use super::{check_finite, mean_wide, refined_mean, squares_wide};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
-
-/// Eigenvalues below this share of the largest have lost digits when S is formed: in double precision,
-const RESOLVED: f64 = 1e-5;
-/// and out of products in single precision.
-const RESOLVED_SINGLE: f64 = 1e-3;
-
-/// Which way [`principal_components`] went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PrincipalSolver {
-    /// The leading eigenvectors of the d×d covariance.
-    Covariance,
-    /// Those of the n×n matrix of inner products, when n < d.
-    Gram,
-    /// Products with X and Xᵗ alone, when d and n are both large and k is small: neither d×d nor n×n is formed.
-    Krylov,
-    /// The same by the randomised range finder, when it is [asked for](Solver::Randomized).
-    Randomized,
-    /// QR and one-sided Jacobi on the data, when eigenvalues span more than five orders of magnitude.
-    Full,
-}
+use routes::{Data, Solution};
+use solver::by_products_alone;
 
 /// The k leading principal components of d×n data.
 #[derive(Debug, Clone, PartialEq)]
@@ -148,173 +139,12 @@ pub(crate) fn principal_components_centred<T: Real>(
     Ok((mean, found))
 }
 
-/// The data in a unit in which squares neither over- nor underflow.
-pub(super) struct Data<'a, T: Real> {
-    pub(super) x: DMatrixView<'a, T>,
-    pub(super) mean: Option<&'a [f64]>,
-    /// The deviations are multiplied by this power of two.
-    pub(super) scale: f64,
-    /// Σ squares of the scaled deviations, per variable.
-    pub(super) squares: Vec<f64>,
-    /// Their d×d moments, if they are known.
-    pub(super) moments: Option<DMatrix<f64>>,
-}
-
-pub(super) struct Solution<T: Real> {
-    pub(super) vectors: DMatrix<T>,
-    /// Scaled, times n.
-    pub(super) values: Vec<f64>,
-    pub(super) residual: f64,
-    pub(super) solver: PrincipalSolver,
-    pub(super) accuracy: Option<f64>,
-}
-
-impl<'a, T: Real> Data<'a, T> {
-    fn new(x: DMatrixView<'a, T>, mean: Option<&'a [f64]>, mut squares: Vec<f64>, moments: Option<DMatrix<f64>>) -> Result<Self> {
-        let (mut scale, mut moments) = (1.0, moments);
-        let total: f64 = squares.iter().sum();
-        // The products are taken in T, whose squares must stay in range with room for their sums.
-        let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());
-        let typical = (total / x.len() as f64).sqrt();
-        if !total.is_finite() || typical > room.0 || typical < room.1 {
-            check_finite(x)?;
-            let largest = largest_deviation(x, mean);
-            if largest > 0.0 {
-                scale = 2f64.powi(-(largest.log2().ceil() as i32).clamp(-1020, 1020));
-                squares = squares_wide(x, mean, scale);
-                moments = None;
-            }
-        }
-        Ok(Self { x, mean, scale, squares, moments })
-    }
-
-    pub(super) fn total(&self) -> f64 {
-        self.squares.iter().sum()
-    }
-
-    pub(super) fn solve(&self, k: usize) -> Result<Solution<T>> {
-        let (d, n) = self.x.shape();
-        let total = self.total();
-        if total == 0.0 {
-            let vectors = DMatrix::identity(d, k);
-            return Ok(Solution { vectors, values: vec![0.0; k], residual: 0.0, solver: PrincipalSolver::Covariance, accuracy: None });
-        }
-        if k == 0 {
-            let vectors = DMatrix::zeros(d, 0);
-            return Ok(Solution { vectors, values: vec![], residual: total, solver: PrincipalSolver::Covariance, accuracy: None });
-        }
-        // Scales this far apart cannot come out of S resolved: do not form it.
-        let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
-        let graded = k >= d.min(n) || self.squares.iter().filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0).count() * 2 > d - k;
-        if !graded {
-            let solution = match self.by_krylov(k) {
-                Some(found) => found?,
-                None if n < d => self.by_gram(k)?,
-                None => self.by_covariance(k)?,
-            };
-            let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
-            let single = size_of::<T>() == 4;
-            if smallest >= if single { RESOLVED_SINGLE } else { RESOLVED } * solution.values[0] {
-                return Ok(solution);
-            }
-        }
-        if size_of::<T>() == 8 {
-            return self.by_data(k);
-        }
-        // What single-precision data determine may need products in double precision.
-        let x = self.x.map(|v| v.as_f64());
-        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
-        let Solution { vectors, values, residual, solver, accuracy } = wide.solve(k)?;
-        Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
-    }
-
-    pub(super) fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
-        let found;
-        let moments = match &self.moments {
-            Some(moments) => moments,
-            None => {
-                found = moments_of_rows(self.x, self.mean, None, self.scale);
-                &found
-            }
-        };
-        let eigen = leading_eigenpairs_of_whole(moments, k)?;
-        let values: Vec<f64> = eigen.values.iter().copied().collect();
-        let residual = moments.trace() - values.iter().sum::<f64>();
-        Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance, accuracy: None })
-    }
-
-    pub(super) fn by_gram(&self, k: usize) -> Result<Solution<T>> {
-        let moments = moments_of_columns(self.x, self.mean, self.scale);
-        let eigen = leading_eigenpairs_of_whole(&moments, k)?;
-        let values: Vec<f64> = eigen.values.iter().copied().collect();
-        let residual = moments.trace() - values.iter().sum::<f64>();
-        // (X − μ)V = XV − μ(1ᵗV).
-        let weights = eigen.vectors.map(T::of);
-        let mut vectors = super::matrix_product(self.x, &weights);
-        if let Some(mean) = self.mean {
-            for j in 0..k {
-                let sum: f64 = eigen.vectors.column(j).iter().sum();
-                vectors.column_mut(j).iter_mut().zip(mean).for_each(|(v, m)| *v -= T::of(m * sum));
-            }
-        }
-        Ok(Solution { vectors: orthonormalize(vectors.as_view())?, values, residual, solver: PrincipalSolver::Gram, accuracy: None })
-    }
-
-    /// QR and Jacobi on the data themselves.
-    pub(super) fn by_data(&self, k: usize) -> Result<Solution<T>> {
-        let (d, n) = self.x.shape();
-        if n < d {
-            return self.by_tall_data(k);
-        }
-        let mut rows = DMatrix::<T>::zeros(n, d);
-        for (j, column) in self.x.column_iter().enumerate() {
-            for i in 0..d {
-                let mean = self.mean.map_or(0.0, |m| m[i]);
-                rows[(j, i)] = T::of((column[i].as_f64() - mean) * self.scale);
-            }
-        }
-        let r = super::qr::r_factor(rows.as_view())?;
-        let svd = super::jacobi::square_svd(r.map(|v| v.as_f64()))?;
-        let squares: Vec<f64> = svd.values.iter().map(|s| s * s).collect();
-        Ok(Solution {
-            vectors: svd.right.columns(0, k).map(T::of),
-            values: squares[..k].to_vec(),
-            residual: squares[k..].iter().rev().sum(),
-            solver: PrincipalSolver::Full,
-            accuracy: None,
-        })
-    }
-
-    /// The same when there are fewer observations than variables: the factors of X − μ itself.
-    fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
-        let (d, n) = self.x.shape();
-        // Large rows first: then reflections do little harm to small ones.
-        let mut order: Vec<usize> = (0..d).collect();
-        order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
-        let centred = DMatrix::from_fn(d, n, |i, j| {
-            let variable = order[i];
-            T::of((self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable])) * self.scale)
-        });
-        let svd = super::thin_svd(centred.as_view())?;
-        let mut vectors = DMatrix::zeros(d, k);
-        for (i, variable) in order.iter().enumerate() {
-            for j in 0..k.min(n) {
-                vectors[(*variable, j)] = svd.u[(i, j)];
-            }
-        }
-        if k > n {
-            vectors = orthonormalize(vectors.as_view())?;
-        }
-        let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
-        let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
-        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full, accuracy: None })
-    }
-
+impl<T: Real> Data<'_, T> {
     fn finish(&self, solution: Solution<T>, k: usize) -> Result<PrincipalComponents<T>> {
         let unit = |v: f64| v.max(0.0) / self.x.ncols() as f64 / self.scale / self.scale;
         let mut vectors = solution.vectors;
         for mut column in vectors.column_iter_mut() {
-            if super::svd::largest_entry(column.as_slice()) < T::zero() {
+            if crate::linalg::svd::largest_entry(column.as_slice()) < T::zero() {
                 column.neg_mut();
             }
         }
@@ -331,17 +161,6 @@ impl<'a, T: Real> Data<'a, T> {
             accuracy: solution.accuracy.map(T::of),
         })
     }
-}
-
-fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f64 {
-    let mut largest = 0.0_f64;
-    for column in x.column_iter() {
-        for (i, v) in column.iter().enumerate() {
-            // Halves, because the difference of two numbers near the limit is beyond it.
-            largest = largest.max((0.5 * v.as_f64() - 0.5 * mean.map_or(0.0, |m| m[i])).abs());
-        }
-    }
-    (2.0 * largest).min(f64::MAX)
 }
 
 /// All eigenvalues of S, falling (d of them, zeros included): what the choice of k looks at.
@@ -366,6 +185,7 @@ pub fn covariance_spectrum<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::orthonormalize;
     use crate::linalg::testing::{hard_matrices, orthonormality, random};
 
     fn check<T: Real>(x: &DMatrix<T>, tolerance: f64) {

@@ -1,0 +1,288 @@
+//! The ways themselves, and what decides among them.
+//!
+//! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n.
+
+use super::products::{Captured, add_product, block_of};
+use super::solver::by_products_alone;
+use super::{PrincipalSolver, Solver};
+use crate::linalg::gram::{moments_of_columns, moments_of_rows};
+use crate::linalg::jacobi::square_svd;
+use crate::linalg::symmetric::leading_eigenpairs_of_whole;
+use crate::linalg::{
+    check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left, r_factor, squares_wide, thin_svd,
+};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// Eigenvalues below this share of the largest have lost digits when S is formed: in double precision,
+const RESOLVED: f64 = 1e-5;
+/// and out of products in single precision.
+const RESOLVED_SINGLE: f64 = 1e-3;
+
+/// The data in a unit in which squares neither over- nor underflow.
+pub(super) struct Data<'a, T: Real> {
+    pub(super) x: DMatrixView<'a, T>,
+    pub(super) mean: Option<&'a [f64]>,
+    /// The deviations are multiplied by this power of two.
+    pub(super) scale: f64,
+    /// Σ squares of the scaled deviations, per variable.
+    pub(super) squares: Vec<f64>,
+    /// Their d×d moments, if they are known.
+    pub(super) moments: Option<DMatrix<f64>>,
+}
+
+pub(super) struct Solution<T: Real> {
+    pub(super) vectors: DMatrix<T>,
+    /// Scaled, times n.
+    pub(super) values: Vec<f64>,
+    pub(super) residual: f64,
+    pub(super) solver: PrincipalSolver,
+    pub(super) accuracy: Option<f64>,
+}
+
+impl<'a, T: Real> Data<'a, T> {
+    pub(super) fn new(
+        x: DMatrixView<'a, T>,
+        mean: Option<&'a [f64]>,
+        mut squares: Vec<f64>,
+        moments: Option<DMatrix<f64>>,
+    ) -> Result<Self> {
+        let (mut scale, mut moments) = (1.0, moments);
+        let total: f64 = squares.iter().sum();
+        // The products are taken in T, whose squares must stay in range with room for their sums.
+        let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());
+        let typical = (total / x.len() as f64).sqrt();
+        if !total.is_finite() || typical > room.0 || typical < room.1 {
+            check_finite(x)?;
+            let largest = largest_deviation(x, mean);
+            if largest > 0.0 {
+                scale = 2f64.powi(-(largest.log2().ceil() as i32).clamp(-1020, 1020));
+                squares = squares_wide(x, mean, scale);
+                moments = None;
+            }
+        }
+        Ok(Self { x, mean, scale, squares, moments })
+    }
+
+    pub(super) fn total(&self) -> f64 {
+        self.squares.iter().sum()
+    }
+
+    fn solve(&self, k: usize) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        let total = self.total();
+        if total == 0.0 {
+            let vectors = DMatrix::identity(d, k);
+            return Ok(Solution { vectors, values: vec![0.0; k], residual: 0.0, solver: PrincipalSolver::Covariance, accuracy: None });
+        }
+        if k == 0 {
+            let vectors = DMatrix::zeros(d, 0);
+            return Ok(Solution { vectors, values: vec![], residual: total, solver: PrincipalSolver::Covariance, accuracy: None });
+        }
+        // Scales this far apart cannot come out of S resolved: do not form it.
+        let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
+        let graded = k >= d.min(n) || self.squares.iter().filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0).count() * 2 > d - k;
+        if !graded {
+            let solution = match self.by_krylov(k) {
+                Some(found) => found?,
+                None if n < d => self.by_gram(k)?,
+                None => self.by_covariance(k)?,
+            };
+            let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
+            let single = size_of::<T>() == 4;
+            if smallest >= if single { RESOLVED_SINGLE } else { RESOLVED } * solution.values[0] {
+                return Ok(solution);
+            }
+        }
+        if size_of::<T>() == 8 {
+            return self.by_data(k);
+        }
+        // What single-precision data determine may need products in double precision.
+        let x = self.x.map(|v| v.as_f64());
+        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
+        let Solution { vectors, values, residual, solver, accuracy } = wide.solve(k)?;
+        Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
+    }
+
+    fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
+        let found;
+        let moments = match &self.moments {
+            Some(moments) => moments,
+            None => {
+                found = moments_of_rows(self.x, self.mean, None, self.scale);
+                &found
+            }
+        };
+        let eigen = leading_eigenpairs_of_whole(moments, k)?;
+        let values: Vec<f64> = eigen.values.iter().copied().collect();
+        let residual = moments.trace() - values.iter().sum::<f64>();
+        Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance, accuracy: None })
+    }
+
+    fn by_gram(&self, k: usize) -> Result<Solution<T>> {
+        let moments = moments_of_columns(self.x, self.mean, self.scale);
+        let eigen = leading_eigenpairs_of_whole(&moments, k)?;
+        let values: Vec<f64> = eigen.values.iter().copied().collect();
+        let residual = moments.trace() - values.iter().sum::<f64>();
+        // (X − μ)V = XV − μ(1ᵗV).
+        let weights = eigen.vectors.map(T::of);
+        let mut vectors = matrix_product(self.x, &weights);
+        if let Some(mean) = self.mean {
+            for j in 0..k {
+                let sum: f64 = eigen.vectors.column(j).iter().sum();
+                vectors.column_mut(j).iter_mut().zip(mean).for_each(|(v, m)| *v -= T::of(m * sum));
+            }
+        }
+        Ok(Solution { vectors: orthonormalize(vectors.as_view())?, values, residual, solver: PrincipalSolver::Gram, accuracy: None })
+    }
+
+    /// QR and Jacobi on the data themselves.
+    fn by_data(&self, k: usize) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        if n < d {
+            return self.by_tall_data(k);
+        }
+        let mut rows = DMatrix::<T>::zeros(n, d);
+        for (j, column) in self.x.column_iter().enumerate() {
+            for i in 0..d {
+                let mean = self.mean.map_or(0.0, |m| m[i]);
+                rows[(j, i)] = T::of((column[i].as_f64() - mean) * self.scale);
+            }
+        }
+        let r = r_factor(rows.as_view())?;
+        let svd = square_svd(r.map(|v| v.as_f64()))?;
+        let squares: Vec<f64> = svd.values.iter().map(|s| s * s).collect();
+        Ok(Solution {
+            vectors: svd.right.columns(0, k).map(T::of),
+            values: squares[..k].to_vec(),
+            residual: squares[k..].iter().rev().sum(),
+            solver: PrincipalSolver::Full,
+            accuracy: None,
+        })
+    }
+
+    /// The same when there are fewer observations than variables: the factors of X − μ itself.
+    fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        // Large rows first: then reflections do little harm to small ones.
+        let mut order: Vec<usize> = (0..d).collect();
+        order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
+        let centred = DMatrix::from_fn(d, n, |i, j| {
+            let variable = order[i];
+            T::of((self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable])) * self.scale)
+        });
+        let svd = thin_svd(centred.as_view())?;
+        let mut vectors = DMatrix::zeros(d, k);
+        for (i, variable) in order.iter().enumerate() {
+            for j in 0..k.min(n) {
+                vectors[(*variable, j)] = svd.u[(i, j)];
+            }
+        }
+        if k > n {
+            vectors = orthonormalize(vectors.as_view())?;
+        }
+        let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
+        let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
+        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full, accuracy: None })
+    }
+
+    /// The way that was asked for.
+    pub(super) fn solve_by(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
+        if k == 0 || self.total() == 0.0 {
+            return self.solve(k);
+        }
+        match solver {
+            Solver::Auto => self.solve(k),
+            Solver::Covariance => self.by_covariance(k),
+            Solver::Gram if k <= self.x.ncols() => self.by_gram(k),
+            Solver::Gram => Err(Error::Dimension { what: "components, at most the observations", expected: self.x.ncols(), actual: k }),
+            Solver::Full if size_of::<T>() == 8 => self.by_data(k),
+            Solver::Full => {
+                let x = self.x.map(|v| v.as_f64());
+                let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
+                let Solution { vectors, values, residual, solver, accuracy } = wide.by_data(k)?;
+                Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
+            }
+            Solver::Krylov | Solver::Randomized { .. } => self.by_products(k, solver),
+        }
+    }
+
+    /// `None` when another way costs less or keeps more digits, or the search did not end.
+    fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
+        let (d, n) = self.x.shape();
+        let zeros = DVector::from_element(d, T::zero());
+        let mean = self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
+        let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
+        // The mean is taken out of the products afterwards: a large one would cancel.
+        let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
+        if !by_products_alone(d, n, k) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+            return None;
+        }
+        let ones = DVector::from_element(n, T::one());
+        // (X − μ1ᵗ)V and (X − μ1ᵗ)ᵗY.
+        let forth = |v: DMatrixView<'_, T>| {
+            let mut y = matrix_product(self.x, v);
+            let sums = product_tr_left(&ones, v);
+            gemm(-T::one(), &mean, &sums, T::one(), &mut y);
+            y
+        };
+        let back = |y: DMatrixView<'_, T>| {
+            let mut v = product_tr_left(self.x, y);
+            let sums = product_tr_left(&mean, y);
+            gemm(-T::one(), &ones, &sums, T::one(), &mut v);
+            v
+        };
+        let found = if n < d {
+            leading_eigenpairs_of(n, k, |v, mut out| {
+                out.copy_from(&back(forth(v).as_view()));
+                Ok(())
+            })
+        } else {
+            leading_eigenpairs_of(d, k, |y, mut out| {
+                out.copy_from(&forth(back(y).as_view()));
+                Ok(())
+            })
+        };
+        let eigen = found.ok()?;
+        let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
+        let residual = self.total() - values.iter().sum::<f64>();
+        let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
+        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov, accuracy: None }))
+    }
+
+    /// Passes over blocks of deviations in double precision.
+    fn by_products(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
+        let (d, n) = self.x.shape();
+        let block = block_of(d);
+        let deviations = |first: usize| {
+            let columns = self.x.columns(first, block.min(n - first));
+            let mut block = DMatrix::<f64>::zeros(d, columns.ncols());
+            for (mut out, x) in block.column_iter_mut().zip(columns.column_iter()) {
+                for (i, (out, x)) in out.iter_mut().zip(x.iter()).enumerate() {
+                    *out = (x.as_f64() - self.mean.map_or(0.0, |m| m[i])) * self.scale;
+                }
+            }
+            block
+        };
+        let found = solver.leading_of(d, k, |v, mut out| {
+            out.fill(0.0);
+            (0..n).step_by(block).for_each(|first| add_product(&deviations(first), v, &mut out));
+            Ok(())
+        })?;
+        let mut captured = Captured::new(k);
+        (0..n).step_by(block).for_each(|first| captured.add(deviations(first), &found.vectors));
+        let vectors = found.vectors.map(T::of);
+        Ok(Solution { vectors, values: captured.values, residual: captured.outside, solver: found.solver, accuracy: found.accuracy })
+    }
+}
+
+fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f64 {
+    let mut largest = 0.0_f64;
+    for column in x.column_iter() {
+        for (i, v) in column.iter().enumerate() {
+            // Halves, because the difference of two numbers near the limit is beyond it.
+            largest = largest.max((0.5 * v.as_f64() - 0.5 * mean.map_or(0.0, |m| m[i])).abs());
+        }
+    }
+    (2.0 * largest).min(f64::MAX)
+}
