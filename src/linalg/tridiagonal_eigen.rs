@@ -215,6 +215,8 @@ fn residual(d: &[f64], e: &[f64], value: f64, x: &[f64]) -> f64 {
 /// The factors of T − λ with row exchanges: U has two bands above its diagonal.
 struct Pivoted {
     diagonal: Vec<f64>,
+    /// 1 / diagonal: a division in every step of a solution would be waited for.
+    inverses: Vec<f64>,
     first: Vec<f64>,
     second: Vec<f64>,
     multipliers: Vec<f64>,
@@ -224,7 +226,7 @@ struct Pivoted {
 impl Pivoted {
     fn new(n: usize) -> Self {
         let zeros = || vec![0.0; n];
-        Self { diagonal: zeros(), first: zeros(), second: zeros(), multipliers: zeros(), exchanged: vec![false; n] }
+        Self { diagonal: zeros(), inverses: zeros(), first: zeros(), second: zeros(), multipliers: zeros(), exchanged: vec![false; n] }
     }
 
     fn factor(&mut self, d: &[f64], e: &[f64], shift: f64, least: f64) {
@@ -245,6 +247,7 @@ impl Pivoted {
             }
         }
         self.diagonal[n - 1] = if pivot.abs() < least { least } else { pivot };
+        self.inverses.iter_mut().zip(&self.diagonal).for_each(|(inverse, pivot)| *inverse = 1.0 / pivot);
     }
 
     fn solve(&self, x: &mut [f64]) {
@@ -263,7 +266,7 @@ impl Pivoted {
             if i + 2 < n {
                 value -= self.second[i] * x[i + 2];
             }
-            x[i] = value / self.diagonal[i];
+            x[i] = value * self.inverses[i];
         }
     }
 }
