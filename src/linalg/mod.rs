@@ -67,6 +67,7 @@ pub use solver::Solver;
 pub(crate) use solver::{Captured, add_product, block_of};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
+pub(crate) use vector::squared_norms;
 pub use whitening::Whitening;
 
 use crate::Real;

@@ -4,6 +4,7 @@
 
 use super::kernel_vector::on_widest;
 use crate::Real;
+use nalgebra::DMatrix;
 use rand::Rng;
 
 /// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
@@ -75,6 +76,31 @@ pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
         }
     }
     sums[0]
+}
+
+/// The squared norm of each column, summed in double precision.
+pub(crate) fn squared_norms<T: Real>(columns: &DMatrix<T>) -> Vec<f64> {
+    let mut norms = Vec::with_capacity(columns.ncols());
+    vectorized(
+        #[inline(always)]
+        || {
+            for column in columns.as_slice().chunks_exact(columns.nrows().max(1)) {
+                let (whole, rest) = column.as_chunks::<LANES>();
+                let mut sums = [0.0; LANES];
+                for values in whole {
+                    for l in 0..LANES {
+                        let value = values[l].as_f64();
+                        sums[l] += value * value;
+                    }
+                }
+                for (sum, value) in sums.iter_mut().zip(rest) {
+                    *sum += value.as_f64() * value.as_f64();
+                }
+                norms.push(sums.iter().sum());
+            }
+        },
+    );
+    norms
 }
 
 macro_rules! in_place {

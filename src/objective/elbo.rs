@@ -313,7 +313,7 @@ where
         // The part that it does: −tr(WᵗW Σ Cov_i)/2σ².
         let root = r_factor(model.loadings())?;
         let weight = scale / variance;
-        let spread = weight * q.trace_with(root.as_view()).sum();
+        let spread = weight * q.trace_with(root.map(|v| v.as_f64()).as_view()).sum();
         let covariances = q.covariance_sum();
         let d_weights = nalgebra::DMatrixViewMut::from_slice(&mut d_decoder[..d * k], d, k);
         gemm(-weight, model.loadings(), covariances.as_view(), T::one(), d_weights);
