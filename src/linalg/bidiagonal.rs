@@ -53,8 +53,8 @@ pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
         above[j] = std::mem::replace(&mut x[j + 1], 1.0);
         vectors.column_mut(j).as_mut_slice()[j + 1..].copy_from_slice(&x[j + 1..]);
         w.fill(0.0);
-        for c in j + 1..n {
-            add_scaled(&mut w[j + 1..], factors[j] * x[c], &a.column(c).data.into_slice()[j + 1..]);
+        for (x, column) in x.iter().zip(a.as_slice().chunks_exact(n)).skip(j + 1) {
+            add_scaled(&mut w[j + 1..], factors[j] * x, &column[j + 1..]);
         }
     }
     Bidiagonal { diagonal, above, vectors, factors }

@@ -1,5 +1,6 @@
 //! The spectrum of the marginal covariance of a linear-Gaussian model.
 
+use crate::linalg::vector::vectorized;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, squared_norms, thin_svd};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -96,8 +97,26 @@ impl<T: Real> MarginalFactor<T> {
 
     fn distances_of(&self, projections: &DMatrix<T>, outside: Vec<f64>) -> Vec<f64> {
         let precisions = self.variances().map(|v| 1.0 / v);
-        let inside =
-            projections.column_iter().map(|p| p.iter().zip(precisions.iter()).map(|(p, w)| p.as_f64() * p.as_f64() * w).sum::<f64>());
-        inside.zip(outside).map(|(inside, outside)| inside + outside / self.noise_variance).collect()
+        let (weights, last_weights) = precisions.as_slice().as_chunks::<4>();
+        let mut distances = outside;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (distance, p) in distances.iter_mut().zip(projections.as_slice().chunks_exact(precisions.len().max(1))) {
+                    let (whole, rest) = p.as_chunks::<4>();
+                    let mut sums = [0.0; 4];
+                    for (p, weight) in whole.iter().zip(weights) {
+                        for l in 0..4 {
+                            sums[l] += p[l].as_f64() * p[l].as_f64() * weight[l];
+                        }
+                    }
+                    for ((sum, p), weight) in sums.iter_mut().zip(rest).zip(last_weights) {
+                        *sum += p.as_f64() * p.as_f64() * weight;
+                    }
+                    *distance = *distance / self.noise_variance + sums.iter().sum::<f64>();
+                }
+            },
+        );
+        distances
     }
 }

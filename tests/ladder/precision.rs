@@ -10,8 +10,10 @@ use elbo::steps::StepName;
 use elbo::{FactorAnalysis, IntoObservations, LinearAutoencoder, Ppca};
 use nalgebra::{DMatrix, DVector};
 
+type Pair = (DMatrix<f32>, DMatrix<f64>);
+
 /// The same values in both precisions: f32 data widened are exactly themselves.
-fn pair(x: DMatrix<f64>) -> (DMatrix<f32>, DMatrix<f64>) {
+fn pair(x: DMatrix<f64>) -> Pair {
     let narrow = x.map(|v| v as f32);
     let wide = narrow.map(f64::from);
     (narrow, wide)
@@ -97,7 +99,7 @@ fn turned(loadings: &DMatrix<f32>, seed: u64) -> DMatrix<f32> {
 }
 
 /// The tables of the tests below, in both precisions, with a k: over five and ten orders of magnitude, and real ones.
-fn tables() -> Vec<(&'static str, (DMatrix<f32>, DMatrix<f64>), usize)> {
+fn tables() -> Vec<(&'static str, Pair, usize)> {
     let all = [
         ("five orders", graded(5.0, 1), 12),
         ("ten orders", graded(10.0, 2), 10),
