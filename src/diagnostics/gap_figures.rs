@@ -3,7 +3,7 @@
 use super::{BestMember, EstimateBasis, Figures, Gaps, ImportanceEstimate, ImportanceSampling};
 use crate::fit::Refine;
 use crate::likelihood::Likelihood;
-use crate::linalg::{matrix_product, r_factor};
+use crate::linalg::{matrix_product, r_factor, squared_norms};
 use crate::map::DifferentiableMap;
 use crate::model::{ExactPosterior, GenerativeModel, ProbabilisticModel};
 use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
@@ -45,20 +45,20 @@ where
     let exact = model.posterior(x)?;
     crate::data::expect("observations of q", x.len(), q.len())?;
     crate::data::expect("latent dimensions of q", exact.latent_dim(), q.latent_dim())?;
-    let (k, two) = (q.latent_dim(), T::of(2.0));
+    let k = q.latent_dim();
     let root = model.posterior_precision_root()?;
     let triangular = r_factor(root.as_view())?;
-    let half_log_precision = triangular.diagonal().iter().fold(T::zero(), |sum, r| sum + r.abs().ln());
-    let offsets = matrix_product(triangular.as_view(), (q.mean() - exact.mean()).as_view());
+    let half_log_precision = triangular.diagonal().iter().fold(0.0, |sum, r| sum + r.abs().ln());
+    let offsets = matrix_product(&triangular, &(q.mean() - exact.mean()).map(|v| v.as_f64()));
     let traces = q.trace_with(root.as_view());
     // ln|Σ| = tr Σ + ‖m‖² − k − 2 KL(q‖π): every posterior has these, and none need show its factor.
     let own_traces = q.trace_with(DMatrix::identity(k, k).as_view());
     let kl = q.kl_to_prior();
-    let count = T::of_usize(k);
+    let (count, squares) = (k as f64, squared_norms(&q.mean().into_owned()));
     Ok(DVector::from_fn(x.len(), |i, _| {
-        let log_determinant = own_traces[i] + q.mean().column(i).norm_squared() - count - two * kl[i];
-        let twice = traces[i] + offsets.column(i).norm_squared() - count - two * half_log_precision - log_determinant;
-        twice / two
+        let log_determinant = own_traces[i].as_f64() + squares[i] - count - 2.0 * kl[i].as_f64();
+        let twice = traces[i].as_f64() + offsets.column(i).norm_squared() - count - 2.0 * half_log_precision - log_determinant;
+        T::of(twice / 2.0)
     }))
 }
 

@@ -5,7 +5,7 @@ use crate::model::{ExactPosterior, ExpectedLogLikelihood, MarginalLikelihood};
 use crate::objective::Elbo;
 use crate::posterior::{Common, Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
-use nalgebra::{DMatrix, DMatrixView};
+use nalgebra::DMatrixView;
 
 /// log p(x) and J with its parts, in nats per observation (means over the data).
 ///
@@ -58,13 +58,13 @@ pub trait BestMember<T: Real>: GaussianPosterior<T> + Sized {
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    fn best_member(own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+    fn best_member(own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, f64>) -> Result<Self>;
 }
 
 macro_rules! best_member_of_family {
     ($($family:ident),*) => {$(
         impl<T: Real> BestMember<T> for $family<T> {
-            fn best_member(_own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+            fn best_member(_own: &Self, mean: DMatrixView<'_, T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
                 Self::nearest(mean.into_owned(), precision_root)
             }
         }
@@ -74,7 +74,7 @@ best_member_of_family!(Isotropic, Diagonal, Full);
 
 /// The exact posterior is its own best member.
 impl<T: Real> BestMember<T> for Common<T> {
-    fn best_member(own: &Self, _mean: DMatrixView<'_, T>, _precision_root: DMatrixView<'_, T>) -> Result<Self> {
+    fn best_member(own: &Self, _mean: DMatrixView<'_, T>, _precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         Ok(own.clone())
     }
 }
@@ -101,15 +101,16 @@ where
     I: Inference<T, M>,
     I::Posterior: BestMember<T>,
 {
+    let parts = |q: &I::Posterior| -> Result<(f64, f64)> {
+        let terms = Elbo::closed_form().terms(model, q, x)?;
+        Ok((mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter())))
+    };
     let q = inference.infer(model, x)?;
-    let terms = Elbo::closed_form().terms(model, &q, x)?;
-    let exact = model.posterior(x)?;
-    let root: DMatrix<T> = model.posterior_precision_root()?;
-    let best = I::Posterior::best_member(&q, exact.mean(), root.as_view())?;
-    let of_best = mean(Elbo::closed_form().terms(model, &best, x)?.values().iter());
+    let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
+    let (of_best, best_kl) = parts(&I::Posterior::best_member(&q, exact.mean(), root.as_view())?)?;
+    let (reconstruction, kl) = parts(&q)?;
+    let (elbo, of_best) = (reconstruction - kl, of_best - best_kl);
     let log_likelihood = mean(model.log_likelihood(x)?.iter());
-    let (reconstruction, kl) = (mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter()));
-    let elbo = mean(terms.values().iter());
     Ok(Gaps {
         log_likelihood,
         log_likelihood_standard_error: 0.0,

@@ -4,7 +4,9 @@ use super::factor_descent::{FactorDescent, FactorPair, Factors, line_minimum, so
 use super::quasi_newton::{History, Tangent};
 use super::{Fitted, Stop, Trace};
 use crate::data::RootMoment;
-use crate::linalg::{dot, matrix_product, product_tr_left, product_tr_right, r_factor, symmetric_eigen};
+use crate::linalg::{
+    Bidiagonal, bidiagonalize, dot, matrix_product, product_tr_left, product_tr_right, r_factor, solve_bidiagonal_gram, symmetric_eigen,
+};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -45,42 +47,34 @@ impl Evaluation {
     }
 }
 
-/// The Gauss–Newton block of U, D_j S + ρI for row j of VᵗU, where WᵗW = V D Vᵗ: as triangular factors.
+/// The Gauss–Newton block of U, D_j S + ρI for row j of VᵗU, where WᵗW = V D Vᵗ: in coordinates in which S = BᵗB with a bidiagonal B, as bidiagonal
+/// factors.
 struct EncoderBlock {
     rotation: DMatrix<f64>,
-    factors: Vec<DMatrix<f64>>,
+    factors: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
 impl EncoderBlock {
-    fn at(decoder: &DMatrix<f64>, root: &DMatrix<f64>, weight: f64) -> Result<Self> {
+    fn at(decoder: &DMatrix<f64>, form: &Bidiagonal, weight: f64) -> Result<Self> {
         let eigen = symmetric_eigen(product_tr_left(decoder, decoder).as_view())?;
-        let (rows, columns) = root.shape();
-        let mut factors = Vec::new();
-        for &strength in eigen.values.iter() {
-            let mut stacked = (root.transpose() * strength.max(0.0).sqrt()).resize_vertically(columns + rows, 0.0);
-            stacked.rows_mut(columns, rows).fill_diagonal(weight.sqrt());
-            factors.push(r_factor(stacked.as_view())?);
-        }
+        let factors = eigen.values.iter().map(|strength| form.shifted(strength.max(0.0), weight)).collect();
         Ok(Self { rotation: eigen.vectors, factors })
     }
 
     fn solve(&self, gradient: &DMatrix<f64>) -> DMatrix<f64> {
-        let mut turned = product_tr_left(&self.rotation, gradient);
-        for (j, factor) in self.factors.iter().enumerate() {
-            let solved = solve_gram(factor, &turned.rows(j, 1).transpose());
-            turned.rows_mut(j, 1).tr_copy_from(&solved);
+        let mut turned = product_tr_left(gradient, &self.rotation);
+        for ((diagonal, above), mut column) in self.factors.iter().zip(turned.column_iter_mut()) {
+            solve_bidiagonal_gram(diagonal, above, column.as_mut_slice());
         }
-        matrix_product(&self.rotation, &turned)
+        product_tr_right(&self.rotation, &turned)
     }
 }
 
 impl FactorDescent {
-    /// Iterations between two looks at the Gauss–Newton block of U, after the first few.
-    const RENEW_EVERY: usize = 20;
-
     /// Lowers ‖A − WUA‖² + ρ(‖U‖² + ‖W‖²) from a random start, both maps along one direction; the trace holds minus that.
     ///
-    /// The steps are those of [`Self::fit`], but U moves itself, in the metric of its own Gauss–Newton block: its norm counts.
+    /// The steps are those of [`Self::fit`], but U moves itself, in the metric of its own Gauss–Newton block: its norm counts. The variables are
+    /// turned once so that S is tridiagonal, which the loss does not see: that block is then solved in O(dk).
     ///
     /// # Errors
     /// Those of the decompositions.
@@ -91,13 +85,13 @@ impl FactorDescent {
         weight: f64,
         rng: &mut R,
     ) -> Result<Fitted<Factors>> {
-        let root = moment.coordinates();
+        let form = bidiagonalize(r_factor(moment.coordinates().transpose().as_view())?);
+        let root = &form.transposed();
         let d = root.nrows();
         let share = 1.0 / (d as f64).sqrt();
         let mut random = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| share * f64::standard_normal(rng));
         let start = Factors { encoder: random(latent_dim, d), decoder: random(d, latent_dim) };
         let mut now = Evaluation::of(start, root, weight);
-        let mut of_encoder = EncoderBlock::at(&now.at.decoder, root, weight)?;
         let mut history = History::new(10);
         let mut trace = Trace::new();
         let mut held = 0;
@@ -107,9 +101,7 @@ impl FactorDescent {
             if iteration >= self.max_iterations {
                 break Stop::IterationLimit;
             }
-            if iteration < 4 || iteration.is_multiple_of(Self::RENEW_EVERY) {
-                of_encoder = EncoderBlock::at(&now.at.decoder, root, weight)?;
-            }
+            let of_encoder = EncoderBlock::at(&now.at.decoder, &form, weight)?;
             let mut stacked = now.pair.codes.transpose().resize_vertically(root.ncols() + latent_dim, 0.0);
             stacked.rows_mut(root.ncols(), latent_dim).fill_diagonal(weight.sqrt());
             let of_decoder = r_factor(stacked.as_view())?;
@@ -154,8 +146,9 @@ impl FactorDescent {
                 held = 0;
             }
         };
-        let encoder = moment.lift(now.at.encoder.transpose()).transpose();
-        Ok(Fitted { model: Factors { encoder, decoder: moment.lift(now.at.decoder) }, trace, stop })
+        let lift = |directions| moment.lift(form.back(directions));
+        let model = Factors { encoder: lift(now.at.encoder.transpose()).transpose(), decoder: lift(now.at.decoder) };
+        Ok(Fitted { model, trace, stop })
     }
 }
 

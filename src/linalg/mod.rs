@@ -8,13 +8,14 @@
 //! | `kernel/` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them, the team of threads |
 //! | `parallel` | blocks of work on the threads of the current pool |
 //! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
-//! | `qr`, `svd`, `jacobi` | Householder QR, the thin singular value decomposition |
+//! | `qr`, `svd`, `jacobi`, `bidiagonal` | Householder QR, the thin singular value decomposition, a bidiagonal form |
 //! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
 //! | `principal/` | principal components by the route that keeps the digits, or by one of choice |
 //! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
 
 mod batch;
+mod bidiagonal;
 mod centred;
 mod cholesky;
 mod elementary;
@@ -37,6 +38,7 @@ pub mod vector;
 mod whitening;
 
 pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, read_lane, solve as solve_batch, write_lane};
+pub(crate) use bidiagonal::{Bidiagonal, bidiagonalize, solve_bidiagonal_gram};
 pub(crate) use centred::{Centred, centred_moments};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
 pub use elementary::Elementary;
@@ -56,6 +58,7 @@ pub use product::{
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
 pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
+pub(crate) use vector::squared_norms;
 pub use whitening::Whitening;
 
 use crate::Real;

@@ -4,6 +4,7 @@
 
 use super::kernel::vector::on_widest;
 use crate::Real;
+use nalgebra::DMatrix;
 use rand::Rng;
 
 /// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
@@ -22,11 +23,16 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
-/// difference ← a − b.
-pub(crate) fn subtract<T: Real>(a: &[T], b: &[T], difference: &mut [T]) {
+/// difference ← a − b, in the precision of the difference where that is the wider one.
+pub(crate) fn subtract<T: Real, U: Real>(a: &[T], b: &[T], difference: &mut [U]) {
+    let wider = size_of::<U>() > size_of::<T>();
     vectorized(
         #[inline(always)]
-        || difference.iter_mut().zip(a).zip(b).for_each(|((to, &a), &b)| *to = a - b),
+        || {
+            for ((to, &a), &b) in difference.iter_mut().zip(a).zip(b) {
+                *to = U::of(if wider { a.as_f64() - b.as_f64() } else { (a - b).as_f64() });
+            }
+        },
     );
 }
 
@@ -83,6 +89,31 @@ pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
         }
     }
     sums[0]
+}
+
+/// The squared norm of each column, summed in double precision.
+pub(crate) fn squared_norms<T: Real>(columns: &DMatrix<T>) -> Vec<f64> {
+    let mut norms = Vec::with_capacity(columns.ncols());
+    vectorized(
+        #[inline(always)]
+        || {
+            for column in columns.as_slice().chunks_exact(columns.nrows().max(1)) {
+                let (whole, rest) = column.as_chunks::<LANES>();
+                let mut sums = [0.0; LANES];
+                for values in whole {
+                    for l in 0..LANES {
+                        let value = values[l].as_f64();
+                        sums[l] += value * value;
+                    }
+                }
+                for (sum, value) in sums.iter_mut().zip(rest) {
+                    *sum += value.as_f64() * value.as_f64();
+                }
+                norms.push(sums.iter().sum());
+            }
+        },
+    );
+    norms
 }
 
 macro_rules! in_place {

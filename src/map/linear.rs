@@ -117,6 +117,14 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         tape.0.as_view()
     }
 
+    /// (target − b) − Wz: a bias far from 0 takes no digits from it.
+    fn residuals(&self, input: DMatrixView<'_, T>, target: DMatrixView<'_, T>) -> DMatrix<T> {
+        let (mut residuals, bias) = (target.into_owned(), self.bias());
+        residuals.column_iter_mut().for_each(|mut column| column -= &bias);
+        gemm(-T::one(), self.weights(), input, T::one(), residuals.as_view_mut());
+        residuals
+    }
+
     fn backward(
         &self,
         input: DMatrixView<'_, T>,

@@ -90,4 +90,9 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         let mut tape = Self::Tape::default();
         self.forward(input, &mut tape).into_owned()
     }
+
+    /// What the map of each column of `input` leaves of `target` (output_dim×n); override it where the difference need not be that of two large numbers.
+    fn residuals(&self, input: DMatrixView<'_, T>, target: DMatrixView<'_, T>) -> DMatrix<T> {
+        target - self.apply(input)
+    }
 }

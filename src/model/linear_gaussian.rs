@@ -5,11 +5,15 @@
 //!
 //! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the eigenvalues s_j² + σ² along Q and σ² elsewhere, so that
 //! neither C nor its inverse nor its determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not formed either.
+//!
+//! What has k×k numbers, and the sums for each observation, are in double precision. Products of d×n numbers are in `T`, unless W so towers above σ
+//! that the rounding of x − μ in single precision would be seen beside σ: then these are in double precision as well.
 
+use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
 use crate::linalg::vector::subtract;
-use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
+use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
 use crate::{Error, Observations, Real, Result};
@@ -32,16 +36,6 @@ impl<T: Real> LinearGaussian<T> {
     pub fn noise_variance(&self) -> T {
         self.likelihood.noise_variance()
     }
-
-    /// The decomposition in double precision.
-    pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
-        MarginalFactor::new(self.loadings().map(|v| v.as_f64()).as_view(), self.noise_variance().as_f64())
-    }
-
-    /// μ in double precision.
-    pub(crate) fn wide_mean(&self) -> DVector<f64> {
-        self.mean().map(|v| v.as_f64())
-    }
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
@@ -55,16 +49,52 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         self.decoder.bias()
     }
 
-    /// The decomposition that the closed forms stand on.
+    /// The decomposition that the closed forms stand on, with the directions rounded to `T`.
     pub(crate) fn factor(&self) -> Result<MarginalFactor<T>> {
-        MarginalFactor::new(self.equalized_loadings().as_view(), self.likelihood.common_variance())
+        Ok(self.wide_factor()?.narrow())
     }
 
-    /// W over the scales of the noise, d×k.
-    fn equalized_loadings(&self) -> DMatrix<T> {
-        let mut loadings = self.loadings().into_owned();
-        self.likelihood.equalize(&mut loadings);
+    /// The same in double precision.
+    pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
+        MarginalFactor::new(self.equalized_loadings().as_view(), self.likelihood.common_variance().as_f64())
+    }
+
+    /// μ in double precision.
+    pub(crate) fn wide_mean(&self) -> DVector<f64> {
+        self.mean().map(|v| v.as_f64())
+    }
+
+    /// The scales of the noise in double precision, d; `None` where they are 1.
+    fn wide_scales(&self) -> Option<DVector<f64>> {
+        let common = self.likelihood.common_variance().as_f64();
+        (!self.likelihood.is_shared()).then(|| self.likelihood.variances(self.decoder.output_dim()).map(|v| (v.as_f64() / common).sqrt()))
+    }
+
+    /// W over the scales of the noise, d×k, in double precision.
+    fn equalized_loadings(&self) -> DMatrix<f64> {
+        let mut loadings = self.loadings().map(|v| v.as_f64());
+        divide_rows(&mut loadings, self.wide_scales().as_ref());
         loadings
+    }
+
+    /// R with RᵗR = WᵗW in the scales of the noise.
+    fn spread_root(&self) -> Result<DMatrix<f64>> {
+        r_factor(self.equalized_loadings().as_view())
+    }
+
+    /// ln|D²| in double precision.
+    fn log_scales(&self) -> f64 {
+        self.wide_scales().map_or(0.0, |scales| 2.0 * scales.iter().map(|s| s.ln()).sum::<f64>())
+    }
+
+    /// Whether the rounding of x − μ in `T`, for x from this model, would be seen beside the noise.
+    fn outgrows_precision(&self) -> bool {
+        if T::EPSILON.as_f64() <= f64::EPSILON {
+            return false;
+        }
+        let (d, variance) = (self.decoder.output_dim() as f64, self.likelihood.common_variance().as_f64());
+        // An observation may well be of eight times the square that the model expects.
+        8.0 * self.equalized_loadings().norm_squared() > MarginalFactor::<T>::cancellation() * d * variance
     }
 
     /// x − μ, d×n.
@@ -85,118 +115,81 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(deviations)
     }
 
+    /// x − μ in double precision, d×n.
+    fn wide_deviations(&self, x: Observations<'_, T>) -> DMatrix<f64> {
+        let (mut deviations, mean) = (DMatrix::zeros(x.data_dim(), x.len()), self.mean());
+        for (i, column) in deviations.as_mut_slice().chunks_exact_mut(x.data_dim()).enumerate() {
+            subtract(x.values().column(i).as_slice(), mean.as_slice(), column);
+        }
+        deviations
+    }
+
+    /// (x_i−μ)ᵗC⁻¹(x_i−μ) of each observation in the scales of the noise, in blocks, and ln|C| there.
+    fn wide_distances(&self, x: Observations<'_, T>) -> Result<(Vec<Vec<f64>>, f64)> {
+        x.expect_dim(self.decoder.output_dim())?;
+        let wide = self.wide_factor()?;
+        let log_determinant = wide.log_determinant();
+        let work = x.data_dim() * self.decoder.input_dim();
+        let blocks = if self.outgrows_precision() {
+            let scales = self.wide_scales();
+            x.in_blocks(work, |part| {
+                let mut deviations = self.wide_deviations(part);
+                divide_rows(&mut deviations, scales.as_ref());
+                Ok(wide.squared_distances(&deviations))
+            })?
+        } else {
+            let factor = wide.narrow::<T>();
+            x.in_blocks(work, |part| Ok(factor.squared_distances(&self.equalized_deviations(part)?)))?
+        };
+        Ok((blocks, log_determinant))
+    }
+
+    /// (x−μ)ᵗC⁻¹(x−μ) under the covariance C of x, one entry an observation.
+    pub(crate) fn squared_distances(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
+        let (distances, _) = self.wide_distances(x)?;
+        Ok(DVector::from_iterator(x.len(), distances.into_iter().flatten().map(T::of)))
+    }
+
     /// The residuals x − μ − W m, d×n.
     fn residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+        self.expect_codes(x, codes)?;
+        Ok(self.decoder.residuals(codes, x.values()))
+    }
+
+    fn expect_codes(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<()> {
+        x.expect_dim(self.decoder.output_dim())?;
         crate::data::expect("columns of q", x.len(), codes.ncols())?;
-        crate::data::expect("rows of q", self.decoder.input_dim(), codes.nrows())?;
-        let mut residuals = self.deviations(x)?;
-        gemm(-T::one(), self.loadings(), codes, T::one(), residuals.as_view_mut());
-        Ok(residuals)
+        crate::data::expect("rows of q", self.decoder.input_dim(), codes.nrows())
+    }
+
+    /// ‖x − μ − W m‖² over the scales of the noise, one entry an observation.
+    fn squared_residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<Vec<f64>> {
+        if self.outgrows_precision() {
+            self.expect_codes(x, codes)?;
+            let mut residuals = self.wide_deviations(x);
+            let (loadings, codes) = (self.loadings().map(|v| v.as_f64()), codes.map(|v| v.as_f64()));
+            gemm(-1.0, &loadings, &codes, 1.0, &mut residuals);
+            divide_rows(&mut residuals, self.wide_scales().as_ref());
+            return Ok(squared_norms(&residuals));
+        }
+        let mut residuals = self.residuals(x, codes)?;
+        self.likelihood.equalize(&mut residuals);
+        Ok(squared_norms(&residuals))
     }
 }
 
-/// W = Q diag(s) Vᵗ beside σ²: the spectrum of the marginal covariance, in the scales of the noise.
-pub(crate) struct MarginalFactor<T: Real> {
-    pub(crate) directions: DMatrix<T>,      // Q, d×k
-    pub(crate) singular_values: DVector<T>, // s
-    pub(crate) rotation: DMatrix<T>,        // V, k×k
-    pub(crate) noise_variance: T,           // σ²
-}
-
-impl<T: Real> MarginalFactor<T> {
-    pub(crate) fn new(loadings: DMatrixView<'_, T>, noise_variance: T) -> Result<Self> {
-        let svd = thin_svd(loadings)?;
-        Ok(Self { directions: svd.u, singular_values: svd.singular_values, rotation: svd.v, noise_variance })
-    }
-
-    /// s_j² + σ²: the eigenvalues of C along Q.
-    pub(crate) fn variances(&self) -> DVector<T> {
-        self.singular_values.map(|s| s * s + self.noise_variance)
-    }
-
-    /// ln|C|.
-    fn log_determinant(&self) -> T {
-        let outside = self.directions.nrows() - self.singular_values.len();
-        self.variances().iter().fold(T::of_usize(outside) * self.noise_variance.ln(), |sum, v| sum + v.ln())
-    }
-
-    /// log N(x; μ, C), one entry a column of the deviations x − μ.
-    pub(crate) fn log_density(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
-        self.log_density_of(&projections, self.outside(deviations, &projections))
-    }
-
-    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ.
-    pub(crate) fn squared_distances(&self, deviations: &DMatrix<T>) -> DVector<T> {
-        let projections = product_tr_left(self.directions.as_view(), deviations.as_view());
-        self.squared_distances_of(&projections, self.outside(deviations, &projections))
-    }
-
-    /// ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each column.
-    fn outside(&self, deviations: &DMatrix<T>, projections: &DMatrix<T>) -> Vec<T> {
-        let d = deviations.nrows();
-        let squares: Vec<T> = deviations.column_iter().map(|x| x.norm_squared()).collect();
-        let largest = squares.iter().fold(T::zero(), |a, &b| a.max(b));
-        // ‖x‖² − ‖Qᵗx‖² is exact enough unless ‖x‖² dwarfs σ²: its error is then seen against σ²d, and the residual itself is formed.
-        let subtract = largest <= T::of(1000.0) * T::of_usize(d) * self.noise_variance;
-        if subtract {
-            squares.iter().zip(projections.column_iter()).map(|(&square, p)| (square - p.norm_squared()).max(T::zero())).collect()
-        } else {
-            let mut residuals = deviations.clone();
-            gemm(-T::one(), self.directions.as_view(), projections.as_view(), T::one(), residuals.as_view_mut());
-            residuals.column_iter().map(|r| r.norm_squared()).collect()
-        }
-    }
-
-    /// The log-density from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
-    pub(crate) fn log_density_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
-        let half = T::of(0.5);
-        let constant = -half * (T::of_usize(self.directions.nrows()) * T::two_pi().ln() + self.log_determinant());
-        self.squared_distances_of(projections, outside).map(|distance| constant - half * distance)
-    }
-
-    fn squared_distances_of(&self, projections: &DMatrix<T>, outside: Vec<T>) -> DVector<T> {
-        let precisions = self.variances().map(|v| T::one() / v);
-        let inside = projections.column_iter().map(|p| p.iter().zip(precisions.iter()).fold(T::zero(), |sum, (&p, &w)| sum + p * p * w));
-        let distances = inside.zip(&outside).map(|(inside, &outside)| inside + outside / self.noise_variance);
-        DVector::from_iterator(projections.ncols(), distances)
-    }
-
-    /// E(z|x) from Qᵗ(x−μ), k×n.
-    pub(crate) fn codes_of(&self, mut projections: DMatrix<T>) -> DMatrix<T> {
-        let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
-        projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&shrinkage));
-        matrix_product(self.rotation.as_view(), projections.as_view())
-    }
-
-    /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.
-    pub(crate) fn posterior_map(&self) -> DMatrix<T> {
-        let mut scaled = self.directions.clone();
-        for ((mut column, s), v) in scaled.column_iter_mut().zip(self.singular_values.iter()).zip(self.variances().iter()) {
-            column *= *s / *v;
-        }
-        product_tr_right(self.rotation.as_view(), scaled.as_view())
-    }
-
-    /// A factor L of the posterior covariance and ln|LLᵗ|: V diag(σ/√(s²+σ²)).
-    fn posterior_factor(&self) -> (DMatrix<T>, T) {
-        let ratios = self.variances().map(|v| self.noise_variance / v);
-        let mut factor = self.rotation.clone();
-        for (mut column, ratio) in factor.column_iter_mut().zip(ratios.iter()) {
-            column *= ratio.sqrt();
-        }
-        (factor, ratios.iter().fold(T::zero(), |sum, r| sum + r.ln()))
+/// Divides the rows of a matrix by the scales, if there are any.
+fn divide_rows(rows: &mut DMatrix<f64>, scales: Option<&DVector<f64>>) {
+    if let Some(scales) = scales {
+        rows.column_iter_mut().for_each(|mut column| column.component_div_assign(scales));
     }
 }
 
 impl<T: Real, N: GaussianNoise<T>> MarginalLikelihood<T> for LinearGaussian<T, N> {
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
-        x.expect_dim(self.decoder.output_dim())?;
-        let factor = self.factor()?;
-        let blocks =
-            x.in_blocks(x.data_dim() * self.decoder.input_dim(), |part| Ok(factor.log_density(&self.equalized_deviations(part)?)))?;
-        let constant = T::of(0.5) * self.likelihood.log_scales();
-        Ok(DVector::from_iterator(x.len(), blocks.iter().flat_map(|block| block.iter().map(|&value| value - constant))))
+        let (distances, log_determinant) = self.wide_distances(x)?;
+        let constant = x.data_dim() as f64 * std::f64::consts::TAU.ln() + log_determinant + self.log_scales();
+        Ok(DVector::from_iterator(x.len(), distances.into_iter().flatten().map(|distance| T::of(-0.5 * (constant + distance)))))
     }
 }
 
@@ -204,20 +197,25 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
     type Posterior = Common<T>;
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
-        let factor = self.factor()?;
+        let factor = self.wide_factor()?;
         // D is diagonal: what divides the rows of x divides the columns of the map as well.
         let mut map = factor.posterior_map().transpose();
-        self.likelihood.equalize(&mut map);
-        let mean = x.deviations_mapped(self.mean(), &map.transpose())?;
+        divide_rows(&mut map, self.wide_scales().as_ref());
+        let map = map.transpose();
+        let mean = if self.outgrows_precision() {
+            x.deviations_mapped(self.mean(), &map)
+        } else {
+            x.deviations_mapped(self.mean(), &map.map(T::of))
+        }?;
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
     }
 
-    fn posterior_precision_root(&self) -> Result<DMatrix<T>> {
+    fn posterior_precision_root(&self) -> Result<DMatrix<f64>> {
         let k = self.decoder.input_dim();
-        let root = r_factor(self.equalized_loadings().as_view())? / self.likelihood.common_variance().sqrt();
+        let root = self.spread_root()? / self.likelihood.common_variance().as_f64().sqrt();
         let rows = root.nrows();
-        let mut stacked = root.resize_vertically(rows + k, T::zero());
+        let mut stacked = root.resize_vertically(rows + k, 0.0);
         stacked.rows_mut(rows, k).fill_with_identity();
         Ok(stacked)
     }
@@ -225,13 +223,12 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
 
 impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGaussian<T, N> {
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
-        let mut residuals = self.residuals(x, q.mean())?;
-        self.likelihood.equalize(&mut residuals);
-        let spread = q.trace_with(r_factor(self.equalized_loadings().as_view())?.as_view());
-        let (half, variance) = (T::of(0.5), self.likelihood.common_variance());
-        let constant = -half * (T::of_usize(x.data_dim()) * (T::two_pi() * variance).ln() + self.likelihood.log_scales());
-        let squares = residuals.column_iter().map(|e| e.norm_squared());
-        Ok(DVector::from_iterator(x.len(), squares.zip(spread.iter()).map(|(square, &s)| constant - half * (square + s) / variance)))
+        let squares = self.squared_residuals(x, q.mean())?;
+        let spread = q.trace_with(self.spread_root()?.as_view());
+        let variance = self.likelihood.common_variance().as_f64();
+        let constant = x.data_dim() as f64 * (std::f64::consts::TAU * variance).ln() + self.log_scales();
+        let values = squares.iter().zip(spread.iter()).map(|(square, s)| T::of(-0.5 * (constant + (square + s.as_f64()) / variance)));
+        Ok(DVector::from_iterator(x.len(), values))
     }
 }
 

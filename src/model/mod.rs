@@ -6,6 +6,7 @@
 mod generative;
 pub(crate) mod incomplete;
 mod linear_gaussian;
+mod marginal_factor;
 mod stepwise;
 
 pub use generative::GenerativeModel;
@@ -26,6 +27,10 @@ pub trait Decoder<T: Real> {
     fn observed_dim(&self) -> usize;
     /// Decodes each column of z (k×n) into a column of d×n.
     fn decode(&self, z: DMatrixView<'_, T>) -> DMatrix<T>;
+    /// x − decode(z), d×n; override it where the difference need not be that of two large numbers.
+    fn residuals(&self, z: DMatrixView<'_, T>, x: DMatrixView<'_, T>) -> DMatrix<T> {
+        x - self.decode(z)
+    }
 }
 
 impl<T: Real, M: DifferentiableMap<T>> Decoder<T> for M {
@@ -37,6 +42,9 @@ impl<T: Real, M: DifferentiableMap<T>> Decoder<T> for M {
     }
     fn decode(&self, z: DMatrixView<'_, T>) -> DMatrix<T> {
         self.apply(z)
+    }
+    fn residuals(&self, z: DMatrixView<'_, T>, x: DMatrixView<'_, T>) -> DMatrix<T> {
+        DifferentiableMap::residuals(self, z, x)
     }
 }
 
@@ -92,11 +100,12 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
     /// [`Error::Dimension`](crate::Error::Dimension).
     fn posterior(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 
-    /// A matrix R with k columns whose RᵗR is the precision Λ of p(z_i|x_i), the same for each observation.
+    /// A matrix R with k columns whose RᵗR is the precision Λ of p(z_i|x_i), the same for each observation; in double precision, in which what small
+    /// loadings say is not lost beside large ones.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite).
-    fn posterior_precision_root(&self) -> Result<DMatrix<T>>;
+    fn posterior_precision_root(&self) -> Result<DMatrix<f64>>;
 }
 
 /// A model for which E_q log p(x_i|z_i) is in closed form under a Gaussian q.

@@ -122,9 +122,11 @@ where
     }
 }
 
-/// Where the derivative of E_q log π/q comes from.
+/// Which derivative is asked for, and where that of E_q log π/q comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Divergence {
+pub(super) enum Derivative {
+    /// J alone: nothing is carried back.
+    None,
     /// The formula of the KL.
     Formula,
     /// log π(z) − log q(z) at the draws, by z alone.
@@ -189,14 +191,14 @@ impl Elbo<Reparameterization> {
         L: Likelihood<T>,
         I: DifferentiableInference<T>,
     {
-        self.through_draws(Divergence::Formula, model, inference, x, noise, workspace, gradient)
+        self.through_draws(Derivative::Formula, model, inference, x, noise, workspace, gradient)
     }
 
-    /// The same with either way to the derivative of the divergence.
+    /// The same with either way to the derivative of the divergence, or without one.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn through_draws<T, D, L, I>(
         &self,
-        divergence: Divergence,
+        derivative: Derivative,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
@@ -236,8 +238,11 @@ impl Elbo<Reparameterization> {
             let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             value += model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
+            if derivative == Derivative::None {
+                continue;
+            }
             model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
-            if divergence == Divergence::AlongThePath {
+            if derivative == Derivative::AlongThePath {
                 w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
                 q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
             }
@@ -246,11 +251,13 @@ impl Elbo<Reparameterization> {
                 gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &more)| *sum += more);
             }
         }
-        if divergence == Divergence::Formula {
+        if derivative == Derivative::Formula {
             q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
         }
         value -= q.kl_to_prior_sum() * x.scale();
-        inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
+        if derivative != Derivative::None {
+            inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
+        }
         w.phi = q.into_parameters();
         Ok(value)
     }
@@ -277,6 +284,19 @@ where
     ) -> Result<T> {
         let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
         self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
+    }
+
+    fn value<R: Rng + ?Sized>(
+        &self,
+        model: &GenerativeModel<D, L>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut R,
+        workspace: &mut Self::Workspace,
+        unused: &mut Gradient<T>,
+    ) -> Result<T> {
+        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
+        self.through_draws(Derivative::None, model, inference, x, draw, workspace, unused)
     }
 }
 
@@ -313,7 +333,7 @@ where
         // The part that it does: −tr(WᵗW Σ Cov_i)/2σ².
         let root = r_factor(model.loadings())?;
         let weight = scale / variance;
-        let spread = weight * q.trace_with(root.as_view()).sum();
+        let spread = weight * q.trace_with(root.map(|v| v.as_f64()).as_view()).sum();
         let covariances = q.covariance_sum();
         let d_weights = nalgebra::DMatrixViewMut::from_slice(&mut d_decoder[..d * k], d, k);
         gemm(-weight, model.loadings(), covariances.as_view(), T::one(), d_weights);

@@ -67,4 +67,20 @@ pub trait DifferentiableObjective<T: Real, M, I> {
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T>;
+
+    /// J alone, the same from the same draws; `unused` has room for the gradient. Override it where that costs less.
+    ///
+    /// # Errors
+    /// As [`value_and_gradient`](Self::value_and_gradient).
+    fn value<R: Rng + ?Sized>(
+        &self,
+        model: &M,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut R,
+        workspace: &mut Self::Workspace,
+        unused: &mut Gradient<T>,
+    ) -> Result<T> {
+        self.value_and_gradient(model, inference, x, rng, workspace, unused)
+    }
 }

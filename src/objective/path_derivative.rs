@@ -1,6 +1,6 @@
 //! The path-derivative estimator of the bound's gradient.
 
-use super::elbo::{Divergence, Elbo, ElboWorkspace, Reparameterization};
+use super::elbo::{Derivative, Elbo, ElboWorkspace, Reparameterization};
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
 use crate::likelihood::Likelihood;
@@ -91,6 +91,19 @@ where
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
         let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.plain().through_draws(Divergence::AlongThePath, model, inference, x, draw, workspace, gradient)
+        self.plain().through_draws(Derivative::AlongThePath, model, inference, x, draw, workspace, gradient)
+    }
+
+    fn value<R: Rng + ?Sized>(
+        &self,
+        model: &GenerativeModel<D, L>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut R,
+        workspace: &mut Self::Workspace,
+        unused: &mut Gradient<T>,
+    ) -> Result<T> {
+        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
+        self.plain().through_draws(Derivative::None, model, inference, x, draw, workspace, unused)
     }
 }

@@ -46,8 +46,7 @@ impl<T: Real, M: LatentModel<T>, Q: Posterior<T>> Objective<T, M, Q> for Squared
     /// Without the weight on the maps, which the codes do not show.
     fn evaluate<R: Rng + ?Sized>(&self, model: &M, q: &Q, x: Observations<'_, T>, _rng: &mut R) -> Result<T> {
         x.expect_dim(model.decoder().observed_dim())?;
-        let reconstruction = model.decoder().decode(q.mean());
-        Ok(-(x.values() - reconstruction).norm_squared() * x.scale())
+        Ok(-model.decoder().residuals(q.mean(), x.values()).norm_squared() * x.scale())
     }
 }
 

@@ -11,19 +11,19 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Common<T: Real> {
     mean: DMatrix<T>,
-    factor: DMatrix<T>,
-    log_determinant: T, // of Σ
+    factor: DMatrix<f64>,
+    log_determinant: f64, // of Σ
 }
 
 impl<T: Real> Common<T> {
     /// From the means (k×n), a factor L (k×k) and ln|LLᵗ|.
-    pub(crate) fn new(mean: DMatrix<T>, factor: DMatrix<T>, log_determinant: T) -> Self {
+    pub(crate) fn new(mean: DMatrix<T>, factor: DMatrix<f64>, log_determinant: f64) -> Self {
         Self { mean, factor, log_determinant }
     }
 
     /// Σ, k×k, the same for each observation.
     pub fn common_covariance(&self) -> DMatrix<T> {
-        product_tr_right(self.factor.as_view(), self.factor.as_view())
+        product_tr_right(&self.factor, &self.factor).map(T::of)
     }
 }
 
@@ -39,18 +39,16 @@ impl<T: Real> Posterior<T> for Common<T> {
 
 impl<T: Real> GaussianPosterior<T> for Common<T> {
     fn kl_to_prior(&self) -> DVector<T> {
-        let k = T::of_usize(self.latent_dim());
-        let constant = T::of(0.5) * (self.factor.norm_squared() - k - self.log_determinant);
-        half_squared_norms(self.mean()).map(|m| m + constant)
+        let constant = 0.5 * (self.factor.norm_squared() - self.latent_dim() as f64 - self.log_determinant);
+        half_squared_norms(self.mean()).map(|m| T::of(m.as_f64() + constant))
     }
 
     fn covariance(&self, _i: usize) -> DMatrix<T> {
         self.common_covariance()
     }
 
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
-        let trace = matrix_product(root, self.factor.as_view()).norm_squared();
-        DVector::from_element(self.len(), trace)
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
+        DVector::from_element(self.len(), T::of(matrix_product(root, &self.factor).norm_squared()))
     }
 
     fn covariance_sum(&self) -> DMatrix<T> {
@@ -59,6 +57,6 @@ impl<T: Real> GaussianPosterior<T> for Common<T> {
 
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
         z.copy_from(&self.mean);
-        gemm(T::one(), self.factor.as_view(), noise, T::one(), z.as_view_mut());
+        gemm(T::one(), &self.factor.map(T::of), noise, T::one(), z.as_view_mut());
     }
 }

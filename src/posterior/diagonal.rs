@@ -87,8 +87,8 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
         DMatrix::from_diagonal(&self.log_variances().column(i).map(|l| bounded(l).0.exp()))
     }
 
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
-        self.variances().tr_mul(&column_squares(root))
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
+        self.variances().tr_mul(&column_squares(root).map(T::of))
     }
 
     fn covariance_sum(&self) -> DMatrix<T> {
@@ -138,12 +138,12 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).quick_exp() * noise * d_z);
     }
 
-    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let k = mean.nrows();
         let precisions = column_squares(precision_root);
         let mut parameters = mean.resize_vertically(2 * k, T::zero());
         for j in 0..k {
-            parameters.row_mut(k + j).fill(-precisions[j].ln());
+            parameters.row_mut(k + j).fill(T::of(-precisions[j].ln()));
         }
         Ok(Self { latent_dim: k, parameters })
     }

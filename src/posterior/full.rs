@@ -111,13 +111,15 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
         &factor * factor.transpose()
     }
 
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
         let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        let mut wide = DMatrix::zeros(self.latent_dim, self.latent_dim);
         DVector::from_iterator(
             self.len(),
             (0..self.len()).map(|i| {
                 self.factor_into(i, &mut factor);
-                (root * &factor).norm_squared()
+                wide.zip_apply(&factor, |to: &mut f64, from: T| *to = from.as_f64());
+                T::of((root * &wide).norm_squared())
             }),
         )
     }
@@ -217,7 +219,7 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         scales
     }
 
-    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let (k, n) = mean.shape();
         // RᵗR = TᵗT with T triangular. From the columns in reverse order, T⁻¹ read backwards is the lower factor of the covariance.
         let backwards = DMatrix::from_fn(precision_root.nrows(), k, |i, j| precision_root[(i, k - 1 - j)]);
@@ -227,12 +229,12 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
             return Err(Error::NotPositiveDefinite { size: k });
         }
         let sign = |j: usize| {
-            if inverse[(j, j)] < T::zero() { -T::one() } else { T::one() }
+            if inverse[(j, j)] < 0.0 { -1.0 } else { 1.0 }
         };
         let factor = DMatrix::from_fn(k, k, |i, j| sign(k - 1 - j) * inverse[(k - 1 - i, k - 1 - j)]);
         let mut scale = Vec::with_capacity(Self::parameter_count(k) - k);
-        scale.extend((0..k).map(|j| T::of(2.0) * factor[(j, j)].ln()));
-        scale.extend((0..k).flat_map(|j| (j + 1..k).map(move |row| (row, j))).map(|place| factor[place]));
+        scale.extend((0..k).map(|j| T::of(2.0 * factor[(j, j)].ln())));
+        scale.extend((0..k).flat_map(|j| (j + 1..k).map(move |row| (row, j))).map(|place| T::of(factor[place])));
         let mut parameters = mean.resize_vertically(Self::parameter_count(k), T::zero());
         for i in 0..n {
             parameters.column_mut(i).rows_mut(k, scale.len()).copy_from_slice(&scale);

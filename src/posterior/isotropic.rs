@@ -55,8 +55,8 @@ impl<T: Real> GaussianPosterior<T> for Isotropic<T> {
         DMatrix::from_diagonal_element(self.latent_dim, self.latent_dim, self.log_variance(i).0.exp())
     }
 
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
-        self.variances() * root.norm_squared()
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
+        self.variances() * T::of(root.norm_squared())
     }
 
     fn covariance_sum(&self) -> DMatrix<T> {
@@ -117,9 +117,9 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         }
     }
 
-    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self> {
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let latent_dim = mean.nrows();
-        let log_variance = (T::of_usize(latent_dim) / precision_root.norm_squared()).ln();
+        let log_variance = T::of((latent_dim as f64 / precision_root.norm_squared()).ln());
         let parameters = mean.insert_row(latent_dim, log_variance);
         Ok(Self { latent_dim, parameters })
     }

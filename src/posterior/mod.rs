@@ -101,8 +101,8 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 
     /// tr(RᵗR Σ_i) = ‖R L_i‖² for a matrix R with k columns, one entry an observation.
     ///
-    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel.
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T>;
+    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel; and R in double precision, because R L_i can.
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T>;
 
     /// Σ over all observations of the covariances, k×k.
     fn covariance_sum(&self) -> DMatrix<T>;
@@ -167,7 +167,7 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, T>) -> Result<Self>;
+    fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self>;
 
     /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for a mean, 1 for a logarithm.
     ///

@@ -69,8 +69,8 @@ impl<T: Real> GaussianPosterior<T> for PerPattern<T> {
         product_tr_right(self.factor(i), self.factor(i))
     }
 
-    fn trace_with(&self, root: DMatrixView<'_, T>) -> DVector<T> {
-        self.of_each(|p| matrix_product(root, self.of_pattern(p)).norm_squared())
+    fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
+        self.of_each(|p| T::of(matrix_product(root, &self.of_pattern(p).map(|v| v.as_f64())).norm_squared()))
     }
 
     fn covariance_sum(&self) -> DMatrix<T> {

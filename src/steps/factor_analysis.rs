@@ -103,10 +103,10 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
     pub fn bartlett_scores<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
         let factor = self.model.factor()?;
         let mut projections = product_tr_left(&factor.directions, &self.model.equalized_deviations(x.into_observations()?)?);
-        let least = factor.singular_values.max() * T::EPSILON * T::of_usize(self.data_dim());
-        let inverses = factor.singular_values.map(|s| if s > least { T::one() / s } else { T::zero() });
+        let least = factor.singular_values.max() * T::EPSILON.as_f64() * self.data_dim() as f64;
+        let inverses = factor.singular_values.map(|s| if s > least { T::of(1.0 / s) } else { T::zero() });
         projections.column_iter_mut().for_each(|mut column| column.component_mul_assign(&inverses));
-        Ok(matrix_product(&factor.rotation, &projections))
+        Ok(matrix_product(&factor.rotation.map(T::of), &projections))
     }
 }
 

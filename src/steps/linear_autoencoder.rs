@@ -7,8 +7,9 @@ use crate::fit::{FactorDescent, Fitted};
 use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
 use crate::linalg::Solver;
-use crate::map::Linear;
+use crate::map::{DifferentiableMap, Linear};
 use crate::objective::check_weight;
+use crate::posterior::Posterior;
 use crate::{IntoObservations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
@@ -63,7 +64,8 @@ impl<T: Real> LinearAutoencoder<T> {
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
     pub fn squared_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<T> {
         let x = x.into_observations()?;
-        Ok((x.values() - self.reconstruct(x)?).norm_squared())
+        let codes = self.encode(x)?;
+        Ok(DifferentiableMap::residuals(&self.model.decoder, codes.mean(), x.values()).norm_squared())
     }
 }
 

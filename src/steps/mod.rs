@@ -171,8 +171,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
     pub fn squared_distances<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
-        let deviations = self.model.equalized_deviations(x.into_observations()?)?;
-        Ok(self.model.factor()?.squared_distances(&deviations))
+        self.model.squared_distances(x.into_observations()?)
     }
 
     /// ‖x − E[x|z]‖² at the mean code of each observation, in the units of x squared.
@@ -184,7 +183,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
         I: EncodesNew<T, LinearGaussian<T, N>>,
     {
         let x = x.into_observations()?;
-        let residuals = x.values() - self.reconstruct(x)?;
+        let residuals = Decoder::residuals(&self.model.decoder, self.encode(x)?.mean(), x.values());
         Ok(DVector::from_iterator(x.len(), residuals.column_iter().map(|r| r.norm_squared())))
     }
 }

@@ -189,7 +189,7 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// Those of the singular value decomposition.
     pub fn pca(&self, observations: usize) -> Result<Pca<T>> {
         let factor = self.model.factor()?;
-        let variances = factor.variances();
+        let variances = factor.variances().map(T::of);
         let mut directions = factor.directions;
         orient(&mut directions);
         let outside = T::of_usize(self.data_dim() - self.latent_dim()) * self.noise_variance();

@@ -89,7 +89,7 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn explained_variance(&self) -> Result<DVector<T>> {
-        Ok(self.model.factor()?.variances())
+        Ok(self.model.wide_factor()?.variances().map(T::of))
     }
 
     /// [`Self::explained_variance`] over the model's total variance tr(WWᵗ + σ²I), which is tr S at the maximum of the likelihood.
@@ -97,10 +97,10 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
-        let variances = self.explained_variance()?;
-        let outside = T::of_usize(self.data_dim() - self.latent_dim()) * self.noise_variance();
+        let variances = self.model.wide_factor()?.variances();
+        let outside = (self.data_dim() - self.latent_dim()) as f64 * self.noise_variance().as_f64();
         let total = variances.sum() + outside;
-        Ok(variances / total)
+        Ok(variances.map(|v| T::of(v / total)))
     }
 
     /// The orthogonal projection of x on the span of W, about the mean: what an autoencoder reconstructs (d×n).

@@ -40,6 +40,7 @@ where
     R: Rng + Clone,
 {
     let mut workspace = J::Workspace::default();
+    let alone = objective.value(model, inference, x, &mut rng.clone(), &mut workspace, &mut Gradient::default())?;
     let mut evaluate = |model: &GenerativeModel<D, L>, inference: &I, gradient: &mut Gradient<T>| {
         objective.value_and_gradient(model, inference, x, &mut rng.clone(), &mut workspace, gradient)
     };
@@ -49,6 +50,7 @@ where
     ensure(value == second && gradient == again, || {
         format!("the same random numbers give {value} and then {second}, or another gradient")
     })?;
+    ensure(alone == value, || format!("J alone is {alone}, and {value} with its gradient"))?;
     let size = value.abs() + T::of_usize(x.len() * x.data_dim());
     let decoder_count = model.decoder.parameters().len();
     ensure(gradient.theta.len() >= decoder_count, || {

@@ -50,9 +50,10 @@ where
         Ok((-scale * kl.sum(), scale * kl.lp_norm(1)))
     })?;
     let root: DMatrix<T> = normal(k + 1, k, rng);
+    let wide = root.map(|v| v.as_f64());
     let gradient = added(&|d| q.add_negative_half_trace_gradient(root.as_view(), scale, d));
     compare("add_negative_half_trace_gradient", phi.as_slice(), gradient.as_slice(), |moved| {
-        let trace = members(moved)?.trace_with(root.as_view()).sum();
+        let trace = members(moved)?.trace_with(wide.as_view()).sum();
         Ok((T::of(-0.5) * scale * trace, trace))
     })?;
     let (noise, d_z): (DMatrix<T>, DMatrix<T>) = (normal(k, MEMBERS, rng), normal(k, MEMBERS, rng));
@@ -69,7 +70,7 @@ where
 fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(q: &Q, rng: &mut R) -> Result<(), Failure> {
     let k = q.latent_dim();
     let root: DMatrix<T> = normal(k + 2, k, rng);
-    let (kl, traces) = (q.kl_to_prior(), q.trace_with(root.as_view()));
+    let (kl, traces) = (q.kl_to_prior(), q.trace_with(root.map(|v| v.as_f64()).as_view()));
     // Column j of the factor of each member, from one unit of noise along j.
     let mut factors = vec![DMatrix::<T>::zeros(k, k); q.len()];
     let mut z = DMatrix::zeros(k, q.len());
@@ -109,7 +110,7 @@ fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(q: &Q, rng: &m
 /// At the nearest member, the derivative of KL(q‖N(m, (RᵗR)⁻¹)) by the scale is 0, and the mean is m.
 fn check_nearest<T: Real, Q: PosteriorFamily<T>>(mean: DMatrix<T>, root: &DMatrix<T>) -> Result<(), Failure> {
     let k = mean.nrows();
-    let q = Q::nearest(mean.clone(), root.as_view())?;
+    let q = Q::nearest(mean.clone(), root.map(|v| v.as_f64()).as_view())?;
     ensure(q.mean() == mean, || "nearest has another mean than the target".to_string())?;
     // −KL(q‖p) = −KL(q‖π) + ½ tr Σ − ½ tr RᵗRΣ, and terms without the scale.
     let mut d = DMatrix::zeros(q.parameters().nrows(), q.len());

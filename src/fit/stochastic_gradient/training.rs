@@ -188,9 +188,12 @@ where
         let mut sum = 0.0;
         for start in (0..n).step_by(size) {
             let part = x.columns(start, size.min(n - start))?;
-            let value =
-                self.objective.value_and_gradient(&self.model, &self.inference, part, &mut rng, &mut self.workspace, &mut self.gradient)?;
-            sum += value.as_f64();
+            let (objective, buffers) = (self.objective, (&mut self.workspace, &mut self.gradient));
+            if !refit {
+                sum += objective.value(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?.as_f64();
+                continue;
+            }
+            sum += objective.value_and_gradient(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?.as_f64();
             let of_likelihood = self.gradient.theta.iter().skip(self.model.decoder.parameters().len());
             self.likelihood_gradient.iter_mut().zip(of_likelihood).for_each(|(sum, &d)| *sum += d);
         }
