@@ -9,7 +9,7 @@
 //! | `parallel` | blocks of work on the threads of the current pool |
 //! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
 //! | `qr`, `svd`, `jacobi`, `bidiagonal` | Householder QR, the thin singular value decomposition, a bidiagonal form |
-//! | `symmetric`, `tridiagonal`, `tridiagonal_eigen`, `krylov` | eigenpairs: all, the leading ones, those of an operator |
+//! | `eigen/` | eigenpairs: all, the leading ones, those of an operator |
 //! | `principal/` | principal components by the route that keeps the digits, or by one of choice |
 //! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
@@ -18,22 +18,19 @@ mod batch;
 mod bidiagonal;
 mod centred;
 mod cholesky;
+mod eigen;
 mod elementary;
 mod gram;
 mod jacobi;
 mod kernel;
-mod krylov;
 mod moments;
 pub mod parallel;
 mod principal;
 mod product;
 mod qr;
 mod svd;
-mod symmetric;
 #[cfg(test)]
 mod testing;
-mod tridiagonal;
-mod tridiagonal_eigen;
 pub mod vector;
 mod whitening;
 
@@ -41,12 +38,12 @@ pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, read_lane, solve 
 pub(crate) use bidiagonal::{Bidiagonal, bidiagonalize, solve_bidiagonal_gram};
 pub(crate) use centred::{Centred, centred_moments};
 pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
+pub use eigen::{SymmetricEigen, leading_eigenpairs, leading_eigenpairs_of, symmetric_eigen};
 pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;
 pub use gram::{gram_columns, gram_rows};
 pub(crate) use kernel::vector::{add_scaled, dot};
 pub use kernel::{Kernel, Operand, OperandMut};
-pub use krylov::leading_eigenpairs_of;
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
 pub(crate) use principal::{Captured, add_product, block_of, principal_components_centred};
@@ -57,7 +54,6 @@ pub use product::{
 };
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
-pub use symmetric::{SymmetricEigen, leading_eigenpairs, symmetric_eigen};
 pub(crate) use vector::squared_norms;
 pub use whitening::Whitening;
 

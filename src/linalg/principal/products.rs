@@ -4,8 +4,7 @@
 
 use super::{PrincipalSolver, Solver};
 use crate::Result;
-use crate::linalg::symmetric::symmetric_eigen;
-use crate::linalg::{check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left};
+use crate::linalg::{check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left, symmetric_eigen};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 /// What products alone found: the leading pairs of S.
@@ -42,7 +41,7 @@ fn randomized(
     mut apply: impl FnMut(DMatrixView<'_, f64>, DMatrixViewMut<'_, f64>) -> Result<()>,
 ) -> Result<Leading> {
     let width = k.saturating_add(oversampling).min(dimension);
-    let mut basis = orthonormalize(crate::linalg::krylov::pseudo_random::<f64>(dimension, width).as_view())?;
+    let mut basis = orthonormalize(crate::linalg::eigen::pseudo_random::<f64>(dimension, width).as_view())?;
     let mut product = DMatrix::zeros(dimension, width);
     for _ in 0..=power_iterations {
         apply(basis.as_view(), product.as_view_mut())?;

@@ -5,9 +5,9 @@
 use super::products::{Captured, add_product, block_of};
 use super::solver::by_products_alone;
 use super::{PrincipalSolver, Solver};
+use crate::linalg::eigen::leading_eigenpairs_of_whole;
 use crate::linalg::gram::{moments_of_columns, moments_of_rows};
 use crate::linalg::jacobi::square_svd;
-use crate::linalg::symmetric::leading_eigenpairs_of_whole;
 use crate::linalg::{
     check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left, r_factor, squares_wide, thin_svd,
 };

@@ -2,10 +2,10 @@
 //!
 //! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
 
-use super::gram::add_lower;
-use super::kernel::vector::{add_scaled, dot, four_columns};
-use super::parallel::{SERIAL_WORK, map_blocks_at};
-use super::{gemm, matrix_product, product_tr_left};
+use crate::linalg::gram::add_lower;
+use crate::linalg::kernel::vector::{add_scaled, dot, four_columns};
+use crate::linalg::parallel::{SERIAL_WORK, map_blocks_at};
+use crate::linalg::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
 /// Columns reduced between two updates of the rest: few where the matrix stays in the first cache.
@@ -51,7 +51,7 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
             }
             let v = {
                 let column = &mut s.column_mut(j).data.into_slice_mut()[j + 1..];
-                factors[j] = super::qr::reflection(column);
+                factors[j] = crate::linalg::qr::reflection(column);
                 off_diagonal[j] = std::mem::replace(&mut column[0], 1.0);
                 vectors.column_mut(j).as_mut_slice()[j + 1..].copy_from_slice(column);
                 vectors.column(j).as_slice()[j + 1..].to_vec()

@@ -1,45 +1,31 @@
-//! Eigenvalues and eigenvectors of symmetric matrices.
+//! Eigenpairs: all, the leading ones, those of an operator.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `symmetric` | of a matrix, by its tridiagonal form |
+//! | `tridiagonal`, `tridiagonal_pairs` | that form, and its pairs |
+//! | `krylov` | the leading pairs of an operator that is known by its products |
 
-use super::kernel::vector::largest;
-use super::moments::check_finite;
-use super::tridiagonal::{Tridiagonal, tridiagonalize};
-use super::tridiagonal_eigen::{all_pairs, largest_values, vectors_of};
-use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
+mod krylov;
+mod symmetric;
+mod tridiagonal;
+mod tridiagonal_pairs;
+
+pub use krylov::leading_eigenpairs_of;
+pub(crate) use krylov::pseudo_random;
+pub use symmetric::{SymmetricEigen, symmetric_eigen};
+
+use super::cholesky::factor_lower;
+use super::gram::{add_lower, mirror};
+use super::{check_finite, matrix_product_into};
+use crate::{Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
+use symmetric::{leading, lower_over, unit_of};
 
 /// From this size on a few leading pairs are searched for by products.
 const SEARCHED: usize = 256;
 /// Columns of such a product: a matrix in the cache is read quickly, and few at a time end the search soonest.
 const BLOCK: usize = 8;
-
-/// Eigenvalues and eigenvectors of a symmetric matrix.
-///
-/// ```math
-/// S = V \operatorname{diag}(λ) V^⊤
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct SymmetricEigen<T: Real> {
-    /// Eigenvalues, falling.
-    pub values: DVector<T>,
-    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each is positive.
-    pub vectors: DMatrix<T>,
-}
-
-/// All eigenvalues and eigenvectors of a symmetric d×d matrix, of which the lower triangle is read.
-///
-/// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Dimension`] when it is not square; [`Error::DecompositionLimit`].
-///
-/// ```
-/// use nalgebra::dmatrix;
-/// let eigen = elbo::linalg::symmetric_eigen(dmatrix![2.0, 1.0; 1.0, 2.0].as_view())?;
-/// assert!((eigen.values[0] - 3.0_f64).abs() < 1e-14 && (eigen.values[1] - 1.0).abs() < 1e-14);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<T>> {
-    let dimension = s.nrows();
-    leading(s, dimension)
-}
 
 /// The k largest eigenvalues of a symmetric d×d matrix (the lower triangle is read) and their eigenvectors (d×k); k is cut at d.
 ///
@@ -58,7 +44,7 @@ pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Sy
         check_finite(s)?;
         let unit = unit_of(s);
         let mut whole = lower_over(s, unit);
-        super::gram::mirror(&mut whole);
+        mirror(&mut whole);
         if let Some(found) = searched(&whole, k)? {
             return Ok(SymmetricEigen { values: found.values.map(|v| T::of(v * unit)), vectors: found.vectors.map(T::of) });
         }
@@ -88,27 +74,11 @@ fn is_searched(d: usize, k: usize) -> bool {
 fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
     let d = s.nrows();
     let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
-        super::matrix_product_into(s, v, out);
+        matrix_product_into(s, v, out);
         Ok(())
     };
-    let found = super::krylov::search(d, k, BLOCK, 2 * d / 5, false, products)?;
+    let found = krylov::search(d, k, BLOCK, 2 * d / 5, false, products)?;
     Ok(found.filter(|found| nothing_above(s, found)))
-}
-
-/// The size of the largest entry of the lower triangle as a power of two: division by it is exact, and nothing over- or underflows then.
-fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
-    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..]))).as_f64();
-    if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
-}
-
-/// The lower triangle over the unit, and zeros.
-fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
-    let mut lower = super::zeros(s.nrows(), s.nrows());
-    for j in 0..s.nrows() {
-        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
-    }
-    lower
 }
 
 /// Whether S has no eigenvalue above the smallest one found but those found.
@@ -117,56 +87,21 @@ fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
 /// only if μ1 − S + VΛVᵗ has a Cholesky factor.
 fn nothing_above(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
     let (Some(smallest), Some(largest)) = (found.values.iter().next_back(), found.values.iter().next()) else { return true };
-    let margin = 4.0 * super::krylov::SHARE * largest.abs();
+    let margin = 4.0 * krylov::SHARE * largest.abs();
     let mut rest = lower_over(s.as_view(), -1.0);
     let mut scaled = found.vectors.clone();
     scaled.column_iter_mut().zip(found.values.iter()).for_each(|(mut column, value)| column *= *value);
-    super::gram::add_lower(&scaled, &found.vectors, rest.as_view_mut());
+    add_lower(&scaled, &found.vectors, rest.as_view_mut());
     (0..s.nrows()).for_each(|i| rest[(i, i)] += smallest + margin);
-    super::cholesky::factor_lower(&mut rest).is_ok()
-}
-
-fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
-    check_finite(s)?;
-    let d = s.nrows();
-    if s.ncols() != d {
-        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
-    }
-    let k = k.min(d);
-    let unit = unit_of(s);
-    let t = tridiagonalize(lower_over(s, unit));
-    let (values, z) = tridiagonal_pairs(&t, k)?;
-    let vectors = t.back(z);
-    let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
-    let mut vectors = vectors.map(T::of);
-    for mut column in vectors.column_iter_mut() {
-        if super::svd::largest_entry(column.as_slice()) < T::zero() {
-            column.neg_mut();
-        }
-    }
-    Ok(SymmetricEigen { values, vectors })
-}
-
-/// The k leading pairs of T: one by one while they are few, else out of all.
-fn tridiagonal_pairs(t: &Tridiagonal, k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
-    let d = t.diagonal.len();
-    if 3 * k < d {
-        let values = largest_values(&t.diagonal, &t.off_diagonal, k);
-        if let Some(vectors) = vectors_of(&t.diagonal, &t.off_diagonal, &values) {
-            return Ok((values, vectors));
-        }
-    }
-    let (values, vectors) = all_pairs(&t.diagonal, &t.off_diagonal)?;
-    let mut order: Vec<usize> = (0..d).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
-    order.truncate(k);
-    Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
+    factor_lower(&mut rest).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::linalg::testing::{hard_matrices, orthonormality, random, with_threads};
+    use nalgebra::DVector;
 
     fn check<T: Real>(s: &DMatrix<T>) {
         let d = s.nrows();
@@ -207,7 +142,7 @@ mod tests {
 
     fn with_spectrum(known: &DVector<f64>) -> DMatrix<f64> {
         let d = known.len();
-        let q = super::super::orthonormalize(random::<f64>(d, d, 7).as_view()).unwrap();
+        let q = crate::linalg::orthonormalize(random::<f64>(d, d, 7).as_view()).unwrap();
         &q * DMatrix::from_diagonal(known) * q.transpose()
     }
 

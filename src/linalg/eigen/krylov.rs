@@ -2,8 +2,12 @@
 //!
 //! Legend: A the operator, Q the orthonormal basis built so far, H = QᵗAQ; A Q y − θ Q y = Q_next B y_last is the residual of a Ritz pair.
 
-use super::kernel::vector::norm;
-use super::{Operand, SymmetricEigen, cholesky_lower, gemm, leading_eigenpairs, matrix_product, orthonormalize, product_tr_left};
+use super::symmetric::{SymmetricEigen, leading};
+use crate::linalg::kernel::vector::norm;
+use crate::linalg::svd::largest_entry;
+use crate::linalg::{
+    Operand, check_finite, cholesky_lower, gemm, matrix_product, orthonormalize, product_tr_left, solve_lower, thin_qr, zeros,
+};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 
@@ -51,7 +55,7 @@ pub fn leading_eigenpairs_of<T: Real>(
     if dimension <= room + block {
         let mut whole = DMatrix::zeros(dimension, dimension);
         apply(DMatrix::identity(dimension, dimension).as_view(), whole.as_view_mut())?;
-        return leading_eigenpairs(whole.as_view(), k);
+        return leading(whole.as_view(), k);
     }
     if k == 0 {
         return Ok(SymmetricEigen { values: DVector::zeros(0), vectors: DMatrix::zeros(dimension, 0) });
@@ -68,8 +72,7 @@ pub(super) fn search<T: Real>(
     restarts: bool,
     mut apply: impl FnMut(DMatrixView<'_, T>, DMatrixViewMut<'_, T>) -> Result<()>,
 ) -> Result<Option<SymmetricEigen<T>>> {
-    let mut search =
-        Search { basis: super::zeros(dimension, room + block), inner: super::zeros(room + block, room + block), size: 0, block };
+    let mut search = Search { basis: zeros(dimension, room + block), inner: zeros(room + block, room + block), size: 0, block };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;
@@ -79,7 +82,7 @@ pub(super) fn search<T: Real>(
     for _ in 0..PRODUCTS {
         let first = search.size;
         apply(search.basis.columns(first, block), product.as_view_mut())?;
-        super::check_finite(product.as_view())?;
+        check_finite(product.as_view())?;
         let beyond = search.extend(&mut product)?;
         // The next product needs a place for the block beyond it.
         let full = search.size + block > room;
@@ -87,7 +90,7 @@ pub(super) fn search<T: Real>(
             continue;
         }
         let wanted = if full { (k + block).min(search.size) } else { k };
-        let ritz = leading_eigenpairs(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
+        let ritz = leading(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
         let tail = ritz.vectors.rows(search.size - block, block);
         let residuals = &beyond * tail;
         let (limit, largest) = (SHARE.max(64.0 * T::EPSILON.as_f64()), ritz.values[0].abs());
@@ -164,7 +167,7 @@ impl<T: Real> Search<T> {
         let coordinates = ritz.vectors.columns(0, k).map(T::of);
         let mut vectors = matrix_product(self.basis.columns(0, self.size), &coordinates);
         for mut column in vectors.column_iter_mut() {
-            if super::svd::largest_entry(column.as_slice()) < T::zero() {
+            if largest_entry(column.as_slice()) < T::zero() {
                 column.neg_mut();
             }
         }
@@ -200,19 +203,19 @@ fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
             && (0..b).all(|j| l[(j, j)] > 1e3 * T::EPSILON.as_f64().sqrt())
         {
             let mut inverse = DMatrix::<f64>::identity(b, b);
-            super::solve_lower(&l, inverse.as_view_mut());
+            solve_lower(&l, inverse.as_view_mut());
             gemm(T::one(), &scaled, Operand::from(&inverse.map(T::of)).transposed(), T::zero(), &mut *w);
             let scale = DMatrix::from_diagonal(&DVector::from_iterator(b, lengths.iter().map(|v| v.as_f64())));
             return Ok(l.transpose() * scale);
         }
     }
-    let (q, r) = super::thin_qr(w.as_view())?;
+    let (q, r) = thin_qr(w.as_view())?;
     w.copy_from(&q);
     Ok(r.map(|v| v.as_f64()))
 }
 
 /// A fixed start without structure.
-pub(super) fn pseudo_random<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
+pub(crate) fn pseudo_random<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     DMatrix::from_fn(rows, columns, |_, _| {
         state ^= state << 13;
@@ -286,7 +289,7 @@ mod tests {
         let run = |t| {
             with_threads(t, || {
                 leading_eigenpairs_of(500, 3, |v, mut out| {
-                    super::super::matrix_product_into(&x, &product_tr_left(&x, v), &mut out);
+                    crate::linalg::matrix_product_into(&x, &product_tr_left(&x, v), &mut out);
                     Ok(())
                 })
                 .unwrap()

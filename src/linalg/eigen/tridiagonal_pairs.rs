@@ -2,8 +2,8 @@
 //!
 //! Legend: diagonal d, off-diagonal e, both of a matrix whose largest entry is about 1.
 
-use super::kernel::vector::{LANES, add_scaled, count_above, dot, norm, rotate_neighbours};
-use super::parallel::for_each_chunk;
+use crate::linalg::kernel::vector::{LANES, add_scaled, count_above, dot, norm, rotate_neighbours};
+use crate::linalg::parallel::for_each_chunk;
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 

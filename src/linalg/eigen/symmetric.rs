@@ -1,0 +1,91 @@
+//! Eigenvalues and eigenvectors of symmetric matrices by the tridiagonal form.
+
+use super::tridiagonal::{Tridiagonal, tridiagonalize};
+use super::tridiagonal_pairs::{all_pairs, largest_values, vectors_of};
+use crate::linalg::kernel::vector::largest;
+use crate::linalg::{check_finite, zeros};
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DMatrixView, DVector};
+
+/// Eigenvalues and eigenvectors of a symmetric matrix.
+///
+/// ```math
+/// S = V \operatorname{diag}(λ) V^⊤
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct SymmetricEigen<T: Real> {
+    /// Eigenvalues, falling.
+    pub values: DVector<T>,
+    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each is positive.
+    pub vectors: DMatrix<T>,
+}
+
+/// All eigenvalues and eigenvectors of a symmetric d×d matrix, of which the lower triangle is read.
+///
+/// # Errors
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Dimension`] when it is not square; [`Error::DecompositionLimit`].
+///
+/// ```
+/// use nalgebra::dmatrix;
+/// let eigen = elbo::linalg::symmetric_eigen(dmatrix![2.0, 1.0; 1.0, 2.0].as_view())?;
+/// assert!((eigen.values[0] - 3.0_f64).abs() < 1e-14 && (eigen.values[1] - 1.0).abs() < 1e-14);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<T>> {
+    let dimension = s.nrows();
+    leading(s, dimension)
+}
+
+/// The size of the largest entry of the lower triangle as a power of two: division by it is exact, and nothing over- or underflows then.
+pub(super) fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
+    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..]))).as_f64();
+    if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
+}
+
+/// The lower triangle over the unit, and zeros.
+pub(super) fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
+    let mut lower = zeros(s.nrows(), s.nrows());
+    for j in 0..s.nrows() {
+        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
+    }
+    lower
+}
+
+/// The k leading pairs by a whole decomposition.
+pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
+    check_finite(s)?;
+    let d = s.nrows();
+    if s.ncols() != d {
+        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
+    }
+    let k = k.min(d);
+    let unit = unit_of(s);
+    let t = tridiagonalize(lower_over(s, unit));
+    let (values, z) = tridiagonal_pairs(&t, k)?;
+    let vectors = t.back(z);
+    let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
+    let mut vectors = vectors.map(T::of);
+    for mut column in vectors.column_iter_mut() {
+        if crate::linalg::svd::largest_entry(column.as_slice()) < T::zero() {
+            column.neg_mut();
+        }
+    }
+    Ok(SymmetricEigen { values, vectors })
+}
+
+/// The k leading pairs of T: one by one while they are few, else out of all.
+fn tridiagonal_pairs(t: &Tridiagonal, k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
+    let d = t.diagonal.len();
+    if 3 * k < d {
+        let values = largest_values(&t.diagonal, &t.off_diagonal, k);
+        if let Some(vectors) = vectors_of(&t.diagonal, &t.off_diagonal, &values) {
+            return Ok((values, vectors));
+        }
+    }
+    let (values, vectors) = all_pairs(&t.diagonal, &t.off_diagonal)?;
+    let mut order: Vec<usize> = (0..d).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.truncate(k);
+    Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
+}
