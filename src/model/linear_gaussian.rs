@@ -7,7 +7,7 @@
 //! neither C nor its inverse nor its determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not formed either.
 
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
-use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::parallel::for_each_chunk;
 use crate::linalg::vector::vectorized;
 use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, r_factor, thin_svd};
@@ -256,7 +256,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
         self.likelihood.equalize(&mut residuals);
         let spread = q.trace_with(r_factor(self.equalized_loadings().as_view())?.as_view());
         let (half, variance) = (T::of(0.5), self.likelihood.common_variance());
-        let constant = -half * (T::of_usize(x.data_dim()) * (T::two_pi() * variance).ln() + self.likelihood.log_scales());
+        let constant = -half * (T::of_usize(x.data_dim()) * log_two_pi_times(variance) + self.likelihood.log_scales());
         let squares = residuals.column_iter().map(|e| e.norm_squared());
         Ok(DVector::from_iterator(x.len(), squares.zip(spread.iter()).map(|(square, &s)| constant - half * (square + s) / variance)))
     }

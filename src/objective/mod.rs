@@ -10,6 +10,7 @@ mod log_likelihood;
 mod path_derivative;
 mod squared_error;
 
+pub(crate) use elbo::check_draws;
 pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
 pub use importance_weighted::{ImportanceWeighted, ImportanceWorkspace};
 pub use log_likelihood::LogLikelihood;

@@ -225,7 +225,7 @@ pub trait AnyStep<T: Real> {
     /// Decodes codes (k×n) to the mean of x, d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// As [`Step::decode`].
     fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
 
     /// log p and J with its parts, where there are such; estimated, with the given effort, where the decoder is deep.
