@@ -4,11 +4,14 @@ use elbo::data::{Mean, RootMoment};
 use elbo::fit::StochasticGradient;
 use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance};
 use elbo::map::{Activation, Linear, Mlp};
+use elbo::mixture::MixtureOfPpca;
 use elbo::objective::SquaredError;
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
+use elbo::selection::BayesianPpca;
 use elbo::steps::StepName;
 use elbo::{
-    AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Pca, Ppca, Real, Vae, VariationalPpca,
+    AmortizedPpca, DeepEncoderPpca, Error, FactorAnalysis, IntoObservations, LinearAutoencoder, Observations, Pca, Ppca, Real, Vae,
+    VariationalPpca,
 };
 use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use proptest::prelude::*;
@@ -209,6 +212,24 @@ fn the_largest_noise_has_a_density<T: Real>() {
 fn the_largest_noise_has_a_density_in_both_precisions() {
     the_largest_noise_has_a_density::<f32>();
     the_largest_noise_has_a_density::<f64>();
+}
+
+/// Found in double precision, and below what single precision holds: no other variance is put in its place.
+#[test]
+fn variances_that_the_precision_cannot_hold() {
+    let told = |e: Error| assert!(matches!(e, Error::TooSmall { what: "the standard deviation of the noise", .. }), "{e:?}");
+    // One direction of deviation 1e-15 above three of 5e-20, whose squares lack digits in single precision.
+    let noise = normal::<f32>(4, 60, 21) * 5e-20;
+    let x = DMatrix::from_fn(4, 60, |j, i| noise[(j, i)] + if j == 0 { 1e-15 * (i as f32 * 0.7).sin() } else { 0.0 });
+    told(Ppca::fit(1, &x).unwrap_err());
+    told(BayesianPpca::fit(&x).unwrap_err());
+    // A mixture has a floor, which is to be small enough too.
+    told(MixtureOfPpca::builder(1, 1).fit(&(&x * 0.1), &mut rng(1)).unwrap_err());
+    // A constant variable has the floor for its variance.
+    let x = normal::<f32>(4, 60, 22) * 1e-14;
+    let x = DMatrix::from_fn(4, 60, |j, i| if j == 3 { 0.0 } else { x[(j, i)] });
+    assert!(FactorAnalysis::fit(1, &x).is_ok());
+    told(FactorAnalysis::builder(1).noise_floor(1e-12).fit(&x).unwrap_err());
 }
 
 /// Sizes whose products leave the range of the integers.

@@ -22,7 +22,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
     ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
     ("ignore", "COLUMN,…", "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated"),
-    ("latent-dim", "K", "dimension of the latent space"),
+    ("latent-dim", "K", "dimension of the latent space (default: from the data)"),
     ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
     ("dtype", "f32|f64", "precision (default: f64)"),
