@@ -162,6 +162,8 @@ fn labels_and_columns_kept_apart() {
     assert_eq!(folder.figures(&["--data", &data, "--ignore", "kind,c", "--latent-dim", "1"])["data_dim"], 2);
     let said = folder.refusal(&["--data", &data, "--ignore", "nothing"], 1);
     assert!(said.contains("there is no column \"nothing\" among the 4 columns"), "{said}");
+    let data = folder.write("comma.csv", kind.replacen("a,b,c,kind", "a,b,c,\"kind, of\"", 1));
+    assert_eq!(folder.figures(&["--data", &data, "--ignore", "\"kind, of\",c", "--latent-dim", "1"])["data_dim"], 2);
     let plain: String = small().lines().skip(1).map(|l| format!("{l}\n")).collect();
     let data = folder.write("headless.csv", plain);
     assert_eq!(folder.figures(&["--data", &data, "--latent-dim", "1"])["observations"], 9);

@@ -1,14 +1,15 @@
 //! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models.
 
 use elbo::diagnostics::{BestMember, GapEstimation, ImportanceSampling, active_units, exact_gap_figures, kl_to_exact};
-use elbo::fit::Refine;
+use elbo::fit::{Refine, StochasticGradient};
 use elbo::inference::{EStep, PerPoint};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian};
-use elbo::map::{Activation, Mlp};
-use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood};
+use elbo::map::{Activation, Mlp, Parameters};
+use elbo::model::{ExactPosterior, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
 use elbo::objective::{DifferentiableObjective, Elbo, Gradient, ImportanceWeighted, Objective};
 use elbo::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
-use elbo::{Observations, Real};
+use elbo::steps::{AnyStep, Effort};
+use elbo::{Observations, Real, Vae};
 use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -290,6 +291,63 @@ fn estimated_gaps_agree_with_exact_ones() {
     }
 }
 
+/// Oracle 2: under the exact posterior each draw of J is log p(x), and the estimate has no error.
+#[test]
+fn the_estimated_bound_of_the_exact_posterior_is_exact() {
+    let (model, x) = case::<f64>();
+    let x = Observations::new(x.as_view()).unwrap();
+    let q = Full::of_moments(&model.posterior(x).unwrap()).unwrap();
+    let estimation = GapEstimation { samples: 5, ..Default::default() };
+    let elbo = estimation.estimate(&model, &q, x, &mut StdRng::seed_from_u64(14)).unwrap().elbo;
+    let exact = model.log_likelihood(x).unwrap();
+    assert!(elbo.values().iter().zip(exact.iter()).all(|(bound, log_p)| (bound - log_p).abs() < 1e-11));
+    assert!(elbo.errors().iter().all(|&error| error < 1e-11));
+}
+
+/// A q that is refined already, and a refinement by too few draws: what looks better on those is worse, and must not pass for the best member.
+#[test]
+fn what_is_better_on_the_draws_of_the_refinement_alone_is_not_the_best_member() {
+    let rng = &mut StdRng::seed_from_u64(15);
+    let decoder = Mlp::<f64>::builder(2, 8).hidden(&[16]).activation(Activation::Tanh).build(rng).unwrap();
+    let mut model = GenerativeModel::new(decoder, IsotropicGaussian::new(0.05).unwrap());
+    model.decoder.parameters_mut().iter_mut().for_each(|w| *w *= 4.0);
+    let x = model.sample(60, rng).1;
+    let x = Observations::new(x.as_view()).unwrap();
+    let well = Refine { steps: 400, samples: 128, ..Refine::default() };
+    let q = well.refine(&model, PerPoint::<Isotropic<f64>>::at_prior(2, 60).posterior, x, rng).unwrap();
+    let poorly = Refine { steps: 200, samples: 2, ..Refine::default() };
+    let estimation = GapEstimation { refine: poorly, ..Default::default() };
+    let gain = estimation.estimate(&model, &q, x, rng).unwrap().gaps.amortization;
+    assert!(gain.mean() > -4.0 * gain.monte_carlo_error(), "{} ± {}", gain.mean(), gain.monte_carlo_error());
+    // An observation by itself: a q that was worse was put back.
+    let worse = gain.values().iter().zip(gain.errors()).filter(|&(gain, error)| *gain < -5.0 * error).count();
+    assert_eq!(worse, 0);
+    assert!(gain.values().contains(&0.0));
+}
+
+/// J differs from one observation to the next, and most of them are not looked at for their gap: J and log p are those of all of them.
+#[test]
+fn figures_of_a_part_are_not_taken_for_those_of_all() {
+    let rng = &mut StdRng::seed_from_u64(16);
+    let mut x = normal::<f64>(4, 700, 17);
+    // Their squared deviations have heavy tails.
+    x.column_iter_mut().enumerate().for_each(|(i, mut column)| column *= 0.2 + (i % 35) as f64 * 0.1);
+    let x = Observations::new(x.as_view()).unwrap();
+    let fitter = StochasticGradient { epochs: 150, ..Default::default() };
+    let vae = Vae::<f64, Isotropic<f64>>::builder(2).hidden(&[8]).fitter(fitter).fit(x, rng).unwrap().model;
+    let all = GapEstimation::default().estimate(&vae.model, &vae.encode(x).unwrap(), x, rng).unwrap();
+    let step: &dyn AnyStep<f64> = &vae;
+    for seed in 0..4 {
+        let gaps = step.gaps(x, Effort::Quick, &mut StdRng::seed_from_u64(seed)).unwrap().unwrap();
+        assert_eq!(gaps.basis.unwrap().observations, 100);
+        assert!((gaps.elbo - all.elbo.mean()).abs() < 0.05, "{} {}", gaps.elbo, all.elbo.mean());
+        let (difference, error) = (gaps.log_likelihood - all.importance.log_likelihood.mean(), gaps.log_likelihood_standard_error);
+        assert!(difference.abs() < 4.0 * error && error < 0.1, "{difference} ± {error}");
+        assert!((gaps.total() - gaps.approximation - gaps.amortization).abs() < 1e-9);
+        assert!((gaps.reconstruction - gaps.kl - gaps.elbo).abs() < 1e-9);
+    }
+}
+
 /// One latent dimension: log p(x) by quadrature on a fine grid, for a deep decoder of either likelihood.
 #[test]
 fn deep_models_against_quadrature() {
@@ -302,7 +360,6 @@ fn deep_models_against_quadrature() {
 }
 
 fn against_quadrature<L: elbo::likelihood::Likelihood<f64>>(model: &GenerativeModel<Mlp<f64>, L>, x: &DMatrix<f64>) {
-    use elbo::model::ProbabilisticModel;
     let observations = Observations::new(x.as_view()).unwrap();
     let q = PerPoint::<Isotropic<f64>>::at_prior(1, 6).posterior;
     let estimation = GapEstimation { importance: ImportanceSampling { samples: 4000, ..Default::default() }, ..Default::default() };

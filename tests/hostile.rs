@@ -2,12 +2,17 @@
 
 use elbo::data::{Mean, RootMoment};
 use elbo::fit::StochasticGradient;
-use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, NoiseVariance};
+use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance};
 use elbo::map::{Activation, Linear, Mlp};
+use elbo::mixture::MixtureOfPpca;
 use elbo::objective::SquaredError;
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
+use elbo::selection::BayesianPpca;
 use elbo::steps::StepName;
-use elbo::{AmortizedPpca, DeepEncoderPpca, Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real, Vae, VariationalPpca};
+use elbo::{
+    AmortizedPpca, DeepEncoderPpca, Error, FactorAnalysis, IntoObservations, LinearAutoencoder, Observations, Pca, Ppca, Real, Vae,
+    VariationalPpca,
+};
 use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -132,8 +137,18 @@ fn wrong_dimensions() {
     let amortized = AmortizedPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
     wrong(amortized.transform(&other).unwrap_err());
     wrong(amortized.elbo(&other).unwrap_err());
+    let bad = dmatrix![1.0, 2.0, 3.0; 4.0, 5.0, f64::NAN];
+    let not_finite = |refused: Result<DMatrix<f64>, Error>| {
+        assert!(matches!(refused, Err(Error::NotFinite { row: 1, column: 2, .. })), "{refused:?}");
+    };
+    let pca = Pca::fit(2, &x).unwrap();
+    not_finite(pca.inverse_transform(&bad));
+    not_finite(pca.unwhiten(&bad));
+    not_finite(ppca.decode(&bad));
+    assert_eq!(ppca.decode(&DMatrix::zeros(2, 0)).unwrap_err(), Error::Empty { rows: 2, columns: 0 });
     for step in linear() {
         let fit = step.fit(2, (&x).into_observations().unwrap(), &mut rng(1)).unwrap();
+        not_finite(fit.step.decode(&bad));
         assert!(fit.step.codes((&other).into_observations().unwrap()).is_err(), "{}", step.name());
         assert!(fit.step.decode(&codes).is_err(), "{}", step.name());
     }
@@ -164,9 +179,57 @@ fn settings() {
         said(LinearAutoencoder::builder(2).weight(bad).fit_by_gradient(&Default::default(), &x, &mut rng(1)).unwrap_err());
         assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
     }
+    let draws = |refused: Error| assert!(matches!(refused, Error::Setting { name: "the number of draws of ε", .. }), "{refused}");
+    draws(DeepEncoderPpca::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
+    draws(Vae::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
+    draws(Ppca::fit(1, &x).unwrap().estimate_elbo(0, &x, &mut rng(1)).unwrap_err());
     assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
     assert!(matches!(Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)), Err(Error::Dimension { .. })));
     assert!(matches!("no_such_step".parse::<StepName>(), Err(Error::UnknownStep { .. })));
+}
+
+/// 2πσ² is beyond the largest number, its logarithm is not.
+fn the_largest_noise_has_a_density<T: Real>() {
+    let x = normal::<T>(4, 20, 8);
+    let largest = T::MAX * T::of(0.9);
+    let expected = -2.0 * (largest.as_f64().ln() + (2.0 * std::f64::consts::PI).ln());
+    let close = |value: T| assert!((value.as_f64() / expected - 1.0).abs() < 1e-6, "{value} for {expected}");
+    let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(largest)).fit(&x).unwrap();
+    let floored = Ppca::builder(2).noise_floor(largest).fit_em(&x, &mut rng(1)).unwrap().model;
+    for model in [fixed, floored] {
+        assert!(model.explained_variance_ratio().unwrap().iter().all(|&ratio| (ratio.as_f64() - 0.25).abs() < 1e-6));
+        model.log_likelihood(&x).unwrap().iter().copied().for_each(close);
+        model.elbo(&x).unwrap().values().iter().copied().for_each(close);
+        model.estimate_elbo(3, &x, &mut rng(1)).unwrap().values().iter().copied().for_each(close);
+    }
+    let noise = DiagonalGaussian::new(DVector::repeat(4, largest)).unwrap();
+    let (zero, mut d_output) = (DMatrix::zeros(4, 1), DMatrix::zeros(0, 0));
+    close(noise.log_density(x.columns(0, 1), zero.as_view())[0]);
+    close(noise.log_density_gradient(x.columns(0, 1), zero.as_view(), T::one(), &mut d_output, &mut [T::zero(); 4]));
+}
+
+#[test]
+fn the_largest_noise_has_a_density_in_both_precisions() {
+    the_largest_noise_has_a_density::<f32>();
+    the_largest_noise_has_a_density::<f64>();
+}
+
+/// Found in double precision, and below what single precision holds: no other variance is put in its place.
+#[test]
+fn variances_that_the_precision_cannot_hold() {
+    let told = |e: Error| assert!(matches!(e, Error::TooSmall { what: "the standard deviation of the noise", .. }), "{e:?}");
+    // One direction of deviation 1e-15 above three of 5e-20, whose squares lack digits in single precision.
+    let noise = normal::<f32>(4, 60, 21) * 5e-20;
+    let x = DMatrix::from_fn(4, 60, |j, i| noise[(j, i)] + if j == 0 { 1e-15 * (i as f32 * 0.7).sin() } else { 0.0 });
+    told(Ppca::fit(1, &x).unwrap_err());
+    told(BayesianPpca::fit(&x).unwrap_err());
+    // A mixture has a floor, which is to be small enough too.
+    told(MixtureOfPpca::builder(1, 1).fit(&(&x * 0.1), &mut rng(1)).unwrap_err());
+    // A constant variable has the floor for its variance.
+    let x = normal::<f32>(4, 60, 22) * 1e-14;
+    let x = DMatrix::from_fn(4, 60, |j, i| if j == 3 { 0.0 } else { x[(j, i)] });
+    assert!(FactorAnalysis::fit(1, &x).is_ok());
+    told(FactorAnalysis::builder(1).noise_floor(1e-12).fit(&x).unwrap_err());
 }
 
 /// Sizes whose products leave the range of the integers.

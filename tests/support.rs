@@ -37,6 +37,8 @@ fn options_are_understood() {
         ..Arguments::default()
     };
     assert_eq!(found, expected);
+    let quoted = PROGRAM.parse(["--ignore", "\"a, b\", c"].map(OsString::from)).unwrap().unwrap();
+    assert_eq!(quoted.ignore, ["a, b", "c"]);
     assert_eq!(parse("").unwrap(), Some(Arguments::default()));
     assert_eq!(parse("--quick --help").unwrap(), None);
     assert_eq!(parse("-h").unwrap(), None);
@@ -86,6 +88,22 @@ fn check(svg: &str) {
     assert_eq!(open, close);
 }
 
+/// The centres of the points of a chart, those of the legend among them.
+fn centres(svg: &str) -> Vec<(i32, i32)> {
+    let number = |circle: &str, name: &str| circle.split_once(name).unwrap().1.split('"').next().unwrap().parse().unwrap();
+    svg.split("<circle ").skip(1).map(|circle| (number(circle, "cx=\""), number(circle, "cy=\""))).collect()
+}
+
+#[test]
+fn equal_values_of_several_series_stand_side_by_side() {
+    let series = |chart: Chart, i: usize| chart.values(&format!("series {i}"), Mark::Beside, &[3.0, 2.0]);
+    let mut circles = centres(&(0..5).fold(Chart::new("t", "x", "y"), series).svg());
+    assert_eq!(circles.len(), 5 * 2 + 5);
+    circles.sort_unstable();
+    circles.dedup();
+    assert_eq!(circles.len(), 5 * 2 + 5, "a point hides another");
+}
+
 #[test]
 fn charts_survive_any_data() {
     let hostile: [&[f64]; 9] = [
@@ -100,7 +118,7 @@ fn charts_survive_any_data() {
         &[0.0, -0.0],
     ];
     for values in hostile {
-        for mark in [Mark::Line, Mark::Dashed, Mark::Points, Mark::Rings, Mark::Bars] {
+        for mark in [Mark::Line, Mark::Dashed, Mark::Level, Mark::DashedLevel, Mark::Beside] {
             for chart in [Chart::new("t", "x", "y"), Chart::new("t", "x", "y").log_x(), Chart::new("t", "x", "y").log_y()] {
                 check(&chart.values("name", mark, values).values("", mark, &[1.0, 2.0]).svg());
             }

@@ -54,6 +54,17 @@ fn training() {
     }
 }
 
+/// A half of the inputs is more than the matrix kernel sums in one go.
+#[test]
+fn training_on_many_variables() {
+    let x = data::<f32>(2200, 60);
+    let noise = IsotropicGaussian::new(1.0f32).unwrap();
+    let one = on(1, || trained(noise, &x));
+    for threads in [2, 3] {
+        assert!(on(threads, || trained(noise, &x)) == one, "{threads}");
+    }
+}
+
 /// The deep steps by their front doors, with every default but the number of epochs.
 #[test]
 fn deep_steps() {

@@ -24,7 +24,7 @@ use support::refusal::Place;
 
 const PROGRAM: Program = Program {
     name: "progression",
-    about: "Fits every step from the linear autoencoder to the variational autoencoder on one table and compares them.",
+    about: "Fits every step from the linear autoencoder to the variational autoencoder on one table and compares them, with min(8, rank − 1) latent dimensions unless told.",
     options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "standardize", "quick", "no-plots", "json"],
     needs_data: false,
 };

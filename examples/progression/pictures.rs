@@ -128,24 +128,19 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &RootMoment) -> Result<Section>
     let mean_root = roots.iter().sum::<f64>() / k as f64;
     let exact: Vec<f64> = eigenvalues.iter().take(k).copied().collect();
     let isotropic: Vec<f64> = roots.iter().map(|root| root * mean_root).collect();
-    let mut chart = Chart::new("Variances along W", "direction", "variance of x under the model").log_y();
-    chart = chart.values("eigenvalues of S (oracle)", Mark::Bars, &exact);
-    chart = chart.values("isotropic optimum (oracle)", Mark::Rings, &isotropic);
-    let shown = [
-        StepName::PpcaMl,
-        StepName::PpcaPxEm,
-        StepName::VemIsotropic,
-        StepName::AmortizedLinearDiagonal,
-        StepName::AmortizedLinearIsotropic,
-        StepName::DeepEncoder,
-    ];
-    for outcome in report.outcomes.iter().filter(|outcome| shown.contains(&outcome.step)) {
+    let mut chart = Chart::new("Variances along W", "direction", "variance of x under the model");
+    if exact[0] > 30.0 * exact[k - 1] {
+        chart = chart.log_y();
+    }
+    chart = chart.values("eigenvalues of S (oracle)", Mark::Level, &exact);
+    chart = chart.values("isotropic optimum (oracle)", Mark::DashedLevel, &isotropic);
+    for outcome in &report.outcomes {
         if let Some(variances) = variances(outcome)? {
-            chart = chart.values(outcome.step.name(), Mark::Points, &variances);
+            chart = chart.values(outcome.step.name(), Mark::Beside, &variances);
         }
     }
     let text = format!(
-        "The spectrum of WWᵗ + σ²I beside the eigenvalues of S, and beside √λ·mean √λ, the optimum of an isotropic q. Noise variance at the optimum: {noise:.6e}."
+        "The spectrum of WWᵗ + σ²I beside the eigenvalues of S, and beside √λ·mean √λ, the optimum of an isotropic q; in each direction the steps stand in their order. Noise variance at the optimum: {noise:.6e}."
     );
     let mut section = Section::new("The spectrum of W", &text);
     section.pictures.push(Picture::new("spectrum", "Variances along the directions of W.", chart.svg()));

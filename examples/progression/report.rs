@@ -106,12 +106,12 @@ impl<T: Real> Report<T> {
 }
 
 impl<T: Real> Report<T> {
-    /// What the table's estimated figures rest on, a line for each step that has some.
+    /// What the table's estimated gaps rest on, a line for each step that has some.
     pub fn notes(&self) -> Vec<String> {
         let note = |outcome: &Outcome<T>| {
             let basis = outcome.gaps.as_ref()?.basis?;
             Some(format!(
-                "{}: log p, J and the gaps are estimates from {} of {} observations, {} draws each; the smallest effective sample size is {:.0}",
+                "{}: the gaps are estimates from {} of {} observations, {} draws each, and log p is J and the gap; the smallest effective sample size is {:.0}",
                 outcome.step.name(),
                 basis.observations,
                 self.observations,

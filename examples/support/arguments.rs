@@ -21,8 +21,8 @@ pub struct Program {
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
     ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
-    ("ignore", "COLUMN,…", "keep these columns apart"),
-    ("latent-dim", "K", "dimension of the latent space"),
+    ("ignore", "COLUMN,…", "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated"),
+    ("latent-dim", "K", "dimension of the latent space (default: from the data)"),
     ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
     ("dtype", "f32|f64", "precision (default: f64)"),
@@ -113,7 +113,7 @@ impl Program {
             match name.as_str() {
                 "data" => found.data = Some(path(&name, &value)?),
                 "label" => found.label = Some(text.into_owned()),
-                "ignore" => found.ignore.extend(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)),
+                "ignore" => found.ignore.extend(columns(&name, &text)?),
                 "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
                 "restarts" => found.restarts = Some(text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?),
                 "seed" => found.seed = text.parse().map_err(|_| wrong(&name, &text, "an integer from 0 to 18446744073709551615"))?,
@@ -168,6 +168,14 @@ fn wrong(name: &str, value: &str, expected: &str) -> String {
 
 fn positive(name: &str, value: &str) -> Result<usize, String> {
     value.parse().ok().filter(|&number| number > 0).ok_or_else(|| wrong(name, value, "a positive integer"))
+}
+
+/// The names in a record of CSV.
+fn columns(name: &str, value: &str) -> Result<Vec<String>, String> {
+    let mut record = csv::StringRecord::new();
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(value.as_bytes());
+    reader.read_record(&mut record).map_err(|_| wrong(name, value, "a list of columns"))?;
+    Ok(record.iter().filter(|column| !column.is_empty()).map(str::to_owned).collect())
 }
 
 fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {

@@ -16,6 +16,8 @@ pub(super) type Failure = Box<dyn std::error::Error>;
 pub(super) type Drawn = Result<(), Failure>;
 
 pub(super) const SCALE: i32 = 4;
+/// How far a slot of side-by-side points reaches from its whole x.
+const HALF_SLOT: f64 = 0.42;
 const FONT: &str = "system-ui, sans-serif";
 
 /// Ten colours in the order of Petroff (2021), made to be told apart with any kind of colour vision.
@@ -31,11 +33,11 @@ pub(super) fn colour(index: usize) -> RGBColor {
 pub enum Mark {
     Line,
     Dashed,
-    Points,
-    /// Open circles, larger than points: a reference around them.
-    Rings,
-    /// From the foot of the chart.
-    Bars,
+    /// A short horizontal line at each whole x: a reference for the points beside each other there.
+    Level,
+    DashedLevel,
+    /// Points, each series of them in a lane of its own about each whole x, so that none hides another.
+    Beside,
     /// Points whose shape goes by the class.
     Class,
 }
@@ -91,20 +93,20 @@ impl Chart {
 
     /// The picture.
     pub fn svg(&self) -> String {
-        let bars = self.series.iter().any(|series| series.mark == Mark::Bars);
+        let slots = self.series.iter().any(|series| matches!(series.mark, Mark::Level | Mark::DashedLevel | Mark::Beside));
         let xs = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         let ys = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
-        let x = if bars { Range::of(xs().flat_map(|x| [x - 0.6, x + 0.6]), false) } else { Range::of(xs(), self.log.0) };
-        let y = if bars && !self.log.1 { Range::of(ys().chain([0.0]), false) } else { Range::of(ys(), self.log.1) };
+        let x = if slots { Range::of_slots(xs()) } else { Range::of(xs(), self.log.0) };
+        let y = Range::of(ys(), self.log.1);
         let legend: Vec<(&str, Mark, usize)> = self
             .series
             .iter()
             .filter(|series| !series.name.is_empty())
             .map(|series| (series.name.as_str(), series.mark, series.colour))
             .collect();
-        picture(660, 400, |area| {
+        picture(if slots { 940 } else { 660 }, 400, |area| {
             let plot = legend_beside(area, &legend, 27)?;
-            match (self.log.0 && !bars, self.log.1) {
+            match (self.log.0 && !slots, self.log.1) {
                 (false, false) => self.draw(&plot, x.linear(), y.linear(), (x, y)),
                 (false, true) => self.draw(&plot, x.linear(), y.linear().log_scale(), (x, y)),
                 (true, false) => self.draw(&plot, x.linear().log_scale(), y.linear(), (x, y)),
@@ -121,7 +123,11 @@ impl Chart {
         Y::CoordDescType: ValueFormatter<f64>,
     {
         let mut chart = axes(area, &self.title, (&self.labels.0, &self.labels.1), (x, y), ranges)?;
-        let foot = if ranges.1.log { ranges.1.low } else { 0.0 };
+        let lanes = self.series.iter().filter(|series| series.mark == Mark::Beside).count() as f64;
+        let lane = 2.0 * HALF_SLOT / lanes;
+        let across = f64::from(chart.plotting_area().dim_in_pixel().0) * lane / (ranges.0.high - ranges.0.low);
+        let radius = (0.6 * across).clamp(f64::from(SCALE), f64::from(SCALE) * 4.0) as i32;
+        let mut lane_centre = -HALF_SLOT - lane / 2.0;
         for series in &self.series {
             let (colour, points) = (colour(series.colour), series.points.iter().copied());
             let wide = colour.stroke_width((SCALE * 9 / 5) as u32);
@@ -132,11 +138,19 @@ impl Chart {
                 Mark::Dashed if series.points.len() > 1 => {
                     chart.draw_series(DashedLineSeries::new(points, 6 * SCALE, 4 * SCALE, wide))?;
                 }
-                Mark::Rings => {
-                    chart.draw_series(points.map(|point| Circle::new(point, 5 * SCALE, wide)))?;
+                Mark::Level | Mark::DashedLevel => {
+                    for (x, y) in points {
+                        let ends = [(x - HALF_SLOT, y), (x + HALF_SLOT, y)];
+                        let ink = BLACK.mix(0.5).stroke_width((SCALE * 3 / 2) as u32);
+                        match series.mark {
+                            Mark::Level => chart.draw_series(LineSeries::new(ends, ink))?,
+                            _ => chart.draw_series(DashedLineSeries::new(ends, 4 * SCALE, 3 * SCALE, ink))?,
+                        };
+                    }
                 }
-                Mark::Bars => {
-                    chart.draw_series(points.map(|(x, y)| Rectangle::new([(x - 0.35, foot), (x + 0.35, y)], colour.mix(0.75).filled())))?;
+                Mark::Beside => {
+                    lane_centre += lane;
+                    chart.draw_series(points.map(|(x, y)| Circle::new((x + lane_centre, y), radius, colour.filled())))?;
                 }
                 _ => {
                     chart.draw_series(points.map(|point| Circle::new(point, SCALE * 5 / 2, colour.filled())))?;
@@ -170,9 +184,11 @@ where
         .x_label_area_size(42 * SCALE)
         .y_label_area_size(66 * SCALE)
         .build_cartesian_2d(x, y)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
+    let mut mesh = chart.configure_mesh();
+    if x_range.whole {
+        mesh.disable_x_mesh();
+    }
+    mesh.light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.1).stroke_width(SCALE as u32))
         .axis_style(BLACK.mix(0.35).stroke_width(SCALE as u32))
         .set_all_tick_mark_size(4 * SCALE)
@@ -202,14 +218,16 @@ pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)]
         let (fill, wide) = (colour(entry).filled(), colour(entry).stroke_width((SCALE * 9 / 5) as u32));
         match mark {
             Mark::Line => side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], wide))?,
-            Mark::Dashed => {
+            Mark::Level => {
+                side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], BLACK.stroke_width((SCALE * 3 / 2) as u32)))?
+            }
+            Mark::Dashed | Mark::DashedLevel => {
+                let ink = if mark == Mark::Dashed { wide } else { BLACK.stroke_width((SCALE * 3 / 2) as u32) };
                 for start in [-6, 1] {
-                    side.draw(&PathElement::new([(x + start * SCALE, y), (x + (start + 5) * SCALE, y)], wide))?;
+                    side.draw(&PathElement::new([(x + start * SCALE, y), (x + (start + 5) * SCALE, y)], ink))?;
                 }
             }
-            Mark::Rings => side.draw(&Circle::new((x, y), 5 * SCALE, wide))?,
-            Mark::Bars => side.draw(&Rectangle::new([(x - 5 * SCALE, y - 5 * SCALE), (x + 5 * SCALE, y + 5 * SCALE)], fill))?,
-            Mark::Points => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
+            Mark::Beside => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
             Mark::Class => match shape(entry) {
                 Shape::Disc => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
                 Shape::Triangle => side.draw(&TriangleMarker::new((x, y), 5 * SCALE, fill))?,
@@ -272,6 +290,8 @@ pub(super) struct Range {
     low: f64,
     high: f64,
     log: bool,
+    /// Only whole numbers are written.
+    whole: bool,
 }
 
 impl Range {
@@ -282,8 +302,8 @@ impl Range {
             let (first, last) = (low.log10(), high.log10());
             // a decade at least must be ticked
             return match last.floor() > first.ceil() {
-                true => Self { low: low / 1.2, high: high * 1.2, log },
-                false => Self { low: 10f64.powf(first.floor()), high: 10f64.powf(last.ceil().max(first.floor() + 1.0)), log },
+                true => Self { low: low / 1.2, high: high * 1.2, log, whole: false },
+                false => Self { low: 10f64.powf(first.floor()), high: 10f64.powf(last.ceil().max(first.floor() + 1.0)), log, whole: false },
             };
         }
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
@@ -293,7 +313,12 @@ impl Range {
             true => 0.04 * (high - low),
             false => (0.1 * low.abs().max(high.abs())).max(if low == 0.0 { 1.0 } else { 0.0 }).max(least),
         };
-        Self { low: low - margin, high: high + margin, log }
+        Self { low: low - margin, high: high + margin, log, whole: false }
+    }
+
+    /// Room for a slot about each of these whole numbers.
+    fn of_slots(values: impl Iterator<Item = f64>) -> Self {
+        Self { whole: true, ..Self::of(values.flat_map(|x| [x - 0.6, x + 0.6]), false) }
     }
 
     pub(super) fn linear(&self) -> std::ops::Range<f64> {
@@ -302,6 +327,9 @@ impl Range {
 
     /// A number with as many digits as tell the ticks apart.
     fn text(&self, value: f64) -> String {
+        if self.whole {
+            return if (value - value.round()).abs() < 1e-9 { format!("{value:.0}") } else { String::new() };
+        }
         let span = self.high - self.low;
         let largest = self.low.abs().max(self.high.abs());
         let trim = |text: String| match text.contains('.') {

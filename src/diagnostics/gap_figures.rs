@@ -3,9 +3,11 @@
 use super::{BestMember, EstimateBasis, Figures, Gaps, ImportanceEstimate, ImportanceSampling};
 use crate::fit::Refine;
 use crate::likelihood::Likelihood;
+use crate::linalg::vector::fill_standard_normal;
 use crate::linalg::{matrix_product, r_factor, squared_norms};
 use crate::map::DifferentiableMap;
-use crate::model::{ExactPosterior, GenerativeModel, ProbabilisticModel};
+use crate::model::{Decoder, ExactPosterior, GenerativeModel, ProbabilisticModel};
+use crate::objective::{log_deviations, log_weights};
 use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -147,6 +149,47 @@ impl<Q> EstimatedGaps<Q> {
 }
 
 impl GapEstimation {
+    /// J and its parts of all observations, with the gaps of those that were looked at: log p is J and the mean gap. J differs far more from one
+    /// observation to the next than the gap does.
+    ///
+    /// # Errors
+    /// [`Error::Dimension`](crate::Error::Dimension).
+    pub(crate) fn extend<T, M, Q, R>(
+        &self,
+        looked_at: &EstimatedGaps<Q>,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<Gaps>
+    where
+        T: Real,
+        M: ProbabilisticModel<T>,
+        Q: GaussianPosterior<T>,
+        R: Rng + ?Sized,
+    {
+        let (summary, gap) = (looked_at.summary(), &looked_at.gaps.total);
+        let share = gap.values().len() as f64 / x.len() as f64;
+        // As many draws in all as those that were looked at had.
+        let samples = (self.draws() as f64 * share).ceil() as usize;
+        let ([bound], _) = bounds(model, [q], x, samples.max(2), rng)?;
+        let (elbo, kl) = (bound.mean(), q.kl_to_prior_sum().as_f64() / x.len() as f64);
+        let of_rows = (1.0 - share).max(0.0) * gap.standard_error().powi(2) + share * gap.monte_carlo_error().powi(2);
+        Ok(Gaps {
+            log_likelihood: elbo + gap.mean(),
+            log_likelihood_standard_error: (of_rows + bound.monte_carlo_error().powi(2)).sqrt(),
+            elbo,
+            reconstruction: elbo + kl,
+            kl,
+            ..summary
+        })
+    }
+
+    /// Draws for J.
+    fn draws(&self) -> usize {
+        if self.samples == 0 { self.importance.samples } else { self.samples.max(2) }
+    }
+
     /// Estimates the gaps of q; give it as many observations as you have the time for, drawn at random, and read the
     /// [standard errors](Figures::standard_error).
     ///
@@ -166,10 +209,10 @@ impl GapEstimation {
         Q: PosteriorFamily<T>,
         R: Rng + ?Sized,
     {
-        let samples = if self.samples == 0 { self.importance.samples } else { self.samples.max(2) };
+        let samples = self.draws();
         let mut best = self.refine.refine(model, q.clone(), x, rng)?;
         // What is better on the few draws of the refinement need not be so on others. The draws that decide here are not those that measure.
-        let (_, _, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
+        let (_, gain) = bounds(model, [q, &best], x, samples, rng)?;
         for (i, &gain) in gain.values().iter().enumerate() {
             let gained = gain >= 0.0;
             if !gained {
@@ -178,7 +221,7 @@ impl GapEstimation {
         }
         let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
         let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
-        let (elbo, best_elbo, gain) = paired_bounds(model, q, &best, x, samples, rng)?;
+        let ([elbo, best_elbo], gain) = bounds(model, [q, &best], x, samples, rng)?;
         let less = |bound: &Figures| {
             let (log_p, errors) = (importance.log_likelihood.values(), importance.log_likelihood.errors());
             let values = log_p.iter().zip(bound.values()).map(|(log_p, bound)| log_p - bound).collect();
@@ -190,37 +233,38 @@ impl GapEstimation {
     }
 }
 
-/// J_i of two posteriors and the second less the first, from the same draws.
-fn paired_bounds<T, M, Q, R>(
+/// J_i of each posterior, and that of the last less that of the first, from the same draws.
+///
+/// A draw is worth ln p(x, z) − ln q(z) and not ln p(x|z) − KL(q‖π): under the exact posterior every draw is then log p(x).
+fn bounds<T, M, Q, R, const C: usize>(
     model: &M,
-    q: &Q,
-    best: &Q,
+    posteriors: [&Q; C],
     x: Observations<'_, T>,
     samples: usize,
     rng: &mut R,
-) -> Result<(Figures, Figures, Figures)>
+) -> Result<([Figures; C], Figures)>
 where
     T: Real,
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
     R: Rng + ?Sized,
 {
-    let (n, k) = (q.len(), q.latent_dim());
+    let (n, k) = (x.len(), model.decoder().latent_dim());
     let (mut z, mut noise) = (DMatrix::zeros(k, n), DMatrix::zeros(k, n));
-    let offsets = [-q.kl_to_prior(), -best.kl_to_prior()];
-    let mut moments = [Moments::new(n), Moments::new(n), Moments::new(n)];
+    let posteriors = posteriors.map(|q| (q, log_deviations(q)));
+    let (mut moments, mut difference) = ([(); C].map(|()| Moments::new(n)), Moments::new(n));
     for _ in 0..samples {
-        noise.iter_mut().for_each(|e| *e = T::standard_normal(rng));
-        let mut bounds = Vec::with_capacity(2);
-        for (q, offset) in [q, best].into_iter().zip(&offsets) {
+        fill_standard_normal(noise.as_mut_slice(), rng);
+        let mut drawn = Vec::with_capacity(C);
+        for ((q, log_deviations), moments) in posteriors.iter().zip(&mut moments) {
             q.transform(noise.as_view(), &mut z);
-            bounds.push(model.log_density_given(x, z.as_view())? + offset);
+            let bound = log_weights(&model.log_density_given(x, z.as_view())?, &z, &noise, log_deviations);
+            moments.add(&bound);
+            drawn.push(bound);
         }
-        bounds.push(&bounds[1] - &bounds[0]);
-        moments.iter_mut().zip(&bounds).for_each(|(moments, bound)| moments.add(bound));
+        difference.add(&(&drawn[C - 1] - &drawn[0]));
     }
-    let [first, second, difference] = moments.map(Moments::figures);
-    Ok((first, second, difference))
+    Ok((moments.map(Moments::figures), difference.figures()))
 }
 
 /// Running mean and sum of squared deviations of each entry.

@@ -18,7 +18,7 @@ use nalgebra::DMatrixView;
 pub struct Gaps {
     /// The mean of log p(x_i).
     pub log_likelihood: f64,
-    /// The standard error of [`Self::log_likelihood`] as an estimate of itself; 0 where it is exact.
+    /// The standard error of [`Self::log_likelihood`], the choice of the observations that were looked at included; 0 where it is exact.
     pub log_likelihood_standard_error: f64,
     /// The mean of J_i.
     pub elbo: f64,
@@ -30,7 +30,7 @@ pub struct Gaps {
     pub approximation: f64,
     /// What the inference leaves beside the best member.
     pub amortization: f64,
-    /// What log p and the gaps are estimated from; `None` where they are exact, of all the data.
+    /// What the gaps are estimated from; `None` where they are exact, of all the data.
     pub basis: Option<EstimateBasis>,
 }
 

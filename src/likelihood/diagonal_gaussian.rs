@@ -1,6 +1,6 @@
 //! Gaussian noise with a variance for each variable: factor analysis's.
 
-use super::gaussian_noise::cast_variance;
+use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::isotropic_gaussian::{check_floor, check_variance};
 use super::{GaussianNoise, Likelihood, OutputMean};
 use crate::linalg::reshape;
@@ -115,10 +115,12 @@ impl<T: Real> DiagonalGaussian<T> {
     }
 
     /// The same noise in another precision.
-    pub(crate) fn cast<U: Real>(&self) -> DiagonalGaussian<U> {
-        let given = self.noise_variances().map(cast_variance::<T, U>);
+    pub(crate) fn narrow<U: Real>(&self) -> Result<DiagonalGaussian<U>> {
+        let variances = self.noise_variances();
+        let given: Vec<U> = variances.iter().map(|&variance| narrow_variance(variance)).collect::<Result<_>>()?;
+        let given = DVector::from_vec(given);
         let floors = self.floors.map(|f| U::of(f.as_f64()));
-        DiagonalGaussian { log_variances: given.map(|v| v.ln()), given, floors, fixed: self.fixed }
+        Ok(DiagonalGaussian { log_variances: given.map(|v| v.ln()), given, floors, fixed: self.fixed })
     }
 }
 
@@ -142,7 +144,7 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let variances = self.noise_variances();
         let precisions = variances.map(|v| T::one() / v);
         let half = T::of(0.5);
-        let constant = -half * variances.iter().fold(T::zero(), |sum, &v| sum + (T::two_pi() * v).ln());
+        let constant = -half * variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
             let errors = x.iter().zip(y.iter()).zip(precisions.iter());
             constant - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p)
@@ -176,7 +178,7 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
             let derivative = half * (squares[j] - scale * count);
             *d_log_variance = if self.is_at_floor(j) && derivative < T::zero() { T::zero() } else { derivative };
         }
-        let constant = variances.iter().fold(T::zero(), |sum, &v| sum + (T::two_pi() * v).ln());
+        let constant = variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         -half * (scale * count * constant + squares.sum())
     }
 
@@ -247,8 +249,10 @@ mod tests {
         noise.set_variances(&dvector![0.0, 1.0, 0.75], &dvector![1.0, 2.0, 3.0]);
         assert_eq!(noise.noise_variances(), dvector![1e-3, 0.5, 0.25]);
         assert_eq!(noise.at_floor(), [0]);
-        let single = noise.cast::<f32>();
+        let single = noise.narrow::<f32>().unwrap();
         assert_eq!(single.at_floor(), [0]);
+        let small = DiagonalGaussian::new(dvector![1.0, 1e-40]).unwrap();
+        assert!(matches!(small.narrow::<f32>(), Err(Error::TooSmall { deviation, .. }) if (deviation / 1e-20 - 1.0).abs() < 1e-9));
         let mut fixed = DiagonalGaussian::fixed(dvector![1.0]).unwrap();
         fixed.set_variances(&dvector![3.0], &dvector![1.0]);
         assert_eq!(fixed.noise_variances()[0], 1.0);

@@ -1,7 +1,7 @@
 //! The shape of Gaussian noise, as a capability.
 
 use super::{IsotropicGaussian, Likelihood};
-use crate::Real;
+use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
 /// Gaussian noise under which a linear decoder keeps its closed forms: x|y ~ N(y, D c D) with a diagonal D, and one
@@ -67,7 +67,17 @@ impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
     }
 }
 
-/// A variance in another precision, positive and finite: rounding to the nearest may fall to 0, or beyond what that one holds.
-pub(crate) fn cast_variance<T: Real, U: Real>(variance: T) -> U {
-    U::of(variance.as_f64().clamp(U::MIN_POSITIVE.as_f64(), U::MAX.as_f64()))
+/// A variance in another precision, in which it must not lose digits; one beyond what that precision holds is its largest number.
+pub(crate) fn narrow_variance<T: Real, U: Real>(variance: T) -> Result<U> {
+    let (variance, limit) = (variance.as_f64(), U::MIN_POSITIVE.as_f64());
+    if variance >= limit {
+        return Ok(U::of(variance.min(U::MAX.as_f64())));
+    }
+    Err(Error::TooSmall { what: "the standard deviation of the noise", deviation: variance.sqrt(), limit })
+}
+
+/// ln 2πv, also where 2πv is beyond the largest number.
+pub(crate) fn log_two_pi_times<T: Real>(variance: T) -> T {
+    let product = T::two_pi() * variance;
+    if product <= T::MAX { product.ln() } else { T::two_pi().ln() + variance.ln() }
 }

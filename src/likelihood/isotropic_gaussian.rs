@@ -1,6 +1,6 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
-use super::gaussian_noise::cast_variance;
+use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::{Likelihood, OutputMean};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
@@ -144,20 +144,11 @@ impl<T: Real> IsotropicGaussian<T> {
         Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
     }
 
-    /// The same noise in another precision.
-    pub(crate) fn cast<U: Real>(&self) -> IsotropicGaussian<U> {
-        let given: U = cast_variance(self.noise_variance());
-        let floor = U::of(self.floor.as_f64());
-        IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor }
-    }
-
     /// The same noise in another precision, in which it must not lose digits.
     pub(crate) fn narrow<U: Real>(&self) -> Result<IsotropicGaussian<U>> {
-        let (variance, limit) = (self.noise_variance().as_f64(), U::MIN_POSITIVE.as_f64());
-        if variance >= limit {
-            return Ok(self.cast());
-        }
-        Err(Error::TooSmall { what: "the standard deviation of the noise", deviation: variance.sqrt(), limit })
+        let given: U = narrow_variance(self.noise_variance())?;
+        let floor = U::of(self.floor.as_f64());
+        Ok(IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor })
     }
 
     /// Sets σ², at or above the floor; a fixed one stays.
@@ -220,7 +211,7 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         let variance = self.noise_variance();
         let half = T::of(0.5);
-        let constant = -half * T::of_usize(x.nrows()) * (T::two_pi() * variance).ln();
+        let constant = -half * T::of_usize(x.nrows()) * log_two_pi_times(variance);
         let squared_errors = x.column_iter().zip(output.column_iter()).map(|(x, y)| squared_distance(x.iter(), y.iter()));
         DVector::from_iterator(x.ncols(), squared_errors.map(|error| constant - half * error / variance))
     }
@@ -251,7 +242,7 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
             let held = self.is_at_floor() && squared_error < count * variance;
             *d_log_variance = if held { T::zero() } else { half * (weight * squared_error - scale * count) };
         }
-        -half * (scale * count * (T::two_pi() * variance).ln() + weight * squared_error)
+        -half * (scale * count * log_two_pi_times(variance) + weight * squared_error)
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {

@@ -12,6 +12,7 @@ mod noiseless;
 pub use bernoulli::Bernoulli;
 pub use diagonal_gaussian::DiagonalGaussian;
 pub use gaussian_noise::GaussianNoise;
+pub(crate) use gaussian_noise::log_two_pi_times;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
 pub(crate) use isotropic_gaussian::{check_floor, check_variance};
 pub use noiseless::Noiseless;

@@ -40,20 +40,23 @@ pub(super) fn forth<T: Real>(
     let (cut, work) = (cut(outputs, inputs), inputs * outputs * n);
     let first = (weights.columns(0, cut), input.rows(0, cut));
     let second = (weights.columns(cut, inputs - cut), input.rows(cut, inputs - cut));
-    let product = |most, (a, b): (DMatrixView<'_, T>, DMatrixView<'_, T>), beta, c: &mut DMatrix<T>| {
-        gemm_among(most, T::one(), a.into(), b.into(), beta, c.into());
+    let product = |most, (a, b): (DMatrixView<'_, T>, DMatrixView<'_, T>), c: &mut DMatrix<T>| {
+        gemm_among(most, T::one(), a.into(), b.into(), T::zero(), c.into());
     };
-    let beside = match each(work).filter(|_| cut < inputs) {
+    // On one thread as well the second half is added as a whole: product by product, the sums would be in another order.
+    let beside = match each(work) {
+        _ if cut == inputs => {
+            product(usize::MAX, first, output);
+            &[]
+        }
         Some(each) => {
-            join(|| product(each, first, T::zero(), output), || product(each, second, T::zero(), spare));
+            join(|| product(each, first, output), || product(each, second, spare));
             spare.as_slice()
         }
         None => {
-            product(usize::MAX, first, T::zero(), output);
-            if cut < inputs {
-                product(usize::MAX, second, T::one(), output);
-            }
-            &[]
+            product(usize::MAX, first, output);
+            product(usize::MAX, second, spare);
+            spare.as_slice()
         }
     };
     let columns = Outputs { values: output.as_mut_slice(), slopes: slope };

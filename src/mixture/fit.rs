@@ -100,7 +100,8 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::Setting`] for a number of components that is 0 or above n, no restarts, or a floor outside of 0 to 1;
-    /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d − 1); [`Error::Constant`]; [`Error::TooFewObservations`].
+    /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d − 1); [`Error::Constant`]; [`Error::TooFewObservations`];
+    /// [`Error::TooSmall`] where the squares of the deviations, or a component's σ², fall below the smallest number.
     pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<FittedMixture<T>> {
         let x = x.into_observations()?;
         self.check(x.data_dim(), x.len())?;
@@ -154,7 +155,7 @@ fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>
     let component = |component: &Ppca<T>| {
         let of = |v: T| U::of(v.as_f64());
         let decoder = Linear::new(component.loadings().map(of), component.mean().map(of))?;
-        Ok(Ppca::from_parts(LinearGaussian::new(decoder, component.model.likelihood.cast()), Exact))
+        Ok(Ppca::from_parts(LinearGaussian::new(decoder, component.model.likelihood.narrow()?), Exact))
     };
     let components: Result<Vec<_>> = mixture.components.iter().map(component).collect();
     Ok(MixtureOfPpca { weights: mixture.weights.map(|w| U::of(w.as_f64())), components: components? })

@@ -11,7 +11,7 @@
 
 use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
-use crate::likelihood::{GaussianNoise, IsotropicGaussian};
+use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::vector::subtract;
 use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms};
 use crate::map::{DifferentiableMap, Linear};
@@ -226,7 +226,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
         let squares = self.squared_residuals(x, q.mean())?;
         let spread = q.trace_with(self.spread_root()?.as_view());
         let variance = self.likelihood.common_variance().as_f64();
-        let constant = x.data_dim() as f64 * (std::f64::consts::TAU * variance).ln() + self.log_scales();
+        let constant = x.data_dim() as f64 * log_two_pi_times(variance) + self.log_scales();
         let values = squares.iter().zip(spread.iter()).map(|(square, s)| T::of(-0.5 * (constant + (square + s.as_f64()) / variance)));
         Ok(DVector::from_iterator(x.len(), values))
     }

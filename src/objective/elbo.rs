@@ -8,7 +8,7 @@ use crate::linalg::{gemm, r_factor, reshape};
 use crate::map::{DifferentiableMap, Parameters};
 use crate::model::{ExpectedLogLikelihood, GenerativeModel, LinearGaussian, ProbabilisticModel};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
-use crate::{Observations, Real, Result};
+use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
@@ -56,6 +56,14 @@ impl<T: Real> ElboTerms<T> {
     }
 }
 
+/// Nothing can be estimated from no draws.
+pub(crate) fn check_draws(samples: usize) -> Result<()> {
+    match samples {
+        0 => Err(Error::Setting { name: "the number of draws of ε", value: 0.0, must: "at least 1" }),
+        _ => Ok(()),
+    }
+}
+
 impl Elbo<ClosedForm> {
     /// The bound with an exact expectation.
     pub fn closed_form() -> Self {
@@ -76,7 +84,7 @@ impl Elbo<ClosedForm> {
 }
 
 impl Elbo<Reparameterization> {
-    /// The bound by `samples` draws for each observation.
+    /// The bound by `samples` draws for each observation, at least 1.
     pub fn reparameterized(samples: usize) -> Self {
         Self { estimator: Reparameterization { samples: samples.max(1) } }
     }

@@ -68,7 +68,7 @@ impl ImportanceWeighted {
 }
 
 /// ½ ln|Σ_i|, out of the divergence from the prior.
-fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
+pub(crate) fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
     let k = q.latent_dim();
     let traces = q.trace_with(DMatrix::identity(k, k).as_view());
     let squares = q.mean().column_iter().map(|m| m.norm_squared()).collect::<Vec<_>>();
@@ -77,7 +77,7 @@ fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
 }
 
 /// ln p(x|z) + ln π(z) − ln q(z): the constants of π and q are the same and cancel.
-fn log_weights<T: Real>(densities: &DVector<T>, z: &DMatrix<T>, noise: &DMatrix<T>, log_deviations: &DVector<T>) -> DVector<T> {
+pub(crate) fn log_weights<T: Real>(densities: &DVector<T>, z: &DMatrix<T>, noise: &DMatrix<T>, log_deviations: &DVector<T>) -> DVector<T> {
     let half = T::of(0.5);
     let ratio = |i: usize| half * (noise.column(i).norm_squared() - z.column(i).norm_squared()) + log_deviations[i];
     DVector::from_fn(densities.len(), |i, _| densities[i] + ratio(i))

@@ -10,8 +10,10 @@ mod log_likelihood;
 mod path_derivative;
 mod squared_error;
 
+pub(crate) use elbo::check_draws;
 pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
 pub use importance_weighted::{ImportanceWeighted, ImportanceWorkspace};
+pub(crate) use importance_weighted::{log_deviations, log_weights};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
 pub(crate) use squared_error::check_weight;

@@ -51,7 +51,7 @@ impl Default for PathDerivative {
 }
 
 impl Elbo<PathDerivative> {
-    /// The bound by `samples` draws for each observation, its gradient along the path of z.
+    /// The bound by `samples` draws for each observation, at least 1, its gradient along the path of z.
     pub fn path_derivative(samples: usize) -> Self {
         Self { estimator: PathDerivative { samples: samples.max(1) } }
     }

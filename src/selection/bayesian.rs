@@ -82,7 +82,7 @@ impl BayesianPpcaBuilder {
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;
         }
-        let noise = IsotropicGaussian::new(relevance.noise_variance)?.cast();
+        let noise = IsotropicGaussian::new(relevance.noise_variance)?.narrow()?;
         let model = LinearGaussian::new(Linear::about(&loadings, &principal.mean, self.mean)?, noise);
         Ok(BayesianPpca { model: Ppca::from_parts(model, Exact), relevance })
     }

@@ -88,7 +88,7 @@ impl Selection {
 /// ```
 ///
 /// # Errors
-/// Those of [`Observations::new`](crate::Observations::new); [`Error::Constant`](crate::Error::Constant);
+/// Those of [`Observations::new`](crate::Observations::new); [`Error::Constant`](crate::Error::Constant); [`Error::TooSmall`](crate::Error::TooSmall);
 /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3 observations, or fewer than 2 in a fold's training part;
 /// [`Error::Setting`](crate::Error::Setting) for fewer than 2 folds, or more than observations.
 pub fn choose_latent_dim<'a, T: Real>(x: impl IntoObservations<'a, T>, criterion: Criterion) -> Result<Selection> {

@@ -225,7 +225,7 @@ pub trait AnyStep<T: Real> {
     /// Decodes codes (k×n) to the mean of x, d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// As [`Step::decode`].
     fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
 
     /// log p and J with its parts, where there are such; estimated, with the given effort, where the decoder is deep.
@@ -313,15 +313,19 @@ impl<T: Real, Q: PosteriorFamily<T>> AnyStep<T> for Vae<T, Q> {
         Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
     }
 
-    /// Estimated on observations drawn at random without replacement: 300, or 100 with little effort.
+    /// J is estimated on all observations; the gaps on 300 drawn at random without replacement, or 100 with little effort.
     fn gaps(&self, x: Observations<'_, T>, effort: Effort, rng: &mut dyn Rng) -> Result<Option<Gaps>> {
         x.expect_dim(self.data_dim())?;
         let (estimation, points) = effort.estimation();
         let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
         let part = x.values().select_columns(&chosen);
         let part = Observations::trusted(part.as_view(), chosen.len());
-        let q = self.inference.infer(&self.model, part)?;
-        Ok(Some(estimation.estimate(&self.model, &q, part, rng)?.summary()))
+        let looked_at = estimation.estimate(&self.model, &self.inference.infer(&self.model, part)?, part, rng)?;
+        if part.len() == x.len() {
+            return Ok(Some(looked_at.summary()));
+        }
+        let q = self.inference.infer(&self.model, x)?;
+        Ok(Some(estimation.extend(&looked_at, &self.model, &q, x, rng)?))
     }
 
     fn noise_variance(&self) -> Option<T> {

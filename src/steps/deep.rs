@@ -6,7 +6,7 @@ use crate::fit::{Fitted, Observer, Preconditioner, StochasticGradient};
 use crate::inference::{Amortized, GaussianEncoder};
 use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_floor};
 use crate::map::{Activation, Linear, Mlp, MlpBuilder};
-use crate::objective::Elbo;
+use crate::objective::{Elbo, check_draws};
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -126,7 +126,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { fitter: Some(fitter), ..self }
     }
 
-    /// Draws of ε for each observation in a step; 1 unless said.
+    /// Draws of ε for each observation in a step, at least 1; 1 unless said.
     pub fn samples(self, samples: usize) -> Self {
         Self { samples, ..self }
     }
@@ -137,6 +137,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
         }
         check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
+        check_draws(self.samples)?;
         let (mean, squares) = x.mean_and_squares(|mean| mean);
         let (mean, variances) = (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
         resolution(x.values(), &mean, variances.sum())?;
@@ -206,7 +207,7 @@ impl<T: Real, S: DeepStep<T>> DeepBuilder<T, S> {
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where the likelihood is Bernoulli;
-    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
+    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::TooSmall`], [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
     pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<S>> {
         self.fit_observed(x, rng, &mut ())
     }

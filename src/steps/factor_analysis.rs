@@ -49,7 +49,8 @@ impl<T: Real> FactorAnalysis<T> {
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d); [`Error::Unbounded`] when k reaches the rank of the data;
-    /// [`Error::Constant`] when no variable varies; [`Error::TooFewObservations`] for n = 1.
+    /// [`Error::Constant`] when no variable varies; [`Error::TooFewObservations`] for n = 1;
+    /// [`Error::TooSmall`] where the squares of the deviations, or a ψ_j, fall below the smallest number.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Fitted<Self>> {
         Self::builder(latent_dim).fit(x)
     }
@@ -183,7 +184,7 @@ impl Standardized {
             Stop::Converged if !likelihood.at_floor().is_empty() => Stop::Floor,
             stop => stop,
         };
-        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, likelihood.cast(), Exact), trace, stop })
+        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, likelihood.narrow()?, Exact), trace, stop })
     }
 }
 
@@ -244,7 +245,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
             Stop::Converged if !model.likelihood.at_floor().is_empty() => Stop::Floor,
             stop => stop,
         };
-        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, model.likelihood.cast(), Exact), trace, stop })
+        Ok(Fitted { model: FactorAnalysis::from_slots(decoder, model.likelihood.narrow()?, Exact), trace, stop })
     }
 
     /// The maximum of the likelihood by [`ProfileAscent`].

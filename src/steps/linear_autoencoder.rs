@@ -38,6 +38,7 @@ impl<T: Real> LinearAutoencoder<T> {
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new); [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
     /// [`Error::Constant`](crate::Error::Constant);
+    /// [`Error::TooSmall`](crate::Error::TooSmall) where the squares of the deviations fall below the smallest number;
     /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder(latent_dim).fit(x)

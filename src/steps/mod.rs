@@ -85,9 +85,11 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// Decodes codes z (k×n) into d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when z has not k rows.
+    /// [`Error::Dimension`](crate::Error::Dimension) when z has not k rows; [`Error::Empty`](crate::Error::Empty) and
+    /// [`Error::NotFinite`](crate::Error::NotFinite).
     pub fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
         crate::data::expect("rows of z", self.latent_dim(), z.nrows())?;
+        crate::linalg::check_finite(z.as_view())?;
         Ok(self.model.decoder.decode(z.as_view()))
     }
 
@@ -220,7 +222,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
-    /// observations that it was fitted to.
+    /// observations that it was fitted to. [`Error::Setting`](crate::Error::Setting) for 0 draws.
     pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>>
     where
         L: Likelihood<T>,
@@ -229,6 +231,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
+        crate::objective::check_draws(samples)?;
         let q = self.inference.infer(&self.model, x)?;
         Elbo::reparameterized(samples).terms(&self.model, &q, x, rng)
     }

@@ -4,7 +4,7 @@ use super::Step;
 use crate::data::{Mean, expect};
 use crate::fit::closed_form::{Principal, orient};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{gemm, matrix_product, product_tr_left};
+use crate::linalg::{check_finite, gemm, matrix_product, product_tr_left};
 use crate::map::Linear;
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -49,7 +49,8 @@ impl<T: Real> Pca<T> {
     /// The k leading components about the mean of the data, k up to the rank.
     ///
     /// # Errors
-    /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ rank; [`Error::Constant`]; [`Error::TooFewObservations`] for n = 1.
+    /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ rank; [`Error::Constant`]; [`Error::TooFewObservations`] for n = 1;
+    /// [`Error::TooSmall`] where the squares of the deviations fall below the smallest number.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::fit_about(latent_dim, Mean::Estimated, x)
     }
@@ -125,9 +126,10 @@ impl<T: Real> Pca<T> {
     /// x' = Uz + μ for scores z (k×n), d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::Dimension`], [`Error::Empty`], [`Error::NotFinite`].
     pub fn inverse_transform(&self, scores: &DMatrix<T>) -> Result<DMatrix<T>> {
         expect("rows of the scores", self.variances.len(), scores.nrows())?;
+        check_finite(scores.as_view())?;
         let mut x = matrix_product(&self.directions, scores);
         x.column_iter_mut().for_each(|mut column| column += &self.mean);
         Ok(x)
@@ -155,7 +157,7 @@ impl<T: Real> Pca<T> {
     /// The inverse of [`Self::whiten`] on the span: U diag(√λ) z + μ, d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// As [`Self::inverse_transform`].
     pub fn unwhiten(&self, whitened: &DMatrix<T>) -> Result<DMatrix<T>> {
         expect("rows of the whitened scores", self.variances.len(), whitened.nrows())?;
         let scales = self.variances.map(|v| v.sqrt());

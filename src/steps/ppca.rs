@@ -46,7 +46,8 @@ impl<T: Real> Ppca<T> {
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
     /// [`Error::Unbounded`](crate::Error::Unbounded) when k reaches the rank; [`Error::Constant`](crate::Error::Constant);
-    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1.
+    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1;
+    /// [`Error::TooSmall`](crate::Error::TooSmall) where the squares of the deviations fall below the smallest number.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder(latent_dim).fit(x)
     }
@@ -98,9 +99,12 @@ impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// Those of the singular value decomposition.
     pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
         let variances = self.model.wide_factor()?.variances();
-        let outside = (self.data_dim() - self.latent_dim()) as f64 * self.noise_variance().as_f64();
-        let total = variances.sum() + outside;
-        Ok(variances.map(|v| T::of(v / total)))
+        // In units of the largest: their sum may be beyond the largest number.
+        let unit = variances.max();
+        let outside = (self.data_dim() - self.latent_dim()) as f64 * (self.noise_variance().as_f64() / unit);
+        let shares = variances / unit;
+        let total = shares.sum() + outside;
+        Ok(shares.map(|share| T::of(share / total)))
     }
 
     /// The orthogonal projection of x on the span of W, about the mean: what an autoencoder reconstructs (d×n).
