@@ -3,7 +3,7 @@
 //! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until each factor loads on few variables.
 
 use crate::fit::Stop;
-use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, solve_cholesky};
+use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, r_factor, solve_cholesky};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -150,8 +150,13 @@ impl Promax {
         }
         solve_cholesky(&factor, oblique.as_view_mut());
         let correlations = |oblique: &DMatrix<f64>| -> Result<DMatrix<f64>> {
+            // (UᵗU)⁻¹ by U = QR: the product itself would square how nearly the factors coincide.
+            let factor = r_factor(oblique.as_view())?.transpose();
+            if factor.diagonal().iter().any(|&pivot| pivot == 0.0) {
+                return Err(Error::NotPositiveDefinite { size: oblique.ncols() });
+            }
             let mut inverse = DMatrix::identity(oblique.ncols(), oblique.ncols());
-            solve_cholesky(&cholesky_lower(product_tr_left(oblique, oblique).as_view())?, inverse.as_view_mut());
+            solve_cholesky(&factor, inverse.as_view_mut());
             Ok(inverse)
         };
         let variances = correlations(&oblique)?.diagonal();
