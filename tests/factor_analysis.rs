@@ -252,7 +252,7 @@ fn moments_and_weights_fit_as_the_data_do() {
         assert!((read.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
         let mut other = Chunks::new(7, || [Ok::<_, Error>(x.columns(0, 9).into_owned()), Ok(DMatrix::from_element(6, 2, T::one()))]);
         assert!(matches!(builder.fit_source(&mut other), Err(Error::Dimension { expected: 7, actual: 6, .. })));
-        let mut none = Chunks::new(7, || std::iter::empty::<Result<DMatrix<T>, Error>>());
+        let mut none = Chunks::new(7, std::iter::empty::<Result<DMatrix<T>, Error>>);
         assert!(matches!(builder.fit_source(&mut none), Err(Error::LatentDim { .. } | Error::TooFewObservations { .. })));
         let weights: Vec<T> = (0..120).map(|i| T::of_usize(i % 3)).collect();
         let repeated: Vec<usize> = (0..120).flat_map(|i| std::iter::repeat_n(i, i % 3)).collect();

@@ -91,6 +91,7 @@ fn errors_are_one_line_with_their_exit_code() {
         (vec!["--data", "x.csv", "--quick"], 2, "invalid option '--quick'"),
         (vec!["--data", "x.csv", "--latent-dim", "0"], 2, "is not a positive integer"),
         (vec!["--data", "x.csv", "--restarts", "-1"], 2, "is not 0 or a positive integer"),
+        (vec!["--data", "x.csv", "--json", "y.csv", "--out", "y.csv"], 2, "option '--out': y.csv is that of --json"),
         (vec!["--data", "no-such-file.csv"], 1, "no-such-file.csv"),
         (vec!["--data", data.to_str().unwrap()], 1, "column \"b\" is empty"),
         (vec!["--data", constant.to_str().unwrap()], 1, "constant"),
