@@ -113,6 +113,18 @@ impl Varimax {
 /// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares, to its loadings raised to a power.
 ///
 /// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`] tells; WWᵗ is LΦLᵗ.
+///
+/// ```
+/// use elbo::rotation::Promax;
+/// use nalgebra::DMatrix;
+/// // Two clusters of variables whose factors go together.
+/// let loadings = DMatrix::from_row_slice(4, 2, &[2.0, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
+/// let found = Promax::default().rotate(loadings.as_view())?;
+/// assert!(found.factor_correlations[(0, 1)].abs() > 0.4);
+/// let common = &found.loadings * &found.factor_correlations * found.loadings.transpose();
+/// assert!((common - &loadings * loadings.transpose()).amax() < 1e-12);
+/// # Ok::<(), elbo::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Promax {
     /// The power of the target, above 1; 4 is usual.

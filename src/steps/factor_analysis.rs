@@ -332,6 +332,16 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     ///
     /// It runs on the second moment, so that an iteration does not see n; it is slow where a ψ_j is small, and it may end in a lesser maximum.
     ///
+    /// ```
+    /// use elbo::{FactorAnalysis, fit::Alternate};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
+    /// let em = FactorAnalysis::builder(1).fit_em(&Alternate::default(), &x, &mut StdRng::seed_from_u64(0))?;
+    /// let ascent = FactorAnalysis::fit(1, &x)?;
+    /// assert!((em.trace.last().unwrap() - ascent.trace.last().unwrap()).abs() < 1e-4);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_em<'a, R: Rng + ?Sized>(
