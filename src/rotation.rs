@@ -3,7 +3,7 @@
 //! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until each factor loads on few variables.
 
 use crate::fit::Stop;
-use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, solve_cholesky};
+use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, r_factor, solve_cholesky};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -113,6 +113,18 @@ impl Varimax {
 /// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares, to its loadings raised to a power.
 ///
 /// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`] tells; WWᵗ is LΦLᵗ.
+///
+/// ```
+/// use elbo::rotation::Promax;
+/// use nalgebra::DMatrix;
+/// // Two clusters of variables whose factors go together.
+/// let loadings = DMatrix::from_row_slice(4, 2, &[2.0, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
+/// let found = Promax::default().rotate(loadings.as_view())?;
+/// assert!(found.factor_correlations[(0, 1)].abs() > 0.4);
+/// let common = &found.loadings * &found.factor_correlations * found.loadings.transpose();
+/// assert!((common - &loadings * loadings.transpose()).amax() < 1e-12);
+/// # Ok::<(), elbo::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Promax {
     /// The power of the target, above 1; 4 is usual.
@@ -150,8 +162,13 @@ impl Promax {
         }
         solve_cholesky(&factor, oblique.as_view_mut());
         let correlations = |oblique: &DMatrix<f64>| -> Result<DMatrix<f64>> {
+            // (UᵗU)⁻¹ by U = QR: the product itself would square how nearly the factors coincide.
+            let factor = r_factor(oblique.as_view())?.transpose();
+            if factor.diagonal().iter().any(|&pivot| pivot == 0.0) {
+                return Err(Error::NotPositiveDefinite { size: oblique.ncols() });
+            }
             let mut inverse = DMatrix::identity(oblique.ncols(), oblique.ncols());
-            solve_cholesky(&cholesky_lower(product_tr_left(oblique, oblique).as_view())?, inverse.as_view_mut());
+            solve_cholesky(&factor, inverse.as_view_mut());
             Ok(inverse)
         };
         let variances = correlations(&oblique)?.diagonal();

@@ -121,6 +121,15 @@ fn a_rotated_model_is_the_same_model() {
 }
 
 #[test]
+fn oblique_factors_that_nearly_coincide_still_have_variance_one() {
+    // Loadings in the variables' own units, over three orders of magnitude: promax makes correlations close to ±1 of them.
+    let loadings = Pca::fit(12, &table("wine")).unwrap().loadings();
+    let found = Promax::default().rotate(loadings.as_view()).unwrap();
+    let off = found.factor_correlations.diagonal().map(|v| (v - 1.0).abs()).max();
+    assert!(off < 1e-6, "{off}");
+}
+
+#[test]
 fn what_has_no_components_is_refused_by_name() {
     let x = normal(4, 3, 1);
     assert!(matches!(Pca::fit(3, &x), Err(Error::LatentDim { latent_dim: 3, largest: 2, .. })));

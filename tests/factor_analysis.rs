@@ -1,8 +1,8 @@
 //! Factor analysis: noise of another shape in the slot, against scikit-learn, a general optimiser and the model's own identities.
 #![cfg(feature = "files")]
 
-use elbo::data::Moments;
 use elbo::data::files::{ReadOptions, read};
+use elbo::data::{Chunks, Moments};
 use elbo::fit::{Alternate, ProfileAscent, Stop};
 use elbo::likelihood::DiagonalGaussian;
 use elbo::model::{ExactPosterior, LinearGaussian, MarginalLikelihood};
@@ -248,6 +248,12 @@ fn moments_and_weights_fit_as_the_data_do() {
         assert!((streamed.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
         let ratios = streamed.noise_variances().component_div(&whole.noise_variances());
         assert!(ratios.iter().all(|ratio| (ratio.as_f64() - 1.0).abs() < 1e3 * tolerance));
+        let read = builder.fit_source(&mut (&x).into_observations().unwrap()).unwrap();
+        assert!((read.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
+        let mut other = Chunks::new(7, || [Ok::<_, Error>(x.columns(0, 9).into_owned()), Ok(DMatrix::from_element(6, 2, T::one()))]);
+        assert!(matches!(builder.fit_source(&mut other), Err(Error::Dimension { expected: 7, actual: 6, .. })));
+        let mut none = Chunks::new(7, std::iter::empty::<Result<DMatrix<T>, Error>>);
+        assert!(matches!(builder.fit_source(&mut none), Err(Error::LatentDim { .. } | Error::TooFewObservations { .. })));
         let weights: Vec<T> = (0..120).map(|i| T::of_usize(i % 3)).collect();
         let repeated: Vec<usize> = (0..120).flat_map(|i| std::iter::repeat_n(i, i % 3)).collect();
         let (weighted, literal) = (builder.fit_weighted(&x, &weights).unwrap(), builder.fit(&x.select_columns(&repeated)).unwrap());

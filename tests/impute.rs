@@ -54,7 +54,7 @@ fn penguins() {
     let lines: Vec<&str> = completed.lines().collect();
     assert_eq!(lines.len(), 345);
     assert_eq!(lines[0], "species,island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year");
-    assert_eq!(lines[1], "Adelie,Torgersen,39.1,18.7,181,3750,male,2007");
+    assert_eq!(lines[1], "Adelie,Torgersen,39.1,18.7,181.0,3750.0,male,2007", "as it stood in the file");
     let empty: Vec<&str> = lines[4].split(',').collect();
     assert_eq!((empty[0], empty[6], empty[7]), ("Adelie", "", "2007"));
     assert!((empty[5].parse::<f64>().unwrap() - 4201.754).abs() < 0.1, "an empty row gets the mean: {}", lines[4]);
@@ -64,7 +64,7 @@ fn penguins() {
 #[test]
 fn the_keys_stand_in_order_and_a_header_is_optional() {
     let (data, out, json) = (file("plain-in.csv"), file("plain.csv"), file("plain.json"));
-    std::fs::write(&data, "1,2,3\n2,NA,4.5\n3,7,nan\n5,1,\n2,2,2\n8,1,3\n4,NaN,4\n").unwrap();
+    std::fs::write(&data, "1,2,3\n2,NA,4.50\n3,+7,nan\n5,1,\n2,2,2\n8,1,3\n4,NaN,4\n").unwrap();
     let (from, to, figures) = (data.to_str().unwrap(), out.to_str().unwrap(), json.to_str().unwrap());
     let run = impute(&["--data", from, "--latent-dim", "1", "--seed", "3", "--out", to, "--json", figures]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
@@ -77,7 +77,7 @@ fn the_keys_stand_in_order_and_a_header_is_optional() {
     let lines: Vec<Vec<&str>> = completed.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(lines.len(), 7);
     assert_eq!(lines[0], ["1", "2", "3"]);
-    assert_eq!((lines[1][0], lines[1][2], lines[2][1]), ("2", "4.5", "7"));
+    assert_eq!((lines[1][0], lines[1][2], lines[2][1]), ("2", "4.50", "+7"));
     assert!(lines.iter().flatten().all(|field| field.parse::<f64>().is_ok_and(f64::is_finite)));
 }
 
@@ -91,6 +91,7 @@ fn errors_are_one_line_with_their_exit_code() {
         (vec!["--data", "x.csv", "--quick"], 2, "invalid option '--quick'"),
         (vec!["--data", "x.csv", "--latent-dim", "0"], 2, "is not a positive integer"),
         (vec!["--data", "x.csv", "--restarts", "-1"], 2, "is not 0 or a positive integer"),
+        (vec!["--data", "x.csv", "--json", "y.csv", "--out", "y.csv"], 2, "option '--out': y.csv is that of --json"),
         (vec!["--data", "no-such-file.csv"], 1, "no-such-file.csv"),
         (vec!["--data", data.to_str().unwrap()], 1, "column \"b\" is empty"),
         (vec!["--data", constant.to_str().unwrap()], 1, "constant"),

@@ -4,6 +4,7 @@ use elbo::data::{Mean, SparseObservations};
 use elbo::linalg::{PrincipalSolver, Solver};
 use elbo::{Error, LinearAutoencoder, Ppca, Real};
 use nalgebra::DMatrix;
+use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
 struct Table<T> {
@@ -73,6 +74,19 @@ fn equal_dense<T: Real>(tolerance: f64) {
 fn equal_to_the_fit_of_the_dense_table() {
     equal_dense::<f64>(1e-9);
     equal_dense::<f32>(1e-3);
+}
+
+#[test]
+#[cfg(feature = "sparse")]
+fn matrices_of_nalgebra_sparse_are_the_same_table() {
+    use nalgebra_sparse::{CscMatrix, CsrMatrix};
+    let table = counts::<f64>(30, 80, 20, 3);
+    let dense = table.view().to_dense();
+    let (columns, rows) = (CscMatrix::from(&dense), CsrMatrix::from(&dense.transpose()));
+    let fit = |x: SparseObservations<'_, f64>| Ppca::<f64>::builder(3).fit_sparse(x).unwrap();
+    let expected = fit(table.view());
+    assert_eq!(fit(SparseObservations::from_csc_matrix(&columns).unwrap()), expected);
+    assert_eq!(fit(SparseObservations::from_csr_rows(&rows).unwrap()), expected);
 }
 
 /// 20,000 variables: dense, the covariance alone would take 3.2 GB.
@@ -164,4 +178,43 @@ fn reuters() {
     let total = model.log_likelihood_sparse(x).unwrap().sum();
     eprintln!("{n} documents, {d} words, {} entries: log p = {total:.3}", x.entries());
     assert!(total.is_finite());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_table_in_any_order_is_its_dense_one(d in 2usize..14, n in 3usize..30, k in 1usize..4, share in 0.1f64..0.9, seed in 0u64..1000) {
+        let rng = &mut Generator::seed_from_u64(seed);
+        // Some variables and observations may have nothing stored.
+        let dense = DMatrix::from_fn(d, n, |_, _| if rng.random::<f64>() < share { f64::standard_normal(rng) + 2.0 } else { 0.0 });
+        let order: Vec<usize> = (0..n).rev().collect();
+        let fit = |dense: &DMatrix<f64>| {
+            let table = stored(dense);
+            Ppca::<f64>::builder(k).fit_sparse(table.view()).map(|fit| fit.model.log_likelihood_sparse(table.view()).unwrap())
+        };
+        match (Ppca::fit(k, &dense), fit(&dense), fit(&dense.select_columns(&order))) {
+            (Ok(whole), Ok(sparse), Ok(reversed)) => {
+                let expected = whole.log_likelihood(&dense).unwrap();
+                let size = expected.amax().max(1.0);
+                prop_assert!((&sparse - &expected).amax() < 1e-7 * size, "{sparse} {expected}");
+                prop_assert!(order.iter().zip(reversed.iter()).all(|(&i, value)| (value - expected[i]).abs() < 1e-7 * size));
+            }
+            (Err(_), Err(_), Err(_)) => {}
+            (whole, sparse, reversed) => prop_assert!(false, "{whole:?} {sparse:?} {reversed:?}"),
+        }
+    }
+}
+
+/// The entries of a dense table that are not 0.
+fn stored(dense: &DMatrix<f64>) -> Table<f64> {
+    let mut table = Table { d: dense.nrows(), offsets: vec![0], rows: vec![], values: vec![] };
+    for column in dense.column_iter() {
+        for (row, &value) in column.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+            table.rows.push(row);
+            table.values.push(value);
+        }
+        table.offsets.push(table.rows.len());
+    }
+    table
 }

@@ -40,7 +40,7 @@ fn main() {
 
 fn run<T: Real>(arguments: &Arguments) {
     let Some(path) = &arguments.data else { return };
-    let options = arguments.read_options().missing(Missing::Allow);
+    let options = arguments.read_options().missing(Missing::Allow).keep_text(arguments.out.is_some());
     let file = path.display().to_string();
     let mut table: Table<T> = or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
     let place = Place { file: &file, columns: &table.names };

@@ -22,7 +22,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
     ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
     ("ignore", "COLUMN,…", "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated"),
-    ("latent-dim", "K", "dimension of the latent space (default: from the data)"),
+    ("latent-dim", "K", "dimension of the latent space (default: chosen from the data)"),
     ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
     ("dtype", "f32|f64", "precision (default: f64)"),
@@ -145,6 +145,11 @@ impl Program {
             {
                 return Err(format!("option '--{name}': {} is the data", path.display()));
             }
+        }
+        if let (Some(json), Some(out)) = (&found.json, &found.out)
+            && same(json, out)
+        {
+            return Err(format!("option '--out': {} is that of --json", out.display()));
         }
         match self.needs_data && found.data.is_none() {
             true => Err("option '--data FILE' is needed".into()),

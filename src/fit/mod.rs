@@ -30,7 +30,7 @@ pub use alternate::{Alternate, GradientVariationalEm, ParameterExpanded, SpanAsc
 pub use closed_form::{Route, Solved};
 pub use factor_descent::FactorDescent;
 pub use incomplete::{IncompleteEm, Scheme};
-pub(crate) use incomplete::{IncompleteRequest, Observed, WeightedEm};
+pub(crate) use incomplete::{IncompleteRequest, Observed, WeightedEm, check_weights};
 pub use joint_ascent::{AffineHead, JointAscent};
 pub use observer::{Answer, Observer};
 pub use profile_ascent::ProfileAscent;

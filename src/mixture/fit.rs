@@ -2,8 +2,8 @@
 
 use super::start::clusters;
 use super::{MixtureOfPpca, normalize};
-use crate::data::{Mean, check_latent_dim, deviations_resolved};
-use crate::fit::{Fitted, RemainingGain, Stop, Trace};
+use crate::data::{Mean, Moments, check_latent_dim, deviations_resolved};
+use crate::fit::{Fitted, RemainingGain, Stop, Trace, check_weights};
 use crate::inference::Exact;
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::principal_components;
@@ -42,6 +42,15 @@ impl<T: Real> std::ops::Deref for FittedMixture<T> {
     fn deref(&self) -> &Self::Target {
         &self.best
     }
+}
+
+/// The observations with a weight above 0, and their weights over the mean of these: Σw is their number.
+pub(super) fn weighing<T: Real>(weights: &[T], observations: usize) -> Result<(Vec<usize>, Vec<f64>)> {
+    let weights = check_weights(weights, observations)?;
+    let columns: Vec<usize> = (0..observations).filter(|&i| weights[i] > 0.0).collect();
+    let mean = weights.iter().sum::<f64>() / columns.len() as f64;
+    let weights = columns.iter().map(|&i| weights[i] / mean).collect();
+    Ok((columns, weights))
 }
 
 /// A mixture in double precision, while it is being fitted.
@@ -109,12 +118,51 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         self.best_of(&data, &mut Complete(&data), rng)
     }
 
+    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as not having
+    /// it. J, in the trace, is per unit of weight.
+    ///
+    /// ```
+    /// use elbo::mixture::MixtureOfPpca;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::DMatrix::from_fn(3, 120, |j, i| {
+    ///     let (t, e) = ((i as f64 * 0.37).sin(), 0.05 * ((7 * i + 3 * j) as f64).sin());
+    ///     if i % 2 == 0 { [t, t, 0.0][j] + e } else { [5.0, t, -t][j] + e }
+    /// });
+    /// let weights: Vec<f64> = (0..120).map(|i| if i % 2 == 0 { 3.0 } else { 1.0 }).collect();
+    /// let fit = MixtureOfPpca::builder(2, 1).fit_weighted(&x, &weights, &mut StdRng::seed_from_u64(1))?;
+    /// assert!((fit.weights().max() - 0.75).abs() < 1e-6); // the share of the weight that the first line has
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit`], observations of weight 0 apart; [`Error::Dimension`] for another number of weights; [`Error::Weight`] for one that is negative or
+    /// not finite; [`Error::TooFewObservations`] where all are 0.
+    pub fn fit_weighted<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        weights: &[T],
+        rng: &mut R,
+    ) -> Result<FittedMixture<T>> {
+        let x = x.into_observations()?;
+        let (columns, weights) = weighing(weights, x.len())?;
+        self.check(x.data_dim(), columns.len())?;
+        let kept = x.values().select_columns(&columns);
+        let kept = Observations::new(kept.as_view())?;
+        deviations_resolved(kept, Mean::Estimated)?;
+        let table = kept.values().map(|v| v.as_f64());
+        let mut moments = Moments::new(x.data_dim());
+        moments.update_weighted(&table, &weights)?;
+        let variance = moments.root_moment(Mean::Estimated)?.total_variance() / x.data_dim() as f64;
+        let data = Data::new(table, weights, self, variance);
+        self.best_of(&data, &mut Complete(&data), rng)
+    }
+
     /// The best of several ascents from k-means++ on a complete table.
     pub(super) fn best_of<R: Rng + ?Sized>(&self, data: &Data, steps: &mut impl Steps, rng: &mut R) -> Result<FittedMixture<T>> {
         let mut best: Option<(Fitted<Mixture>, usize)> = None;
         let mut restarts = Vec::with_capacity(self.restarts);
         for _ in 0..self.restarts {
-            let labels = clusters(&data.x, self.components, rng);
+            let labels = clusters(&data.x, &data.weights, self.components, rng);
             // Not wholly one component's: a cluster of few observations would close in on them at once.
             let (mostly, little) = (0.9, 0.1 / self.components as f64);
             let shares = DMatrix::from_fn(self.components, data.x.ncols(), |c, i| if labels[i] == c { mostly + little } else { little });
@@ -185,6 +233,8 @@ impl Steps for Complete<'_> {
 /// The data in double precision (completed somehow, if there are holes), and what all components share.
 pub(super) struct Data {
     pub(super) x: DMatrix<f64>,
+    /// One for each observation; they add up to n.
+    pub(super) weights: Vec<f64>,
     latent_dim: usize,
     floor: f64,
 }
@@ -193,17 +243,17 @@ impl Data {
     fn of<T: Real>(x: Observations<'_, T>, setting: &MixtureOfPpcaBuilder<T>) -> Result<Self> {
         deviations_resolved(x, Mean::Estimated)?;
         let variance = x.variances().iter().map(|v| v.as_f64()).sum::<f64>() / x.data_dim() as f64;
-        Ok(Self::new(x.values().map(|v| v.as_f64()), setting, variance))
+        Ok(Self::new(x.values().map(|v| v.as_f64()), vec![1.0; x.len()], setting, variance))
     }
 
-    /// From a table and the mean variance of its variables.
-    pub(super) fn new<T>(x: DMatrix<f64>, setting: &MixtureOfPpcaBuilder<T>, variance: f64) -> Self {
-        Self { x, latent_dim: setting.latent_dim, floor: setting.relative_floor * variance }
+    /// From a table, its weights and the mean variance of its variables.
+    pub(super) fn new<T>(x: DMatrix<f64>, weights: Vec<f64>, setting: &MixtureOfPpcaBuilder<T>, variance: f64) -> Self {
+        Self { x, weights, latent_dim: setting.latent_dim, floor: setting.relative_floor * variance }
     }
 
     /// Each component is probabilistic PCA of the observations, weighted by its shares of them (components×n).
     fn maximize(&self, shares: &DMatrix<f64>, before: Option<&Mixture>) -> Result<Mixture> {
-        with_shares(shares, before, |_, weights, size| self.component(weights, size))
+        self.with_shares(shares, before, |_, weights, size| self.component(weights, size))
     }
 
     /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance (Tipping & Bishop 1999).
@@ -239,7 +289,7 @@ impl Data {
         let stop = loop {
             let mut shares = steps.log_joint(&model)?;
             let densities = normalize(&mut shares);
-            let value = densities.sum() / n;
+            let value = densities.iter().zip(&self.weights).map(|(density, weight)| density * weight).sum::<f64>() / n;
             trace.push(value);
             if rule.update(value) {
                 break Stop::Converged;
@@ -253,7 +303,7 @@ impl Data {
                 rule = RemainingGain::below(setting.tolerance);
                 continue;
             }
-            model = with_shares(&shares, Some(&model), |c, weights, size| steps.improve(&model.components[c], weights, size))?;
+            model = self.with_shares(&shares, Some(&model), |c, weights, size| steps.improve(&model.components[c], weights, size))?;
         };
         let at_floor = model.components.iter().any(|component| component.noise_variance() <= self.floor);
         let stop = if at_floor && stop == Stop::Converged { Stop::Floor } else { stop };
@@ -263,7 +313,7 @@ impl Data {
     /// A component that has lost its observations, or closed in on no more than it takes to span its plane.
     fn lost(&self, shares: &DMatrix<f64>, model: &Mixture, reseeds: &[usize]) -> Option<usize> {
         (0..shares.nrows()).find(|&c| {
-            let size = shares.row(c).sum();
+            let size: f64 = self.weighed(shares, c).sum();
             let closed = size < (self.latent_dim + 2) as f64 && model.components[c].noise_variance() <= self.floor;
             reseeds[c] < RESEEDS && shares.nrows() > 1 && (size < 1.0 || closed)
         })
@@ -290,22 +340,32 @@ impl Data {
         }
         self.maximize(&moved, Some(before))
     }
-}
 
-/// A mixture in which each component has the weight of its shares (components×n), and is what `component` makes of its place, its shares and their sum.
-fn with_shares(
-    shares: &DMatrix<f64>,
-    before: Option<&Mixture>,
-    mut component: impl FnMut(usize, &[f64], f64) -> Result<Ppca<f64>>,
-) -> Result<Mixture> {
-    let n = shares.ncols() as f64;
-    let sizes = shares.column_sum();
-    let components: Result<Vec<_>> = (0..shares.nrows())
-        .map(|c| match before {
-            // One without any observation says nothing of where it should go: it stays, without weight.
-            Some(before) if sizes[c] <= 1e-12 * n => Ok(before.components[c].clone()),
-            _ => component(c, &shares.row(c).iter().copied().collect::<Vec<_>>(), sizes[c]),
-        })
-        .collect();
-    Ok(MixtureOfPpca { weights: sizes / n, components: components? })
+    /// The shares of component c times the weights.
+    fn weighed<'s>(&'s self, shares: &'s DMatrix<f64>, c: usize) -> impl Iterator<Item = f64> + 's {
+        self.weights.iter().enumerate().map(move |(i, weight)| weight * shares[(c, i)])
+    }
+
+    /// A mixture in which each component has the weight of its shares (components×n), and is what `component` makes of its place, its shares times the
+    /// weights of the observations, and their sum.
+    fn with_shares(
+        &self,
+        shares: &DMatrix<f64>,
+        before: Option<&Mixture>,
+        mut component: impl FnMut(usize, &[f64], f64) -> Result<Ppca<f64>>,
+    ) -> Result<Mixture> {
+        let n = shares.ncols() as f64;
+        let mut sizes = DVector::zeros(shares.nrows());
+        let mut components = Vec::with_capacity(shares.nrows());
+        for (c, size) in sizes.iter_mut().enumerate() {
+            let weights: Vec<f64> = self.weighed(shares, c).collect();
+            *size = weights.iter().sum();
+            components.push(match before {
+                // One without any observation says nothing of where it should go: it stays, without weight.
+                Some(before) if *size <= 1e-12 * n => before.components[c].clone(),
+                _ => component(c, &weights, *size)?,
+            });
+        }
+        Ok(MixtureOfPpca { weights: sizes / n, components })
+    }
 }

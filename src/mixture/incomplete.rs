@@ -1,6 +1,6 @@
 //! Mixtures of probabilistic principal component analysers of data with holes.
 
-use super::fit::{Data, Mixture, Steps};
+use super::fit::{Data, Mixture, Steps, weighing};
 use super::{FittedMixture, MixtureOfPpca, MixtureOfPpcaBuilder, normalize};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations, Mean};
 use crate::fit::{Observed, WeightedEm};
@@ -37,18 +37,59 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     /// Those of [`PpcaBuilder::fit_incomplete`](crate::steps::PpcaBuilder::fit_incomplete) and of [`Self::fit`].
     pub fn fit_incomplete<'a, R: Rng + ?Sized>(&self, x: impl IntoIncompleteObservations<'a, T>, rng: &mut R) -> Result<FittedMixture<T>> {
         let x = x.into_incomplete()?;
-        self.check(x.data_dim(), x.len())?;
-        let mut table = DMatrix::zeros(x.data_dim(), x.len());
-        for (column, out) in table.as_mut_slice().chunks_exact_mut(x.data_dim()).enumerate() {
+        self.fit_some(x, (0..x.len()).collect(), vec![1.0; x.len()], rng)
+    }
+
+    /// The same with a weight for each observation, as in [`Self::fit_weighted`].
+    ///
+    /// ```
+    /// use elbo::mixture::MixtureOfPpca;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let mut x = nalgebra::DMatrix::from_fn(3, 120, |j, i| {
+    ///     let (t, e) = ((i as f64 * 0.37).sin(), 0.05 * ((7 * i + 3 * j) as f64).sin());
+    ///     if i % 2 == 0 { [t, t, 0.0][j] + e } else { [5.0, t, -t][j] + e }
+    /// });
+    /// for i in (0..120).step_by(4) { x[(i % 3, i)] = f64::NAN; }
+    /// let weights: Vec<f64> = (0..120).map(|i| if i % 2 == 0 { 3.0 } else { 1.0 }).collect();
+    /// let fit = MixtureOfPpca::builder(2, 1).restarts(2).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(1))?;
+    /// assert!((fit.weights().max() - 0.75).abs() < 1e-3);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit_incomplete`], observations of weight 0 apart, and those of the weights in [`Self::fit_weighted`].
+    pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+        weights: &[T],
+        rng: &mut R,
+    ) -> Result<FittedMixture<T>> {
+        let x = x.into_incomplete()?;
+        let (columns, weights) = weighing(weights, x.len())?;
+        self.fit_some(x, columns, weights, rng)
+    }
+
+    /// From some columns, with weights that add up to their number.
+    fn fit_some<R: Rng + ?Sized>(
+        &self,
+        x: IncompleteObservations<'_, T>,
+        columns: Vec<usize>,
+        weights: Vec<f64>,
+        rng: &mut R,
+    ) -> Result<FittedMixture<T>> {
+        self.check(x.data_dim(), columns.len())?;
+        let mut table = DMatrix::zeros(x.data_dim(), columns.len());
+        for (&column, out) in columns.iter().zip(table.as_mut_slice().chunks_exact_mut(x.data_dim())) {
             x.column_into(column, out);
         }
         let x = IncompleteObservations::new(table.as_view())?;
-        let observed = Observed::of(x, None, Mean::Estimated)?;
+        let observed = Observed::of(x, Some(&weights), Mean::Estimated)?;
         observed.check_varies()?;
         let variance = observed.variances.mean();
         // The floor of the components: the likelihood of one for all may be unbounded as well.
-        let one = Ppca::<f64>::builder(self.latent_dim).noise_floor(self.relative_floor * variance).fit_incomplete(x, rng)?;
-        let data = Data::new(one.impute(x)?, self, variance);
+        let one =
+            Ppca::<f64>::builder(self.latent_dim).noise_floor(self.relative_floor * variance).fit_incomplete_weighted(x, &weights, rng)?;
+        let data = Data::new(one.impute(x)?, weights, self, variance);
         let mut steps = Holes { x, em: WeightedEm::new(&observed, self.latent_dim) };
         self.best_of(&data, &mut steps, rng)
     }

@@ -2,18 +2,19 @@
 
 use super::draw;
 use nalgebra::{DMatrix, DVector};
-use rand::{Rng, RngExt};
+use rand::Rng;
 
-/// The cluster of each column: centres drawn with probabilities proportional to the squared distance from those there are
+/// The cluster of each column: centres drawn with probabilities proportional to the weight and the squared distance from those there are
 /// (Arthur & Vassilvitskii 2007), then moved to their clusters' means a few times.
-pub(super) fn clusters<R: Rng + ?Sized>(x: &DMatrix<f64>, count: usize, rng: &mut R) -> Vec<usize> {
+pub(super) fn clusters<R: Rng + ?Sized>(x: &DMatrix<f64>, weights: &[f64], count: usize, rng: &mut R) -> Vec<usize> {
     let n = x.ncols();
     let mut centres = DMatrix::zeros(x.nrows(), count);
     let mut distances = DVector::from_element(n, f64::INFINITY);
     for c in 0..count {
-        let total = distances.sum();
+        let chances = distances.iter().zip(weights).map(|(distance, weight)| distance * weight);
+        let total = chances.clone().sum::<f64>();
         // All points may coincide with a centre: then any will do.
-        let chosen = if c > 0 && total > 0.0 && total.is_finite() { draw(distances.iter().copied(), rng) } else { rng.random_range(0..n) };
+        let chosen = if c > 0 && total > 0.0 && total.is_finite() { draw(chances, rng) } else { draw(weights.iter().copied(), rng) };
         centres.set_column(c, &x.column(chosen));
         for (distance, column) in distances.iter_mut().zip(x.column_iter()) {
             *distance = distance.min((column - centres.column(c)).norm_squared());
@@ -31,10 +32,9 @@ pub(super) fn clusters<R: Rng + ?Sized>(x: &DMatrix<f64>, count: usize, rng: &mu
         }
         let mut sums = DMatrix::zeros(x.nrows(), count);
         let mut sizes = vec![0.0; count];
-        for (&label, column) in labels.iter().zip(x.column_iter()) {
-            let mut sum = sums.column_mut(label);
-            sum += column;
-            sizes[label] += 1.0;
+        for ((&label, column), &weight) in labels.iter().zip(x.column_iter()).zip(weights) {
+            sums.column_mut(label).axpy(weight, &column, 1.0);
+            sizes[label] += weight;
         }
         // A cluster that lost all its points keeps its centre.
         for (c, &size) in sizes.iter().enumerate().filter(|(_, size)| **size > 0.0) {

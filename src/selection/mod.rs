@@ -8,7 +8,7 @@
 //! | [`Criterion::HeldOut`] | log-likelihood of observations that a fit has not seen | one decomposition a fold |
 //!
 //! All but the last see nothing of the data but the eigenvalues of their covariance. [`BayesianPpca`] is the model that the third one fits.
-//! Where entries are missing, [`choose_latent_dim_observed`] scores what was observed: by BIC, or held-out.
+//! Where entries are missing, [`choose_latent_dim_observed`] scores what was observed: by BIC, or held-out. [`choose_factors`] does so for factor analysis.
 
 mod bayesian;
 mod held_out;
@@ -17,7 +17,7 @@ mod relevance;
 mod spectrum;
 
 pub use bayesian::{BayesianPpca, BayesianPpcaBuilder};
-pub use observed::{ObservedCriterion, choose_latent_dim_observed};
+pub use observed::{ObservedCriterion, choose_factors, choose_latent_dim_observed};
 pub use relevance::Relevance;
 pub use spectrum::Spectrum;
 

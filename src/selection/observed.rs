@@ -2,7 +2,11 @@
 
 use super::Selection;
 use crate::data::{IncompleteObservations, IntoIncompleteObservations};
-use crate::{Error, Ppca, Real, Result};
+use crate::inference::Exact;
+use crate::likelihood::GaussianNoise;
+use crate::map::Linear;
+use crate::steps::Step;
+use crate::{Error, FactorAnalysis, Ppca, Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
 
@@ -10,7 +14,8 @@ use rand::Rng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ObservedCriterion {
-    /// −½BIC of the observed entries: Σ_i log p(x_{i,o}) − ½m ln n, with m = dk − k(k−1)/2 + d + 1 and the n observations that have an entry.
+    /// −½BIC of the observed entries: Σ_i log p(x_{i,o}) − ½m ln n, with the n observations that have an entry and m = dk − k(k−1)/2 + d + 1
+    /// parameters; m = dk − k(k−1)/2 + 2d for factor analysis.
     #[default]
     Bic,
     /// Total log-likelihood of the observed entries of held-out observations: observation i is held out in fold i mod `folds`.
@@ -48,7 +53,52 @@ pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
     criterion: ObservedCriterion,
     rng: &mut R,
 ) -> Result<Selection> {
+    choose(x.into_incomplete()?, latent_dims, criterion, 1, |k, x| Ok(Ppca::builder(k).fit_incomplete(x, rng)?.model))
+}
+
+/// Scores each of some numbers of factors for [`FactorAnalysis`] of data with holes or without, in their order, about an estimated mean.
+///
+/// The first k that the observed entries cannot bear ends the list.
+///
+/// ```
+/// use elbo::FactorAnalysis;
+/// use elbo::selection::{ObservedCriterion, choose_factors};
+/// use nalgebra::{DMatrix, DVector};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let rng = &mut StdRng::seed_from_u64(1);
+/// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
+/// let noise = DVector::from_fn(8, |i, _| 0.1 + 0.1 * i as f64);
+/// let (_, mut x) = FactorAnalysis::from_parameters(loadings, DVector::zeros(8), noise)?.sample(300, rng);
+/// for i in 0..300 { x[(i % 8, i)] = f64::NAN; }
+/// for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 3 }] {
+///     assert_eq!(choose_factors(&x, 1..=4, criterion, rng)?.latent_dim, 2);
+/// }
+/// # Ok::<(), elbo::Error>(())
+/// ```
+///
+/// # Errors
+/// Those of [`FactorAnalysisBuilder::fit_incomplete`](crate::steps::FactorAnalysisBuilder::fit_incomplete) for the first k; [`Error::Setting`] for fewer
+/// than 2 folds, or more than observations.
+pub fn choose_factors<'a, T: Real, R: Rng + ?Sized>(
+    x: impl IntoIncompleteObservations<'a, T>,
+    latent_dims: impl IntoIterator<Item = usize>,
+    criterion: ObservedCriterion,
+    rng: &mut R,
+) -> Result<Selection> {
     let x = x.into_incomplete()?;
+    choose(x, latent_dims, criterion, x.data_dim(), |k, x| Ok(FactorAnalysis::builder(k).fit_incomplete(x, rng)?.model))
+}
+
+/// The same for any shape of noise, of so many variances, and a fit.
+fn choose<T: Real, N: GaussianNoise<T>>(
+    x: IncompleteObservations<'_, T>,
+    latent_dims: impl IntoIterator<Item = usize>,
+    criterion: ObservedCriterion,
+    noise_variances: usize,
+    mut fit: impl FnMut(usize, IncompleteObservations<'_, T>) -> Result<Step<T, Linear<T>, N, Exact>>,
+) -> Result<Selection> {
+    let total =
+        |model: &Step<T, Linear<T>, N, Exact>, x| -> Result<f64> { Ok(model.log_likelihood_observed(x)?.iter().map(|v| v.as_f64()).sum()) };
     let folds = match criterion {
         ObservedCriterion::Bic => Vec::new(),
         ObservedCriterion::HeldOut { folds } => parts(&x, folds)?,
@@ -56,24 +106,29 @@ pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
     let mut scores = Vec::new();
     for k in latent_dims {
         let score = match criterion {
-            ObservedCriterion::Bic => information(x, k, rng),
-            ObservedCriterion::HeldOut { .. } => held_out(&folds, k, rng),
+            ObservedCriterion::Bic => fit(k, x).and_then(|model| Ok(total(&model, x)? - penalty(&x, k, noise_variances))),
+            ObservedCriterion::HeldOut { .. } => {
+                folds.iter().map(|(training, held_out)| total(&fit(k, training.into_incomplete()?)?, held_out.into_incomplete()?)).sum()
+            }
         };
         match score {
             Ok(score) => scores.push((k, score)),
-            Err(Error::TooFewEntries { .. } | Error::NoiseVanished { .. } | Error::LatentDim { .. }) if !scores.is_empty() => break,
+            Err(Error::TooFewEntries { .. } | Error::NoiseVanished { .. } | Error::Unbounded { .. } | Error::LatentDim { .. })
+                if !scores.is_empty() =>
+            {
+                break;
+            }
             Err(error) => return Err(error),
         }
     }
     Ok(Selection::of(scores))
 }
 
-fn information<T: Real, R: Rng + ?Sized>(x: IncompleteObservations<'_, T>, k: usize, rng: &mut R) -> Result<f64> {
-    let fitted = Ppca::builder(k).fit_incomplete(x, rng)?;
-    let total: f64 = fitted.log_likelihood_observed(x)?.iter().map(|v| v.as_f64()).sum();
+/// ½m ln n: W up to a rotation, the mean, and the variances of the noise.
+fn penalty<T: Real>(x: &IncompleteObservations<'_, T>, k: usize, noise_variances: usize) -> f64 {
     let (d, n) = (x.data_dim(), x.len() - x.without_entries());
-    let parameters = d * k - k * k.saturating_sub(1) / 2 + d + 1;
-    Ok(total - 0.5 * parameters as f64 * (n as f64).ln())
+    let parameters = d * k - k * k.saturating_sub(1) / 2 + d + noise_variances;
+    0.5 * parameters as f64 * (n as f64).ln()
 }
 
 /// The training part and the held-out part of each fold, NaN where an entry is missing.
@@ -90,15 +145,6 @@ fn parts<T: Real>(x: &IncompleteObservations<'_, T>, folds: usize) -> Result<Par
         (of(training), of(held_out))
     };
     Ok((0..folds).map(part).collect())
-}
-
-fn held_out<T: Real, R: Rng + ?Sized>(folds: &Parts<T>, k: usize, rng: &mut R) -> Result<f64> {
-    let mut total = 0.0;
-    for (training, held_out) in folds {
-        let fitted = Ppca::builder(k).fit_incomplete(training, rng)?;
-        total += fitted.log_likelihood_observed(held_out)?.iter().map(|v| v.as_f64()).sum::<f64>();
-    }
-    Ok(total)
 }
 
 #[cfg(test)]
@@ -128,6 +174,35 @@ mod tests {
                 assert!((score - other).abs() < 1e-2, "{criterion:?} {k}: {score} {other}");
             }
         }
+    }
+
+    #[test]
+    fn the_number_of_factors_by_what_fits_of_factor_analysis_say() {
+        let rng = &mut StdRng::seed_from_u64(3);
+        let loadings = DMatrix::from_fn(7, 2, |_, _| f64::standard_normal(rng));
+        let noise = DVector::from_fn(7, |j, _| 0.1 * (j + 1) as f64);
+        let mut x = FactorAnalysis::from_parameters(loadings, DVector::from_element(7, 3.0), noise).unwrap().sample(200, rng).1;
+        let bic = |x: &DMatrix<f64>, k: usize, total: f64| total - 0.5 * (7 * k - k * (k - 1) / 2 + 14) as f64 * (x.ncols() as f64).ln();
+        let whole = choose_factors(&x, 1..=3, ObservedCriterion::Bic, rng).unwrap();
+        for &(k, score) in &whole.scores {
+            let expected = bic(&x, k, FactorAnalysis::fit(k, &x).unwrap().log_likelihood(&x).unwrap().sum());
+            assert!((score - expected).abs() < 1e-2, "{k}: {score} {expected}");
+        }
+        for i in 0..200 {
+            x[(i % 7, i)] = f64::NAN;
+        }
+        for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 4 }] {
+            // One factor fewer than variables is the most that can be fitted.
+            let found = choose_factors(&x, 1..=9, criterion, rng).unwrap();
+            assert_eq!(found.latent_dim, 2, "{criterion:?}: {:?}", found.scores);
+            assert!(found.scores.len() < 8 && found.scores.iter().all(|(_, score)| score.is_finite()));
+        }
+        assert!(matches!(
+            choose_factors(&x, 7..=7, ObservedCriterion::Bic, rng),
+            Err(Error::TooFewEntries { .. } | Error::Unbounded { .. })
+        ));
+        let none = choose_factors(&x, 1..=2, ObservedCriterion::HeldOut { folds: 1 }, rng);
+        assert!(matches!(none, Err(Error::Setting { .. })));
     }
 
     #[test]

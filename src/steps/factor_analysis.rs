@@ -1,7 +1,7 @@
 //! Factor analysis: step 2 with a noise variance for each variable.
 
 use super::Step;
-use crate::data::{Mean, Moments, RootMoment, check_latent_dim, deviations_resolved};
+use crate::data::{Mean, Moments, RootMoment, Source, check_latent_dim, deviations_resolved};
 use crate::fit::profile_ascent::StandardFactors;
 use crate::fit::{Alternate, Fitted, ProfileAscent, Stop, Trace};
 use crate::inference::Exact;
@@ -287,6 +287,26 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         data.restore(ProfileAscent::default().fit(&data.root, self.latent_dim, self.relative_floor)?, self)
     }
 
+    /// The same fit of data that are read in blocks: one pass, and O(d² + block) memory.
+    ///
+    /// ```
+    /// use elbo::{FactorAnalysis, data::Chunks};
+    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
+    /// let mut source = Chunks::new(6, || (0..3).map(|c| Ok::<_, elbo::Error>(x.columns(20 * c, 20).into_owned())));
+    /// let (read, whole) = (FactorAnalysis::<f64>::builder(2).fit_source(&mut source)?, FactorAnalysis::fit(2, &x)?);
+    /// assert!((read.log_likelihood_source(&mut source)?.mean() - whole.trace.last().unwrap()).abs() < 1e-8);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::fit`], and those of reading.
+    pub fn fit_source<S: Source<T> + ?Sized>(&self, source: &mut S) -> Result<Fitted<FactorAnalysis<T>>, S::Error> {
+        self.check_settings()?;
+        let mut moments = Moments::new(source.data_dim());
+        source.pass(&mut |x| moments.update(x))?;
+        Ok(self.fit_moments(&moments)?)
+    }
+
     /// The same fit with a weight w_i ≥ 0 for each observation: a weight of 2 is the same as having the observation twice. J, in the trace, is per
     /// unit of weight.
     ///
@@ -312,6 +332,16 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     /// The same model by EM, from a random start: the loop of probabilistic PCA's EM, with another noise in the slot.
     ///
     /// It runs on the second moment, so that an iteration does not see n; it is slow where a ψ_j is small, and it may end in a lesser maximum.
+    ///
+    /// ```
+    /// use elbo::{FactorAnalysis, fit::Alternate};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
+    /// let em = FactorAnalysis::builder(1).fit_em(&Alternate::default(), &x, &mut StdRng::seed_from_u64(0))?;
+    /// let ascent = FactorAnalysis::fit(1, &x)?;
+    /// assert!((em.trace.last().unwrap() - ascent.trace.last().unwrap()).abs() < 1e-4);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Self::fit`].

@@ -52,46 +52,6 @@ impl<T: Real> PpcaBuilder<T> {
         self.fit_incomplete_by(&IncompleteEm::default(), x, rng)
     }
 
-    /// The same with a fitter of other settings.
-    ///
-    /// # Errors
-    /// As [`Self::fit_incomplete`].
-    pub fn fit_incomplete_by<'a, R: Rng + ?Sized>(
-        &self,
-        fitter: &IncompleteEm,
-        x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
-    ) -> Result<Fitted<Ppca<T>>> {
-        self.incomplete(fitter, x.into_incomplete()?, None, rng)
-    }
-
-    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as not having
-    /// it. J, in the trace, is per unit of weight.
-    ///
-    /// ```
-    /// use elbo::Ppca;
-    /// use rand::{SeedableRng, rngs::StdRng};
-    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });
-    /// x[(2, 7)] = f64::NAN;
-    /// let weights: Vec<f64> = (0..60).map(|i| if i < 50 { 1.0 } else { 0.0 }).collect();
-    /// let part = Ppca::builder(1).fit_incomplete(&x.columns(0, 50).into_owned(), &mut StdRng::seed_from_u64(0))?;
-    /// let weighted = Ppca::builder(1).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(0))?;
-    /// assert!((part.trace.last().unwrap() - weighted.trace.last().unwrap()).abs() < 1e-6);
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights; [`Error::Weight`](crate::Error::Weight)
-    /// for one that is negative or not finite; [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
-    pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoIncompleteObservations<'a, T>,
-        weights: &[T],
-        rng: &mut R,
-    ) -> Result<Fitted<Ppca<T>>> {
-        self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
-    }
-
     fn incomplete<R: Rng + ?Sized>(
         &self,
         fitter: &IncompleteEm,
@@ -156,46 +116,6 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         self.fit_incomplete_by(&IncompleteEm::default(), x, rng)
     }
 
-    /// The same with a fitter of other settings.
-    ///
-    /// # Errors
-    /// As [`Self::fit_incomplete`].
-    pub fn fit_incomplete_by<'a, R: Rng + ?Sized>(
-        &self,
-        fitter: &IncompleteEm,
-        x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
-    ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.incomplete(fitter, x.into_incomplete()?, None, rng)
-    }
-
-    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as not having
-    /// it. J, in the trace, is per unit of weight.
-    ///
-    /// ```
-    /// use elbo::FactorAnalysis;
-    /// use rand::{SeedableRng, rngs::StdRng};
-    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });
-    /// x[(2, 7)] = f64::NAN;
-    /// let weights: Vec<f64> = (0..60).map(|i| if i < 50 { 1.0 } else { 0.0 }).collect();
-    /// let part = FactorAnalysis::builder(1).fit_incomplete(&x.columns(0, 50).into_owned(), &mut StdRng::seed_from_u64(0))?;
-    /// let weighted = FactorAnalysis::builder(1).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(0))?;
-    /// assert!((part.trace.last().unwrap() - weighted.trace.last().unwrap()).abs() < 1e-6);
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights; [`Error::Weight`](crate::Error::Weight)
-    /// for one that is negative or not finite; [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
-    pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoIncompleteObservations<'a, T>,
-        weights: &[T],
-        rng: &mut R,
-    ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
-    }
-
     fn incomplete<R: Rng + ?Sized>(
         &self,
         fitter: &IncompleteEm,
@@ -214,6 +134,58 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         self.oriented(fitted)
     }
 }
+
+/// The front doors beside `fit_incomplete`, which says for each model what it is.
+macro_rules! front_doors {
+    ($builder:ident, $model:ident) => {
+        impl<T: Real> $builder<T> {
+            /// The same with a fitter of other settings.
+            ///
+            /// # Errors
+            /// As [`Self::fit_incomplete`].
+            pub fn fit_incomplete_by<'a, R: Rng + ?Sized>(
+                &self,
+                fitter: &IncompleteEm,
+                x: impl IntoIncompleteObservations<'a, T>,
+                rng: &mut R,
+            ) -> Result<Fitted<$model<T>>> {
+                self.incomplete(fitter, x.into_incomplete()?, None, rng)
+            }
+
+            /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as
+            /// not having it. J, in the trace, is per unit of weight.
+            ///
+            #[doc = concat!(
+                "```\n",
+                "use elbo::", stringify!($model), ";\n",
+                "use rand::{SeedableRng, rngs::StdRng};\n",
+                "let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });\n",
+                "x[(2, 7)] = f64::NAN;\n",
+                "let weights: Vec<f64> = (0..60).map(|i| if i < 50 { 1.0 } else { 0.0 }).collect();\n",
+                "let part = ", stringify!($model), "::builder(1).fit_incomplete(&x.columns(0, 50).into_owned(), &mut StdRng::seed_from_u64(0))?;\n",
+                "let weighted = ", stringify!($model), "::builder(1).fit_incomplete_weighted(&x, &weights, &mut StdRng::seed_from_u64(0))?;\n",
+                "assert!((part.trace.last().unwrap() - weighted.trace.last().unwrap()).abs() < 1e-6);\n",
+                "# Ok::<(), elbo::Error>(())\n",
+                "```"
+            )]
+            ///
+            /// # Errors
+            /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights;
+            /// [`Error::Weight`](crate::Error::Weight) for one that is negative or not finite;
+            /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
+            pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
+                &self,
+                x: impl IntoIncompleteObservations<'a, T>,
+                weights: &[T],
+                rng: &mut R,
+            ) -> Result<Fitted<$model<T>>> {
+                self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
+            }
+        }
+    };
+}
+front_doors!(PpcaBuilder, Ppca);
+front_doors!(FactorAnalysisBuilder, FactorAnalysis);
 
 /// The verbs for observations with holes, those of the fit or new ones.
 impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {

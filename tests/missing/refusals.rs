@@ -56,6 +56,19 @@ fn a_latent_dimension_that_the_entries_cannot_bear() {
 }
 
 #[test]
+fn noise_that_vanishes_among_copies_is_no_fit() {
+    // As entries the copies count; as conditions on the model they do not, and the likelihood of some of these tables is unbounded.
+    for seed in [20, 27, 54, 79, 5, 7] {
+        let few = table(6, 20, 2, 0.3, 0.2, seed);
+        let copies = DMatrix::from_fn(6, 60, |j, i| few[(j, i / 3)]);
+        match Ppca::builder(5).fit_incomplete(&copies, &mut rng(0)) {
+            Ok(fit) => assert_ne!(fit.stop, elbo::fit::Stop::Diverged, "{seed}: the noise variance is {}", fit.noise_variance()),
+            Err(error) => assert!(matches!(error, Error::NoiseVanished { .. } | Error::TooFewEntries { .. }), "{seed}: {error}"),
+        }
+    }
+}
+
+#[test]
 fn nearly_empty_variables_are_taken() {
     let mut x = table(5, 60, 1, 0.5, 0.1, 6);
     for i in 1..60 {

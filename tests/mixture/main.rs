@@ -146,6 +146,74 @@ fn what_cannot_be_fitted_is_refused_by_name() {
     assert!(MixtureOfPpca::builder(1, 2).fit_from(&mixture, &x).is_err());
 }
 
+#[test]
+fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
+    let rng = &mut Generator::seed_from_u64(21);
+    let (_, x) = truth(5, 1, 3.0, rng).sample(240, rng);
+    // The small cluster counts most, so that weights that were forgotten would show.
+    let weights: Vec<f64> = (0..240).map(|i| if x[(0, i)] > 0.0 { 2.0 } else { (i % 3) as f64 }).collect();
+    let repeated: Vec<usize> = (0..240).flat_map(|i| std::iter::repeat_n(i, weights[i] as usize)).collect();
+    let repeated = x.select_columns(&repeated);
+    let builder = MixtureOfPpca::builder(3, 1);
+    let best = |fit: &FittedMixture<f64>, x: &DMatrix<f64>| fit.log_likelihood(x).unwrap().mean();
+    let (weighted, literal) = (builder.fit_weighted(&x, &weights, rng).unwrap(), builder.fit(&repeated, rng).unwrap());
+    assert!(
+        (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
+        "{:?} {:?}",
+        weighted.restarts,
+        literal.restarts
+    );
+    assert!((weighted.trace.last().unwrap() - best(&weighted, &repeated)).abs() < 1e-8);
+    assert!(best(&builder.fit(&x, rng).unwrap(), &repeated) < best(&weighted, &repeated) - 1e-4, "the weights matter");
+    // A hole here and there, the same in the copies.
+    let holes = |x: &DMatrix<f64>| x.map_with_location(|j, _, v| if (1000.0 * v) as i64 % 7 == j as i64 { f64::NAN } else { v });
+    let (weighted, literal) =
+        (builder.fit_incomplete_weighted(&holes(&x), &weights, rng).unwrap(), builder.fit_incomplete(&holes(&repeated), rng).unwrap());
+    assert!(
+        (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
+        "{:?} {:?}",
+        weighted.restarts,
+        literal.restarts
+    );
+    // The scale of the weights does not matter, and equal ones are none.
+    let fit = |weight: f32| builder_f32().fit_weighted(&x.map(|v| v as f32), &[weight; 240], &mut Generator::seed_from_u64(3)).unwrap();
+    assert_eq!(fit(1.0), fit(1e-6));
+    let none = builder_f32().fit(&x.map(|v| v as f32), &mut Generator::seed_from_u64(3)).unwrap();
+    assert!((none.trace.last().unwrap() - fit(1.0).trace.last().unwrap()).abs() < 1e-9);
+}
+
+fn builder_f32() -> elbo::mixture::MixtureOfPpcaBuilder<f32> {
+    MixtureOfPpca::builder(3, 1)
+}
+
+#[test]
+fn what_is_no_weight_is_refused() {
+    let rng = &mut Generator::seed_from_u64(2);
+    let x = normal(4, 20, rng);
+    let builder = MixtureOfPpca::builder(2, 1);
+    let mut fits = |weights: &[f64]| {
+        [builder.fit_weighted(&x, weights, rng).unwrap_err(), builder.fit_incomplete_weighted(&x, weights, rng).unwrap_err()]
+    };
+    for refused in fits(&[1.0; 19]) {
+        assert!(matches!(refused, Error::Dimension { expected: 20, actual: 19, .. }), "{refused}");
+    }
+    for wrong in [-1.0, f64::NAN, f64::INFINITY] {
+        let mut weights = vec![1.0; 20];
+        weights[7] = wrong;
+        for refused in fits(&weights) {
+            assert!(matches!(refused, Error::Weight { observation: 7, .. }), "{refused}");
+        }
+    }
+    for refused in fits(&[0.0; 20]) {
+        assert!(matches!(refused, Error::TooFewObservations { actual: 0, .. }), "{refused}");
+    }
+    let mut single = vec![0.0; 20];
+    single[3] = 1.0;
+    for refused in fits(&single) {
+        assert!(matches!(refused, Error::Setting { value: 2.0, .. }), "{refused}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 

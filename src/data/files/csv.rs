@@ -5,7 +5,7 @@
 use super::newlines::Newlines;
 use super::options::{Header, Role, numbered};
 use super::source::Source;
-use super::table::{Apart, check, parse};
+use super::table::{Apart, Texts, check, parse};
 use super::{FileError, Missing, Place, ReadOptions, Table};
 use crate::Real;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder, Terminator};
@@ -95,7 +95,8 @@ struct Columns<T> {
     roles: Vec<Role>,
     missing: Missing,
     values: Vec<T>,
-    text: Vec<Vec<String>>,
+    apart: Vec<Vec<String>>,
+    text: Option<Texts>,
     rows: usize,
     holes: usize,
 }
@@ -103,15 +104,16 @@ struct Columns<T> {
 impl<T: Real> Columns<T> {
     fn new(names: Vec<String>, options: &ReadOptions) -> Result<Self, FileError> {
         let roles = options.roles(&names)?;
-        let text = vec![Vec::new(); roles.iter().filter(|&&role| role != Role::Number).count()];
-        Ok(Self { names, roles, missing: options.missing, values: Vec::new(), text, rows: 0, holes: 0 })
+        let apart = vec![Vec::new(); roles.iter().filter(|&&role| role != Role::Number).count()];
+        let text = options.keep_text.then(Texts::default);
+        Ok(Self { names, roles, missing: options.missing, values: Vec::new(), apart, text, rows: 0, holes: 0 })
     }
 
     fn push(&mut self, record: &ByteRecord, line: u64) -> Result<(), FileError> {
         if record.len() != self.names.len() {
             return Err(FileError::Ragged { line, expected: self.names.len(), actual: record.len() });
         }
-        let mut text = self.text.iter_mut();
+        let mut apart = self.apart.iter_mut();
         for ((field, role), name) in fields(record, line).zip(&self.roles).zip(&self.names) {
             let field = field?;
             match role {
@@ -119,9 +121,12 @@ impl<T: Real> Columns<T> {
                     let value = number(field, Place::Line(line), name, self.missing)?;
                     self.holes += usize::from(value.is_none());
                     self.values.push(value.unwrap_or(T::of(f64::NAN)));
+                    if let Some(text) = &mut self.text {
+                        text.push(field);
+                    }
                 }
                 Role::Label | Role::Ignored => {
-                    if let Some(column) = text.next() {
+                    if let Some(column) = apart.next() {
                         column.push(field.to_owned());
                     }
                 }
@@ -135,9 +140,9 @@ impl<T: Real> Columns<T> {
         if self.rows == 0 {
             return Err(FileError::HeaderOnly { columns: self.names.len() });
         }
-        let mut apart = Vec::with_capacity(self.text.len());
+        let mut apart = Vec::with_capacity(self.apart.len());
         let mut names = Vec::with_capacity(self.names.len());
-        let mut text = self.text.into_iter();
+        let mut text = self.apart.into_iter();
         for (position, (name, role)) in self.names.into_iter().zip(self.roles).enumerate() {
             match (role, text.len()) {
                 (Role::Number, _) => names.push(name),
@@ -145,7 +150,7 @@ impl<T: Real> Columns<T> {
             }
         }
         let values = DMatrix::from_vec(names.len(), self.rows, self.values);
-        Ok(Table { values, names, header, apart, missing: self.holes })
+        Ok(Table { values, names, header, apart, missing: self.holes, text: self.text })
     }
 }
 

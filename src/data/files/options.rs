@@ -43,13 +43,15 @@ pub struct ReadOptions {
     pub missing: Missing,
     /// Whether a CSV file has a header.
     pub header: Header,
+    /// Whether the table keeps the text of every number of a CSV file, so that it can be written as it stood.
+    pub keep_text: bool,
     /// The most bytes that may come out of a gzip stream: 4 GiB unless told.
     pub max_bytes: u64,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { label: None, ignore: Vec::new(), missing: Missing::Refuse, header: Header::Detect, max_bytes: 1 << 32 }
+        Self { label: None, ignore: Vec::new(), missing: Missing::Refuse, header: Header::Detect, keep_text: false, max_bytes: 1 << 32 }
     }
 }
 
@@ -79,6 +81,13 @@ impl ReadOptions {
     #[must_use]
     pub fn header(mut self, header: Header) -> Self {
         self.header = header;
+        self
+    }
+
+    /// Says whether the table keeps the text of every number of a CSV file.
+    #[must_use]
+    pub fn keep_text(mut self, keep_text: bool) -> Self {
+        self.keep_text = keep_text;
         self
     }
 

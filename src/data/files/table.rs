@@ -29,6 +29,27 @@ pub struct Table<T: Real> {
     pub apart: Vec<Apart>,
     /// How many entries of `values` were missing when the table was read (they are NaN).
     pub missing: usize,
+    /// The text of every entry, if it was [kept](ReadOptions::keep_text).
+    pub(super) text: Option<Texts>,
+}
+
+/// The fields of the numbers, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Texts {
+    joined: String,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    pub(super) fn push(&mut self, field: &str) {
+        self.joined.push_str(field);
+        self.ends.push(self.joined.len());
+    }
+
+    pub(super) fn get(&self, entry: usize) -> Option<&str> {
+        let start = entry.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.joined.get(start..*self.ends.get(entry)?)
+    }
 }
 
 /// A column kept apart, as text.
@@ -55,7 +76,7 @@ impl<T: Real> Table<T> {
     pub fn new(values: DMatrix<T>) -> Self {
         let names = numbered(values.nrows());
         let missing = values.iter().filter(|value| value.as_f64().is_nan()).count();
-        Self { values, names, header: false, apart: Vec::new(), missing }
+        Self { values, names, header: false, apart: Vec::new(), missing, text: None }
     }
 
     /// The label of every observation, if the file has a label column.

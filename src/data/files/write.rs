@@ -1,10 +1,11 @@
 //! Writing a table again, with the same header, rows and columns.
 
 use super::source::is_gz;
-use super::table::print;
+use super::table::{parse, print};
 use super::{FileError, Place, Table};
 use crate::Real;
 use flate2::{Compression, write::GzEncoder};
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -26,16 +27,17 @@ pub(super) fn create(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Resul
 }
 
 /// Writes a table as CSV: the header if there was one, rows and columns in the order of the file, the columns kept apart
-/// as they were, every number so that it reads back as the same bits, NaN as an empty field. Gzip if the name ends in `.gz`.
+/// as they were, every number so that it reads back as the same bits, NaN as an empty field. A number whose text was
+/// [kept](super::ReadOptions::keep_text) stands as it stood, unless it is another by now. Gzip if the name ends in `.gz`.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-{}.csv", std::process::id()));
 /// use elbo::data::files::{decode, read, write_csv, Format, Missing, ReadOptions};
-/// let options = ReadOptions::default().missing(Missing::Allow);
-/// let mut table = decode::<f64>(b"a,label,b\n1,u,\n3,v,4\n", Format::Csv, &options)?;
+/// let options = ReadOptions::default().missing(Missing::Allow).keep_text(true);
+/// let mut table = decode::<f64>(b"a,label,b\n1.0,u,\n3,v,4\n", Format::Csv, &options)?;
 /// table.values[(1, 0)] = 2.5;
 /// write_csv(&path, &table)?;
-/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "a,label,b\n1,u,2.5\n3,v,4\n");
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "a,label,b\n1.0,u,2.5\n3,v,4\n");
 /// # std::fs::remove_file(&path).ok();
 /// # Ok::<(), elbo::data::files::FileError>(())
 /// ```
@@ -90,9 +92,14 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>) -> io::Result<()> {
         writer.write_record(merge(table.names.iter().map(String::as_str), apart))?;
     }
     for (row, observation) in table.values.column_iter().enumerate() {
-        let numbers: Vec<String> = observation.iter().map(|&value| print(value)).collect();
+        let as_it_stood = |j: usize, value: T| {
+            let text = table.text.as_ref()?.get(row * observation.len() + j)?;
+            (parse(text) == Some(value)).then_some(Cow::Borrowed(text))
+        };
+        let number = |(j, &value): (usize, &T)| as_it_stood(j, value).unwrap_or_else(|| Cow::Owned(print(value)));
+        let numbers: Vec<Cow<'_, str>> = observation.iter().enumerate().map(number).collect();
         let apart = table.apart.iter().map(|column| (column.position, column.text[row].as_str()));
-        writer.write_record(merge(numbers.iter().map(String::as_str), apart))?;
+        writer.write_record(merge(numbers.iter().map(AsRef::as_ref), apart))?;
     }
     writer.flush()
 }

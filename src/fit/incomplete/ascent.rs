@@ -20,6 +20,9 @@ const MOST_LOOKS: usize = 10;
 /// How many steps the loadings are given to follow noise that was put at its floor.
 const STEPS_AT_FLOOR: usize = 4;
 
+/// Where J falls, its digits are lost; noise within so many times of none has lost them, and is on its way to 0.
+const NEAR_NONE: f64 = 1e4;
+
 /// A model, J per observation, and what the next M-step needs.
 type Place<N> = (Theta<N>, f64, Statistics);
 
@@ -154,6 +157,10 @@ impl<T: Real> Ascent<'_, T> {
             let gain = moved.1 - place.1;
             // EM cannot lower J but by rounding.
             if gain.is_nan() || gain < -1e-9 * place.1.abs().max(1.0) {
+                let noise_variance = place.0.variances().max();
+                if self.vanishing.is_some_and(|least| noise_variance <= NEAR_NONE * least) {
+                    return Err(Error::NoiseVanished { latent_dim: place.0.latent_dim(), noise_variance });
+                }
                 break Stop::Diverged;
             }
             place = moved;

@@ -17,7 +17,7 @@ use crate::{Error, Real, Result};
 use ascent::Ascent;
 use expectation::Expectation;
 use maximization::{Theta, expand, maximize};
-pub(crate) use observed::Observed;
+pub(crate) use observed::{Observed, check_weights};
 use rand::Rng;
 use start::Shape;
 

@@ -26,9 +26,11 @@ pub(crate) struct Observed<'a, T: Real> {
     pub(crate) tolerance: f64,
 }
 
+/// The weights over the largest of them.
+///
 /// # Errors
 /// [`Error::Dimension`], [`Error::Weight`], [`Error::TooFewObservations`] where all are 0.
-fn check_weights<T: Real>(weights: &[T], observations: usize) -> Result<Vec<f64>> {
+pub(crate) fn check_weights<T: Real>(weights: &[T], observations: usize) -> Result<Vec<f64>> {
     expect("weights", observations, weights.len())?;
     let weights: Vec<f64> = weights.iter().map(|w| w.as_f64()).collect();
     if let Some(observation) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
