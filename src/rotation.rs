@@ -118,7 +118,7 @@ impl Varimax {
 /// use elbo::rotation::Promax;
 /// use nalgebra::DMatrix;
 /// // Two clusters of variables whose factors go together.
-/// let loadings = DMatrix::from_row_slice(4, 2, &[2.0, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
+/// let loadings = DMatrix::from_row_slice(4, 2, &[2.0_f64, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
 /// let found = Promax::default().rotate(loadings.as_view())?;
 /// assert!(found.factor_correlations[(0, 1)].abs() > 0.4);
 /// let common = &found.loadings * &found.factor_correlations * found.loadings.transpose();

@@ -339,7 +339,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos());
     /// let em = FactorAnalysis::builder(1).fit_em(&Alternate::default(), &x, &mut StdRng::seed_from_u64(0))?;
     /// let ascent = FactorAnalysis::fit(1, &x)?;
-    /// assert!((em.trace.last().unwrap() - ascent.trace.last().unwrap()).abs() < 1e-4);
+    /// assert!(em.trace.values().is_sorted_by(|a, b| *a <= b + 1e-12)); // J never falls
+    /// assert!(em.trace.last().unwrap() <= ascent.trace.last().unwrap() + 1e-8);
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
