@@ -39,7 +39,7 @@ fn closed_forms_agree_with_double_precision() {
 
 #[test]
 fn every_linear_step_by_name_agrees_with_double_precision() {
-    for (x, k) in [(iris(), 2), (wine(), 2)] {
+    for (x, k) in [(iris(), 2), (wine(), 2), (graded(5.0, 6), 12)] {
         let (narrow, wide) = pair(x);
         for step in StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)) {
             let a = step.fit(k, (&narrow).into_observations().unwrap(), &mut rng(1)).unwrap();
@@ -53,8 +53,8 @@ fn every_linear_step_by_name_agrees_with_double_precision() {
                 assert!(a.elbo.is_finite() && a.log_likelihood.is_finite(), "{}", step.name());
             }
             if let (Some(a), Some(b), true) = (of_narrow, of_wide, exact) {
-                assert!((a.elbo - b.elbo).abs() < 1e-4 * b.elbo.abs().max(1.0), "{}: {} beside {}", step.name(), a.elbo, b.elbo);
-                assert!(a.total().abs() < b.total().abs() + 1e-3 && a.log_likelihood.is_finite(), "{}", step.name());
+                assert!((a.elbo - b.elbo).abs() < 1e-6 * b.elbo.abs().max(1.0), "{}: {} beside {}", step.name(), a.elbo, b.elbo);
+                assert!(a.total() > -1e-5 && (b.total() > 1e-3 || a.total() < 1e-5), "{}: {:e}", step.name(), a.total());
             }
         }
     }
