@@ -97,8 +97,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         8.0 * self.equalized_loadings().norm_squared() > MarginalFactor::<T>::cancellation() * d * variance
     }
 
-    /// x − μ, d×n.
-    pub(crate) fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+    /// x − μ, d×n, in the precision that is asked for.
+    pub(crate) fn deviations<U: Real>(&self, x: Observations<'_, T>) -> Result<DMatrix<U>> {
         x.expect_dim(self.decoder.output_dim())?;
         let (values, mean) = (x.values(), self.mean());
         let mut deviations = DMatrix::zeros(values.nrows(), values.ncols());
@@ -115,15 +115,6 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(deviations)
     }
 
-    /// x − μ in double precision, d×n.
-    fn wide_deviations(&self, x: Observations<'_, T>) -> DMatrix<f64> {
-        let (mut deviations, mean) = (DMatrix::zeros(x.data_dim(), x.len()), self.mean());
-        for (i, column) in deviations.as_mut_slice().chunks_exact_mut(x.data_dim()).enumerate() {
-            subtract(x.values().column(i).as_slice(), mean.as_slice(), column);
-        }
-        deviations
-    }
-
     /// (x_i−μ)ᵗC⁻¹(x_i−μ) of each observation in the scales of the noise, in blocks, and ln|C| there.
     fn wide_distances(&self, x: Observations<'_, T>) -> Result<(Vec<Vec<f64>>, f64)> {
         x.expect_dim(self.decoder.output_dim())?;
@@ -133,7 +124,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let blocks = if self.outgrows_precision() {
             let scales = self.wide_scales();
             x.in_blocks(work, |part| {
-                let mut deviations = self.wide_deviations(part);
+                let mut deviations = self.deviations::<f64>(part)?;
                 divide_rows(&mut deviations, scales.as_ref());
                 Ok(wide.squared_distances(&deviations))
             })?
@@ -166,7 +157,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     fn squared_residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<Vec<f64>> {
         if self.outgrows_precision() {
             self.expect_codes(x, codes)?;
-            let mut residuals = self.wide_deviations(x);
+            let mut residuals = self.deviations::<f64>(x)?;
             let (loadings, codes) = (self.loadings().map(|v| v.as_f64()), codes.map(|v| v.as_f64()));
             gemm(-1.0, &loadings, &codes, 1.0, &mut residuals);
             divide_rows(&mut residuals, self.wide_scales().as_ref());

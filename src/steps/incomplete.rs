@@ -230,7 +230,7 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
         Ok(self.encode_incomplete(x)?.into_mean())
     }
 
-    /// The mean and the variance of each missing entry, given the observed ones.
+    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond the largest number of the precision is that number.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};

@@ -23,6 +23,14 @@ fn observed_values_are_kept_bit_for_bit() {
 }
 
 #[test]
+fn a_variance_beyond_the_largest_number_is_that_number() {
+    let model = Ppca::from_parameters(nalgebra::dmatrix![1e20f32; 1.0], nalgebra::dvector![0.0, 1.0], 1.0).unwrap();
+    let missing = model.conditional(&nalgebra::dmatrix![f32::NAN; f32::NAN]).unwrap();
+    assert_eq!((missing.variance[(0, 0)], missing.variance[(1, 0)]), (f32::MAX, 2.0));
+    assert_eq!((missing.mean[(0, 0)], missing.mean[(1, 0)]), (0.0, 1.0));
+}
+
+#[test]
 fn draws_have_the_conditional_mean_and_covariance() {
     let x = table(5, 4, 2, 0.5, 0.5, 30);
     let model = Ppca::from_parameters(

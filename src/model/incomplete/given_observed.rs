@@ -101,7 +101,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(PerPattern::new(inferred.codes.map(T::of), inferred.factors.map(T::of), log_determinants, inferred.group_of))
     }
 
-    /// The mean and the variance of each missing entry, given the observed ones.
+    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond the largest number of the precision is that number.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -114,7 +114,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         for (i, mut column) in variance.column_iter_mut().enumerate() {
             let factor = inferred.factors.columns(inferred.group_of[i] * k, k);
             for (j, out) in column.iter_mut().enumerate().filter(|&(j, _)| x.get(j, i).is_none()) {
-                *out = T::of(parameters.variances[j] + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared());
+                let value = parameters.variances[j] + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared();
+                *out = T::of(value.min(T::MAX.as_f64()));
             }
         }
         Ok(Conditional { mean, variance })
