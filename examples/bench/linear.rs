@@ -35,6 +35,8 @@ pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let model = model.ok_or("nothing was fitted")?.map_err(text)?;
     let mut codes = Ok(DMatrix::zeros(0, 0));
     let transform = time(&Arguments { budget: 1.0, task: String::new(), peer: String::new(), case: String::new(), ..*arguments }, || {
+        // The last codes are not kept beside the new ones.
+        codes = Ok(DMatrix::zeros(0, 0));
         codes = model.transform(&x);
     });
     let extra = memory.extra();
