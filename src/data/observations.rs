@@ -38,16 +38,16 @@ impl<'a, T: Real> Observations<'a, T> {
         }
         let limit = largest_square::<T>(rows, columns).sqrt();
         // One comparison an entry, without a branch: NaN and ±∞ fail it too.
-        let fits = |column: usize| {
-            let column = values.column(column);
+        let fit = |mut columns: std::ops::Range<usize>| {
             vectorized(
                 #[inline(always)]
-                || column.as_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit)),
+                || columns.all(|column| values.column(column).data.into_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit))),
             )
         };
         let block = (1usize << 16).div_ceil(rows);
         let bad = parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
-            (b * block..columns.min((b + 1) * block)).find(|&column| !fits(column))
+            let block = b * block..columns.min((b + 1) * block);
+            if fit(block.clone()) { None } else { block.into_iter().find(|&column| !fit(column..column + 1)) }
         });
         if let Some(column) = bad.into_iter().flatten().next() {
             let observation = values.column(column);
