@@ -207,7 +207,8 @@ impl<T: Real, S: DeepStep<T>> DeepBuilder<T, S> {
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where the likelihood is Bernoulli;
-    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::TooSmall`], [`Error::LatentDim`]; [`Error::Setting`] for a setting without a meaning, such as zero epochs.
+    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::TooSmall`], [`Error::LatentDim`]; [`Error::Setting`] for a setting
+    /// without a meaning, such as zero epochs.
     pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<S>> {
         self.fit_observed(x, rng, &mut ())
     }

@@ -121,8 +121,8 @@ impl<T: Real> Preconditioner<T> {
 
 impl StochasticGradient {
     /// Settings for about `steps` steps on n observations, a tenth of them held out where there are at least 20: a small table has few batches in an
-    /// epoch and gets more epochs (from 10 to 1,000). The rate is 10⁻² and is cut up to three times where held-out J no longer rises (after two the parameters still wander), which suits maps of some ten to some
-    /// hundred units.
+    /// epoch and gets more epochs (from 10 to 1,000). The rate is 10⁻² and is cut up to three times where held-out J no longer rises (after two the
+    /// parameters still wander), which suits maps of some ten to some hundred units.
     pub fn of_steps(steps: usize, observations: usize) -> Self {
         let default = Self::default();
         let epochs = steps / observations.div_ceil(default.batch_size).max(1);
