@@ -2,7 +2,7 @@
 //!
 //! Legend: x̄ the mean, R (d×r) a root of the scatter, RRᵗ = Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of the weights.
 
-use super::{Mean, RootMoment, expect};
+use super::{Mean, RootMoment, Source, expect};
 use crate::linalg::{cholesky_lower, moments_of_rows, product_tr_right, r_factor};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -51,6 +51,13 @@ impl Moments {
         let x = x.into_observations()?;
         let mut moments = Self::new(x.data_dim());
         moments.update(x)?;
+        Ok(moments)
+    }
+
+    /// The moments of all that a source holds, in one pass.
+    pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(source: &mut S) -> Result<Self, S::Error> {
+        let mut moments = Self::new(source.data_dim());
+        source.pass(&mut |x| moments.update(x))?;
         Ok(moments)
     }
 

@@ -103,7 +103,6 @@ where
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.plain().through_draws(Derivative::None, model, inference, x, draw, workspace, unused)
+        self.plain().value(model, inference, x, rng, workspace, unused)
     }
 }

@@ -302,9 +302,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     /// As [`Self::fit`], and those of reading.
     pub fn fit_source<S: Source<T> + ?Sized>(&self, source: &mut S) -> Result<Fitted<FactorAnalysis<T>>, S::Error> {
         self.check_settings()?;
-        let mut moments = Moments::new(source.data_dim());
-        source.pass(&mut |x| moments.update(x))?;
-        Ok(self.fit_moments(&moments)?)
+        Ok(self.fit_moments(&Moments::of_source(source)?)?)
     }
 
     /// The same fit with a weight w_i ≥ 0 for each observation: a weight of 2 is the same as having the observation twice. J, in the trace, is per

@@ -25,8 +25,7 @@ impl Principal {
         if by_products {
             return Self::by_passes(source, mean, latent_dim, solver);
         }
-        let mut moments = Moments::new(source.data_dim());
-        source.pass(&mut |x| moments.update(x))?;
+        let moments = Moments::of_source(source)?;
         Ok(Self::of_root(&moments.root_moment(mean)?, moments.weight(), latent_dim, solver)?)
     }
 

@@ -46,7 +46,7 @@ pub(crate) enum Part {
     Whole,
     /// Only vectors of rows that meet the lower triangle; C's corner lies this many rows below (or above) its diagonal.
     Lower(isize),
-    /// Only those that meet the upper triangle of a square C.
+    /// Only those that meet the upper triangle; C's corner lies on its diagonal.
     Upper,
 }
 
@@ -390,6 +390,52 @@ unsafe fn pack_any<T: Kernel>(from: *const T, rs: usize, cs: usize, tall: usize,
                     *to.add(p * width + i) = T::ZERO;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::testing::random;
+    use nalgebra::DMatrix;
+
+    /// A triangle of C + AᵗA, of some first columns alone, on every level of this processor; nothing is written outside C.
+    fn check<T: Kernel + crate::Real>(rows: usize, columns: usize, depth: usize) {
+        let a = random::<T>(rows, depth, 1);
+        let start = random::<f64>(rows + 2, columns + 1, 2);
+        let wide = a.map(|v| v.as_f64());
+        let products = &wide * wide.rows(0, columns).transpose();
+        // A sum of so many roundings, none larger than the largest sum of squares times ε.
+        let tolerance = T::EPSILON.as_f64() * (depth + 4) as f64 * products.amax().max(1.0);
+        for level in Level::available() {
+            for part in [Part::Whole, Part::Lower(0), Part::Upper] {
+                let mut c: DMatrix<f64> = start.clone();
+                let columns_of_a = a.rows(0, columns);
+                let (left, right) = (Operand::from(&a), Operand::from(&columns_of_a).transposed());
+                T::accumulate(level, left, right, c.view_mut((1, 1), (rows, columns)).into(), part, Some(left));
+                for j in 0..columns {
+                    for i in 0..rows {
+                        let wanted = match part {
+                            Part::Whole => true,
+                            Part::Lower(_) => i >= j,
+                            Part::Upper => i <= j,
+                        };
+                        let error = (c[(i + 1, j + 1)] - start[(i + 1, j + 1)] - products[(i, j)]).abs();
+                        assert!(!wanted || error < tolerance, "{level:?} {rows}x{columns}x{depth} ({i}, {j}): {error:e}");
+                    }
+                }
+                c.view_mut((1, 1), (rows, columns)).copy_from(&start.view((1, 1), (rows, columns)));
+                assert_eq!(c, start, "{level:?} wrote outside its place");
+            }
+        }
+    }
+
+    #[test]
+    fn triangles_on_every_level() {
+        for (rows, columns, depth) in [(1, 1, 3), (8, 5, 7), (56, 50, 72), (50, 50, 33), (49, 49, 300), (130, 130, 700), (24, 17, 0)] {
+            check::<f64>(rows, columns, depth);
+            check::<f32>(rows, columns, depth);
         }
     }
 }
