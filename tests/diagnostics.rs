@@ -337,15 +337,19 @@ fn figures_of_a_part_are_not_taken_for_those_of_all() {
     let vae = Vae::<f64, Isotropic<f64>>::builder(2).hidden(&[8]).fitter(fitter).fit(x, rng).unwrap().model;
     let all = GapEstimation::default().estimate(&vae.model, &vae.encode(x).unwrap(), x, rng).unwrap();
     let step: &dyn AnyStep<f64> = &vae;
-    for seed in 0..4 {
+    let mut squares = 0.0;
+    for seed in 0..24 {
         let gaps = step.gaps(x, Effort::Quick, &mut StdRng::seed_from_u64(seed)).unwrap().unwrap();
         assert_eq!(gaps.basis.unwrap().observations, 100);
         assert!((gaps.elbo - all.elbo.mean()).abs() < 0.05, "{} {}", gaps.elbo, all.elbo.mean());
         let (difference, error) = (gaps.log_likelihood - all.importance.log_likelihood.mean(), gaps.log_likelihood_standard_error);
         assert!(difference.abs() < 4.0 * error && error < 0.1, "{difference} ± {error}");
+        squares += (difference / error).powi(2) / 24.0;
         assert!((gaps.total() - gaps.approximation - gaps.amortization).abs() < 1e-9);
         assert!((gaps.reconstruction - gaps.kl - gaps.elbo).abs() < 1e-9);
     }
+    // The mean square of as many differences over their errors is 1, give or take √(2/24): the error that is told is neither much too small nor too large.
+    assert!((squares - 1.0).abs() < 3.0 * (2.0_f64 / 24.0).sqrt(), "{squares}");
 }
 
 /// One latent dimension: log p(x) by quadrature on a fine grid, for a deep decoder of either likelihood.
