@@ -3,10 +3,12 @@
 //! Each entry of C is summed in one order, whatever tile it falls in, so any split of C into parts gives the same bits.
 #![allow(unsafe_code)]
 
-use super::micro::{Micro, QUARTERS, Slivers, Tile, VECTORS};
+use super::micro::{Micro, QUARTERS, Slivers, SquareFn, Tile, VECTORS};
+use super::portable;
 use super::vector::on_widest;
 use super::{Kernel, Level, Operand, OperandMut};
 use std::cell::RefCell;
+use std::ops::Range;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -75,11 +77,8 @@ pub(crate) fn product_serial<T: Kernel>(
 ) {
     assert!(a.rows == c.rows && b.columns == c.columns && a.columns == b.rows, "shapes of a product disagree");
     let micro = T::micro(level);
-    // Tiles are written fastest along contiguous rows: exchange the sides where C lies by rows. So, too, where few columns meet rows
-    // of A that lie along the depth: B's role takes them as they are.
-    let by_rows = c.rs != 1 && c.cs == 1;
-    let narrow = c.columns <= micro.lanes * VECTORS && a.cs == 1 && a.rs != 1 && c.rows > c.columns;
-    let exchange = part == Part::Whole && (by_rows || narrow);
+    // Tiles are written fastest along contiguous rows: exchange the sides where C lies by rows.
+    let exchange = part == Part::Whole && c.rs != 1 && c.cs == 1;
     let (a, b, c) = if exchange { (b.transposed(), a.transposed(), c.transposed()) } else { (a, b, c) };
     blocks(&Job { micro, alpha, a, b, beta, c, part, ahead: None });
 }
@@ -198,14 +197,14 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                 let deep = depth.min(k - p0);
                 let beta = if block == 0 { job.beta } else { T::ONE };
                 // SAFETY: the buffer has room for `depth` entries of each of the columns to pack, rounded up to whole tiles.
-                let right = unsafe { side(b.part(p0, j0, deep, width).transposed(), wide, wide, direct_b, packed_b) };
+                let right = unsafe { side(micro, b.part(p0, j0, deep, width).transposed(), wide, wide, direct_b, packed_b) };
                 for i0 in (0..m).step_by(rows) {
                     let height = rows.min(m - i0);
                     if job.wanted((i0, height), (j0, width)).1 == 0 {
                         continue;
                     }
                     // SAFETY: likewise, for the rows to pack.
-                    let left = unsafe { side(a.part(i0, p0, height, deep), lanes, tall, direct_a, packed_a) };
+                    let left = unsafe { side(micro, a.part(i0, p0, height, deep), lanes, tall, direct_a, packed_a) };
                     for j in (0..width).step_by(wide) {
                         let (b_from, b_rs, b_cs) = match right.direct {
                             Some(start) if j < right.whole => (start.wrapping_add(j * b.cs), b.rs, b.cs),
@@ -253,7 +252,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
 ///
 /// # Safety
 /// `to` has room for the rows that are packed, rounded up to `widest`, times the columns.
-unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct: bool, to: *mut T) -> Side<T> {
+unsafe fn side<T: Kernel>(micro: &Micro<T>, a: Operand<'_, T>, lanes: usize, widest: usize, direct: bool, to: *mut T) -> Side<T> {
     let (m, k) = a.shape();
     let whole = match direct {
         true if m % lanes == 0 => m,
@@ -261,7 +260,7 @@ unsafe fn side<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, direct
         false => 0,
     };
     // SAFETY: the caller's promise.
-    unsafe { pack(a.part(whole, 0, m - whole, k), lanes, widest, to) };
+    unsafe { pack(micro, a.part(whole, 0, m - whole, k), lanes, widest, to) };
     Side { packed: to, direct: direct.then_some(a.data), whole }
 }
 
@@ -325,7 +324,7 @@ fn add_wide(sums: &mut [f64], more: &[f32]) {
 ///
 /// # Safety
 /// `to` has room for the rows, rounded up to `widest`, times the columns.
-unsafe fn pack<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, to: *mut T) {
+unsafe fn pack<T: Kernel>(micro: &Micro<T>, a: Operand<'_, T>, lanes: usize, widest: usize, to: *mut T) {
     let (m, k) = a.shape();
     for i in (0..m).step_by(widest) {
         let tall = widest.min(m - i);
@@ -340,10 +339,10 @@ unsafe fn pack<T: Kernel>(a: Operand<'_, T>, lanes: usize, widest: usize, to: *m
                     12 => pack_columns::<T, 12>(from, a.cs, k, to),
                     24 => pack_columns::<T, 24>(from, a.cs, k, to),
                     48 => pack_columns::<T, 48>(from, a.cs, k, to),
-                    _ => pack_any(from, 1, a.cs, tall, width, k, to),
+                    _ => pack_any(micro, from, (1, a.cs), (tall, width), k, to),
                 }
             } else {
-                pack_any(from, a.rs, a.cs, tall, width, k, to);
+                pack_any(micro, from, (a.rs, a.cs), (tall, width), k, to);
             }
         }
     }
@@ -360,36 +359,38 @@ unsafe fn pack_columns<T: Kernel, const W: usize>(from: *const T, cs: usize, k: 
 
 /// # Safety
 /// `from` has `tall` rows and `k` columns of the strides given; `to` has room for `width·k`, `width ≥ tall`.
-unsafe fn pack_any<T: Kernel>(from: *const T, rs: usize, cs: usize, tall: usize, width: usize, k: usize, to: *mut T) {
-    // Eight columns at a time: rows that are contiguous are read by whole cache lines.
-    for p0 in (0..k).step_by(8) {
-        let deep = 8.min(k - p0);
-        // SAFETY: the caller's promise.
-        unsafe {
-            let mut done = 0;
-            if cs == 1 && deep == 8 {
-                // Squares of four by four go through registers.
-                while done + 4 <= tall {
-                    for p in [p0, p0 + 4] {
-                        let row = |i: usize| from.add((done + i) * rs + p).cast::<[T; 4]>().read();
-                        let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
-                        for l in 0..4 {
-                            to.add((p + l) * width + done).cast::<[T; 4]>().write([r0[l], r1[l], r2[l], r3[l]]);
-                        }
-                    }
-                    done += 4;
+unsafe fn pack_any<T: Kernel>(micro: &Micro<T>, from: *const T, (rs, cs): (usize, usize), (tall, width): (usize, usize), k: usize, to: *mut T) {
+    let one_by_one = |rows: Range<usize>, columns: Range<usize>| {
+        // Eight columns at a time: rows that are contiguous are read by whole cache lines.
+        for p0 in columns.clone().step_by(8) {
+            for i in rows.clone() {
+                for p in p0..columns.end.min(p0 + 8) {
+                    // SAFETY: within the rows and columns of both.
+                    unsafe { *to.add(p * width + i) = *from.add(i * rs + p * cs) };
                 }
             }
-            for i in done..tall {
-                for p in p0..p0 + deep {
-                    *to.add(p * width + i) = *from.add(i * rs + p * cs);
+        }
+    };
+    let mut done = 0;
+    if cs == 1 {
+        // Rows that are contiguous go through registers, in squares: the largest first, and what they leave.
+        for (side, turn) in [(micro.side, micro.turn), (portable::LANES, portable::turn::<T> as SquareFn<T>)] {
+            let (rows, columns) = (done..done + (tall - done) / side * side, k / side * side);
+            for p in (0..columns).step_by(side) {
+                for i in rows.clone().step_by(side) {
+                    // SAFETY: the square lies within the rows and columns of both; the processor is the kernels'.
+                    unsafe { turn(from.add(i * rs + p), rs, to.add(p * width + i), width) };
                 }
             }
-            for p in p0..p0 + deep {
-                for i in tall..width {
-                    *to.add(p * width + i) = T::ZERO;
-                }
-            }
+            done = rows.end;
+            one_by_one(rows, columns..k);
+        }
+    }
+    one_by_one(done..tall, 0..k);
+    for p in 0..k {
+        for i in tall..width {
+            // SAFETY: within the room.
+            unsafe { *to.add(p * width + i) = T::ZERO };
         }
     }
 }

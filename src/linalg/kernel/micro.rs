@@ -41,6 +41,12 @@ pub(crate) struct Tile<T> {
     pub beta: T,
 }
 
+/// Transposes a square: the entries of row i, one behind the other from `from + i·rs` on, go to place i behind `to`, `to + step`, …
+///
+/// # Safety
+/// As many rows of as many entries as the square's side can be read, and as many columns written.
+pub(crate) type SquareFn<T> = unsafe fn(from: *const T, rs: usize, to: *mut T, step: usize);
+
 /// The micro-kernels of one scalar type on one kind of processor.
 pub(crate) struct Micro<T: 'static> {
     /// Numbers in one vector.
@@ -51,6 +57,9 @@ pub(crate) struct Micro<T: 'static> {
     pub rows: [[MicroFn<T>; QUARTERS]; VECTORS],
     /// The same for a B of any strides.
     pub strided: [[MicroFn<T>; QUARTERS]; VECTORS],
+    /// The side of the squares in which an operand is turned while it is packed, a divisor of the lanes.
+    pub side: usize,
+    pub turn: SquareFn<T>,
 }
 
 /// Fills a table of kernels from one generic function.

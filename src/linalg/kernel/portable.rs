@@ -6,7 +6,7 @@
 use super::Kernel;
 use super::micro::{Micro, Slivers, Tile, kernels};
 
-const LANES: usize = 4;
+pub(super) const LANES: usize = 4;
 const COLUMNS: usize = 4;
 
 /// A tile of `V·LANES` rows and `N ≤ COLUMNS` columns.
@@ -41,10 +41,31 @@ unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(from
     }
 }
 
+/// A square of four by four, through registers.
+///
+/// # Safety
+/// See [`super::micro::SquareFn`].
+pub(super) unsafe fn turn<T: Kernel>(from: *const T, rs: usize, to: *mut T, step: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let row = |i: usize| from.add(i * rs).cast::<[T; LANES]>().read();
+        let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
+        for l in 0..LANES {
+            to.add(l * step).cast::<[T; LANES]>().write([r0[l], r1[l], r2[l], r3[l]]);
+        }
+    }
+}
+
 macro_rules! table {
     ($name:ident, $t:ty) => {
-        pub(crate) static $name: Micro<$t> =
-            Micro { lanes: LANES, columns: COLUMNS, rows: kernels!(tile::<$t>, 4, true), strided: kernels!(tile::<$t>, 4, false) };
+        pub(crate) static $name: Micro<$t> = Micro {
+            lanes: LANES,
+            columns: COLUMNS,
+            rows: kernels!(tile::<$t>, 4, true),
+            strided: kernels!(tile::<$t>, 4, false),
+            side: LANES,
+            turn: turn::<$t>,
+        };
     };
 }
 table!(F32, f32);
