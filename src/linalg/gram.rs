@@ -4,7 +4,7 @@ use super::kernel::gemm::{NEAR_BYTES, Part};
 use super::kernel::vector::on_widest;
 use super::kernel::{Kernel, Level, Operand, OperandMut};
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
-use super::zeros;
+use super::{OnLine, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -154,22 +154,27 @@ impl<T: Real> Rows<'_, T> {
             }
             return;
         }
-        let mut centred = vec![T::zero(); stride * panel.min(n)];
-        let mut weighted = vec![T::zero(); if self.weights.is_some() { centred.len() } else { 0 }];
+        let mut centred = OnLine::zeros(stride * panel.min(n));
+        let mut weighted = OnLine::zeros(if self.weights.is_some() { centred.len() } else { 0 });
+        let mut mean = OnLine::zeros(d);
+        if let Some(given) = self.mean {
+            mean.copy_from_slice(given);
+        }
+        let mut all_sums = OnLine::zeros(sums.len());
         for first in (0..n).step_by(panel) {
             let count = panel.min(n - first);
             let part = x.columns(first, count);
             let len = stride * count;
             if d <= NARROW {
-                self.centre(part, stride, &mut centred[..len], sums);
+                self.centre(part, &mean, stride, &mut centred[..len], &mut all_sums);
             } else {
                 // A pass over memory: worth a second thread earlier than arithmetic is.
                 let partial = map_chunks(&mut centred[..len], stride.max(1) * CHUNK, 4 * len, |chunk, piece| {
-                    let mut sums = vec![0.0; sums.len()];
-                    self.centre(part.columns(chunk * CHUNK, CHUNK.min(count - chunk * CHUNK)), stride, piece, &mut sums);
+                    let mut sums = OnLine::zeros(sums.len());
+                    self.centre(part.columns(chunk * CHUNK, CHUNK.min(count - chunk * CHUNK)), &mean, stride, piece, &mut sums);
                     sums
                 });
-                partial.iter().for_each(|part| add(sums, part));
+                partial.iter().for_each(|part| add(&mut all_sums, part));
             }
             // A small panel is done before the memory would bring the next one.
             let next = first + count;
@@ -186,6 +191,7 @@ impl<T: Real> Rows<'_, T> {
             let right = DMatrixView::from_slice(&weighted[..len], stride, count);
             Self::add_products((&left).into(), Operand::from(&right).transposed(), moments, ahead);
         }
+        add(sums, &all_sums);
     }
 
     /// Observations in one panel. A panel's copy is read back soonest when it is small, and in single precision each panel costs a pass over the sums.
@@ -200,12 +206,10 @@ impl<T: Real> Rows<'_, T> {
     }
 
     /// out ← s(x − μ), the differences taken in double precision; adds them and their squares to `sums`, if it has room for them.
-    fn centre(&self, x: DMatrixView<'_, T>, stride: usize, out: &mut [T], sums: &mut [f64]) {
-        let d = x.nrows();
+    fn centre(&self, x: DMatrixView<'_, T>, mean: &[f64], stride: usize, out: &mut [T], sums: &mut [f64]) {
+        let scale = self.scale;
         let (first, second) = sums.split_at_mut(sums.len() / 2);
         let columns = x.column_iter().map(|column| column.data.into_slice()).zip(out.chunks_exact_mut(stride.max(1)));
-        let zeros = vec![0.0; if self.mean.is_none() { d } else { 0 }];
-        let (mean, scale) = (self.mean.unwrap_or(&zeros), self.scale);
         // Loops as plain as these become vectors; with sums and squares in one structure they become gathers.
         on_widest(
             #[inline(always)]

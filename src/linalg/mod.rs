@@ -65,6 +65,37 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     DMatrix::from_vec(rows, columns, vec![T::zero(); rows * columns])
 }
 
+/// Zeros, the first of which starts a cache line: a vector that lies across two lines is read and written as slowly as two.
+pub(crate) struct OnLine<T> {
+    room: Vec<T>,
+    place: std::ops::Range<usize>,
+}
+
+impl<T: Real> OnLine<T> {
+    pub(crate) fn zeros(len: usize) -> Self {
+        let spare = if len == 0 { 0 } else { LINE / size_of::<T>() - 1 };
+        let room = vec![T::zero(); len + spare];
+        let first = room.as_ptr().align_offset(LINE).min(spare);
+        Self { room, place: first..first + len }
+    }
+}
+
+impl<T> std::ops::Deref for OnLine<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.room[self.place.clone()]
+    }
+}
+
+impl<T> std::ops::DerefMut for OnLine<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.room[self.place.clone()]
+    }
+}
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
 pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
     if buffer.shape() != (rows, columns) {

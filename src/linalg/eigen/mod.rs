@@ -3,9 +3,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `symmetric` | of a matrix, by its tridiagonal form |
-//! | `tridiagonal`, `tridiagonal_pairs` | that form, and its pairs |
+//! | `tridiagonal`, `tridiagonal_pairs` | that form, and its pairs: all by rotations, or a few |
+//! | `bisection`, `inverse_iteration` | a few eigenvalues of that form, and their vectors |
 //! | `krylov` | the leading pairs of an operator that is known by its products |
 
+mod bisection;
+mod inverse_iteration;
 mod krylov;
 mod symmetric;
 mod tridiagonal;

@@ -1,7 +1,7 @@
 //! Eigenvalues and eigenvectors of symmetric matrices by the tridiagonal form.
 
-use super::tridiagonal::{Tridiagonal, tridiagonalize};
-use super::tridiagonal_pairs::{all_pairs, largest_values, vectors_of};
+use super::tridiagonal::tridiagonalize;
+use super::tridiagonal_pairs::leading_pairs;
 use crate::linalg::kernel::vector::largest;
 use crate::linalg::{check_finite, zeros};
 use crate::{Error, Real, Result};
@@ -62,7 +62,7 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
     let k = k.min(d);
     let unit = unit_of(s);
     let t = tridiagonalize(lower_over(s, unit));
-    let (values, z) = tridiagonal_pairs(&t, k)?;
+    let (values, z) = leading_pairs(&t.diagonal, &t.off_diagonal, k)?;
     let vectors = t.back(z);
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
     let mut vectors = vectors.map(T::of);
@@ -72,20 +72,4 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
         }
     }
     Ok(SymmetricEigen { values, vectors })
-}
-
-/// The k leading pairs of T: one by one while they are few, else out of all.
-fn tridiagonal_pairs(t: &Tridiagonal, k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
-    let d = t.diagonal.len();
-    if 3 * k < d {
-        let values = largest_values(&t.diagonal, &t.off_diagonal, k);
-        if let Some(vectors) = vectors_of(&t.diagonal, &t.off_diagonal, &values) {
-            return Ok((values, vectors));
-        }
-    }
-    let (values, vectors) = all_pairs(&t.diagonal, &t.off_diagonal)?;
-    let mut order: Vec<usize> = (0..d).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
-    order.truncate(k);
-    Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
 }

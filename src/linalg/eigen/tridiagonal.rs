@@ -3,7 +3,7 @@
 //! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
 
 use crate::linalg::gram::add_lower;
-use crate::linalg::kernel::vector::{add_scaled, dot, four_columns};
+use crate::linalg::kernel::vector::{add_scaled, dot, four_columns, subtract_two, two_dots};
 use crate::linalg::parallel::{SERIAL_WORK, map_blocks_at};
 use crate::linalg::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
@@ -29,6 +29,7 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     let (mut diagonal, mut off_diagonal) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
     let mut vectors = DMatrix::zeros(n, n.saturating_sub(1));
     let mut factors = vec![0.0; n.saturating_sub(1)];
+    let mut room = vec![0.0; n];
     let mut first = 0;
     while first < n {
         let width = panel(n).min(n - first);
@@ -41,38 +42,34 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
                 let column = &mut s.column_mut(j).data.into_slice_mut()[j..];
                 for p in 0..done {
                     let (v, w) = (vectors.column(first + p), others.column(p));
-                    add_scaled(column, -w[j], &v.as_slice()[j..]);
-                    add_scaled(column, -v[j], &w.as_slice()[j..]);
+                    subtract_two(column, (w[j], &v.as_slice()[j..]), (v[j], &w.as_slice()[j..]));
                 }
                 diagonal[j] = column[0];
             }
             if j + 1 == n {
                 break;
             }
-            let v = {
-                let column = &mut s.column_mut(j).data.into_slice_mut()[j + 1..];
-                factors[j] = crate::linalg::qr::reflection(column);
-                off_diagonal[j] = std::mem::replace(&mut column[0], 1.0);
-                vectors.column_mut(j).as_mut_slice()[j + 1..].copy_from_slice(column);
-                vectors.column(j).as_slice()[j + 1..].to_vec()
-            };
+            let column = &mut s.column_mut(j).data.into_slice_mut()[j + 1..];
+            factors[j] = crate::linalg::qr::reflection(column);
+            off_diagonal[j] = std::mem::replace(&mut column[0], 1.0);
+            vectors.column_mut(j).as_mut_slice()[j + 1..].copy_from_slice(column);
             let factor = factors[j];
             if factor == 0.0 {
                 continue;
             }
-            let mut w = vec![0.0; n - j - 1];
-            times(s.view((j + 1, j + 1), (n - j - 1, n - j - 1)), &v, &mut w);
+            let v = vectors.column(j).data.into_slice();
+            let (v, w) = (&v[j + 1..], &mut room[j + 1..]);
+            times(s.view((j + 1, j + 1), (n - j - 1, n - j - 1)), v, w);
             for p in 0..done {
                 let (old, other) = (vectors.column(first + p), others.column(p));
                 let (old, other) = (&old.as_slice()[j + 1..], &other.as_slice()[j + 1..]);
-                let (along_other, along_old) = (dot(other, &v), dot(old, &v));
-                add_scaled(&mut w, -along_other, old);
-                add_scaled(&mut w, -along_old, other);
+                let (along_old, along_other) = two_dots(old, other, v);
+                subtract_two(w, (along_other, old), (along_old, other));
             }
             w.iter_mut().for_each(|x| *x *= factor);
-            let half = -0.5 * factor * dot(&w, &v);
-            add_scaled(&mut w, half, &v);
-            others.column_mut(done).as_mut_slice()[j + 1..].copy_from_slice(&w);
+            let half = -0.5 * factor * dot(w, v);
+            add_scaled(w, half, v);
+            others.column_mut(done).as_mut_slice()[j + 1..].copy_from_slice(w);
         }
         let next = first + width;
         if next < n {
@@ -96,6 +93,10 @@ const STRIP: usize = 96;
 /// w ← S v for the symmetric S whose lower triangle is given: each entry is read once, for its own row and for its mirror image's.
 fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     let n = v.len();
+    w.fill(0.0);
+    if n <= STRIP {
+        return strip_times(s, v, 0, n, w);
+    }
     // A pass over memory: worth a second thread earlier than arithmetic is.
     let shares = map_blocks_at(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
         let first = b * STRIP;
@@ -103,7 +104,6 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
         strip_times(s, v, first, n.min(first + STRIP), &mut share);
         share
     });
-    w.fill(0.0);
     for (b, share) in shares.iter().enumerate() {
         w[b * STRIP..].iter_mut().zip(share).for_each(|(w, share)| *w += share);
     }
@@ -111,29 +111,27 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
 
 /// The share of the columns from `first` to `end`; `share` starts at row `first`.
 fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, share: &mut [f64]) {
-    for j in (first..end).step_by(4) {
-        let count = 4.min(end - j);
+    let mut j = first;
+    while j + 4 <= end {
+        let columns: [&[f64]; 4] = std::array::from_fn(|c| &s.column(j + c).data.into_slice()[j..]);
+        let (v, at) = (&v[j..], j - first);
+        let (above, rest) = share[at..].split_at_mut(4);
         // The square on the diagonal.
-        for a in j..j + count {
-            share[a - first] += s[(a, a)] * v[a];
-            for b in a + 1..j + count {
-                share[b - first] += s[(b, a)] * v[a];
-                share[a - first] += s[(b, a)] * v[b];
+        for a in 0..4 {
+            above[a] += columns[a][a] * v[a];
+            for b in a + 1..4 {
+                above[b] += columns[a][b] * v[a];
+                above[a] += columns[a][b] * v[b];
             }
         }
-        let below = j + count;
-        let (above, rest) = share.split_at_mut(below - first);
-        if count == 4 {
-            let columns = std::array::from_fn(|c| &s.column(j + c).data.into_slice()[below..]);
-            let sums = four_columns(columns, &v[below..], [v[j], v[j + 1], v[j + 2], v[j + 3]], rest);
-            above[j - first..].iter_mut().zip(sums).for_each(|(w, sum)| *w += sum);
-        } else {
-            for a in j..below {
-                let column = s.column(a).data.into_slice();
-                above[a - first] += dot(&column[below..], &v[below..]);
-                add_scaled(rest, v[a], &column[below..]);
-            }
-        }
+        let sums = four_columns(columns.map(|column| &column[4..]), &v[4..], [v[0], v[1], v[2], v[3]], rest);
+        above.iter_mut().zip(sums).for_each(|(w, sum)| *w += sum);
+        j += 4;
+    }
+    for j in j..end {
+        let (column, at) = (&s.column(j).data.into_slice()[j..], j - first);
+        share[at] += dot(column, &v[j..]);
+        add_scaled(&mut share[at + 1..], v[j], &column[1..]);
     }
 }
 

@@ -359,7 +359,14 @@ unsafe fn pack_columns<T: Kernel, const W: usize>(from: *const T, cs: usize, k: 
 
 /// # Safety
 /// `from` has `tall` rows and `k` columns of the strides given; `to` has room for `width·k`, `width ≥ tall`.
-unsafe fn pack_any<T: Kernel>(micro: &Micro<T>, from: *const T, (rs, cs): (usize, usize), (tall, width): (usize, usize), k: usize, to: *mut T) {
+unsafe fn pack_any<T: Kernel>(
+    micro: &Micro<T>,
+    from: *const T,
+    (rs, cs): (usize, usize),
+    (tall, width): (usize, usize),
+    k: usize,
+    to: *mut T,
+) {
     let one_by_one = |rows: Range<usize>, columns: Range<usize>| {
         // Eight columns at a time: rows that are contiguous are read by whole cache lines.
         for p0 in columns.clone().step_by(8) {

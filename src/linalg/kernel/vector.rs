@@ -102,6 +102,39 @@ dispatch! {
 }
 
 dispatch! {
+    /// b ← b − f·x − g·y.
+    pub(crate) fn subtract_two(b: &mut [f64], x: (f64, &[f64]), y: (f64, &[f64])) {
+        for ((b, &x_i), &y_i) in b.iter_mut().zip(x.1).zip(y.1) {
+            *b -= x.0 * x_i + y.0 * y_i;
+        }
+    }
+}
+
+dispatch! {
+    /// Σ x_i v_i and Σ y_i v_i, in one pass.
+    pub(crate) fn two_dots(x: &[f64], y: &[f64], v: &[f64]) -> (f64, f64) {
+        const LANES: usize = 8;
+        let (x, y) = (&x[..v.len()], &y[..v.len()]);
+        let (v, v_rest) = v.as_chunks::<LANES>();
+        let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+        let mut sums = [[0.0; LANES]; 2];
+        for ((x, y), v) in x.iter().zip(y).zip(v) {
+            for l in 0..LANES {
+                sums[0][l] += x[l] * v[l];
+                sums[1][l] += y[l] * v[l];
+            }
+        }
+        let total = |s: &[f64; LANES]| ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+        let mut totals = (total(&sums[0]), total(&sums[1]));
+        for ((x, y), v) in x_rest.iter().zip(y_rest).zip(v_rest) {
+            totals.0 += x * v;
+            totals.1 += y * v;
+        }
+        totals
+    }
+}
+
+dispatch! {
     /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over them.
     pub(crate) fn four_columns(columns: [&[f64]; 4], v: &[f64], factors: [f64; 4], w: &mut [f64]) -> [f64; 4] {
         const LANES: usize = 8;
