@@ -2,9 +2,9 @@
 
 use crate::linalg::parallel;
 use crate::linalg::vector::{subtract, vectorized};
-use crate::linalg::{gemm, mean_wide, refined_mean, reshape, zeros};
+use crate::linalg::{OnLine, gemm, matrix_product, mean_wide, refined_mean, reshape, zeros};
 use crate::{Error, Real, Result};
-use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
 
 /// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
 ///
@@ -201,23 +201,39 @@ impl<'a, T: Real> Observations<'a, T> {
         parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
     }
 
-    /// A(x_i − c) of each observation for a k×d matrix A, in the precision of A: k×n. The deviations are made block by block in memory that stays in the cache.
-    pub(crate) fn deviations_mapped<U: Real>(&self, centre: DVectorView<'_, T>, map: &DMatrix<U>) -> Result<DMatrix<T>> {
+    /// A(x_i − c) of each observation for a k×d matrix A: k×n.
+    pub(crate) fn deviations_mapped(&self, centre: DVectorView<'_, T>, map: &DMatrix<T>) -> Result<DMatrix<T>> {
+        self.deviations_to(centre, map.nrows(), |deviations, mapped| gemm(T::one(), map, deviations, T::zero(), mapped))
+    }
+
+    /// The same in double precision, rounded at the end.
+    pub(crate) fn deviations_mapped_wide(&self, centre: DVectorView<'_, T>, map: &DMatrix<f64>) -> Result<DMatrix<T>> {
+        self.deviations_to(centre, map.nrows(), |deviations, mut mapped| {
+            mapped.zip_apply(&matrix_product(map, deviations), |to, from| *to = T::of(from));
+        })
+    }
+
+    /// What `map` writes for the deviations x_i − c of each block of observations, k numbers each: the deviations are made in memory that stays in the cache.
+    fn deviations_to<U: Real>(
+        &self,
+        centre: DVectorView<'_, T>,
+        k: usize,
+        map: impl Fn(DMatrixView<'_, U>, DMatrixViewMut<'_, T>) + Sync,
+    ) -> Result<DMatrix<T>> {
         self.expect_dim(centre.len())?;
-        let (k, d, block) = (map.nrows(), self.data_dim(), self.block());
+        let (d, block) = (self.data_dim(), self.block());
         let mut mapped = zeros(k, self.len());
-        let chunk = block * self.len().div_ceil(16 * block).min(16);
-        parallel::for_each_chunk(mapped.as_mut_slice(), k * chunk, self.values.len() * k, |c, part| {
-            let most = block.min(part.len() / k);
-            let (mut deviations, mut product) = (DMatrix::zeros(d, most), DMatrix::zeros(k, most));
+        // A few pieces for each thread: the end of one is filled by the start of another.
+        let work = self.values.len() * k;
+        let pieces = if parallel::threads(work) > 1 { 4 * parallel::threads(work) } else { 1 };
+        let chunk = block * self.len().div_ceil(pieces * block);
+        parallel::for_each_chunk(mapped.as_mut_slice(), k * chunk, work, |c, part| {
+            let mut deviations = OnLine::zeros(d * block.min(part.len() / k));
             for (b, part) in part.chunks_mut(k * block).enumerate() {
                 let (first, count) = (c * chunk + b * block, part.len() / k);
-                let deviations = &mut deviations.as_mut_slice()[..d * count];
-                for (i, column) in deviations.chunks_exact_mut(d).enumerate() {
-                    subtract(self.values.column(first + i).as_slice(), centre.as_slice(), column);
-                }
-                gemm(U::one(), map, DMatrixView::from_slice(deviations, d, count), U::zero(), product.columns_mut(0, count));
-                part.iter_mut().zip(product.as_slice()).for_each(|(to, from)| *to = T::of(from.as_f64()));
+                let deviations = &mut deviations[..d * count];
+                subtract(self.values.columns(first, count), centre.as_slice(), deviations);
+                map(DMatrixView::from_slice(deviations, d, count), DMatrixViewMut::from_slice(part, k, count));
             }
         });
         Ok(mapped)

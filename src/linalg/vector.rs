@@ -4,7 +4,7 @@
 
 use super::kernel::vector::on_widest;
 use crate::Real;
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DMatrixView};
 use rand::Rng;
 
 /// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
@@ -23,14 +23,16 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
-/// difference ← a − b, in the precision of the difference where that is the wider one.
-pub(crate) fn subtract<T: Real, U: Real>(a: &[T], b: &[T], difference: &mut [U]) {
+/// a − b for each column a of a matrix, one behind the other, in the precision of the differences where that is the wider one.
+pub(crate) fn subtract<T: Real, U: Real>(columns: DMatrixView<'_, T>, b: &[T], differences: &mut [U]) {
     let wider = size_of::<U>() > size_of::<T>();
     vectorized(
         #[inline(always)]
         || {
-            for ((to, &a), &b) in difference.iter_mut().zip(a).zip(b) {
-                *to = U::of(if wider { a.as_f64() - b.as_f64() } else { (a - b).as_f64() });
+            for (column, to) in columns.column_iter().zip(differences.chunks_exact_mut(b.len().max(1))) {
+                for ((to, &a), &b) in to.iter_mut().zip(column.data.into_slice()).zip(b) {
+                    *to = U::of(if wider { a.as_f64() - b.as_f64() } else { (a - b).as_f64() });
+                }
             }
         },
     );

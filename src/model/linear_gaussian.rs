@@ -102,9 +102,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         x.expect_dim(self.decoder.output_dim())?;
         let (values, mean) = (x.values(), self.mean());
         let mut deviations = DMatrix::zeros(values.nrows(), values.ncols());
-        for (i, column) in deviations.as_mut_slice().chunks_exact_mut(values.nrows()).enumerate() {
-            subtract(values.column(i).as_slice(), mean.as_slice(), column);
-        }
+        subtract(values, mean.as_slice(), deviations.as_mut_slice());
         Ok(deviations)
     }
 
@@ -194,7 +192,7 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
         divide_rows(&mut map, self.wide_scales().as_ref());
         let map = map.transpose();
         let mean = if self.outgrows_precision() {
-            x.deviations_mapped(self.mean(), &map)
+            x.deviations_mapped_wide(self.mean(), &map)
         } else {
             x.deviations_mapped(self.mean(), &map.map(T::of))
         }?;

@@ -98,10 +98,7 @@ pub(super) fn isolated_pairs(d: &[f64], e: &[f64], brackets: &[(f64, f64)]) -> O
 fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow]) {
     let n = d.len();
     let held = |pivot: f64| if pivot.abs() < least { least } else { pivot };
-    let (mut pivot, mut beside) = ([0.0; LANES], [e.first().copied().unwrap_or(0.0); LANES]);
-    for l in 0..LANES {
-        pivot[l] = d[0] - shifts[l];
-    }
+    let (mut pivot, mut beside) = (shifts.map(|shift| d[0] - shift), [e.first().copied().unwrap_or(0.0); LANES]);
     for i in 0..n - 1 {
         let (below, after, row) = (e[i], e.get(i + 1).copied().unwrap_or(0.0), &mut rows[i]);
         for l in 0..LANES {
@@ -116,9 +113,7 @@ fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow])
             beside[l] = if exchanged { -row.multiplier[l] * after } else { after };
         }
     }
-    for l in 0..LANES {
-        rows[n - 1].inverse[l] = 1.0 / held(pivot[l]);
-    }
+    rows[n - 1].inverse = pivot.map(|pivot| 1.0 / held(pivot));
 }
 
 #[inline(always)]
@@ -170,14 +165,14 @@ fn quotients(d: &[f64], e: &[f64], x: &[Side]) -> (Side, Side) {
         let after = if i + 1 < n { e[i] * x[i + 1][l] } else { 0.0 };
         before + d[i] * x[i][l] + after
     };
-    for i in 0..n {
+    for (i, own) in x.iter().enumerate() {
         for l in 0..LANES {
-            quotients[l] += x[i][l] * image(i, l);
+            quotients[l] += own[l] * image(i, l);
         }
     }
-    for i in 0..n {
+    for (i, own) in x.iter().enumerate() {
         for l in 0..LANES {
-            let rest = image(i, l) - quotients[l] * x[i][l];
+            let rest = image(i, l) - quotients[l] * own[l];
             squares[l] += rest * rest;
         }
     }

@@ -20,10 +20,8 @@ const COARSE: f64 = 4e-9;
 /// The k largest eigenvalues, falling, and their eigenvectors: one by one while they are few, else out of all.
 pub(crate) fn leading_pairs(diagonal: &[f64], off_diagonal: &[f64], k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let d = diagonal.len();
-    if 3 * k < d {
-        if let Some(pairs) = few_pairs(diagonal, off_diagonal, k) {
-            return Ok(pairs);
-        }
+    if let Some(pairs) = (3 * k < d).then(|| few_pairs(diagonal, off_diagonal, k)).flatten() {
+        return Ok(pairs);
     }
     let (values, vectors) = all_pairs(diagonal, off_diagonal)?;
     let mut order: Vec<usize> = (0..d).collect();

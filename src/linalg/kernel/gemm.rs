@@ -379,7 +379,13 @@ unsafe fn pack_any<T: Kernel>(
         }
     };
     let mut done = 0;
-    if cs == 1 {
+    if rs == 1 {
+        for p in 0..k {
+            // SAFETY: a column of `tall` contiguous entries.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(p * cs), to.add(p * width), tall) };
+        }
+        done = tall;
+    } else if cs == 1 {
         // Rows that are contiguous go through registers, in squares: the largest first, and what they leave.
         for (side, turn) in [(micro.side, micro.turn), (portable::LANES, portable::turn::<T> as SquareFn<T>)] {
             let (rows, columns) = (done..done + (tall - done) / side * side, k / side * side);

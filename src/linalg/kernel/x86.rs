@@ -39,11 +39,13 @@ macro_rules! micro {
                 a = a.wrapping_add(from.a_step);
                 b = b.wrapping_add(b_rs);
             }
-            if to.rows == V * $lanes && to.columns == N && to.rs == 1 {
-                let (alpha, beta) = ($broadcast(to.alpha), $broadcast(to.beta));
-                for j in 0..N {
-                    for v in 0..V {
-                        // SAFETY: the tile is whole and its columns are contiguous and writable.
+            // Whole vectors of contiguous rows are written at once.
+            let whole = if to.rs == 1 { to.rows / $lanes } else { 0 };
+            let (alpha, beta) = ($broadcast(to.alpha), $broadcast(to.beta));
+            for j in 0..N {
+                for v in 0..V {
+                    if v < whole && j < to.columns {
+                        // SAFETY: these rows of the tile are contiguous and writable.
                         unsafe {
                             let c = to.c.add(j * to.cs + v * $lanes);
                             let product = $multiply(alpha, sum[j][v]);
@@ -52,6 +54,8 @@ macro_rules! micro {
                         }
                     }
                 }
+            }
+            if whole * $lanes == to.rows {
                 return;
             }
             let mut copy = [[0.0; V_MAX * $lanes]; N];
@@ -62,7 +66,7 @@ macro_rules! micro {
                 }
             }
             for j in 0..to.columns {
-                for i in 0..to.rows {
+                for i in whole * $lanes..to.rows {
                     // The same two roundings as above: the bits do not depend on where a tile ends.
                     let product = to.alpha * copy[j][i];
                     // SAFETY: the tile's rows × columns entries are writable.
