@@ -170,7 +170,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
     }
 
     fn gradient<Q: PosteriorFamily<T>>(&mut self, q: &Q, x: Observations<'_, T>, d_phi: &mut DMatrix<T>) {
-        d_phi.fill(T::zero());
+        d_phi.as_mut_slice().fill(T::zero());
         let scale = T::one() / T::of_usize(self.draws.ncols());
         for sample in 0..self.draws.ncols() {
             self.place_draw(q, sample);

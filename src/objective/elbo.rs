@@ -229,7 +229,7 @@ impl Elbo<Reparameterization> {
         gradient.theta.resize(theta_count, T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
         reshape(&mut w.d_phi, q.parameters().nrows(), n);
-        w.d_phi.fill(T::zero());
+        w.d_phi.as_mut_slice().fill(T::zero());
         for buffer in [&mut w.noise, &mut w.z] {
             reshape(buffer, k, n);
         }
@@ -349,7 +349,7 @@ where
             *d_log_variance += half * spread;
         }
         reshape(&mut w.d_phi, q.parameters().nrows(), q.len());
-        w.d_phi.fill(T::zero());
+        w.d_phi.as_mut_slice().fill(T::zero());
         w.d_phi.rows_mut(0, k).copy_from(&w.d_z);
         q.add_negative_half_trace_gradient(root.as_view(), weight, &mut w.d_phi);
         q.add_negative_kl_gradient(scale, &mut w.d_phi);

@@ -190,7 +190,7 @@ where
         gradient.phi.resize(inference.parameters().len(), T::zero());
         w.d_theta.resize(theta_count, T::zero());
         reshape(&mut w.d_phi, q.parameters().nrows(), n);
-        w.d_phi.fill(T::zero());
+        w.d_phi.as_mut_slice().fill(T::zero());
         reshape(&mut w.d_output, x.data_dim(), n);
         for (s, noise) in w.noise.iter().enumerate() {
             q.transform(noise.as_view(), &mut w.z);
