@@ -41,21 +41,32 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
 /// What one entry costs, in multiply-adds.
 const WORK: usize = 32;
 
+/// Entries that go through one half of the work, and then the other.
+const BLOCK: usize = 8 * LANES;
+
 /// d ← scale·(x − sigmoid y), and adds x y − ln(1 + e^y) to the partial sums, over a column; the exponential of both functions is computed once.
 #[inline(always)]
 fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; LANES]) {
-    let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
-    for ((x, y), d) in x.iter().zip(y).zip(d) {
-        for i in 0..LANES {
-            let (softplus, sigmoid) = y[i].quick_softplus_and_sigmoid();
-            d[i] = scale * (x[i] - sigmoid);
-            sums[i] += x[i] * y[i] - softplus;
+    for ((x, y), d) in x.chunks(BLOCK).zip(y.chunks(BLOCK)).zip(d.chunks_mut(BLOCK)) {
+        let mut powers = [T::zero(); BLOCK];
+        let powers = &mut powers[..y.len()];
+        for (power, &y) in powers.iter_mut().zip(y) {
+            *power = (-y.abs()).quick_exp();
         }
-    }
-    for (((&x, &y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(sums) {
-        let (softplus, sigmoid) = y.quick_softplus_and_sigmoid();
-        *d = scale * (x - sigmoid);
-        *sum += x * y - softplus;
+        let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
+        let (powers, powers_rest) = powers.as_chunks::<LANES>();
+        for (((x, y), d), power) in x.iter().zip(y).zip(d).zip(powers) {
+            for i in 0..LANES {
+                let (softplus, sigmoid) = y[i].softplus_and_sigmoid_of(power[i]);
+                d[i] = scale * (x[i] - sigmoid);
+                sums[i] += x[i] * y[i] - softplus;
+            }
+        }
+        for ((((&x, &y), d), &power), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(powers_rest).zip(sums.iter_mut()) {
+            let (softplus, sigmoid) = y.softplus_and_sigmoid_of(power);
+            *d = scale * (x - sigmoid);
+            *sum += x * y - softplus;
+        }
     }
 }
 

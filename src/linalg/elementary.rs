@@ -28,6 +28,9 @@ pub trait Elementary: Copy {
     fn quick_sigmoid(self) -> Self;
     /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose exponential is the same.
     fn quick_softplus_and_sigmoid(self) -> (Self, Self);
+    /// The same with e^(−|x|) given: long loops are quicker in two halves, of which more fit a processor's window.
+    #[doc(hidden)]
+    fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self);
     /// tanh x.
     fn quick_tanh(self) -> Self;
     /// (sin 2πu, cos 2πu) for u in [0, 1], absolute error below 2 ε.
@@ -101,7 +104,11 @@ macro_rules! elementary {
 
             #[inline(always)]
             fn quick_softplus_and_sigmoid(self) -> (Self, Self) {
-                let e = (-self.abs()).quick_exp();
+                self.softplus_and_sigmoid_of((-self.abs()).quick_exp())
+            }
+
+            #[inline(always)]
+            fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self) {
                 // 1 + e lies in [1, 2]: at most one halving.
                 let above = e > 0.414_213_56;
                 let f = choose(above, (e - 1.0) * 0.5, e);
