@@ -11,6 +11,9 @@ pub(crate) enum Level {
     /// 512-bit vectors.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// 128-bit vectors with fused multiply-add.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Level {
@@ -26,6 +29,9 @@ impl Level {
                 return Level::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        return Level::Neon;
+        #[cfg(not(target_arch = "aarch64"))]
         Level::Portable
     }
 
@@ -43,6 +49,8 @@ impl Level {
                 levels.push(Level::Avx512);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        levels.push(Level::Neon);
         levels
     }
 }

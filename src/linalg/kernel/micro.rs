@@ -57,7 +57,7 @@ pub(crate) struct Micro<T: 'static> {
     pub rows: [[MicroFn<T>; QUARTERS]; VECTORS],
     /// The same for a B of any strides.
     pub strided: [[MicroFn<T>; QUARTERS]; VECTORS],
-    /// The side of the squares in which an operand is turned while it is packed, a divisor of the lanes.
+    /// The side of the squares in which an operand is turned while it is packed.
     pub side: usize,
     pub turn: SquareFn<T>,
 }
@@ -81,3 +81,87 @@ macro_rules! kernels {
     };
 }
 pub(crate) use kernels;
+
+/// The micro-kernels of one kind of vectors, in its own instructions. Their file has `ask`, which asks memory for an address, and names what the kernels use.
+macro_rules! vector_kernels {
+    ($table:ident, $tile:ident, $t:ty, $vector:ty, $lanes:literal, $columns:literal, $features:literal,
+     $zero:ident, $load:ident, $store:ident, $broadcast:ident, $multiply_add:ident, $multiply:ident, $side:expr, $turn:ident) => {
+        /// A tile of `V·lanes` rows and `N` columns.
+        ///
+        /// # Safety
+        /// See [`super::micro::MicroFn`]; the processor has the features named.
+        #[target_feature(enable = $features)]
+        unsafe fn $tile<const V: usize, const N: usize, const ROWS: bool>(from: Slivers<$t>, to: Tile<$t>) {
+            let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
+            let (mut a, mut b) = (from.a, from.b);
+            let (b_rs, b_cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
+            let mut ahead = from.ahead;
+            for _ in 0..from.depth {
+                ask(ahead);
+                ahead = ahead.wrapping_add(from.ahead_step);
+                // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many entries as a tile has columns; the
+                // pointers may step beyond the last one, but are not read there.
+                unsafe {
+                    let mut rows: [$vector; V] = [$zero(); V];
+                    for v in 0..V {
+                        rows[v] = $load(a.add(v * $lanes));
+                    }
+                    for j in 0..N {
+                        let factor = $broadcast(*b.add(j * b_cs));
+                        for v in 0..V {
+                            sum[j][v] = $multiply_add(rows[v], factor, sum[j][v]);
+                        }
+                    }
+                }
+                a = a.wrapping_add(from.a_step);
+                b = b.wrapping_add(b_rs);
+            }
+            // Whole vectors of contiguous rows are written at once.
+            let whole = if to.rs == 1 { to.rows / $lanes } else { 0 };
+            let (alpha, beta) = ($broadcast(to.alpha), $broadcast(to.beta));
+            for j in 0..N {
+                for v in 0..V {
+                    if v < whole && j < to.columns {
+                        // SAFETY: these rows of the tile are contiguous and writable.
+                        unsafe {
+                            let c = to.c.add(j * to.cs + v * $lanes);
+                            let product = $multiply(alpha, sum[j][v]);
+                            let value = if to.beta == 0.0 { product } else { $multiply_add(beta, $load(c), product) };
+                            $store(c, value);
+                        }
+                    }
+                }
+            }
+            if whole * $lanes == to.rows {
+                return;
+            }
+            let mut copy = [[0.0; VECTORS * $lanes]; N];
+            for j in 0..N {
+                for v in 0..V {
+                    // SAFETY: V ≤ VECTORS, so the vector lies within the copy.
+                    unsafe { $store(copy[j].as_mut_ptr().add(v * $lanes), sum[j][v]) };
+                }
+            }
+            for j in 0..to.columns {
+                for i in whole * $lanes..to.rows {
+                    // The same two roundings as above: the bits do not depend on where a tile ends.
+                    let product = to.alpha * copy[j][i];
+                    // SAFETY: the tile's rows × columns entries are writable.
+                    unsafe {
+                        let c = to.c.add(i * to.rs + j * to.cs);
+                        *c = if to.beta == 0.0 { product } else { to.beta.mul_add(*c, product) };
+                    }
+                }
+            }
+        }
+        pub(crate) static $table: Micro<$t> = Micro {
+            lanes: $lanes,
+            columns: $columns,
+            rows: kernels!($tile, $columns, true),
+            strided: kernels!($tile, $columns, false),
+            side: $side,
+            turn: $turn,
+        };
+    };
+}
+pub(crate) use vector_kernels;

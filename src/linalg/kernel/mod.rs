@@ -5,7 +5,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `operand` | matrices of any strides |
-//! | `micro`, `x86`, `portable` | a tile of C: what computes it for AVX-512, AVX2 and any processor |
+//! | `micro`, `x86`, `neon`, `portable` | a tile of C: what computes it with AVX-512, AVX2, NEON and on any processor |
 //! | `gemm` | the blocked product around the tiles |
 //! | `vector`, `level` | loops over slices with the widest vectors that this processor has |
 //! | `team` | threads that stay awake between forks |
@@ -13,6 +13,7 @@
 pub(crate) mod gemm;
 pub(crate) mod level;
 mod micro;
+mod neon;
 mod operand;
 mod portable;
 #[cfg(feature = "rayon")]
@@ -64,7 +65,7 @@ pub trait Kernel: sealed::Sealed + crate::linalg::Elementary + Scalar + Copy + S
 }
 
 macro_rules! kernel {
-    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident, $accumulate:path) => {
+    ($t:ty, $portable:ident, $avx2:ident, $avx512:ident, $neon:ident, $accumulate:path) => {
         #[allow(private_interfaces)]
         impl Kernel for $t {
             fn micro(level: Level) -> &'static Micro<Self> {
@@ -74,6 +75,8 @@ macro_rules! kernel {
                     Level::Avx2 => &x86::$avx2,
                     #[cfg(target_arch = "x86_64")]
                     Level::Avx512 => &x86::$avx512,
+                    #[cfg(target_arch = "aarch64")]
+                    Level::Neon => &neon::$neon,
                 }
             }
             const ZERO: Self = 0.0;
@@ -100,5 +103,5 @@ macro_rules! kernel {
         }
     };
 }
-kernel!(f32, F32, AVX2_F32, AVX512_F32, gemm::accumulate_f32);
-kernel!(f64, F64, AVX2_F64, AVX512_F64, gemm::accumulate_f64);
+kernel!(f32, F32, AVX2_F32, AVX512_F32, NEON_F32, gemm::accumulate_f32);
+kernel!(f64, F64, AVX2_F64, AVX512_F64, NEON_F64, gemm::accumulate_f64);
