@@ -68,8 +68,9 @@ impl<'a, T: Real> Trainer<'a, T> {
         let (model, inference, gradient) = (&mut self.model, &mut self.inference, &mut self.gradient);
         let value = objective.value_and_gradient(model, inference, batch, &mut self.rng, &mut self.workspace, gradient)?;
         let per_observation = T::one() / T::of_usize(self.case.batch);
-        self.adam[0].step(model.decoder.parameters_mut(), &gradient.theta, 1e-3, per_observation);
+        // The encoder first: its gradient was written last, and is near.
         self.adam[1].step(inference.parameters_mut(), &gradient.phi, 1e-3, per_observation);
+        self.adam[0].step(model.decoder.parameters_mut(), &gradient.theta, 1e-3, per_observation);
         Ok(-value.as_f64())
     }
 }

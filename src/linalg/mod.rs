@@ -105,3 +105,18 @@ pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: us
         *buffer = DMatrix::from_vec(rows, columns, memory);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_start_on_a_line() {
+        for len in [0, 1, 7, 64, 1000] {
+            let (mut wide, narrow) = (OnLine::<f64>::zeros(len), OnLine::<f32>::zeros(len));
+            assert!(len == 0 || ((wide.as_ptr() as usize).is_multiple_of(LINE) && (narrow.as_ptr() as usize).is_multiple_of(LINE)));
+            wide.fill(1.0);
+            assert_eq!((wide.len(), narrow.len(), wide.iter().sum::<f64>()), (len, len, len as f64));
+        }
+    }
+}

@@ -11,8 +11,8 @@ use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 /// Weights fewer than these are not cut.
 const UNCUT: usize = 1 << 12;
-/// The cut is at a multiple of this, so that tiles of the matrix kernels end there.
-const TILE: usize = 16;
+/// The cut is at a multiple of this: as near to the middle as tiles of the matrix kernels end.
+const TILE: usize = 8;
 /// Outputs that are finished at a time.
 const OUTPUTS: usize = 1 << 12;
 

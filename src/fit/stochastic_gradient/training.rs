@@ -167,8 +167,9 @@ where
         let decoder_count = self.model.decoder.parameters().len();
         let (d_decoder, d_likelihood) = self.gradient.theta.split_at(decoder_count);
         let [decoder, likelihood, inference] = &mut self.adam;
-        let mut squares = decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
-        squares += inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
+        // The encoder first: its gradient was written last, and is near.
+        let mut squares = inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
+        squares += decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
         // A running mean over the last epoch, and over all steps before there is one.
         let weight = T::one() / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
