@@ -3,6 +3,7 @@
 use super::kernel::gemm::{Part, TINY, product_serial, product_tiny};
 use super::kernel::{Kernel, Level, Operand, OperandMut, QUARTERS};
 use super::parallel::{join, threads};
+use super::zeros;
 use crate::Real;
 use nalgebra::DMatrix;
 
@@ -107,7 +108,7 @@ fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>
 /// ```
 pub fn matrix_product<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl Into<Operand<'b, T>>) -> DMatrix<T> {
     let (a, b) = (a.into(), b.into());
-    let mut c = DMatrix::zeros(a.shape().0, b.shape().1);
+    let mut c = zeros(a.shape().0, b.shape().1);
     gemm(T::one(), a, b, T::zero(), &mut c);
     c
 }

@@ -13,7 +13,7 @@ use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
 use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::vector::subtract;
-use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms};
+use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms, zeros};
 use crate::map::{DifferentiableMap, Linear};
 use crate::posterior::{Common, GaussianPosterior};
 use crate::{Error, Observations, Real, Result};
@@ -101,7 +101,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     pub(crate) fn deviations<U: Real>(&self, x: Observations<'_, T>) -> Result<DMatrix<U>> {
         x.expect_dim(self.decoder.output_dim())?;
         let (values, mean) = (x.values(), self.mean());
-        let mut deviations = DMatrix::zeros(values.nrows(), values.ncols());
+        let mut deviations = zeros(values.nrows(), values.ncols());
         subtract(values, mean.as_slice(), deviations.as_mut_slice());
         Ok(deviations)
     }
@@ -120,15 +120,16 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let log_determinant = wide.log_determinant();
         let work = x.data_dim() * self.decoder.input_dim();
         let blocks = if self.outgrows_precision() {
-            let scales = self.wide_scales();
+            let (scales, across) = (self.wide_scales(), wide.directions.transpose());
             x.in_blocks(work, |part| {
                 let mut deviations = self.deviations::<f64>(part)?;
                 divide_rows(&mut deviations, scales.as_ref());
-                Ok(wide.squared_distances(&deviations))
+                Ok(wide.squared_distances(&across, &deviations))
             })?
         } else {
             let factor = wide.narrow::<T>();
-            x.in_blocks(work, |part| Ok(factor.squared_distances(&self.equalized_deviations(part)?)))?
+            let across = factor.directions.transpose();
+            x.in_blocks(work, |part| Ok(factor.squared_distances(&across, &self.equalized_deviations(part)?)))?
         };
         Ok((blocks, log_determinant))
     }

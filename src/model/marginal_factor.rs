@@ -1,7 +1,7 @@
 //! The spectrum of the marginal covariance of a linear-Gaussian model.
 
 use crate::linalg::vector::vectorized;
-use crate::linalg::{gemm, matrix_product, product_tr_left, product_tr_right, squared_norms, thin_svd};
+use crate::linalg::{gemm, matrix_product, product_tr_right, squared_norms, thin_svd};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -75,9 +75,9 @@ impl<T: Real> MarginalFactor<T> {
         self.variances().iter().fold(outside as f64 * self.noise_variance.ln(), |sum, v| sum + v.ln())
     }
 
-    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ.
-    pub(crate) fn squared_distances(&self, deviations: &DMatrix<T>) -> Vec<f64> {
-        let projections = product_tr_left(&self.directions, deviations);
+    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ; `across` is Qᵗ, which for many blocks is turned once.
+    pub(crate) fn squared_distances(&self, across: &DMatrix<T>, deviations: &DMatrix<T>) -> Vec<f64> {
+        let projections = matrix_product(across, deviations);
         self.distances_of(&projections, self.outside(deviations, &projections))
     }
 
