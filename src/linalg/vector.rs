@@ -10,12 +10,13 @@ use rand::Rng;
 /// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
 ///
 /// The loop vectorises when its body is simple: arithmetic, comparisons that select, the functions of [`super::Elementary`]. Its bits
-/// do not depend on the processor, because nothing is fused. Write a plain `for` loop: an iterator's own closures may not be inlined.
+/// do not depend on the processor, because nothing is fused. Write a plain `for` loop in a closure marked `#[inline(always)]`: what is not inlined keeps the narrow vectors that it
+/// was compiled for.
 ///
 /// ```
 /// use elbo::linalg::{Elementary, vector::vectorized};
 /// let (logits, mut means) = (vec![0.0_f32; 100], vec![0.0; 100]);
-/// vectorized(|| for (m, l) in means.iter_mut().zip(&logits) { *m = l.quick_sigmoid(); });
+/// vectorized(#[inline(always)] || for (m, l) in means.iter_mut().zip(&logits) { *m = l.quick_sigmoid(); });
 /// assert_eq!(means[7], 0.5);
 /// ```
 #[inline]

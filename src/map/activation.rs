@@ -103,8 +103,10 @@ pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T]) {
     scaled(delta, slopes, |d, slope| d * slope);
 }
 
-/// Rows that are summed at a time.
+/// Rows that are summed at a time,
 const ROWS: usize = 64;
+/// and where there are not so many.
+const FEW: usize = 16;
 
 /// sums ← the sum of the columns.
 pub(crate) fn sum_columns<T: Real>(columns: DMatrixView<'_, T>, sums: &mut [T]) {
@@ -112,14 +114,34 @@ pub(crate) fn sum_columns<T: Real>(columns: DMatrixView<'_, T>, sums: &mut [T]) 
         vectorized(
             #[inline(always)]
             || {
-                sums.fill(T::zero());
-                for column in columns.column_iter() {
-                    let part = &column.data.into_slice()[block * ROWS..][..sums.len()];
-                    sums.iter_mut().zip(part).for_each(|(sum, &entry)| *sum += entry);
+                let first = block * ROWS;
+                if let Ok(sums) = <&mut [T; ROWS]>::try_from(&mut *sums) {
+                    return sum_rows(columns, first, sums);
+                }
+                let (few, rest) = sums.as_chunks_mut::<FEW>();
+                for (c, sums) in few.iter_mut().enumerate() {
+                    sum_rows(columns, first + c * FEW, sums);
+                }
+                let first = first + few.len() * FEW;
+                for (i, sum) in rest.iter_mut().enumerate() {
+                    *sum = columns.column_iter().fold(T::zero(), |sum, column| sum + column.data.into_slice()[first + i]);
                 }
             },
         );
     });
+}
+
+/// sums ← the sums of the rows from `first` on: so many that they stay in registers.
+#[inline(always)]
+fn sum_rows<T: Real, const N: usize>(columns: DMatrixView<'_, T>, first: usize, sums: &mut [T; N]) {
+    let mut partial = [T::zero(); N];
+    for column in columns.column_iter() {
+        let part = &column.data.into_slice()[first..first + N];
+        for i in 0..N {
+            partial[i] += part[i];
+        }
+    }
+    *sums = partial;
 }
 
 #[inline(always)]
