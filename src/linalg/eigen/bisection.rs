@@ -44,7 +44,7 @@ impl<'a> Bisection<'a> {
                 if (0..LANES).all(|l| highs[l] - lows[l] <= share * self.size) {
                     break;
                 }
-                let counts = count_above(self.diagonal, &self.squares, self.least, &middles);
+                let counts = self.above(&middles);
                 for l in 0..LANES {
                     let wanted = (first + l + 1).min(k) as f64;
                     if counts[l] >= wanted {
@@ -58,6 +58,11 @@ impl<'a> Bisection<'a> {
                 self.brackets[first + l] = (lows[l], highs[l]);
             }
         }
+    }
+
+    /// How many eigenvalues lie above each shift.
+    pub(super) fn above(&self, shifts: &[f64; LANES]) -> [f64; LANES] {
+        count_above(self.diagonal, &self.squares, self.least, shifts)
     }
 
     pub(super) fn brackets(&self) -> &[(f64, f64)] {

@@ -2,6 +2,7 @@
 //!
 //! Legend: diagonal d, off-diagonal e, both of a matrix T whose largest entry is about 1; eigenvalues λ.
 
+use super::bisection::Bisection;
 use crate::linalg::kernel::vector::{LANES, add_scaled, dot, norm};
 use crate::linalg::vector::vectorized;
 use nalgebra::DMatrix;
@@ -51,9 +52,10 @@ struct SideRow {
 }
 
 /// The pairs of brackets (falling) that are narrow beside the distances of the eigenvalues; `None` if some are not, or a vector is not found to full
-/// accuracy. The eigenvalues are the Rayleigh quotients, which have twice the vectors' digits.
-pub(super) fn isolated_pairs(d: &[f64], e: &[f64], brackets: &[(f64, f64)]) -> Option<(Vec<f64>, DMatrix<f64>)> {
-    let (n, size) = (d.len(), size_of(d, e));
+/// accuracy, or is that of an eigenvalue further down. The eigenvalues are the Rayleigh quotients, which have twice the vectors' digits.
+pub(super) fn isolated_pairs(d: &[f64], e: &[f64], search: &Bisection<'_>) -> Option<(Vec<f64>, DMatrix<f64>)> {
+    let (n, size, brackets) = (d.len(), size_of(d, e), search.brackets());
+    let slack = tolerance(n, size);
     if brackets.windows(2).any(|pair| pair[0].0 - pair[1].1 <= NEAR * size) {
         return None;
     }
@@ -80,10 +82,11 @@ pub(super) fn isolated_pairs(d: &[f64], e: &[f64], brackets: &[(f64, f64)]) -> O
                 quotients(d, e, &x)
             },
         );
+        let above = search.above(&quotients.map(|quotient| quotient + slack));
         for (l, (low, high)) in group.iter().enumerate() {
-            let slack = tolerance(n, size);
-            // A residual that is not a number fails as well.
-            if !(residuals[l] <= slack && low - slack <= quotients[l] && quotients[l] <= high + slack) {
+            // A residual that is not a number fails as well. A bracket may hold eigenvalues that are not asked for: those found already are all that lie above.
+            let is_next = above[l] <= values.len() as f64;
+            if !(residuals[l] <= slack && low - slack <= quotients[l] && quotients[l] <= high + slack && is_next) {
                 return None;
             }
             let mut vector = vectors.column_mut(values.len());

@@ -34,7 +34,7 @@ pub(crate) fn leading_pairs(diagonal: &[f64], off_diagonal: &[f64], k: usize) ->
 fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<(Vec<f64>, DMatrix<f64>)> {
     let mut search = Bisection::new(d, e, k);
     search.narrow(COARSE);
-    if let Some(pairs) = isolated_pairs(d, e, search.brackets()) {
+    if let Some(pairs) = isolated_pairs(d, e, &search) {
         return Some(pairs);
     }
     search.narrow(f64::EPSILON);
@@ -186,7 +186,7 @@ mod tests {
         let (d, e) = (vec![2.0; n], vec![1.0; n - 1]);
         let mut search = Bisection::new(&d, &e, 6);
         search.narrow(COARSE);
-        let (values, vectors) = isolated_pairs(&d, &e, search.brackets()).unwrap();
+        let (values, vectors) = isolated_pairs(&d, &e, &search).unwrap();
         for (j, value) in values.iter().enumerate() {
             let angle = (j + 1) as f64 * std::f64::consts::PI / (n + 1) as f64;
             assert!((value - (2.0 + 2.0 * angle.cos())).abs() < 4e-15, "{j}");
@@ -197,6 +197,20 @@ mod tests {
         let (d, e) = ([1.0, 2.0, 2.0, 0.0, 0.5], [0.0; 4]);
         let mut search = Bisection::new(&d, &e, 3);
         search.narrow(COARSE);
-        assert!(isolated_pairs(&d, &e, search.brackets()).is_none());
+        assert!(isolated_pairs(&d, &e, &search).is_none());
+    }
+
+    #[test]
+    fn a_neighbour_that_is_not_asked_for_is_not_taken_instead() {
+        // The last of those wanted, and one below it that lies in the same bracket.
+        for (gap, place) in [1e-6, 1e-8, 3e-9, 1e-9, 3e-10, 1e-11, 1e-13].iter().flat_map(|gap| (0..40).map(move |p| (*gap, p))) {
+            let wanted = 1.0 + 0.0123 * f64::from(place);
+            let mut d: Vec<f64> = (0..12).map(|i| -0.05 * f64::from(i)).collect();
+            (d[2], d[7], d[4], d[9]) = (3.0, 2.0, wanted, wanted - gap);
+            let (values, vectors) = leading_pairs(&d, &[0.0; 11], 3).unwrap();
+            assert!((values[2] - wanted).abs() < 2e-13, "{gap:e} at {place}: {:e}", values[2] - wanted);
+            // Below the tolerance of a residual the two are not told apart.
+            assert!(gap < 1e-12 || vectors[(4, 2)].abs() > 1.0 - 1e-6, "{gap:e} at {place}: {}", vectors[(4, 2)]);
+        }
     }
 }
