@@ -110,6 +110,12 @@ dispatch! {
     }
 }
 
+/// The sum of eight, in one order.
+#[inline(always)]
+fn total(s: &[f64; 8]) -> f64 {
+    ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
+}
+
 dispatch! {
     /// Σ x_i v_i and Σ y_i v_i, in one pass.
     pub(crate) fn two_dots(x: &[f64], y: &[f64], v: &[f64]) -> (f64, f64) {
@@ -124,7 +130,6 @@ dispatch! {
                 sums[1][l] += y[l] * v[l];
             }
         }
-        let total = |s: &[f64; LANES]| ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
         let mut totals = (total(&sums[0]), total(&sums[1]));
         for ((x, y), v) in x_rest.iter().zip(y_rest).zip(v_rest) {
             totals.0 += x * v;
@@ -154,10 +159,7 @@ dispatch! {
                 w[i] += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
             }
         }
-        let mut totals = [0.0; 4];
-        for (total, sums) in totals.iter_mut().zip(&sums) {
-            *total = ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-        }
+        let mut totals = [total(&sums[0]), total(&sums[1]), total(&sums[2]), total(&sums[3])];
         for (i, w) in w_rest.iter_mut().enumerate() {
             let i = whole + i;
             totals[0] += a[i] * v[i];
@@ -322,6 +324,18 @@ mod tests {
             for i in 0..len {
                 assert_eq!(w[i], 1.0 + columns[0][i] - 2.0 * columns[1][i] + 3.0 * columns[2][i] + 0.5 * columns[3][i]);
             }
+        }
+    }
+
+    #[test]
+    fn two_vectors_at_once() {
+        for len in [0, 1, 8, 23, 64] {
+            let column = |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
+            let (x, y, v) = (column(0), column(1), column(2));
+            assert_eq!(two_dots(&x, &y, &v), (dot(&x, &v), dot(&y, &v)));
+            let mut b = v.clone();
+            subtract_two(&mut b, (2.0, &x), (-0.5, &y));
+            assert!((0..len).all(|i| b[i] == v[i] - 2.0 * x[i] + 0.5 * y[i]));
         }
     }
 
