@@ -42,30 +42,43 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
 const WORK: usize = 32;
 
 /// Entries that go through one half of the work, and then the other.
-const BLOCK: usize = 8 * LANES;
+const BLOCK: usize = 4 * LANES;
 
-/// d ← scale·(x − sigmoid y), and adds x y − ln(1 + e^y) to the partial sums, over a column; the exponential of both functions is computed once.
+/// d ← scale·(x − sigmoid y) over a column, and the partial sums with x y − ln(1 + e^y) added; the exponential of both functions is computed once.
 #[inline(always)]
 fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; LANES]) {
-    for ((x, y), d) in x.chunks(BLOCK).zip(y.chunks(BLOCK)).zip(d.chunks_mut(BLOCK)) {
-        let mut powers = [T::zero(); BLOCK];
-        let powers = &mut powers[..y.len()];
-        for (power, &y) in powers.iter_mut().zip(y) {
-            *power = (-y.abs()).quick_exp();
-        }
-        let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
-        let (powers, powers_rest) = powers.as_chunks::<LANES>();
-        for (((x, y), d), power) in x.iter().zip(y).zip(d).zip(powers) {
-            for i in 0..LANES {
-                let (softplus, sigmoid) = y[i].softplus_and_sigmoid_of(power[i]);
-                d[i] = scale * (x[i] - sigmoid);
-                sums[i] += x[i] * y[i] - softplus;
-            }
-        }
-        for ((((&x, &y), d), &power), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(powers_rest).zip(sums.iter_mut()) {
-            let (softplus, sigmoid) = y.softplus_and_sigmoid_of(power);
-            *d = scale * (x - sigmoid);
-            *sum += x * y - softplus;
+    let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<BLOCK>(), y.as_chunks::<BLOCK>(), d.as_chunks_mut::<BLOCK>());
+    for ((x, y), d) in x.iter().zip(y).zip(d) {
+        gradient_of_some(x, y, scale, d, sums);
+    }
+    let ((x, x_rest), (y, y_rest), (d, d_rest)) =
+        (x_rest.as_chunks::<LANES>(), y_rest.as_chunks::<LANES>(), d_rest.as_chunks_mut::<LANES>());
+    for ((x, y), d) in x.iter().zip(y).zip(d) {
+        gradient_of_some(x, y, scale, d, sums);
+    }
+    for (((x, y), d), sum) in x_rest.iter().zip(y_rest).zip(d_rest).zip(sums) {
+        gradient_of_some(&[*x], &[*y], scale, std::array::from_mut(d), std::array::from_mut(sum));
+    }
+}
+
+/// The same for few entries, over copies of them.
+#[inline(always)]
+fn gradient_of_some<T: Real, const N: usize, const M: usize>(x: &[T; N], y: &[T; N], scale: T, d: &mut [T; N], sums: &mut [T; M]) {
+    let (x, y) = (*x, *y);
+    let mut powers = y;
+    for i in 0..N {
+        powers[i] = y[i].exp_of_minus_size();
+    }
+    let (mut terms, mut values) = (x, x);
+    for i in 0..N {
+        let (softplus, sigmoid) = y[i].softplus_and_sigmoid_of(powers[i]);
+        values[i] = scale * (x[i] - sigmoid);
+        terms[i] = x[i] * y[i] - softplus;
+    }
+    *d = values;
+    for terms in terms.chunks_exact(M) {
+        for l in 0..M {
+            sums[l] += terms[l];
         }
     }
 }

@@ -28,7 +28,13 @@ pub trait Elementary: Copy {
     fn quick_sigmoid(self) -> Self;
     /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose exponential is the same.
     fn quick_softplus_and_sigmoid(self) -> (Self, Self);
-    /// The same with e^(−|x|) given: long loops are quicker in two halves, of which more fit a processor's window.
+    /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units of the last place.
+    #[doc(hidden)]
+    fn exp_and_exp_m1_near(self) -> (Self, Self);
+    /// e^(−|x|), and no less than that of 80 (700 in `f64`), so that nothing made of it is subnormal, which would cost several times the time.
+    #[doc(hidden)]
+    fn exp_of_minus_size(self) -> Self;
+    /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid) with e^(−|x|) given: long loops are quicker in two halves, of which more fit a processor's window.
     #[doc(hidden)]
     fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self);
     /// tanh x.
@@ -44,11 +50,16 @@ macro_rules! horner {
     ($x:expr; $first:expr $(, $rest:expr)*) => {{ let sum = $first; $( let sum = sum * $x + $rest; )* sum }};
 }
 
+/// The same polynomial, its pairs of coefficients multiplied by the powers of x²: half as long to wait for.
+macro_rules! estrin {
+    ($x:expr, $square:expr; $a:expr, $b:expr $(, $c:expr, $d:expr)*) => {{ let sum = $a * $x + $b; $( let sum = sum * $square + ($c * $x + $d); )* sum }};
+}
+
 macro_rules! elementary {
     ($t:ident, $bits:ident, mantissa $mantissa:literal, bias $bias:literal,
-     clamp ($low:literal, $high:literal), ln2 ($ln2_hi:literal, $ln2_lo:literal),
+     clamp ($low:literal, $high:literal), least ($least:literal), ln2 ($ln2_hi:literal, $ln2_lo:literal),
      exp [$($exp:expr),*], ln [$($ln:expr),*], sin [$($sin:expr),*], cos [$($cos:expr),*],
-     tanh |$s:ident| $tanh:expr, root $root:literal) => {
+     tanh |$s:ident| $tanh:expr, artanh [$($artanh:expr),*], root $root:literal) => {
         impl Elementary for $t {
             #[inline(always)]
             fn quick_exp(self) -> Self {
@@ -108,14 +119,25 @@ macro_rules! elementary {
             }
 
             #[inline(always)]
+            fn exp_of_minus_size(self) -> Self {
+                let x = -self.abs();
+                choose(x < $least, $least, x).exp_and_exp_m1_near().0
+            }
+
+            #[inline(always)]
+            fn exp_and_exp_m1_near(self) -> (Self, Self) {
+                let (k, tail) = reduced(self);
+                let power = power(k);
+                ((1.0 + tail) * power, tail * power + (power - 1.0))
+            }
+
+            #[inline(always)]
             fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self) {
-                // 1 + e lies in [1, 2]: at most one halving.
-                let above = e > 0.414_213_56;
-                let f = choose(above, (e - 1.0) * 0.5, e);
-                // A small e is its own ln(1 + e); the cubes there would be subnormal, which costs four times the time.
-                let small = e < 0.25 * <$t>::EPSILON;
-                let value = from_parts(choose(above, 1.0, 0.0), choose(small, 0.0, f), 0.0);
-                let value = choose(small, e, value);
+                // ln(1 + e) = 2 artanh s = t + t·t²(1/12 + …) with s = t/2 = e/(2 + e), at most ⅓.
+                let t = (e + e) / (2.0 + e);
+                // A small e is its own logarithm; the squares there could be subnormal.
+                let square = choose(e < 0.25 * <$t>::EPSILON, 0.0, t * t);
+                let value = t + t * (square * estrin!(square, square * square; $($artanh),*));
                 (choose(self > 0.0, self, 0.0) + value, choose(self < 0.0, e, 1.0) / (1.0 + e))
             }
 
@@ -130,7 +152,6 @@ macro_rules! elementary {
 
             #[inline(always)]
             fn quick_sin_cos_turns(self) -> (Self, Self) {
-                const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
                 let quarters = self * 4.0;
                 let shifted = quarters + ROUND;
                 let quadrant = shifted.to_bits();
@@ -146,21 +167,33 @@ macro_rules! elementary {
             }
         }
 
+        // 1.5·2^mantissa: adding it rounds to a whole number.
+        const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
+
+        /// eˣ = 2^k (1 + tail) with a whole k.
+        #[inline(always)]
+        fn reduced(x: $t) -> ($t, $t) {
+            let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
+            let r = (x - k * $ln2_hi) - k * $ln2_lo;
+            let square = r * r;
+            (k, r + square * estrin!(r, square; $($exp),*))
+        }
+
+        /// 2^k for a whole k whose power is a normal number.
+        #[inline(always)]
+        fn power(k: $t) -> $t {
+            // Adding it leaves a whole number plus the exponent's bias in the low bits.
+            const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
+            <$t>::from_bits((k + EXPONENT).to_bits() << $mantissa)
+        }
+
         /// eˣ = (1 + tail)·first·second; the second and the third are powers of 2, two of them because the result may be subnormal.
         #[inline(always)]
         fn power_parts(x: $t) -> ($t, $t, $t) {
-            // 1.5·2^mantissa: adding it rounds to a whole number.
-            const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
-            // Adding it leaves a whole number plus the exponent's bias in the low bits.
-            const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
             let x = choose(x > $high, $high, x);
-            let x = choose(x < $low, $low, x);
-            let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
-            let r = (x - k * $ln2_hi) - k * $ln2_lo;
-            let tail = horner!(r; $($exp),*);
+            let (k, tail) = reduced(choose(x < $low, $low, x));
             let half = (k * 0.5 + ROUND) - ROUND;
-            let power = |j: $t| <$t>::from_bits((j + EXPONENT).to_bits() << $mantissa);
-            (r + r * r * tail, power(half), power(k - half))
+            (tail, power(half), power(k - half))
         }
 
         /// x = 2^k (1 + f) with 1 + f between √½ and √2, from the bits of a positive normal x.
@@ -190,7 +223,7 @@ mod double {
     use super::{Elementary, choose};
     elementary!(
         f64, u64, mantissa 52, bias 1023,
-        clamp (-746.0, 710.0), ln2 (6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10),
+        clamp (-746.0, 710.0), least (-700.0), ln2 (6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10),
         exp [1.0 / 6_227_020_800.0, 1.0 / 479_001_600.0, 1.0 / 39_916_800.0, 1.0 / 3_628_800.0, 1.0 / 362_880.0, 1.0 / 40_320.0,
              1.0 / 5_040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5],
         ln [1.479_819_860_511_658_591e-1, 1.531_383_769_920_937_332e-1, 1.818_357_216_161_805_012e-1, 2.222_219_843_214_978_396e-1,
@@ -201,6 +234,8 @@ mod double {
              2.480_158_728_947_672_941_78e-5, -1.388_888_888_887_410_957_49e-3, 4.166_666_666_666_660_190_37e-2],
         tanh |s| horner!(s; -9.643_991_794_250_522_386_28e-1, -9.928_772_310_019_185_865_64e1, -1.614_687_684_417_084_479_52e3)
             / horner!(s; 1.0, 1.128_116_784_916_329_314_02e2, 2.235_488_390_601_004_485_83e3, 4.844_063_053_251_254_860_48e3),
+        artanh [8.115_101_133_461_898_8e-8, 1.590_745_154_082_524_53e-7, 9.236_213_944_569_789_5e-7, 4.059_134_823_303_230_91e-6, 1.878_242_182_575_201_9e-5,
+                8.877_804_649_412_884_6e-5, 4.340_278_119_107_557_46e-4, 2.232_142_855_300_930_47e-3, 1.250_000_000_004_914_47e-2, 8.333_333_333_333_287_97e-2],
         root 0x3fe6_a09e_667f_3bcd
     );
 }
@@ -209,12 +244,13 @@ mod single {
     use super::{Elementary, choose};
     elementary!(
         f32, u32, mantissa 23, bias 127,
-        clamp (-104.0, 89.0), ln2 (6.931_381_225_6e-1, 9.058_000_614_5e-6),
+        clamp (-104.0, 89.0), least (-80.0), ln2 (6.931_381_225_6e-1, 9.058_000_614_5e-6),
         exp [1.987_569_15e-4, 1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 0.5],
         ln [0.242_790_788_41, 0.284_987_866_88, 0.400_009_721_52, 0.666_666_626_93],
         sin [-1.951_529_589_1e-4, 8.332_160_873_6e-3, -1.666_665_461_1e-1],
         cos [2.443_315_711_809_948e-5, -1.388_731_625_493_765e-3, 4.166_664_568_298_827e-2],
         tanh |s| horner!(s; -5.704_988_727_45e-3, 2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1),
+        artanh [5.473_530_411_7e-4, 2.187_432_572_78e-3, 1.250_678_105_84e-2, 8.333_301_640_58e-2],
         root 0x3f35_04f3
     );
 }
@@ -320,6 +356,33 @@ mod tests {
         });
         check("tanh", 3, f64::quick_tanh, f32::quick_tanh, f64::tanh);
         assert!((-0.0_f64).quick_tanh().is_sign_negative() && (-0.0_f32).quick_ln_1p().is_sign_negative());
+    }
+
+    #[test]
+    fn exponentials_within_a_range() {
+        for x in inputs().into_iter().filter(|x| x.abs() <= 700.0) {
+            let (exp, less_1) = x.exp_and_exp_m1_near();
+            assert!(
+                steps(exp, x.exp()) <= 2 && (steps(less_1, x.exp_m1()) <= 3 || (x == 0.0 && less_1 == 0.0)),
+                "{x:e}: {exp:e} {less_1:e}"
+            );
+            assert!(steps(x.exp_of_minus_size(), (-x.abs()).exp()) <= 2, "{x:e}");
+            let y = x as f32;
+            if y.abs() <= 80.0 {
+                let (exp, less_1) = y.exp_and_exp_m1_near();
+                let wide = f64::from(y);
+                assert!(
+                    steps_single(exp, wide.exp()) <= 2 && (steps_single(less_1, wide.exp_m1()) <= 3 || (y == 0.0 && less_1 == 0.0)),
+                    "{y:e}"
+                );
+                assert!(steps_single(y.exp_of_minus_size(), (-wide.abs()).exp()) <= 2, "{y:e}");
+            }
+        }
+        // Beyond, the size stays that of the bound, and what is no number stays none.
+        assert!(
+            1e30_f32.exp_of_minus_size() == 80f32.exp_of_minus_size() && f64::INFINITY.exp_of_minus_size() == 700f64.exp_of_minus_size()
+        );
+        assert!(f32::NAN.exp_of_minus_size().is_nan() && f64::NAN.exp_of_minus_size().is_nan());
     }
 
     #[test]
