@@ -40,28 +40,32 @@ pub(crate) fn subtract<T: Real, U: Real>(columns: DMatrixView<'_, T>, b: &[T], d
 }
 
 /// Numbers that [`in_lanes`] takes side by side.
-const LANES: usize = 8;
+pub(crate) const LANES: usize = 8;
 
-/// to_i ← f(inputs_i, to_i) for slices of one length, however short: what is left of a whole vector is filled with zeros, and not done one by one.
+/// outputs ← f(inputs, outputs), a whole vector of each at a time, for slices of one length, however short: what is left of one is filled with zeros, and not
+/// done one by one.
+///
+/// The loop over a vector's places stands in f, over copies: that no two of them overlap needs no proof, and it becomes vector instructions.
 #[inline(always)]
-pub(crate) fn in_lanes<T: Real, const N: usize>(inputs: [&[T]; N], to: &mut [T], f: impl Fn([T; N], T) -> T) {
-    let lanes = |from: [&[T; LANES]; N], to: &mut [T; LANES]| {
-        for l in 0..LANES {
-            to[l] = f(from.map(|from| from[l]), to[l]);
-        }
-    };
-    let (whole, rest) = to.as_chunks_mut::<LANES>();
-    let done = whole.len();
+pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
+    inputs: [&[T]; N],
+    outputs: [&mut [T]; M],
+    mut f: impl FnMut([[T; LANES]; N], [[T; LANES]; M]) -> [[T; LANES]; M],
+) {
     let inputs = inputs.map(|input| input.as_chunks::<LANES>());
-    for (c, to) in whole.iter_mut().enumerate() {
-        lanes(inputs.map(|(whole, _)| &whole[c]), to);
+    let mut outputs = outputs.map(|output| output.as_chunks_mut::<LANES>());
+    let (whole, rest) = inputs.first().map_or((0, 0), |(whole, rest)| (whole.len(), rest.len()));
+    for c in 0..whole {
+        let values = f(inputs.map(|(whole, _)| whole[c]), outputs.each_ref().map(|(whole, _)| whole[c]));
+        for m in 0..M {
+            outputs[m].0[c] = values[m];
+        }
     }
-    if !rest.is_empty() {
-        debug_assert!(inputs.iter().all(|(whole, _)| whole.len() == done));
-        let from = inputs.map(|(_, input)| padded(input));
-        let mut last = padded(rest);
-        lanes(from.each_ref(), &mut last);
-        rest.iter_mut().zip(last).for_each(|(to, value)| *to = value);
+    if rest > 0 {
+        let values = f(inputs.map(|(_, rest)| padded(rest)), outputs.each_ref().map(|(_, rest)| padded(rest)));
+        for ((_, rest), values) in outputs.iter_mut().zip(&values) {
+            rest.iter_mut().zip(values).for_each(|(to, &value)| *to = value);
+        }
     }
 }
 
@@ -86,6 +90,12 @@ pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
             sums[l] += if l < rest.len() { f(last[l]) } else { T::zero() };
         }
     }
+    total(sums)
+}
+
+/// The sum of what was kept side by side.
+#[inline(always)]
+pub(crate) fn total<T: Real>(mut sums: [T; LANES]) -> T {
     for half in [4, 2, 1] {
         for l in 0..half {
             sums[l] += sums[l + half];

@@ -229,13 +229,13 @@ impl Elbo<Reparameterization> {
         gradient.theta.resize(theta_count, T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
         reshape(&mut w.d_phi, q.parameters().nrows(), n);
-        w.d_phi.as_mut_slice().fill(T::zero());
         for buffer in [&mut w.noise, &mut w.z] {
             reshape(buffer, k, n);
         }
         let samples = self.estimator.samples;
         let scale = x.scale() / T::of_usize(samples);
         let mut value = T::zero();
+        let mut kl = None;
         if samples > 1 {
             w.d_theta.resize(theta_count, T::zero());
         }
@@ -254,15 +254,20 @@ impl Elbo<Reparameterization> {
                 w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
                 q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
             }
-            q.add_transform_gradient(w.noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
+            let (noise, d_z) = (w.noise.as_view(), w.d_z.as_view());
+            if sample == 0 && derivative == Derivative::Formula {
+                kl = Some(q.bound_gradient(noise, d_z, x.scale(), &mut w.d_phi));
+                continue;
+            }
+            if sample == 0 {
+                w.d_phi.as_mut_slice().fill(T::zero());
+            }
+            q.add_transform_gradient(noise, d_z, &mut w.d_phi);
             if sample > 0 {
                 gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &more)| *sum += more);
             }
         }
-        if derivative == Derivative::Formula {
-            q.add_negative_kl_gradient(x.scale(), &mut w.d_phi);
-        }
-        value -= q.kl_to_prior_sum() * x.scale();
+        value -= kl.unwrap_or_else(|| q.kl_to_prior_sum()) * x.scale();
         if derivative != Derivative::None {
             inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
         }

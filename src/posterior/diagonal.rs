@@ -1,9 +1,10 @@
 //! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded, excess, square_sum};
-use crate::linalg::vector::{in_lanes, vectorized};
+use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded};
+use crate::linalg::vector::{LANES, in_lanes, total, vectorized};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
+use std::ops::Range;
 
 /// q(z_i) = N(μ_i, diag(σ_i1², …, σ_ik²)); φ_i is μ_i and then ln σ_i² (2k rows).
 ///
@@ -26,15 +27,24 @@ impl<T: Real> Diagonal<T> {
         self.log_variances().map(|l| bounded(l).0.exp())
     }
 
-    fn kl_of_each(&self) -> impl Iterator<Item = T> {
-        let of_column = |column: &[T]| {
-            let (mean, log_variances) = column.split_at(self.latent_dim);
-            vectorized(
-                #[inline(always)]
-                || T::of(0.5) * (square_sum(mean) + excess(log_variances)),
-            )
-        };
-        self.parameters.as_slice().chunks_exact((2 * self.latent_dim).max(1)).map(of_column)
+    /// Adds 2 KL, in parts, to the sums of some observations; the same bits with a gradient beside it and without.
+    fn add_kl(&self, columns: Range<usize>, sums: &mut [T; LANES]) {
+        let rows = 2 * self.latent_dim;
+        let columns = self.parameters.as_slice()[rows * columns.start..rows * columns.end].chunks_exact(rows.max(1));
+        vectorized(
+            #[inline(always)]
+            || {
+                for column in columns {
+                    let (mean, log_variances) = column.split_at(self.latent_dim);
+                    in_lanes([mean, log_variances], [], |[mean, l], []| {
+                        for i in 0..LANES {
+                            sums[i] += twice_kl(mean[i], l[i]).0;
+                        }
+                        []
+                    });
+                }
+            },
+        );
     }
 
     /// The log-variances of observation i.
@@ -57,10 +67,13 @@ impl<T: Real> Diagonal<T> {
             || {
                 for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
                     let (a, b) = beside(i);
-                    in_lanes([&own[k..], a, b], &mut d[k..], |[l, a, b], d| {
-                        let (log_variance, held) = bounded(l);
-                        let change = change(log_variance, a, b);
-                        d + if held { T::zero() } else { change }
+                    in_lanes([&own[k..], a, b], [&mut d[k..]], |[l, a, b], [mut d]| {
+                        for i in 0..LANES {
+                            let (log_variance, held) = bounded(l[i]);
+                            let change = change(log_variance, a[i], b[i]);
+                            d[i] += if held { T::zero() } else { change };
+                        }
+                        [d]
                     });
                 }
             },
@@ -76,11 +89,17 @@ impl<T: Real> Posterior<T> for Diagonal<T> {
 
 impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
     fn kl_to_prior(&self) -> DVector<T> {
-        DVector::from_iterator(self.len(), self.kl_of_each())
+        DVector::from_fn(self.len(), |i, _| {
+            let mut sums = [T::zero(); LANES];
+            self.add_kl(i..i + 1, &mut sums);
+            T::of(0.5) * total(sums)
+        })
     }
 
     fn kl_to_prior_sum(&self) -> T {
-        self.kl_of_each().fold(T::zero(), |sum, kl| sum + kl)
+        let mut sums = [T::zero(); LANES];
+        self.add_kl(0..self.len(), &mut sums);
+        T::of(0.5) * total(sums)
     }
 
     fn covariance(&self, i: usize) -> DMatrix<T> {
@@ -102,8 +121,11 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
             || {
                 for (i, z) in z.as_mut_slice().chunks_exact_mut(k.max(1)).enumerate() {
                     let (mean, log_variances) = self.parameters.as_slice()[2 * k * i..2 * k * (i + 1)].split_at(k);
-                    in_lanes([mean, log_variances, column_of(&noise, i)], z, |[mean, l, noise], _| {
-                        mean + (half * bounded(l).0).quick_exp() * noise
+                    in_lanes([mean, log_variances, column_of(&noise, i)], [z], |[mean, l, noise], [mut z]| {
+                        for i in 0..LANES {
+                            z[i] = mean[i] + (half * bounded(l[i]).0).exp_and_exp_m1_near().0 * noise[i];
+                        }
+                        [z]
                     });
                 }
             },
@@ -138,6 +160,32 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).quick_exp() * noise * d_z);
     }
 
+    fn bound_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) -> T {
+        let (k, half) = (self.latent_dim, T::of(0.5));
+        let columns = self.parameters.as_slice().chunks_exact((2 * k).max(1));
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut sums = [T::zero(); LANES];
+                for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
+                    let ((mean, log_variances), (d_mean, d_log_variances)) = (own.split_at(k), d.split_at_mut(k));
+                    let inputs = [mean, log_variances, column_of(&noise, i), column_of(&d_z, i)];
+                    in_lanes(inputs, [d_mean, d_log_variances], |[mean, l, noise, d_z], [mut d_mean, mut d]| {
+                        for i in 0..LANES {
+                            let (kl, deviation, variance_less_1, held) = twice_kl(mean[i], l[i]);
+                            sums[i] += kl;
+                            let change = half * (deviation * noise[i] * d_z[i] - scale * variance_less_1);
+                            d_mean[i] = d_z[i] - scale * mean[i];
+                            d[i] = if held { T::zero() } else { change };
+                        }
+                        [d_mean, d]
+                    });
+                }
+                half * total(sums)
+            },
+        )
+    }
+
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let k = mean.nrows();
         let precisions = column_squares(precision_root);
@@ -147,6 +195,17 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         }
         Ok(Self { latent_dim: k, parameters })
     }
+}
+
+/// 2 KL of one dimension, σ, σ² − 1, and whether a bound holds the log-variance l.
+///
+/// One exponential gives σ and, exact near 1 as well, σ² − 1 = (σ − 1)(σ + 1).
+#[inline(always)]
+fn twice_kl<T: Real>(mean: T, l: T) -> (T, T, T, bool) {
+    let (log_variance, held) = bounded(l);
+    let (deviation, less_1) = (T::of(0.5) * log_variance).exp_and_exp_m1_near();
+    let variance_less_1 = less_1 * (less_1 + T::of(2.0));
+    (mean * mean + (variance_less_1 - log_variance), deviation, variance_less_1, held)
 }
 
 /// The squared norm of each column of R: the diagonal of RᵗR.

@@ -48,6 +48,7 @@ use crate::linalg::vector::sum_in_lanes;
 use crate::linalg::{cholesky_lower, solve_cholesky};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
+use std::hint::select_unpredictable as choose;
 
 /// What an inference returns: one distribution over z for each of n observations.
 ///
@@ -146,6 +147,16 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Carries ∂/∂z (k×n) back through `z = m + Lε` and adds it to `d`.
     fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>);
 
+    /// d ← ∂/∂z (k×n) carried back through `z = m + Lε`, less scale·∂KL_i/∂φ_i: the derivative of the bound by φ for one draw. Returns Σ_i KL_i in nats.
+    ///
+    /// Override it where one pass does what three do; `d` has the shape of φ, and what it holds is not read.
+    fn bound_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) -> T {
+        d.as_mut_slice().fill(T::zero());
+        self.add_transform_gradient(noise, d_z, d);
+        self.add_negative_kl_gradient(scale, d);
+        self.kl_to_prior_sum()
+    }
+
     /// Adds −scale·∂ ln q_i(z_i)/∂z_i = scale·Σ_i⁻¹(z_i − m_i) to `d_z` (k×n).
     ///
     /// # Errors
@@ -192,7 +203,9 @@ pub fn log_variance_bound<T: Real>() -> T {
 #[inline]
 pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
     let bound = log_variance_bound();
-    if log_variance.abs() <= bound { (log_variance, false) } else { (if log_variance > bound { bound } else { -bound }, true) }
+    let within = log_variance.abs() <= bound;
+    // Branches would be followed into what the caller does with either, and leave no vectors.
+    (choose(within, log_variance, choose(log_variance > bound, bound, -bound)), !within)
 }
 
 /// Σ (e^l − 1 − l) over log-variances l: twice what they bear of the KL.

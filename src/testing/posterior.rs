@@ -63,6 +63,16 @@ where
         members(moved)?.transform(noise.as_view(), &mut z);
         Ok((z.dot(&d_z), z.component_mul(&d_z).lp_norm(1)))
     })?;
+    let parts = added(&|d| {
+        q.add_transform_gradient(noise.as_view(), d_z.as_view(), d);
+        q.add_negative_kl_gradient(scale, d);
+    });
+    let mut gradient = DMatrix::from_element(phi.nrows(), MEMBERS, T::one() / T::zero());
+    let (total, kl) = (q.bound_gradient(noise.as_view(), d_z.as_view(), scale, &mut gradient), q.kl_to_prior_sum());
+    ensure(close(&gradient, &parts, rounding::<T>()), || "bound_gradient is not the sum of its parts".to_string())?;
+    ensure((total - kl).as_f64().abs() <= rounding::<T>() * kl.as_f64().abs().max(1.0), || {
+        format!("bound_gradient returns {total} where the divergences sum to {kl}")
+    })?;
     check_nearest::<T, Q>(normal(k, MEMBERS, rng), &root)
 }
 
