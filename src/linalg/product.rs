@@ -68,6 +68,9 @@ const PACKED_AT_ONCE: usize = 1;
 
 /// Halves one side, and its halves, until there is a piece for each thread.
 fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, pieces: usize) {
+    if pieces <= 1 {
+        return product_serial(level, alpha, a, b, beta, c, Part::Whole);
+    }
     let ((m, n), k) = (c.shape(), a.shape().1);
     let micro = T::micro(level);
     let left = pieces / 2;
@@ -78,7 +81,7 @@ fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>
     let time = |m: usize, n: usize, whole: usize| m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE;
     let larger = |size: usize, part: usize| part.max(size - part);
     let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
-    if pieces <= 1 || (if by_rows { rows == m } else { columns == n }) {
+    if if by_rows { rows == m } else { columns == n } {
         return product_serial(level, alpha, a, b, beta, c, Part::Whole);
     }
     if by_rows {

@@ -151,10 +151,10 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn of<T>(soon: Option<Operand<'_, T>>, tiles: usize) -> Self {
+    fn of<T>(soon: Option<Operand<'_, T>>, tiles: impl FnOnce() -> usize) -> Self {
         let Some(soon) = soon.filter(|soon| soon.columns > 0) else { return Self { from: std::ptr::null(), bytes: 0, each: 0 } };
         let bytes = ((soon.columns - 1) * soon.cs + soon.rows) * size_of::<T>();
-        Self { from: soon.data.cast(), bytes, each: bytes.div_ceil(tiles) }
+        Self { from: soon.data.cast(), bytes, each: bytes.div_ceil(tiles()) }
     }
 
     /// Where the next tile starts to ask, and how far it moves on with each step; without anything ahead it stays at `here`, which is read anyway.
@@ -169,6 +169,20 @@ impl Ahead {
     }
 }
 
+/// How many equal parts of at most so many a size makes, and how large they are.
+fn in_parts(size: usize, most: usize) -> (usize, usize) {
+    if size <= most {
+        return (1, size);
+    }
+    let parts = size.div_ceil(most);
+    (parts, size.div_ceil(parts))
+}
+
+/// 0, `step`, … before `end`; `step_by` divides first.
+fn starts(end: usize, step: usize) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(0), move |start| Some(start + step)).take_while(move |&start| start < end)
+}
+
 fn blocks<T: Kernel>(job: &Job<'_, T>) {
     let (Job { micro, a, b, c, .. }, lanes, wide) = (job, job.micro.lanes, job.micro.columns);
     let (m, n, k) = (c.rows, c.columns, a.columns);
@@ -176,21 +190,27 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
         return;
     }
     let tall = lanes * VECTORS;
+    // A small product has many of these to a multiply-add, and dividing is slow: sizes of vectors are powers of two.
+    let shift = lanes.trailing_zeros();
+    let vectors = |rows: usize| (rows + lanes - 1) >> shift;
     // Depth in equal parts, from k alone: the order of the sums must not depend on m or n.
-    let parts = k.div_ceil(DEPTH_BYTES / size_of::<T>()).max(1);
-    let depth = k.div_ceil(parts);
-    let rows = (A_BYTES / size_of::<T>() / depth.max(1) / tall).clamp(1, 64) * tall;
-    let rows = m.div_ceil(m.div_ceil(rows)).next_multiple_of(tall);
+    let (parts, depth) = in_parts(k, DEPTH_BYTES / size_of::<T>());
+    let rows = if m <= tall {
+        tall
+    } else {
+        let most = (A_BYTES / size_of::<T>() / depth.max(1) / tall).clamp(1, 64) * tall;
+        in_parts(m, most).1.next_multiple_of(tall)
+    };
     let columns = n.min(B_COLUMNS);
     let direct_a = a.rs == 1 && (n <= NARROW_TILES * wide || m * k * size_of::<T>() <= NEAR_BYTES);
     // Spread over the tiles, so that none waits.
-    let tiles = m.div_ceil(tall) * n.div_ceil(wide) / if job.part == Part::Whole { 1 } else { 2 } + 1;
+    let tiles = || m.div_ceil(tall) * n.div_ceil(wide) / if job.part == Part::Whole { 1 } else { 2 } + 1;
     let mut ahead = Ahead::of(job.ahead, tiles);
     let direct_b = m <= tall * NARROW_TILES / 2 || (b.cs == 1 && n * k * size_of::<T>() <= NEAR_BYTES);
     SCRATCH.with_borrow_mut(|scratch| {
         let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
         let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
-        for j0 in (0..n).step_by(columns) {
+        for j0 in starts(n, columns) {
             let width = columns.min(n - j0);
             for block in 0..parts {
                 let p0 = (block * depth).min(k);
@@ -198,28 +218,29 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                 let beta = if block == 0 { job.beta } else { T::ONE };
                 // SAFETY: the buffer has room for `depth` entries of each of the columns to pack, rounded up to whole tiles.
                 let right = unsafe { side(micro, b.part(p0, j0, deep, width).transposed(), wide, wide, direct_b, packed_b) };
-                for i0 in (0..m).step_by(rows) {
+                for i0 in starts(m, rows) {
                     let height = rows.min(m - i0);
                     if job.wanted((i0, height), (j0, width)).1 == 0 {
                         continue;
                     }
                     // SAFETY: likewise, for the rows to pack.
                     let left = unsafe { side(micro, a.part(i0, p0, height, deep), lanes, tall, direct_a, packed_a) };
-                    for j in (0..width).step_by(wide) {
+                    for j in starts(width, wide) {
                         let (b_from, b_rs, b_cs) = match right.direct {
                             Some(start) if j < right.whole => (start.wrapping_add(j * b.cs), b.rs, b.cs),
                             Some(_) => (right.packed, wide, 1),
                             None => (right.packed.wrapping_add(j * deep), wide, 1),
                         };
-                        let quarters = (QUARTERS * wide.min(width - j)).div_ceil(wide);
+                        let across = wide.min(width - j);
+                        let quarters = if across == wide { QUARTERS } else { (QUARTERS * across).div_ceil(wide) };
                         let kernels = if b_cs == 1 { &micro.rows } else { &micro.strided };
-                        for i in (0..height).step_by(tall) {
+                        for i in starts(height, tall) {
                             let high = tall.min(height - i);
-                            let (first, rows) = job.wanted((i0 + i, high), (j0 + j, wide.min(width - j)));
+                            let (first, rows) = job.wanted((i0 + i, high), (j0 + j, across));
                             if rows == 0 {
                                 continue;
                             }
-                            let sliver = high.next_multiple_of(lanes);
+                            let sliver = vectors(high) << shift;
                             let (a_from, a_step) = match left.direct {
                                 Some(start) if i < left.whole => (start.wrapping_add(i), a.cs),
                                 Some(_) => (left.packed, sliver),
@@ -233,13 +254,13 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
                                 rs: c.rs,
                                 cs: c.cs,
                                 rows,
-                                columns: wide.min(width - j),
+                                columns: across,
                                 alpha: job.alpha,
                                 beta,
                             };
                             // SAFETY: a packed sliver holds `deep` groups, padded with zeros to whole vectors; one in place is whole
                             // and lies within its operand; the tile lies within C.
-                            unsafe { kernels[rows.div_ceil(lanes) - 1][quarters - 1](from, to) };
+                            unsafe { kernels[vectors(rows) - 1][quarters - 1](from, to) };
                         }
                     }
                 }
@@ -326,7 +347,7 @@ fn add_wide(sums: &mut [f64], more: &[f32]) {
 /// `to` has room for the rows, rounded up to `widest`, times the columns.
 unsafe fn pack<T: Kernel>(micro: &Micro<T>, a: Operand<'_, T>, lanes: usize, widest: usize, to: *mut T) {
     let (m, k) = a.shape();
-    for i in (0..m).step_by(widest) {
+    for i in starts(m, widest) {
         let tall = widest.min(m - i);
         let width = tall.next_multiple_of(lanes);
         // SAFETY: sliver i starts after i·k entries and has width·k; reads stay within `a`'s rectangle.
