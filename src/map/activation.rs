@@ -149,8 +149,18 @@ fn with_bias<T: Real>(values: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
     vectorized(
         #[inline(always)]
         || {
+            // Arrays of a known length: columns are short, and a loop of unknown length spends its time before and after its vectors.
+            let (bias_few, bias_rest) = bias.as_chunks::<FEW>();
             for column in values.chunks_exact_mut(bias.len()) {
-                for (value, &bias) in column.iter_mut().zip(bias) {
+                let (few, rest) = column.as_chunks_mut::<FEW>();
+                for (values, bias) in few.iter_mut().zip(bias_few) {
+                    let mut sums = *values;
+                    for i in 0..FEW {
+                        sums[i] = f(sums[i] + bias[i]);
+                    }
+                    *values = sums;
+                }
+                for (value, &bias) in rest.iter_mut().zip(bias_rest) {
                     *value = f(*value + bias);
                 }
             }

@@ -65,8 +65,8 @@ pub struct Adam<T> {
     settings: AdamSettings,
     first: Vec<T>,
     second: Vec<T>,
-    scales: Vec<T>, // empty: all 1
-    steps: i32,
+    scales: Vec<T>,   // empty: all 1
+    powers: [f64; 2], // β₁ᵗ and β₂ᵗ
 }
 
 impl<T: Real> Adam<T> {
@@ -76,7 +76,7 @@ impl<T: Real> Adam<T> {
     /// As [`AdamSettings::check`].
     pub fn new(count: usize, settings: AdamSettings) -> Result<Self> {
         settings.check()?;
-        Ok(Self { settings, first: vec![T::zero(); count], second: vec![T::zero(); count], scales: Vec::new(), steps: 0 })
+        Ok(Self { settings, first: vec![T::zero(); count], second: vec![T::zero(); count], scales: Vec::new(), powers: [1.0; 2] })
     }
 
     /// The same state with a scale for each parameter; none at all means 1.
@@ -97,21 +97,22 @@ impl<T: Real> Adam<T> {
     pub fn reset(&mut self) {
         self.first.fill(T::zero());
         self.second.fill(T::zero());
-        self.steps = 0;
+        self.powers = [1.0; 2];
     }
 
     /// Moves the parameters up along `gradient_scale`·gradient, and returns the sum of its squares: not finite if an entry is not.
     ///
     /// Slices of another length than the state's are moved as far as both go.
     pub fn step(&mut self, parameters: &mut [T], gradient: &[T], learning_rate: f64, gradient_scale: T) -> T {
-        self.steps = self.steps.saturating_add(1);
         let AdamSettings { beta_1, beta_2, epsilon } = self.settings;
+        self.powers[0] *= beta_1;
+        self.powers[1] *= beta_2;
         // Both bias corrections are folded into the rate and into ε.
-        let root = (1.0 - beta_2.powi(self.steps)).sqrt();
+        let root = (1.0 - self.powers[1]).sqrt();
         let constants = Constants {
             beta_1: T::of(beta_1),
             beta_2: T::of(beta_2),
-            rate: T::of(learning_rate * root / (1.0 - beta_1.powi(self.steps))),
+            rate: T::of(learning_rate * root / (1.0 - self.powers[0])),
             // Never 0: where no gradient was ever seen, 0/0 would be NaN.
             epsilon: T::of(epsilon * root).max(T::of(1e-30)),
         };
