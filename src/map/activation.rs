@@ -65,16 +65,16 @@ impl Activation {
         matches!(self, Self::Softplus | Self::Gelu | Self::Silu)
     }
 
-    /// values ← f(values + bias), column by column of `bias.len()` rows.
-    pub(crate) fn add_bias_and_apply<T: Real>(self, values: &mut [T], bias: &[T]) {
+    /// values ← f(values + more + bias), column by column of `bias.len()` rows; there may be no `more`.
+    pub(crate) fn add_bias_and_apply<T: Real>(self, values: &mut [T], more: &[T], bias: &[T]) {
         // The match stands outside the loop: each arm is a loop of its own.
         match self {
-            Self::Tanh => with_bias(values, bias, T::quick_tanh),
-            Self::Relu => with_bias(values, bias, rectified),
-            Self::Softplus => with_bias(values, bias, T::quick_softplus),
-            Self::Gelu => with_bias(values, bias, |a| gelu(a).0),
-            Self::Silu => with_bias(values, bias, |a| silu(a).0),
-            Self::Identity => with_bias(values, bias, |a| a),
+            Self::Tanh => with_bias(values, more, bias, T::quick_tanh),
+            Self::Relu => with_bias(values, more, bias, rectified),
+            Self::Softplus => with_bias(values, more, bias, T::quick_softplus),
+            Self::Gelu => with_bias(values, more, bias, |a| gelu(a).0),
+            Self::Silu => with_bias(values, more, bias, |a| silu(a).0),
+            Self::Identity => with_bias(values, more, bias, |a| a),
         }
     }
 
@@ -103,9 +103,9 @@ pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T]) {
     scaled(delta, slopes, |d, slope| d * slope);
 }
 
-/// Rows that are summed at a time,
+/// Rows that are summed at a time; columns of no more are short,
 const ROWS: usize = 64;
-/// and where there are not so many.
+/// and go by so many.
 const FEW: usize = 16;
 
 /// sums ← the sum of the columns.
@@ -145,23 +145,33 @@ fn sum_rows<T: Real, const N: usize>(columns: DMatrixView<'_, T>, first: usize, 
 }
 
 #[inline(always)]
-fn with_bias<T: Real>(values: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
+fn with_bias<T: Real>(values: &mut [T], more: &[T], bias: &[T], f: impl Fn(T) -> T) {
+    let size = bias.len();
     vectorized(
         #[inline(always)]
         || {
-            // Arrays of a known length: columns are short, and a loop of unknown length spends its time before and after its vectors.
-            let (bias_few, bias_rest) = bias.as_chunks::<FEW>();
-            for column in values.chunks_exact_mut(bias.len()) {
-                let (few, rest) = column.as_chunks_mut::<FEW>();
-                for (values, bias) in few.iter_mut().zip(bias_few) {
-                    let mut sums = *values;
-                    for i in 0..FEW {
-                        sums[i] = f(sums[i] + bias[i]);
+            if !more.is_empty() {
+                for (column, more) in values.chunks_exact_mut(size).zip(more.chunks_exact(size)) {
+                    for ((value, &more), &bias) in column.iter_mut().zip(more).zip(bias) {
+                        *value = f(*value + more + bias);
                     }
-                    *values = sums;
                 }
-                for (value, &bias) in rest.iter_mut().zip(bias_rest) {
-                    *value = f(*value + bias);
+            } else if size <= ROWS && size.is_multiple_of(FEW) {
+                // A loop of unknown length spends its time on short columns before and after its vectors; long ones are quicker by it.
+                for column in values.chunks_exact_mut(size) {
+                    for (values, bias) in column.as_chunks_mut::<FEW>().0.iter_mut().zip(bias.as_chunks::<FEW>().0) {
+                        let mut sums = *values;
+                        for i in 0..FEW {
+                            sums[i] = f(sums[i] + bias[i]);
+                        }
+                        *values = sums;
+                    }
+                }
+            } else {
+                for column in values.chunks_exact_mut(size) {
+                    for (value, &bias) in column.iter_mut().zip(bias) {
+                        *value = f(*value + bias);
+                    }
                 }
             }
         },
@@ -262,13 +272,32 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_every_size_get_their_bias() {
+        for size in [1, 16, 48, 64, 80, 100] {
+            let value = |i: usize| (i * 7 % 23) as f64 - 11.0;
+            let (start, more, bias): (Vec<f64>, Vec<f64>, Vec<f64>) = (
+                (0..3 * size).map(value).collect(),
+                (0..3 * size).map(|i| value(i + 5)).collect(),
+                (0..size).map(|i| value(i + 9)).collect(),
+            );
+            for more in [&more[..], &[]] {
+                let mut values = start.clone();
+                Activation::Relu.add_bias_and_apply(&mut values, more, &bias);
+                for (i, value) in values.into_iter().enumerate() {
+                    assert_eq!(value, (start[i] + more.get(i).unwrap_or(&0.0) + bias[i % size]).max(0.0));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn one_pass_does_what_two_do() {
         for activation in ALL {
             let before: Vec<f64> = (0..12).map(|i| (i as f64 - 5.5) * 0.4).collect();
             let bias = [0.3, -0.2, 0.1];
             let expected: Vec<f64> = before.iter().enumerate().map(|(i, a)| activation.apply(a + bias[i % 3])).collect();
             let (mut one, mut two, mut slopes) = (before.clone(), before.clone(), vec![0.0; 12]);
-            activation.add_bias_and_apply(&mut one, &bias);
+            activation.add_bias_and_apply(&mut one, &[], &bias);
             activation.add_bias_and_apply_with_slope(&mut two, &mut slopes, &bias);
             assert_eq!((&one, &two), (&expected, &expected));
             let (mut by_output, mut by_slope) = (vec![1.0; 12], vec![1.0; 12]);

@@ -61,12 +61,11 @@ pub(super) fn forth<T: Real>(
     };
     let columns = Outputs { values: output.as_mut_slice(), slopes: slope };
     for_each_part(columns, outputs * OUTPUTS.div_ceil(outputs), 4 * outputs * n, &|start, part: Outputs<'_, T>| {
-        if let Some(beside) = beside.get(start..start + part.values.len()) {
-            add(part.values, beside);
-        }
+        let more = beside.get(start..start + part.values.len()).unwrap_or(&[]);
         if part.slopes.is_empty() {
-            activation.add_bias_and_apply(part.values, bias);
+            activation.add_bias_and_apply(part.values, more, bias);
         } else {
+            add(part.values, more);
             activation.add_bias_and_apply_with_slope(part.values, part.slopes, bias);
         }
     });
