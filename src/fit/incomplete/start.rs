@@ -78,13 +78,15 @@ impl<T: Real> Observed<'_, T> {
         let d = self.mean.len();
         let deviations = self.variances.map(|v| if v > self.tolerance { v.sqrt() } else { 0.0 });
         let correlations = self.correlations(&deviations);
-        // Variables on one scale need no such care, as long as what was estimated leaves a variance for the noise.
+        // Variables on one scale need no such care. What was estimated may leave hardly a variance for the noise, and EM finds one that is smaller sooner than
+        // it leaves one that is too small.
         if deviations.min() > 1e-2 * deviations.max() {
             let covariance = DMatrix::from_fn(d, d, |j, l| deviations[j] * deviations[l] * correlations[(j, l)]);
             let leading = leading_eigenpairs(covariance.as_view(), latent_dim)?;
             let outside = (covariance.trace() - leading.values.sum()) / (d - latent_dim).max(1) as f64;
-            if d > latent_dim && outside > LEAST_CORRELATION * leading.values[latent_dim - 1] && outside < leading.values[latent_dim - 1] {
-                return Ok(self.theta(leading.vectors, leading.values.as_slice(), outside, noise));
+            let last = leading.values[latent_dim - 1];
+            if d > latent_dim && outside > 0.0 && outside < last {
+                return Ok(self.theta(leading.vectors, leading.values.as_slice(), outside.max(LEAST_CORRELATION * last), noise));
             }
         }
         let eigen = symmetric_eigen(correlations.as_view())?;
