@@ -1,7 +1,7 @@
 //! Data with holes: a type of its own, so that what cannot take them does not compile.
 
 use super::{Observations, expect};
-use crate::linalg::vector::vectorized;
+use crate::linalg::{parallel::map_blocks, vector::vectorized};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -72,6 +72,30 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
             return Err(Error::Empty { rows, columns });
         }
         let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
+        // NaN is within no limit; an entry beyond it is looked for where there is one, or a mask.
+        let block = (1usize << 16).div_ceil(rows);
+        let within = map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
+            let (mut within, mut beyond) = (0, false);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for column in b * block..columns.min((b + 1) * block) {
+                        for value in self.values.column(column).data.into_slice() {
+                            let size = value.abs();
+                            within += usize::from(size <= limit);
+                            beyond |= size > limit;
+                        }
+                    }
+                },
+            );
+            (!beyond).then_some(within)
+        });
+        if self.observed.is_none()
+            && let Some(within) = within.into_iter().sum::<Option<usize>>()
+        {
+            self.missing = rows * columns - within;
+            return Ok(self);
+        }
         for (column, observation) in self.values.column_iter().enumerate() {
             let mask = self.observed.map(|observed| observed.column(column));
             for (row, &value) in observation.iter().enumerate() {

@@ -16,6 +16,8 @@ pub(crate) struct Patterns {
     pub(crate) starts: Vec<usize>,
     /// How many entries were observed of each variable.
     pub(crate) observed: Vec<usize>,
+    /// How many entries each group observes of an observation.
+    pub(crate) entries: Vec<usize>,
 }
 
 impl Patterns {
@@ -39,13 +41,14 @@ impl Patterns {
         }
         let mut numbers: HashMap<&[u64], usize> = HashMap::new();
         let mut pattern_of = Vec::with_capacity(n);
-        let mut members: Vec<usize> = Vec::new();
+        let (mut members, mut sizes): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
         for (column, own) in bits.chunks_exact(words).enumerate() {
             if own.iter().all(|&word| word == 0) {
                 continue;
             }
             let number = *numbers.entry(own).or_insert_with(|| {
                 members.push(0);
+                sizes.push(own.iter().map(|word| word.count_ones() as usize).sum());
                 members.len() - 1
             });
             members[number] += 1;
@@ -53,10 +56,11 @@ impl Patterns {
         }
         let distinct = members.len();
         let mut next = Vec::with_capacity(distinct);
-        let (mut starts, mut end) = (Vec::with_capacity(distinct + 1), 0);
-        for &count in &members {
+        let (mut starts, mut entries, mut end) = (Vec::with_capacity(distinct + 1), Vec::with_capacity(distinct), 0);
+        for (&count, &size) in members.iter().zip(&sizes) {
             next.push(end);
             starts.extend((end..end + count).step_by(TOGETHER));
+            entries.resize(starts.len(), size);
             end += count;
         }
         starts.push(end);
@@ -65,7 +69,7 @@ impl Patterns {
             order[next[number]] = column;
             next[number] += 1;
         }
-        Self { order, starts, observed }
+        Self { order, starts, observed, entries }
     }
 
     /// The number of groups.
@@ -100,13 +104,14 @@ mod tests {
         let patterns = Patterns::of(&(&x).into_incomplete().unwrap(), None);
         assert_eq!(patterns.order, [0, 2, 4, 1]);
         assert_eq!((patterns.starts.as_slice(), patterns.observed.as_slice()), ([0, 3, 4].as_slice(), [3, 4].as_slice()));
+        assert_eq!(patterns.entries, [2, 1]);
     }
 
     #[test]
     fn a_large_group_is_cut_and_blocks_cover_all() {
         let x = DMatrix::from_element(70, 2000, 1.0);
         let patterns = Patterns::of(&(&x).into_incomplete().unwrap(), None);
-        assert_eq!(patterns.groups(), 4);
+        assert_eq!((patterns.groups(), patterns.entries.as_slice()), (4, [70; 4].as_slice()));
         let blocks = patterns.blocks(600);
         assert_eq!(blocks, [0..2, 2..4]);
     }

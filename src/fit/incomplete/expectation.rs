@@ -205,11 +205,10 @@ impl<'x, T: Real> Expectation<'x, T> {
         };
         let pieces = (0..count).map(piece).collect();
         let rows = blocks.iter().map(|block| patterns.starts[block.end] - patterns.starts[block.start]).sum();
-        let entries = |column: usize| (0..d).filter(|&j| x.get(j, column).is_some()).count();
         let of_group = |group: usize| {
             let columns = &patterns.order[patterns.starts[group]..patterns.starts[group + 1]];
             let weight = weights.map_or(columns.len() as f64, |weights| columns.iter().map(|&column| weights[column]).sum());
-            weight * entries(columns[0]) as f64
+            weight * patterns.entries[group] as f64
         };
         let observed = blocks.iter().flat_map(Clone::clone).map(of_group).sum();
         Self { x, patterns, weights, blocks, rows, observed, pieces, latent_dim, of_variables }

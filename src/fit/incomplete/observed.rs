@@ -145,15 +145,10 @@ impl<'a, T: Real> Observed<'a, T> {
     /// # Errors
     /// [`Error::LatentDim`], [`Error::TooFewEntries`].
     pub(crate) fn check_noise_remains(&self, latent_dim: usize, mean: Mean) -> Result<()> {
-        let (x, patterns, d) = (&self.x, &self.patterns, self.mean.len());
+        let (patterns, d) = (&self.patterns, self.mean.len());
         check_latent_dim(latent_dim, patterns.order.len(), d)?;
-        let mut values = vec![0.0; d];
-        let mut entries = 0;
-        for group in patterns.starts.windows(2) {
-            x.column_into(patterns.order[group[0]], &mut values);
-            let observed = values.iter().filter(|value| !value.is_nan()).count();
-            entries += (group[1] - group[0]) * observed.saturating_sub(latent_dim);
-        }
+        let groups = patterns.starts.windows(2).zip(&patterns.entries);
+        let entries: usize = groups.map(|(group, &observed)| (group[1] - group[0]) * observed.saturating_sub(latent_dim)).sum();
         let parameters = (d - latent_dim) * (latent_dim + usize::from(mean == Mean::Estimated));
         if entries > parameters { Ok(()) } else { Err(Error::TooFewEntries { latent_dim, entries, parameters }) }
     }

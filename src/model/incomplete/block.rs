@@ -11,7 +11,7 @@
 use super::Parameters;
 use crate::Real;
 use crate::data::{IncompleteObservations, Patterns};
-use crate::linalg::vector::vectorized;
+use crate::linalg::vector::{squared_norms_into, vectorized};
 use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, read_lane, solve_batch, thin_qr, write_lane};
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
@@ -49,6 +49,8 @@ pub(crate) struct Block {
     /// ln p(x_o) of each row.
     pub(crate) log_likelihoods: Vec<f64>,
     fitted: Vec<f64>,
+    /// ‖x_o − μ_o‖² of each row.
+    wholes: Vec<f64>,
     hard: Vec<(usize, DMatrix<f64>)>,
     batch: Batch,
     room: [Vec<Lane>; 3],
@@ -79,6 +81,7 @@ impl Block {
             squares: Vec::new(),
             log_likelihoods: Vec::new(),
             fitted: Vec::new(),
+            wholes: Vec::new(),
             hard: Vec::new(),
             batch: Batch::new(latent_dim),
             room: [lanes(), lanes(), lanes()],
@@ -168,6 +171,7 @@ impl Block {
         self.group_of.clear();
         for (group, at) in range.enumerate() {
             self.group_of.resize(patterns.starts[at + 1] - first, group);
+            self.observed[group] = patterns.entries[at] as f64;
         }
         let mut last = usize::MAX;
         for (row, &group) in self.group_of.iter().enumerate() {
@@ -181,12 +185,6 @@ impl Block {
                 if new {
                     self.log_scales[group] = dot(mask, logarithms.as_slice());
                 }
-            }
-            if new {
-                self.observed[group] = vectorized(
-                    #[inline(always)]
-                    || sum(mask),
-                );
             }
         }
     }
@@ -326,20 +324,33 @@ impl Block {
     fn score(&mut self, parameters: &Parameters) {
         let (rows, (d, k), noise) = (self.rows, self.dims, parameters.noise_variance);
         resize(&mut self.log_likelihoods, rows);
-        let mut cancelled = false;
-        for row in 0..rows {
-            let prior = self.prior(row, noise);
-            let whole: f64 = sum_of_squares(&self.deviations[row * d..(row + 1) * d]);
-            let left = whole - self.squares[row];
-            cancelled |= left < CANCELLED * whole;
-            self.log_likelihoods[row] = prior; // until the determinant is added
-            self.squares[row] = (left - prior).max(0.0);
-        }
+        // σ²‖m‖², until the determinant is added.
+        let priors = &mut self.log_likelihoods;
+        priors.fill(0.0);
+        resize(&mut self.wholes, rows);
+        squared_norms_into(&self.deviations[..d * rows], d, &mut self.wholes);
+        let (squares, wholes, codes) = (&mut self.squares, &self.wholes, &self.codes[..k * rows]);
+        let cancelled = vectorized(
+            #[inline(always)]
+            || {
+                for of_code in codes.chunks_exact(rows.max(1)) {
+                    for (prior, code) in priors.iter_mut().zip(of_code) {
+                        *prior += noise * (code * code);
+                    }
+                }
+                let mut cancelled = false;
+                for ((square, &whole), &prior) in squares.iter_mut().zip(wholes).zip(priors.iter()) {
+                    let left = whole - *square;
+                    cancelled |= left < CANCELLED * whole;
+                    let left = left - prior;
+                    *square = if left > 0.0 { left } else { 0.0 };
+                }
+                cancelled
+            },
+        );
         if cancelled {
             self.residuals(parameters);
-            for row in 0..rows {
-                self.squares[row] = sum_of_squares(&self.fitted[row * d..(row + 1) * d]);
-            }
+            squared_norms_into(&self.fitted[..d * rows], d, &mut self.squares);
         }
         let logarithm = noise.ln();
         for (row, &group) in self.group_of.iter().enumerate() {
@@ -352,12 +363,6 @@ impl Block {
 }
 
 impl Block {
-    /// σ²‖m‖² of a row.
-    fn prior(&self, row: usize, noise: f64) -> f64 {
-        let k = self.dims.1;
-        noise * (0..k).map(|a| self.codes[a * self.rows + row]).map(|m| m * m).sum::<f64>()
-    }
-
     /// e = D⁻¹(x − μ − Wm) where it was observed, 0 elsewhere, d×rows, in the place of Wm.
     fn residuals(&mut self, parameters: &Parameters) {
         let (rows, (d, k)) = (self.rows, self.dims);
@@ -379,26 +384,4 @@ impl Block {
             );
         }
     }
-}
-
-/// Σ v, in partial sums.
-#[inline(always)]
-fn sum(values: &[f64]) -> f64 {
-    let mut sums = [0.0; 16];
-    let (whole, rest) = values.as_chunks::<16>();
-    for chunk in whole {
-        for lane in 0..16 {
-            sums[lane] += chunk[lane];
-        }
-    }
-    let mut sum = 0.0;
-    for v in sums.iter().chain(rest) {
-        sum += v;
-    }
-    sum
-}
-
-/// Σ v².
-fn sum_of_squares(values: &[f64]) -> f64 {
-    dot(values, values)
 }
