@@ -160,10 +160,15 @@ pub(crate) fn read_lane(lane: &mut Lane, from: &[f64]) {
 /// The first entries of `lane`, as many as `to` has room for.
 #[inline(always)]
 pub(crate) fn write_lane(lane: &Lane, to: &mut [f64]) {
-    if let Some(whole) = to.first_chunk_mut::<LANES>() {
-        *whole = *lane;
-    } else {
+    // Were the two branches one, it would be a call for any length.
+    #[cold]
+    #[inline(never)]
+    fn write_some(lane: &Lane, to: &mut [f64]) {
         to.copy_from_slice(&lane[..to.len()]);
+    }
+    match to.first_chunk_mut::<LANES>() {
+        Some(whole) => *whole = *lane,
+        None => write_some(lane, to),
     }
 }
 

@@ -127,8 +127,8 @@ fn orthogonalize(a: &mut DMatrix<f64>, rotations: &mut DMatrix<f64>) -> Result<(
                 }
                 still = false;
                 let slope = (squares[q] - squares[p]) / (2.0 * inner);
-                let tangent = 1f64.copysign(slope) / (slope.abs() + slope.hypot(1.0));
-                let cosine = 1.0 / tangent.hypot(1.0);
+                let tangent = 1f64.copysign(slope) / (slope.abs() + (slope * slope + 1.0).sqrt());
+                let cosine = 1.0 / (tangent * tangent + 1.0).sqrt();
                 rotate(x, y, cosine, cosine * tangent);
                 let next = squares[q] + tangent * inner;
                 squares[p] -= tangent * inner;

@@ -106,11 +106,17 @@ pub(crate) fn total<T: Real>(mut sums: [T; LANES]) -> T {
 
 /// The squared norm of each column, summed in double precision.
 pub(crate) fn squared_norms<T: Real>(columns: &DMatrix<T>) -> Vec<f64> {
-    let mut norms = Vec::with_capacity(columns.ncols());
+    let mut norms = vec![0.0; columns.ncols()];
+    squared_norms_into(columns.as_slice(), columns.nrows(), &mut norms);
+    norms
+}
+
+/// The same of columns of so many rows.
+pub(crate) fn squared_norms_into<T: Real>(columns: &[T], rows: usize, norms: &mut [f64]) {
     vectorized(
         #[inline(always)]
         || {
-            for column in columns.as_slice().chunks_exact(columns.nrows().max(1)) {
+            for (norm, column) in norms.iter_mut().zip(columns.chunks_exact(rows.max(1))) {
                 let (whole, rest) = column.as_chunks::<LANES>();
                 let mut sums = [0.0; LANES];
                 for values in whole {
@@ -122,11 +128,10 @@ pub(crate) fn squared_norms<T: Real>(columns: &DMatrix<T>) -> Vec<f64> {
                 for (sum, value) in sums.iter_mut().zip(rest) {
                     *sum += value.as_f64() * value.as_f64();
                 }
-                norms.push(sums.iter().sum());
+                *norm = total(sums);
             }
         },
     );
-    norms
 }
 
 macro_rules! in_place {

@@ -89,7 +89,7 @@ fn implicit_ql(diagonal: &[f64], off_diagonal: &[f64], mut rotation: impl FnMut(
                 return Err(Error::DecompositionLimit { what: "the symmetric eigenvalue decomposition", limit: STEPS });
             }
             let slope = (d[l + 1] - d[l]) / (2.0 * e[l]);
-            let mut g = d[m] - d[l] + e[l] / (slope + slope.hypot(1.0).copysign(slope));
+            let mut g = d[m] - d[l] + e[l] / (slope + (slope * slope + 1.0).sqrt().copysign(slope));
             let (mut s, mut c, mut p) = (1.0, 1.0, 0.0);
             let mut split = false;
             for i in (l..m).rev() {

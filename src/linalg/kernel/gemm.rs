@@ -420,11 +420,15 @@ unsafe fn pack_any<T: Kernel>(
     };
     let mut done = 0;
     if rs == 1 {
+        // Fewer entries than a call would be worth.
+        let fours = tall / 4 * 4;
         for p in 0..k {
-            // SAFETY: a column of `tall` contiguous entries.
-            unsafe { std::ptr::copy_nonoverlapping(from.add(p * cs), to.add(p * width), tall) };
+            for i in (0..fours).step_by(4) {
+                // SAFETY: four of a column's `tall` contiguous entries.
+                unsafe { to.add(p * width + i).cast::<[T; 4]>().write(from.add(p * cs + i).cast::<[T; 4]>().read()) };
+            }
         }
-        done = tall;
+        done = fours;
     } else if cs == 1 {
         // Rows that are contiguous go through registers, in squares: the largest first, and what they leave.
         for (side, turn) in [(micro.side, micro.turn), (portable::LANES, portable::turn::<T> as SquareFn<T>)] {
