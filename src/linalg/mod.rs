@@ -62,7 +62,16 @@ use nalgebra::DMatrix;
 
 /// Zeros, of which the system has those pages alone that are written: for large matrices of which a part is used, or filled by several threads.
 pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
-    DMatrix::from_vec(rows, columns, vec![T::zero(); rows * columns])
+    let mut entries = vec![T::zero(); rows * columns];
+    kernel::pages::in_large_pages(&mut entries);
+    DMatrix::from_vec(rows, columns, entries)
+}
+
+/// Room for so many entries.
+pub(crate) fn room<T: Real>(entries: usize) -> Vec<T> {
+    let mut room = Vec::with_capacity(entries);
+    kernel::pages::in_large_pages(room.spare_capacity_mut());
+    room
 }
 
 /// Zeros, the first of which starts a cache line: a vector that lies across two lines is read and written as slowly as two.

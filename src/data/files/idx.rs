@@ -3,6 +3,7 @@
 use super::source::Source;
 use super::{FileError, ReadOptions, Table};
 use crate::Real;
+use crate::linalg::room;
 use nalgebra::DMatrix;
 use std::path::Path;
 
@@ -95,8 +96,9 @@ pub(super) fn read<T: Real>(source: Source<'_>, options: &ReadOptions) -> Result
     let array = from_source(source)?;
     let shape: Vec<u64> = array.shape.iter().map(|&size| size as u64).collect();
     let (n, d) = flatten(&shape)?;
-    let values = DMatrix::from_iterator(d, n, array.bytes.iter().map(|&byte| T::of(byte.into())));
-    Table::from_array(values, options)
+    let mut values = room(n * d);
+    values.extend(array.bytes.iter().map(|&byte| T::of(byte.into())));
+    Table::from_array(DMatrix::from_vec(d, n, values), options)
 }
 
 #[cfg(test)]

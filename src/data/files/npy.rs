@@ -5,14 +5,17 @@ use super::npy_header::NpyHeader;
 use super::source::Source;
 use super::{FileError, ReadOptions, Table};
 use crate::Real;
+use crate::linalg::room;
 use nalgebra::DMatrix;
 use std::path::Path;
 
 pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
     let header = NpyHeader::read(&mut source)?;
     let (n, d) = flatten(&header.shape)?;
-    let mut values: Vec<T> = Vec::new();
-    source.pieces(header.bytes()?, header.item, |piece| {
+    let bytes = header.bytes()?;
+    // Room for no more than what is there.
+    let mut values: Vec<T> = room(if source.length().is_some_and(|length| bytes <= length) { n * d } else { 0 });
+    source.pieces(bytes, header.item, |piece| {
         values.extend(piece.chunks_exact(header.item).map(|item| T::of(header.element(item))));
     })?;
     let values = match header.fortran {

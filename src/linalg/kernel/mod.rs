@@ -9,12 +9,14 @@
 //! | `gemm` | the blocked product around the tiles |
 //! | `vector`, `level` | loops over slices with the widest vectors that this processor has |
 //! | `team` | threads that stay awake between forks |
+//! | `pages` | large pages for large memory |
 
 pub(crate) mod gemm;
 pub(crate) mod level;
 mod micro;
 mod neon;
 mod operand;
+pub(crate) mod pages;
 mod portable;
 #[cfg(feature = "rayon")]
 pub(crate) mod team;
