@@ -102,6 +102,11 @@ impl<T> std::ops::DerefMut for OnLine<T> {
     }
 }
 
+/// √(1 + x²), also where the square would overflow; a call of the system's `hypot` takes longer than all the rest of a rotation's angle.
+pub(crate) fn hypotenuse(x: f64) -> f64 {
+    if x.abs() < 1e100 { (x * x + 1.0).sqrt() } else { x.abs() }
+}
+
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
@@ -118,6 +123,14 @@ pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hypotenuses() {
+        for x in [0.0, 1e-9, 0.75, -3.0, 1e99, -1e101, 1e200, f64::MAX] {
+            assert!((hypotenuse(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON, "{x}");
+        }
+        assert!(hypotenuse(f64::INFINITY) == f64::INFINITY && hypotenuse(f64::NAN).is_nan());
+    }
 
     #[test]
     fn zeros_start_on_a_line() {

@@ -145,6 +145,12 @@ mod tests {
             let plain = thin_svd(random::<f64>(6, 4, 3).as_view()).unwrap();
             assert!((svd.singular_values / scale - plain.singular_values).amax() < 1e-14);
         }
+        // The angle of so small a column has a tangent whose square overflows.
+        for scale in [1e-100, 1e-150, 1e-156] {
+            let svd = thin_svd(nalgebra::dmatrix![1.0, scale; 1.0, 2.0 * scale; 0.0, scale].as_view()).unwrap();
+            let expected = [2f64.sqrt(), scale * 1.5f64.sqrt()];
+            assert!((0..2).all(|j| (svd.singular_values[j] / expected[j] - 1.0).abs() < 1e-13), "{scale:e}: {}", svd.singular_values);
+        }
         assert!(matches!(thin_svd(DMatrix::<f64>::zeros(0, 3).as_view()), Err(Error::Empty { .. })));
         for bad in [f64::NAN, f64::INFINITY] {
             assert!(matches!(thin_svd(DMatrix::from_element(3, 2, bad).as_view()), Err(Error::NotFinite { .. })));
