@@ -66,34 +66,40 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         Self { values, observed: Some(observed), missing: 0 }.checked()
     }
 
+    /// How many entries are NaN, if no other one is beyond the limit.
+    fn holes_within(&self, limit: T) -> Option<usize> {
+        let (rows, columns) = self.values.shape();
+        let block = (1usize << 16).div_ceil(rows);
+        let holes = map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
+            let block = b * block..columns.min((b + 1) * block);
+            let (mut within, mut beyond) = (0, false);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for column in block.clone() {
+                        for value in self.values.column(column).data.into_slice() {
+                            // NaN is neither.
+                            within += usize::from(value.abs() <= limit);
+                            beyond |= value.abs() > limit;
+                        }
+                    }
+                },
+            );
+            (!beyond).then_some(rows * block.len() - within)
+        });
+        holes.into_iter().sum()
+    }
+
     fn checked(mut self) -> Result<Self> {
         let (rows, columns) = self.values.shape();
         if rows == 0 || columns == 0 {
             return Err(Error::Empty { rows, columns });
         }
         let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
-        // NaN is within no limit; an entry beyond it is looked for where there is one, or a mask.
-        let block = (1usize << 16).div_ceil(rows);
-        let within = map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
-            let (mut within, mut beyond) = (0, false);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for column in b * block..columns.min((b + 1) * block) {
-                        for value in self.values.column(column).data.into_slice() {
-                            let size = value.abs();
-                            within += usize::from(size <= limit);
-                            beyond |= size > limit;
-                        }
-                    }
-                },
-            );
-            (!beyond).then_some(within)
-        });
         if self.observed.is_none()
-            && let Some(within) = within.into_iter().sum::<Option<usize>>()
+            && let Some(missing) = self.holes_within(limit)
         {
-            self.missing = rows * columns - within;
+            self.missing = missing;
             return Ok(self);
         }
         for (column, observation) in self.values.column_iter().enumerate() {

@@ -22,6 +22,12 @@ pub struct Bernoulli;
 /// Entries whose partial sums are kept side by side.
 const LANES: usize = 16;
 
+/// x y − ln(1 + e^y), with the bits that stand beside a gradient.
+#[inline(always)]
+fn term<T: Real>(x: T, y: T) -> T {
+    x * y - y.softplus_and_sigmoid_of(y.exp_of_minus_size()).0
+}
+
 /// Σ x y − ln(1 + e^y) over a column.
 #[inline(always)]
 fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
@@ -29,11 +35,11 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {
         for ((&x, &y), sum) in x.iter().zip(y).zip(&mut sums) {
-            *sum += x * y - y.quick_softplus();
+            *sum += term(x, y);
         }
     }
     for ((&x, &y), sum) in x_rest.iter().zip(y_rest).zip(&mut sums) {
-        *sum += x * y - y.quick_softplus();
+        *sum += term(x, y);
     }
     sums.into_iter().fold(T::zero(), |total, sum| total + sum)
 }

@@ -4,7 +4,7 @@
 //!
 //! [^1]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. Appl. 29 (2008).
 
-use super::hypotenuse;
+use super::hypotenuse_with_one;
 use super::kernel::vector::{add_scaled, dot, norm, rotate};
 use crate::{Error, Result};
 use nalgebra::DMatrix;
@@ -128,8 +128,8 @@ fn orthogonalize(a: &mut DMatrix<f64>, rotations: &mut DMatrix<f64>) -> Result<(
                 }
                 still = false;
                 let slope = (squares[q] - squares[p]) / (2.0 * inner);
-                let tangent = 1f64.copysign(slope) / (slope.abs() + hypotenuse(slope));
-                let cosine = 1.0 / hypotenuse(tangent);
+                let tangent = 1f64.copysign(slope) / (slope.abs() + hypotenuse_with_one(slope));
+                let cosine = 1.0 / hypotenuse_with_one(tangent);
                 rotate(x, y, cosine, cosine * tangent);
                 let next = squares[q] + tangent * inner;
                 squares[p] -= tangent * inner;

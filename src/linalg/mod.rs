@@ -60,7 +60,7 @@ pub use whitening::Whitening;
 use crate::Real;
 use nalgebra::DMatrix;
 
-/// Zeros, of which the system has those pages alone that are written: for large matrices of which a part is used, or filled by several threads.
+/// Zeros, of which the system has those pages alone that are written (large ones from 4 MiB on): for large matrices of which a part is used, or filled by several threads.
 pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     let mut entries = vec![T::zero(); rows * columns];
     kernel::pages::in_large_pages(&mut entries);
@@ -103,7 +103,7 @@ impl<T> std::ops::DerefMut for OnLine<T> {
 }
 
 /// √(1 + x²), also where the square would overflow; a call of the system's `hypot` takes longer than all the rest of a rotation's angle.
-pub(crate) fn hypotenuse(x: f64) -> f64 {
+pub(crate) fn hypotenuse_with_one(x: f64) -> f64 {
     if x.abs() < 1e100 { (x * x + 1.0).sqrt() } else { x.abs() }
 }
 
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn hypotenuses() {
         for x in [0.0, 1e-9, 0.75, -3.0, 1e99, -1e101, 1e200, f64::MAX] {
-            assert!((hypotenuse(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON, "{x}");
+            assert!((hypotenuse_with_one(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON, "{x}");
         }
-        assert!(hypotenuse(f64::INFINITY) == f64::INFINITY && hypotenuse(f64::NAN).is_nan());
+        assert!(hypotenuse_with_one(f64::INFINITY) == f64::INFINITY && hypotenuse_with_one(f64::NAN).is_nan());
     }
 
     #[test]

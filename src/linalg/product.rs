@@ -81,7 +81,8 @@ fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>
     let time = |m: usize, n: usize, whole: usize| m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE;
     let larger = |size: usize, part: usize| part.max(size - part);
     let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
-    if if by_rows { rows == m } else { columns == n } {
+    let undivided = if by_rows { rows == m } else { columns == n };
+    if undivided {
         return product_serial(level, alpha, a, b, beta, c, Part::Whole);
     }
     if by_rows {

@@ -145,7 +145,7 @@ mod tests {
             let plain = thin_svd(random::<f64>(6, 4, 3).as_view()).unwrap();
             assert!((svd.singular_values / scale - plain.singular_values).amax() < 1e-14);
         }
-        // The angle of so small a column has a tangent whose square overflows.
+        // So small a column's angle has a slope whose square overflows.
         for scale in [1e-100, 1e-150, 1e-156] {
             let svd = thin_svd(nalgebra::dmatrix![1.0, scale; 1.0, 2.0 * scale; 0.0, scale].as_view()).unwrap();
             let expected = [2f64.sqrt(), scale * 1.5f64.sqrt()];

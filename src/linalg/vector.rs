@@ -52,16 +52,17 @@ pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
     outputs: [&mut [T]; M],
     mut f: impl FnMut([[T; LANES]; N], [[T; LANES]; M]) -> [[T; LANES]; M],
 ) {
+    let len = inputs.first().map_or(0, |input| input.len());
+    debug_assert!(inputs.iter().all(|input| input.len() == len) && outputs.iter().all(|output| output.len() == len));
     let inputs = inputs.map(|input| input.as_chunks::<LANES>());
     let mut outputs = outputs.map(|output| output.as_chunks_mut::<LANES>());
-    let (whole, rest) = inputs.first().map_or((0, 0), |(whole, rest)| (whole.len(), rest.len()));
-    for c in 0..whole {
+    for c in 0..len / LANES {
         let values = f(inputs.map(|(whole, _)| whole[c]), outputs.each_ref().map(|(whole, _)| whole[c]));
         for m in 0..M {
             outputs[m].0[c] = values[m];
         }
     }
-    if rest > 0 {
+    if !len.is_multiple_of(LANES) {
         let values = f(inputs.map(|(_, rest)| padded(rest)), outputs.each_ref().map(|(_, rest)| padded(rest)));
         for ((_, rest), values) in outputs.iter_mut().zip(&values) {
             rest.iter_mut().zip(values).for_each(|(to, &value)| *to = value);

@@ -103,9 +103,9 @@ pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T]) {
     scaled(delta, slopes, |d, slope| d * slope);
 }
 
-/// Rows that are summed at a time; columns of no more are short,
+/// Rows that are summed at a time. A column of no more is short.
 const ROWS: usize = 64;
-/// and go by so many.
+/// Entries of a short column that are handled at a time, and rows that are summed where there are fewer than the above.
 const FEW: usize = 16;
 
 /// sums ← the sum of the columns.

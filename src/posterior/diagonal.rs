@@ -157,7 +157,7 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         add_to_means(d_z, T::one(), d);
         let half = T::of(0.5);
         let beside = |i: usize| (column_of(&noise, i), column_of(&d_z, i));
-        self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).quick_exp() * noise * d_z);
+        self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).exp_and_exp_m1_near().0 * noise * d_z);
     }
 
     fn bound_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) -> T {

@@ -204,7 +204,7 @@ pub fn log_variance_bound<T: Real>() -> T {
 pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
     let bound = log_variance_bound();
     let within = log_variance.abs() <= bound;
-    // Branches would be followed into what the caller does with either, and leave no vectors.
+    // A branch here would keep the caller's loop from becoming vectors.
     (choose(within, log_variance, choose(log_variance > bound, bound, -bound)), !within)
 }
 

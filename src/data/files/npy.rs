@@ -12,10 +12,13 @@ use std::path::Path;
 pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
     let header = NpyHeader::read(&mut source)?;
     let (n, d) = flatten(&header.shape)?;
-    let bytes = header.bytes()?;
-    // Room for no more than what is there.
-    let mut values: Vec<T> = room(if source.length().is_some_and(|length| bytes <= length) { n * d } else { 0 });
-    source.pieces(bytes, header.item, |piece| {
+    // A length that is known has been compared with the header's before the first piece comes.
+    let known = source.length().is_some();
+    let mut values: Vec<T> = Vec::new();
+    source.pieces(header.bytes()?, header.item, |piece| {
+        if known && values.capacity() == 0 {
+            values = room(n * d);
+        }
         values.extend(piece.chunks_exact(header.item).map(|item| T::of(header.element(item))));
     })?;
     let values = match header.fortran {
@@ -23,7 +26,10 @@ pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Re
         false => DMatrix::from_vec(d, n, values),
         true => {
             let places = storage(&header.shape[1..]);
-            DMatrix::from_fn(d, n, |variable, observation| values[observation + n * places[variable]])
+            let mut turned = room(n * d);
+            turned
+                .extend((0..n).flat_map(|observation| places.iter().map(move |place| observation + n * place)).map(|place| values[place]));
+            DMatrix::from_vec(d, n, turned)
         }
     };
     Table::from_array(values, options)

@@ -105,8 +105,10 @@ impl<T: Real> Adam<T> {
     /// Slices of another length than the state's are moved as far as both go.
     pub fn step(&mut self, parameters: &mut [T], gradient: &[T], learning_rate: f64, gradient_scale: T) -> T {
         let AdamSettings { beta_1, beta_2, epsilon } = self.settings;
-        self.powers[0] *= beta_1;
-        self.powers[1] *= beta_2;
+        for (power, beta) in self.powers.iter_mut().zip([beta_1, beta_2]) {
+            // Far below the last digit of 1 − βᵗ; a subnormal power would stay one for ever, and costs time.
+            *power = if *power < 1e-300 { 0.0 } else { *power * beta };
+        }
         // Both bias corrections are folded into the rate and into ε.
         let root = (1.0 - self.powers[1]).sqrt();
         let constants = Constants {

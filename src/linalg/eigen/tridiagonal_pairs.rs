@@ -4,7 +4,7 @@
 
 use super::bisection::Bisection;
 use super::inverse_iteration::{isolated_pairs, vectors_of};
-use crate::linalg::hypotenuse;
+use crate::linalg::hypotenuse_with_one;
 use crate::linalg::kernel::vector::rotate_neighbours;
 use crate::linalg::parallel::for_each_chunk;
 use crate::{Error, Result};
@@ -90,7 +90,7 @@ fn implicit_ql(diagonal: &[f64], off_diagonal: &[f64], mut rotation: impl FnMut(
                 return Err(Error::DecompositionLimit { what: "the symmetric eigenvalue decomposition", limit: STEPS });
             }
             let slope = (d[l + 1] - d[l]) / (2.0 * e[l]);
-            let mut g = d[m] - d[l] + e[l] / (slope + hypotenuse(slope).copysign(slope));
+            let mut g = d[m] - d[l] + e[l] / (slope + hypotenuse_with_one(slope).copysign(slope));
             let (mut s, mut c, mut p) = (1.0, 1.0, 0.0);
             let mut split = false;
             for i in (l..m).rev() {

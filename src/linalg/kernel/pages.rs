@@ -1,4 +1,4 @@
-//! Large pages for large memory: the system then has a thousandth of the pages to find and to clear.
+//! Large pages for large memory: the system then has a five-hundredth of the pages to find.
 #![allow(unsafe_code)]
 
 /// Memory of fewer bytes is left as it is: a large page has 2 MiB.

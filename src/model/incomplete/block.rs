@@ -49,7 +49,7 @@ pub(crate) struct Block {
     /// ln p(x_o) of each row.
     pub(crate) log_likelihoods: Vec<f64>,
     fitted: Vec<f64>,
-    /// ‖x_o − μ_o‖² of each row.
+    /// ‖D⁻¹(x_o − μ_o)‖² of each row.
     wholes: Vec<f64>,
     hard: Vec<(usize, DMatrix<f64>)>,
     batch: Batch,
@@ -328,7 +328,7 @@ impl Block {
         let priors = &mut self.log_likelihoods;
         priors.fill(0.0);
         resize(&mut self.wholes, rows);
-        squared_norms_into(&self.deviations[..d * rows], d, &mut self.wholes);
+        squared_norms_into(&self.deviations, d, &mut self.wholes);
         let (squares, wholes, codes) = (&mut self.squares, &self.wholes, &self.codes[..k * rows]);
         let cancelled = vectorized(
             #[inline(always)]
@@ -350,7 +350,7 @@ impl Block {
         );
         if cancelled {
             self.residuals(parameters);
-            squared_norms_into(&self.fitted[..d * rows], d, &mut self.squares);
+            squared_norms_into(&self.fitted, d, &mut self.squares);
         }
         let logarithm = noise.ln();
         for (row, &group) in self.group_of.iter().enumerate() {
