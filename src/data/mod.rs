@@ -12,8 +12,8 @@ mod sparse;
 
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub use moments::Moments;
+pub(crate) use observations::{Incoming, expect, largest_square};
 pub use observations::{IntoObservations, Observations};
-pub(crate) use observations::{expect, largest_square};
 pub(crate) use patterns::Patterns;
 pub use root_moment::{Mean, RootMoment};
 pub(crate) use root_moment::{check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models};

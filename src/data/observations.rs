@@ -5,6 +5,7 @@ use crate::linalg::vector::{subtract, vectorized};
 use crate::linalg::{OnLine, gemm, matrix_product, mean_wide, refined_mean, reshape, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
 ///
@@ -37,13 +38,7 @@ impl<'a, T: Real> Observations<'a, T> {
             return Err(Error::Empty { rows, columns });
         }
         let limit = largest_square::<T>(rows, columns).sqrt();
-        // One comparison an entry, without a branch: NaN and ±∞ fail it too.
-        let fit = |mut columns: std::ops::Range<usize>| {
-            vectorized(
-                #[inline(always)]
-                || columns.all(|column| values.column(column).data.into_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit))),
-            )
-        };
+        let fit = |columns: std::ops::Range<usize>| are_within(values.columns_range(columns), limit);
         let block = (1usize << 16).div_ceil(rows);
         let bad = parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
             let block = b * block..columns.min((b + 1) * block);
@@ -185,10 +180,9 @@ impl<'a, T: Real> Observations<'a, T> {
         DVector::from_iterator(self.data_dim(), squares.into_iter().map(|s| T::of(s / self.len() as f64)))
     }
 
-    /// Observations whose copy stays in a first cache, or in a second one where that would be few.
+    /// Observations whose copy stays in a cache.
     pub(crate) fn block(&self) -> usize {
-        let d = self.data_dim();
-        (1usize << 12).div_ceil(d).max((1usize << 15).div_ceil(d).min(64)).clamp(16, 4096)
+        block_of(self.data_dim())
     }
 
     /// What `f` makes of each block of neighbouring observations, in their order: for work that wants a copy of the data, but not of all at once.
@@ -199,6 +193,41 @@ impl<'a, T: Real> Observations<'a, T> {
         let (n, block) = (self.len(), self.block());
         let part = |b: usize| f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n));
         parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
+    }
+
+    /// Refuses data of another dimension than a model's.
+    pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
+        expect("variables of an observation", expected, self.data_dim())
+    }
+}
+
+/// Observations of d variables whose copy stays in a first cache, or in a second one where that would be few.
+fn block_of(d: usize) -> usize {
+    (1usize << 12).div_ceil(d).max((1usize << 15).div_ceil(d).min(64)).clamp(16, 4096)
+}
+
+/// Whether every entry is within ±limit: one comparison an entry, without a branch; NaN and ±∞ fail it too.
+fn are_within<T: Real>(values: DMatrixView<'_, T>, limit: T) -> bool {
+    vectorized(
+        #[inline(always)]
+        || values.column_iter().all(|column| column.data.into_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit))),
+    )
+}
+
+/// Observations whose check joins the pass over them, block by block, where nobody made it before: large data come from memory once.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming<'a, T: Real> {
+    values: DMatrixView<'a, T>,
+    checked: bool,
+}
+
+impl<'a, T: Real> Incoming<'a, T> {
+    pub(crate) fn unchecked(values: DMatrixView<'a, T>) -> Self {
+        Self { values, checked: false }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.checked { Ok(()) } else { Observations::new(self.values).map(drop) }
     }
 
     /// A(x_i − c) of each observation for a k×d matrix A: k×n.
@@ -220,28 +249,42 @@ impl<'a, T: Real> Observations<'a, T> {
         k: usize,
         map: impl Fn(DMatrixView<'_, U>, DMatrixViewMut<'_, T>) + Sync,
     ) -> Result<DMatrix<T>> {
-        self.expect_dim(centre.len())?;
-        let (d, block) = (self.data_dim(), self.block());
-        let mut mapped = zeros(k, self.len());
+        let values = self.values;
+        let (d, n) = values.shape();
+        if values.is_empty() || d != centre.len() {
+            self.check()?;
+        }
+        expect("variables of an observation", centre.len(), d)?;
+        let (block, limit) = (block_of(d), largest_square::<T>(d, n).sqrt());
+        let refused = AtomicBool::new(false);
+        let mut mapped = zeros(k, n);
         // A few pieces for each thread: the end of one is filled by the start of another.
-        let work = self.values.len() * k;
+        let work = values.len() * k;
         let pieces = if parallel::threads(work) > 1 { 4 * parallel::threads(work) } else { 1 };
-        let chunk = block * self.len().div_ceil(pieces * block);
+        let chunk = block * n.div_ceil(pieces * block);
         parallel::for_each_chunk(mapped.as_mut_slice(), k * chunk, work, |c, part| {
             let mut deviations = OnLine::zeros(d * block.min(part.len() / k));
             for (b, part) in part.chunks_mut(k * block).enumerate() {
                 let (first, count) = (c * chunk + b * block, part.len() / k);
-                let deviations = &mut deviations[..d * count];
-                subtract(self.values.columns(first, count), centre.as_slice(), deviations);
+                let (values, deviations) = (values.columns(first, count), &mut deviations[..d * count]);
+                if !self.checked && !are_within(values, limit) {
+                    refused.store(true, Ordering::Relaxed);
+                    return;
+                }
+                subtract(values, centre.as_slice(), deviations);
                 map(DMatrixView::from_slice(deviations, d, count), DMatrixViewMut::from_slice(part, k, count));
             }
         });
+        if refused.into_inner() {
+            self.check()?;
+        }
         Ok(mapped)
     }
+}
 
-    /// Refuses data of another dimension than a model's.
-    pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
-        expect("variables of an observation", expected, self.data_dim())
+impl<'a, T: Real> From<Observations<'a, T>> for Incoming<'a, T> {
+    fn from(x: Observations<'a, T>) -> Self {
+        Self { values: x.values, checked: true }
     }
 }
 
@@ -320,6 +363,33 @@ mod tests {
         assert!(matches!((&DMatrix::<f32>::zeros(0, 3)).into_observations(), Err(Error::Empty { rows: 0, columns: 3 })));
         assert!(Observations::from_rows(&[1.0, 2.0], 2, 2).is_err());
         assert!(Observations::<f64>::from_rows(&[], usize::MAX, 2).is_err());
+    }
+
+    fn joined_check_refuses_what_the_first_one_does<T: Real>() {
+        let (mut x, map) = (DMatrix::from_fn(3, 5000, |i, j| T::of_usize((i * 7 + j) % 11)), DMatrix::from_element(2, 3, T::one()));
+        let centre = DVector::from_element(3, T::of(2.0));
+        let of = |x: &DMatrix<T>| Incoming::unchecked(x.as_view()).deviations_mapped(centre.as_view(), &map);
+        let checked = Incoming::from((&x).into_observations().unwrap()).deviations_mapped(centre.as_view(), &map);
+        assert_eq!(of(&x), checked);
+        assert_eq!(
+            of(&x.rows(0, 2).into_owned()).unwrap_err(),
+            Error::Dimension { what: "variables of an observation", expected: 3, actual: 2 }
+        );
+        assert_eq!(of(&DMatrix::zeros(3, 0)).unwrap_err(), Error::Empty { rows: 3, columns: 0 });
+        for bad in [T::one() / T::zero(), T::zero() / T::zero(), T::MAX] {
+            x[(1, 4321)] = bad;
+            // NaN is not equal to itself: the errors are compared as text.
+            let (joined, first) = (of(&x).unwrap_err(), (&x).into_observations().unwrap_err());
+            assert_eq!(joined.to_string(), first.to_string());
+            let short = x.rows(0, 2).into_owned();
+            assert_eq!(of(&short).unwrap_err().to_string(), (&short).into_observations().unwrap_err().to_string());
+        }
+    }
+
+    #[test]
+    fn a_check_that_joins_a_pass() {
+        joined_check_refuses_what_the_first_one_does::<f64>();
+        joined_check_refuses_what_the_first_one_does::<f32>();
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub use per_point::PerPoint;
 use crate::map::Parameters;
 use crate::posterior::{Posterior, PosteriorFamily};
 use crate::{Observations, Real, Result};
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DMatrixView};
 
 /// A way to get q(z_i) for the observations of a fit, under a model of type `M`.
 pub trait Inference<T: Real, M> {
@@ -34,7 +34,13 @@ pub trait Inference<T: Real, M> {
     label = "this inference knows only the observations it was fitted to",
     note = "use the exact posterior (`Exact`) or an encoder (`Amortized`)"
 )]
-pub trait EncodesNew<T: Real, M>: Inference<T, M> {}
+pub trait EncodesNew<T: Real, M>: Inference<T, M> {
+    /// The means of q for values that nobody has checked: override it where the check joins the pass over them.
+    #[doc(hidden)]
+    fn codes_of_unchecked(&self, model: &M, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+        Ok(self.infer(model, Observations::new(values)?)?.into_mean())
+    }
+}
 
 /// An inference whose best q under a given model is in closed form: the E-step.
 #[diagnostic::on_unimplemented(

@@ -11,6 +11,7 @@
 
 use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
+use crate::data::Incoming;
 use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::vector::subtract;
 use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms, zeros};
@@ -140,6 +141,19 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(DVector::from_iterator(x.len(), distances.into_iter().flatten().map(T::of)))
     }
 
+    /// The means of p(z_i|x_i), k×n.
+    fn codes(&self, x: Incoming<'_, T>, factor: &MarginalFactor<f64>) -> Result<DMatrix<T>> {
+        // D is diagonal: what divides the rows of x divides the columns of the map as well.
+        let mut map = factor.posterior_map().transpose();
+        divide_rows(&mut map, self.wide_scales().as_ref());
+        let map = map.transpose();
+        if self.outgrows_precision() {
+            x.deviations_mapped_wide(self.mean(), &map)
+        } else {
+            x.deviations_mapped(self.mean(), &map.map(T::of))
+        }
+    }
+
     /// The residuals x − μ − W m, d×n.
     fn residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         self.expect_codes(x, codes)?;
@@ -188,17 +202,13 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
         let factor = self.wide_factor()?;
-        // D is diagonal: what divides the rows of x divides the columns of the map as well.
-        let mut map = factor.posterior_map().transpose();
-        divide_rows(&mut map, self.wide_scales().as_ref());
-        let map = map.transpose();
-        let mean = if self.outgrows_precision() {
-            x.deviations_mapped_wide(self.mean(), &map)
-        } else {
-            x.deviations_mapped(self.mean(), &map.map(T::of))
-        }?;
+        let mean = self.codes(x.into(), &factor)?;
         let (root, log_determinant) = factor.posterior_factor();
         Ok(Common::new(mean, root, log_determinant))
+    }
+
+    fn codes_of_unchecked(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+        self.codes(Incoming::unchecked(values), &self.wide_factor()?)
     }
 
     fn posterior_precision_root(&self) -> Result<DMatrix<f64>> {

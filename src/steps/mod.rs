@@ -114,7 +114,10 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     where
         I: EncodesNew<T, GenerativeModel<D, L>>,
     {
-        Ok(self.encode(x)?.into_mean())
+        match x.unchecked() {
+            Some(values) => self.inference.codes_of_unchecked(&self.model, values),
+            None => Ok(self.encode(x)?.into_mean()),
+        }
     }
 }
 

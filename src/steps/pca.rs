@@ -1,7 +1,7 @@
 //! Principal components as they are usually asked for: scores, whitening, loadings, explained variance, distances.
 
 use super::Step;
-use crate::data::{Mean, expect};
+use crate::data::{Incoming, Mean, expect};
 use crate::fit::closed_form::{Principal, orient};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{check_finite, gemm, matrix_product, product_tr_left};
@@ -120,7 +120,11 @@ impl<T: Real> Pca<T> {
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::Dimension`].
     pub fn transform<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        x.into_observations()?.deviations_mapped(self.mean.as_view(), &self.directions.transpose())
+        let x = match x.unchecked() {
+            Some(values) => Incoming::unchecked(values),
+            None => x.into_observations()?.into(),
+        };
+        x.deviations_mapped(self.mean.as_view(), &self.directions.transpose())
     }
 
     /// x' = Uz + μ for scores z (k×n), d×n.
