@@ -68,6 +68,7 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
 }
 
 /// Room for so many entries.
+#[cfg(feature = "files")]
 pub(crate) fn room<T: Real>(entries: usize) -> Vec<T> {
     let mut room = Vec::with_capacity(entries);
     kernel::pages::in_large_pages(room.spare_capacity_mut());
