@@ -1,6 +1,6 @@
 //! Data with holes: a type of its own, so that what cannot take them does not compile.
 
-use super::{Observations, expect};
+use super::{Observations, expect, largest_square};
 use crate::linalg::{parallel::map_blocks, vector::vectorized};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
@@ -95,7 +95,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         if rows == 0 || columns == 0 {
             return Err(Error::Empty { rows, columns });
         }
-        let limit = (T::MAX / (T::of(16.0) * T::of_usize(rows) * T::of_usize(columns))).sqrt();
+        let limit = largest_square::<T>(rows, columns).sqrt();
         if self.observed.is_none()
             && let Some(missing) = self.holes_within(limit)
         {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
 ///
-/// The check happens here and nowhere else: whatever takes `Observations` need not look again.
+/// The check happens on the way in and nowhere else: whatever takes `Observations` need not look again.
 /// A mini-batch is also one: it knows the size N of the [population](Self::population) it stands for, and every sum over it is scaled by N/n.
 ///
 /// ```

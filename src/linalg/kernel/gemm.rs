@@ -178,12 +178,7 @@ fn in_parts(size: usize, most: usize) -> (usize, usize) {
     (parts, size.div_ceil(parts))
 }
 
-/// 0, `step`, … before `end`; `step_by` divides first.
-fn starts(end: usize, step: usize) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(0), move |start| Some(start + step)).take_while(move |&start| start < end)
-}
-
-/// How a side of C is cut into tiles: each of `most` units of so many places.
+/// How a side of C is cut into blocks or tiles: each of `most` units of so many places, counted up (`step_by` divides first).
 #[derive(Clone, Copy)]
 struct Cut {
     unit: usize,
@@ -192,7 +187,7 @@ struct Cut {
 
 impl Cut {
     /// The first place of each tile, and how many there are. Four vectors of rows are two and two: one alone waits for its sums, and
-    /// takes 0.6 of the time of three for a third of their work. (Columns come one unit a tile.)
+    /// takes 0.6 of the time of three for a third of their work. (Columns and blocks come one unit at a time.)
     fn tiles(self, size: usize) -> impl Iterator<Item = (usize, usize)> {
         let tile = move |start: usize| {
             let left = size.saturating_sub(start);
@@ -211,6 +206,7 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     }
     let tall = lanes * VECTORS;
     let (by_rows, by_columns) = (Cut { unit: lanes, most: VECTORS }, Cut { unit: wide, most: 1 });
+    let in_blocks = |unit: usize, size: usize| Cut { unit, most: 1 }.tiles(size);
     // A small product has many of these to a multiply-add, and dividing is slow: sizes of vectors are powers of two.
     let shift = lanes.trailing_zeros();
     let vectors = |rows: usize| (rows + lanes - 1) >> shift;
@@ -231,16 +227,14 @@ fn blocks<T: Kernel>(job: &Job<'_, T>) {
     SCRATCH.with_borrow_mut(|scratch| {
         let (room_a, room_b) = (if direct_a { tall } else { rows }, if direct_b { wide } else { columns.next_multiple_of(wide) });
         let (packed_a, packed_b) = scratch.buffers::<T>(room_a * depth, room_b * depth);
-        for j0 in starts(n, columns) {
-            let width = columns.min(n - j0);
+        for (j0, width) in in_blocks(columns, n) {
             for block in 0..parts {
                 let p0 = (block * depth).min(k);
                 let deep = depth.min(k - p0);
                 let beta = if block == 0 { job.beta } else { T::ONE };
                 // SAFETY: the buffer has room for `depth` entries of each of the columns to pack, rounded up to whole tiles.
                 let right = unsafe { side(micro, b.part(p0, j0, deep, width).transposed(), by_columns, direct_b, packed_b) };
-                for i0 in starts(m, rows) {
-                    let height = rows.min(m - i0);
+                for (i0, height) in in_blocks(rows, m) {
                     if job.wanted((i0, height), (j0, width)).1 == 0 {
                         continue;
                     }

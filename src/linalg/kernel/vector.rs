@@ -271,8 +271,16 @@ mod tests {
         let special = [0.0, -0.0, 1e-45, -1e-310, 1e-38, 0.3466, -0.3466, 8.0, 87.5, -87.5, 709.5, -745.0, 1e30, -1e30];
         let mut x: Vec<T> = special.into_iter().chain([f64::INFINITY, f64::NEG_INFINITY, f64::NAN]).map(T::of).collect();
         x.extend((0..4001).map(|i| T::of((f64::from(i) - 2000.0) * 0.0137)));
-        let functions: [fn(T) -> T; 7] =
-            [T::quick_exp, T::quick_exp_m1, T::quick_ln, T::quick_ln_1p, T::quick_softplus, T::quick_sigmoid, T::quick_tanh];
+        let functions: [fn(T) -> T; 8] = [
+            T::quick_exp,
+            T::quick_exp_m1,
+            T::quick_ln,
+            T::quick_ln_1p,
+            T::quick_softplus,
+            T::quick_sigmoid,
+            T::quick_tanh,
+            T::exp_of_minus_size,
+        ];
         macro_rules! check {
             ($($index:literal $name:ident),*) => {$(
                 for level in Level::available() {
@@ -302,7 +310,7 @@ mod tests {
                 self != self
             }
         }
-        check!(0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus, 5 quick_sigmoid, 6 quick_tanh);
+        check!(0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus, 5 quick_sigmoid, 6 quick_tanh, 7 exp_of_minus_size);
     }
 
     #[test]
