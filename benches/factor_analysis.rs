@@ -18,9 +18,13 @@ fn main() {
         let (x, k) = complete::<f64>(&case(name)).expect("a known case");
         on_threads(&mut c, &format!("factor_analysis/{name}"), || fit(k, &x));
     }
-    growth("factor_analysis", if full() { [10_000, 100, 10] } else { [2_000, 40, 4] }, |[n, d, k]| {
-        let (x, k) = complete::<f64>(&case(&format!("{n}x{d},{k}"))).expect("a case");
-        timed(|| fit(k, &x))
-    });
+    growth(
+        "factor_analysis",
+        if full() { [10_000, 100, 10] } else { [2_000, 40, 4] },
+        |[n, d, k]| {
+            let (x, k) = complete::<f64>(&case(&format!("{n}x{d},{k}"))).expect("a case");
+            timed(|| fit(k, &x))
+        },
+    );
     c.final_summary();
 }

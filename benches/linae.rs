@@ -3,7 +3,7 @@
 mod support;
 
 use elbo::LinearAutoencoder;
-use elbo::fit::FactorDescent;
+use elbo::fit::AutoencoderDescent;
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
@@ -11,7 +11,11 @@ use support::case::complete;
 use support::{case, criterion, full, growth, on_threads, timed};
 
 fn fit(k: usize, x: &DMatrix<f64>) {
-    let fitted = LinearAutoencoder::builder(k).fit_by_gradient(&FactorDescent::default(), x, &mut StdRng::seed_from_u64(0));
+    let fitted = LinearAutoencoder::builder(k).fit_by_gradient(
+        &AutoencoderDescent::default(),
+        x,
+        &mut StdRng::seed_from_u64(0),
+    );
     drop(black_box(fitted.expect("a fit")));
 }
 

@@ -1,4 +1,5 @@
-//! Probabilistic PCA of data with a fifth of their entries missing, to the maximum of the observed-data likelihood.
+//! Probabilistic PCA of data with a fifth of their entries missing, to the maximum of the
+//! observed-data likelihood.
 
 mod support;
 

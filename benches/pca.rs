@@ -14,7 +14,9 @@ fn cases<T: Real>(c: &mut criterion::Criterion, dtype: &str) {
         let (x, k) = complete::<T>(&case(name)).expect("a known case");
         let model = Ppca::fit(k, &x).expect("a fit");
         on_threads(c, &format!("pca/fit/{name}/{dtype}"), || drop(black_box(Ppca::fit(k, &x))));
-        on_threads(c, &format!("pca/transform/{name}/{dtype}"), || drop(black_box(model.transform(&x))));
+        on_threads(c, &format!("pca/transform/{name}/{dtype}"), || {
+            drop(black_box(model.transform(&x)))
+        });
     }
 }
 

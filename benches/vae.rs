@@ -1,4 +1,5 @@
-//! One training step of the variational autoencoder: the batch is gathered, J and its gradient taken, and Adam moves all parameters.
+//! One training step of the variational autoencoder: the batch is gathered, J and its gradient
+//! taken, and Adam moves all parameters.
 
 #[path = "../examples/bench/deep.rs"]
 #[allow(dead_code)]

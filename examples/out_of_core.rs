@@ -1,6 +1,8 @@
-//! A table larger than the memory it is given: written to a file in blocks, fitted in blocks, scored in blocks.
+//! A table larger than the memory it is given: written to a file in blocks, fitted in blocks,
+//! scored in blocks.
 //!
-//! `cargo run --release --example out_of_core [-- OBSERVATIONS VARIABLES]` (200000 and 128 unless told otherwise)
+//! `cargo run --release --example out_of_core [-- OBSERVATIONS VARIABLES]` (200000 and 128 unless
+//! told otherwise)
 
 use elbo::data::Source;
 use elbo::data::files::{Missing, NpyBlocks};
@@ -16,10 +18,12 @@ use std::time::Instant;
 
 const LATENT: usize = 8;
 
-/// Rows of a model with eight latent dimensions and noise of variance 0.25, as f32, never all in memory.
+/// Rows of a model with eight latent dimensions and noise of variance 0.25, as f32, never all in
+/// memory.
 fn write_table(path: &Path, n: usize, d: usize, block: usize) -> Result<u64, Box<dyn Error>> {
     let rng = &mut Generator::seed_from_u64(7);
-    let mut normal = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));
+    let mut normal =
+        |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));
     let loadings = normal(d, LATENT);
     let mut file = BufWriter::new(File::create(path)?);
     let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n}, {d}), }}");
@@ -48,7 +52,10 @@ fn peak() -> Option<f64> {
 fn report(what: &str, start: Instant, size: f64) {
     let seconds = start.elapsed().as_secs_f64();
     match peak() {
-        Some(peak) => println!("{what}: {seconds:.2} s; peak so far {peak:.0} MiB, {:.1} % of the file", 100.0 * peak / size),
+        Some(peak) => println!(
+            "{what}: {seconds:.2} s; peak so far {peak:.0} MiB, {:.1} % of the file",
+            100.0 * peak / size
+        ),
         None => println!("{what}: {seconds:.2} s; this system does not tell the peak of memory"),
     }
 }
@@ -58,18 +65,31 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
     let block = (1usize << 19).div_ceil(d);
     let start = Instant::now();
     let size = write_table(path, n, d, block)? as f64 / (1 << 20) as f64;
-    println!("{n} observations of {d} variables: a file of {size:.0} MiB, read {block} observations at a time");
+    println!(
+        "{n} observations of {d} variables: a file of {size:.0} MiB, read {block} observations at a time"
+    );
     report("written", start, size);
     let mut source = NpyBlocks::<f32>::open(path, block, Missing::Refuse)?;
 
     let start = Instant::now();
     let model = Ppca::builder(LATENT).fit_source(&mut source)?;
-    report(&format!("fitted, passes: {}, way: {:?}", model.route.passes, model.route.solver), start, size);
+    report(
+        &format!("fitted, passes: {}, way: {:?}", model.route.passes, model.route.solver),
+        start,
+        size,
+    );
     println!("  noise variance {:.6}, and 0.25 made the data", model.noise_variance());
 
     let start = Instant::now();
     let again = Ppca::builder(LATENT).solver(Solver::Krylov).fit_source(&mut source)?;
-    report(&format!("by products alone, passes: {}, way: {:?}", again.route.passes, again.route.solver), start, size);
+    report(
+        &format!(
+            "by products alone, passes: {}, way: {:?}",
+            again.route.passes, again.route.solver
+        ),
+        start,
+        size,
+    );
     println!("  noise variance {:.6}", again.noise_variance());
 
     let start = Instant::now();
@@ -90,8 +110,10 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<usize> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let (n, d) = (arguments.first().copied().unwrap_or(200_000), arguments.get(1).copied().unwrap_or(128));
+    let arguments: Vec<usize> =
+        std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let (n, d) =
+        (arguments.first().copied().unwrap_or(200_000), arguments.get(1).copied().unwrap_or(128));
     std::fs::create_dir_all("target")?;
     let path = format!("target/out_of_core-{}.npy", std::process::id());
     let result = run(path.as_ref(), n, d);

@@ -6,7 +6,8 @@ use elbo::LinearAutoencoder;
 use elbo::data::files::{Format, ReadOptions, decode};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let iris = decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
+    let iris =
+        decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
@@ -15,11 +16,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let codes = model.transform(x)?;
     let reconstruction = model.decode(&codes)?;
 
-    println!("linear autoencoder: {} flowers, {} measurements, {} latent dimensions", x.ncols(), x.nrows(), model.latent_dim());
+    println!(
+        "linear autoencoder: {} flowers, {} measurements, {} latent dimensions",
+        x.ncols(),
+        x.nrows(),
+        model.latent_dim()
+    );
     println!("J, minus the squared error                {:>12.4}", j);
-    println!("squared error of the reconstruction       {:>12.4}", (x - &reconstruction).norm_squared());
+    println!(
+        "squared error of the reconstruction       {:>12.4}",
+        (x - &reconstruction).norm_squared()
+    );
     println!("the first flower                          {:>8.2?}", x.column(0).as_slice());
     println!("its code                                  {:>8.2?}", codes.column(0).as_slice());
-    println!("its reconstruction                        {:>8.2?}", reconstruction.column(0).as_slice());
+    println!(
+        "its reconstruction                        {:>8.2?}",
+        reconstruction.column(0).as_slice()
+    );
     Ok(())
 }

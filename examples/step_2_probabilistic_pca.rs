@@ -1,13 +1,15 @@
 //! Step 2: probabilistic PCA, by parameter-expanded EM.
 //!
-//! Swapped: the likelihood (none → Gaussian) and the inference (encoder → exact posterior). `Ppca::fit(k, x)` is the same maximum in closed form.
+//! Swapped: the likelihood (none → Gaussian) and the inference (encoder → exact posterior).
+//! `Ppca::fit(k, x)` is the same maximum in closed form.
 
 use elbo::Ppca;
 use elbo::data::files::{Format, ReadOptions, decode};
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let iris = decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
+    let iris =
+        decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
@@ -16,11 +18,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let codes = model.transform(x)?;
     let reconstruction = model.decode(&codes)?;
 
-    println!("probabilistic PCA: {} flowers, {} measurements, {} latent dimensions", x.ncols(), x.nrows(), model.latent_dim());
+    println!(
+        "probabilistic PCA: {} flowers, {} measurements, {} latent dimensions",
+        x.ncols(),
+        x.nrows(),
+        model.latent_dim()
+    );
     println!("J, the log-likelihood in nats             {:>12.4}", j);
-    println!("squared error of the reconstruction       {:>12.4}", (x - &reconstruction).norm_squared());
+    println!(
+        "squared error of the reconstruction       {:>12.4}",
+        (x - &reconstruction).norm_squared()
+    );
     println!("the first flower                          {:>8.2?}", x.column(0).as_slice());
     println!("its code                                  {:>8.2?}", codes.column(0).as_slice());
-    println!("its reconstruction                        {:>8.2?}", reconstruction.column(0).as_slice());
+    println!(
+        "its reconstruction                        {:>8.2?}",
+        reconstruction.column(0).as_slice()
+    );
     Ok(())
 }

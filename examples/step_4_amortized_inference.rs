@@ -1,6 +1,7 @@
 //! Step 4: amortised inference, with q_i = q(z|φ(x_i)) and φ an affine map.
 //!
-//! Swapped: the inference (a table of φ_i → a map of x). θ and φ move together up the gradient of J.
+//! Swapped: the inference (a table of φ_i → a map of x). θ and φ move together up the gradient of
+//! J.
 
 use elbo::AmortizedPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -8,20 +9,34 @@ use elbo::posterior::Isotropic;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let iris = decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
+    let iris =
+        decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
-    let model = AmortizedPpca::<f64, Isotropic<f64>>::builder(k).fit(x, &mut StdRng::seed_from_u64(0))?.model;
+    let model = AmortizedPpca::<f64, Isotropic<f64>>::builder(k)
+        .fit(x, &mut StdRng::seed_from_u64(0))?
+        .model;
     let j = model.elbo(x)?.values().sum();
     let codes = model.transform(x)?;
     let reconstruction = model.decode(&codes)?;
 
-    println!("amortised inference: {} flowers, {} measurements, {} latent dimensions", x.ncols(), x.nrows(), model.latent_dim());
+    println!(
+        "amortised inference: {} flowers, {} measurements, {} latent dimensions",
+        x.ncols(),
+        x.nrows(),
+        model.latent_dim()
+    );
     println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
-    println!("squared error of the reconstruction       {:>12.4}", (x - &reconstruction).norm_squared());
+    println!(
+        "squared error of the reconstruction       {:>12.4}",
+        (x - &reconstruction).norm_squared()
+    );
     println!("the first flower                          {:>8.2?}", x.column(0).as_slice());
     println!("its code                                  {:>8.2?}", codes.column(0).as_slice());
-    println!("its reconstruction                        {:>8.2?}", reconstruction.column(0).as_slice());
+    println!(
+        "its reconstruction                        {:>8.2?}",
+        reconstruction.column(0).as_slice()
+    );
     Ok(())
 }

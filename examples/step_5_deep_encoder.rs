@@ -1,6 +1,7 @@
 //! Step 5: a deep encoder, with q_i = q(z|φ(x_i)) and φ a multilayer perceptron.
 //!
-//! Swapped: the map inside the encoder (affine → deep). The gradient goes through draws of z: z = μ + σε, the reparameterisation trick.
+//! Swapped: the map inside the encoder (affine → deep). The gradient goes through draws of z: z = μ
+//! + σε, the reparameterisation trick.
 
 use elbo::DeepEncoderPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -8,20 +9,34 @@ use elbo::posterior::Isotropic;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let iris = decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
+    let iris =
+        decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
-    let model = DeepEncoderPpca::<f64, Isotropic<f64>>::builder(k).fit(x, &mut StdRng::seed_from_u64(0))?.model;
+    let model = DeepEncoderPpca::<f64, Isotropic<f64>>::builder(k)
+        .fit(x, &mut StdRng::seed_from_u64(0))?
+        .model;
     let j = model.elbo(x)?.values().sum();
     let codes = model.transform(x)?;
     let reconstruction = model.decode(&codes)?;
 
-    println!("deep encoder: {} flowers, {} measurements, {} latent dimensions", x.ncols(), x.nrows(), model.latent_dim());
+    println!(
+        "deep encoder: {} flowers, {} measurements, {} latent dimensions",
+        x.ncols(),
+        x.nrows(),
+        model.latent_dim()
+    );
     println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
-    println!("squared error of the reconstruction       {:>12.4}", (x - &reconstruction).norm_squared());
+    println!(
+        "squared error of the reconstruction       {:>12.4}",
+        (x - &reconstruction).norm_squared()
+    );
     println!("the first flower                          {:>8.2?}", x.column(0).as_slice());
     println!("its code                                  {:>8.2?}", codes.column(0).as_slice());
-    println!("its reconstruction                        {:>8.2?}", reconstruction.column(0).as_slice());
+    println!(
+        "its reconstruction                        {:>8.2?}",
+        reconstruction.column(0).as_slice()
+    );
     Ok(())
 }

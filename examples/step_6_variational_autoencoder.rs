@@ -1,6 +1,7 @@
 //! Step 6: the variational autoencoder, with a deep decoder as well.
 //!
-//! Swapped: the decoder (linear → deep). E_q log p(x|z) is no formula any more: the reparameterisation trick estimates J too, not only its gradient.
+//! Swapped: the decoder (linear → deep). E_q log p(x|z) is no formula any more: the
+//! reparameterisation trick estimates J too, not only its gradient.
 
 use elbo::Vae;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -8,7 +9,8 @@ use elbo::posterior::Isotropic;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let iris = decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
+    let iris =
+        decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
@@ -17,11 +19,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let codes = model.transform(x)?;
     let reconstruction = model.decode(&codes)?;
 
-    println!("variational autoencoder: {} flowers, {} measurements, {} latent dimensions", x.ncols(), x.nrows(), model.latent_dim());
+    println!(
+        "variational autoencoder: {} flowers, {} measurements, {} latent dimensions",
+        x.ncols(),
+        x.nrows(),
+        model.latent_dim()
+    );
     println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
-    println!("squared error of the reconstruction       {:>12.4}", (x - &reconstruction).norm_squared());
+    println!(
+        "squared error of the reconstruction       {:>12.4}",
+        (x - &reconstruction).norm_squared()
+    );
     println!("the first flower                          {:>8.2?}", x.column(0).as_slice());
     println!("its code                                  {:>8.2?}", codes.column(0).as_slice());
-    println!("its reconstruction                        {:>8.2?}", reconstruction.column(0).as_slice());
+    println!(
+        "its reconstruction                        {:>8.2?}",
+        reconstruction.column(0).as_slice()
+    );
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Many observations of many variables: which way to the principal directions costs what, and which one is chosen.
+//! Many observations of many variables: which way to the principal directions costs what, and which
+//! one is chosen.
 //!
-//! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (3000 and 8000 unless told otherwise)
+//! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (3000 and 8000 unless told
+//! otherwise)
 
 use elbo::linalg::{Solver, matrix_product};
 use elbo::{Ppca, Real};
@@ -9,11 +11,15 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<usize> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let (d, n) = (arguments.first().copied().unwrap_or(3000), arguments.get(1).copied().unwrap_or(8000));
+    let arguments: Vec<usize> =
+        std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
+    let (d, n) =
+        (arguments.first().copied().unwrap_or(3000), arguments.get(1).copied().unwrap_or(8000));
     let rng = &mut Generator::seed_from_u64(3);
-    let mut normal = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));
-    // Thirty directions whose variances fall as a power: k = 10 cuts where little is between neighbours.
+    let mut normal =
+        |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));
+    // Thirty directions whose variances fall as a power: k = 10 cuts where little is between
+    // neighbours.
     let mut loadings = normal(d, 30);
     loadings.column_iter_mut().enumerate().for_each(|(j, mut column)| column /= 1.0 + j as f32);
     let x = matrix_product(&loadings, &normal(30, n)) + normal(d, n);
@@ -26,7 +32,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seconds = start.elapsed().as_secs_f64();
         let start = Instant::now();
         let score = model.log_likelihood(&x)?.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
-        let accuracy = model.route.accuracy.map_or(String::new(), |share| format!(", residual {share:.0e} of the largest variance"));
+        let accuracy = model.route.accuracy.map_or(String::new(), |share| {
+            format!(", residual {share:.0e} of the largest variance")
+        });
         println!(
             "{solver:?}\n  went by {:?}{accuracy}: {seconds:.2} s; log p {score:.4} an observation, scored in {:.2} s",
             model.route.solver,

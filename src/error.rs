@@ -28,7 +28,7 @@ pub enum Error {
     },
     /// Two sizes that must agree do not.
     #[error("{what}: expected {expected}, got {actual}")]
-    Dimension {
+    DimensionMismatch {
         /// Which size.
         what: &'static str,
         /// The size that was expected.
@@ -47,7 +47,9 @@ pub enum Error {
         value: f64,
     },
     /// A value is finite, but its square, summed over the data, is not.
-    #[error("the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit:e}")]
+    #[error(
+        "the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit:e}"
+    )]
     TooLarge {
         /// Row of the entry (a variable), counted from 0.
         row: usize,
@@ -58,9 +60,10 @@ pub enum Error {
         /// The largest absolute value that can be taken.
         limit: f64,
     },
-    /// The data vary, but so little that the square of a deviation is no number of this precision, or lacks digits.
+    /// The data vary, but so little that the square of a deviation is no number of this precision,
+    /// or lacks digits.
     #[error("{what} {deviation:e} is too small: its square falls below {limit:e}")]
-    TooSmall {
+    Underflow {
         /// Which deviation.
         what: &'static str,
         /// The deviation.
@@ -80,7 +83,7 @@ pub enum Error {
     },
     /// Every variable is constant: there is no variance to model.
     #[error("all {variables} variables are constant over {observations} observations")]
-    Constant {
+    ZeroVariance {
         /// The number of variables.
         variables: usize,
         /// The number of observations.
@@ -94,7 +97,8 @@ pub enum Error {
         /// The number needed.
         least: usize,
     },
-    /// The latent dimension reaches the rank of the data: no variance is left for the noise, and the likelihood is unbounded.
+    /// The latent dimension reaches the rank of the data: no variance is left for the noise, and
+    /// the likelihood is unbounded.
     #[error(
         "the data have rank {rank}, and a latent dimension of {latent_dim} leaves no variance for the noise: the likelihood is unbounded"
     )]
@@ -125,7 +129,9 @@ pub enum Error {
         parameters: usize,
     },
     /// The noise variance fell until nothing was left of it: the likelihood is unbounded.
-    #[error("with a latent dimension of {latent_dim} the noise variance fell to {noise_variance:e}: the likelihood is unbounded")]
+    #[error(
+        "with a latent dimension of {latent_dim} the noise variance fell to {noise_variance:e}: the likelihood is unbounded"
+    )]
     NoiseVanished {
         /// The dimension asked for.
         latent_dim: usize,
@@ -133,8 +139,10 @@ pub enum Error {
         noise_variance: f64,
     },
     /// No direction of the data stands out of isotropic noise: there is no latent dimension to fit.
-    #[error("no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}")]
-    NothingRelevant {
+    #[error(
+        "no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}"
+    )]
+    NoSignal {
         /// The noise variance that explains the data.
         noise_variance: f64,
         /// The largest eigenvalue of the covariance.
@@ -142,14 +150,16 @@ pub enum Error {
     },
     /// A weight that is no weight.
     #[error("the weight {value} of observation {observation} is not finite and at least 0")]
-    Weight {
+    InvalidWeight {
         /// The observation, counted from 0.
         observation: usize,
         /// Its weight.
         value: f64,
     },
     /// The offsets of a sparse table do not rise from 0 to the number of its entries.
-    #[error("the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} entries")]
+    #[error(
+        "the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} entries"
+    )]
     SparseOffsets {
         /// The observation, counted from 0.
         column: usize,
@@ -190,7 +200,7 @@ pub enum Error {
     },
     /// A setting is outside the range in which it means something.
     #[error("{name} is {value}, and must be {must}")]
-    Setting {
+    InvalidParameter {
         /// Which setting.
         name: &'static str,
         /// What was given.
@@ -205,7 +215,9 @@ pub enum Error {
         value: f64,
     },
     /// A value lies outside what the likelihood can produce.
-    #[error("the value {value} in row {row}, column {column} is outside the support of the likelihood, {support}")]
+    #[error(
+        "the value {value} in row {row}, column {column} is outside the support of the likelihood, {support}"
+    )]
     OutsideSupport {
         /// Row of the entry (a variable), counted from 0.
         row: usize,
@@ -226,7 +238,7 @@ pub enum Error {
     },
     /// A saved model has other slots than the type that it is to be loaded into.
     #[error("the saved model is `{found}`, and not `{wanted}`")]
-    OtherKind {
+    KindMismatch {
         /// The kind found.
         found: String,
         /// The kind wanted.
@@ -234,7 +246,7 @@ pub enum Error {
     },
     /// No step of the progression has this name.
     #[error("there is no step named {name:?}")]
-    UnknownStep {
+    UnknownModelKind {
         /// The name.
         name: String,
     },

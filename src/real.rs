@@ -5,7 +5,8 @@ use nalgebra::RealField;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// A real scalar, `f32` or `f64`; the trait is sealed, because matrix products reach the fast kernels through it.
+/// A real scalar, `f32` or `f64`; the trait is sealed, because matrix products reach the fast
+/// kernels through it.
 ///
 /// ```
 /// fn half<T: elbo::Real>() -> T { T::of(0.5) }
@@ -37,7 +38,8 @@ macro_rules! real {
             const EPSILON: Self = <$t>::EPSILON;
             const MAX: Self = <$t>::MAX;
             const MIN_POSITIVE: Self = <$t>::MIN_POSITIVE;
-            const TINY_SQUARE: f64 = <$t>::MIN_POSITIVE as f64 / (<$t>::EPSILON as f64 * <$t>::EPSILON as f64);
+            const TINY_SQUARE: f64 =
+                <$t>::MIN_POSITIVE as f64 / (<$t>::EPSILON as f64 * <$t>::EPSILON as f64);
             #[inline]
             fn of(value: f64) -> Self {
                 value as $t

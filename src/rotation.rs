@@ -1,8 +1,9 @@
 //! Rotations of loadings to simple structure: varimax and promax.
 //!
-//! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until each factor loads on few variables.
+//! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until
+//! each factor loads on few variables.
 
-use crate::fit::Stop;
+use crate::fit::StopReason;
 use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, r_factor, solve_cholesky};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
@@ -10,21 +11,24 @@ use nalgebra::{DMatrix, DMatrixView};
 /// Loadings after a rotation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rotation<T: Real> {
-    /// The rotated loadings W R, d×k: columns in the order of falling sums of squares, each with its entry of largest size positive.
+    /// The rotated loadings W R, d×k: columns in the order of falling sums of squares, each with
+    /// its entry of largest size positive.
     pub loadings: DMatrix<T>,
     /// R, k×k: orthogonal for varimax, oblique for promax.
     pub rotation: DMatrix<T>,
     /// The correlations of the rotated factors, k×k: the identity for varimax.
     pub factor_correlations: DMatrix<T>,
-    /// The varimax criterion Σ_m [mean_j l_jm⁴ − (mean_j l_jm²)²] of the (normalised) loadings, before any oblique step.
+    /// The varimax criterion Σ_m [mean_j l_jm⁴ − (mean_j l_jm²)²] of the (normalised) loadings,
+    /// before any oblique step.
     pub criterion: f64,
     /// Whether the last sweep over all pairs of factors turned none of them.
-    pub stop: Stop,
+    pub stop: StopReason,
     /// The number of sweeps made.
     pub sweeps: usize,
 }
 
-/// Varimax (Kaiser 1958): the orthogonal rotation that maximises the variance of the squared loadings, pair of factors by pair.
+/// Varimax (Kaiser 1958): the orthogonal rotation that maximises the variance of the squared
+/// loadings, pair of factors by pair.
 ///
 /// ```math
 /// \max_R \sum_m\left[\frac1d\sum_j l_{jm}^4-\Big(\frac1d\sum_j l_{jm}^2\Big)^2\right],\qquad L=WR
@@ -44,7 +48,8 @@ pub struct Rotation<T: Real> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Varimax {
-    /// Whether each variable's loadings are taken at length 1 while the angles are sought (Kaiser's normalisation): then variables count alike.
+    /// Whether each variable's loadings are taken at length 1 while the angles are sought (Kaiser's
+    /// normalisation): then variables count alike.
     pub normalize: bool,
     /// The most sweeps over all pairs.
     pub max_sweeps: usize,
@@ -86,7 +91,7 @@ impl Varimax {
             at /= size;
         }
         let mut rotation = DMatrix::identity(k, k);
-        let (mut sweeps, mut stop) = (0, Stop::IterationLimit);
+        let (mut sweeps, mut stop) = (0, StopReason::IterationLimit);
         while sweeps < self.max_sweeps {
             sweeps += 1;
             let mut largest = 0.0f64;
@@ -99,25 +104,34 @@ impl Varimax {
                 }
             }
             if largest <= self.tolerance {
-                stop = Stop::Converged;
+                stop = StopReason::Converged;
                 break;
             }
         }
         let criterion = criterion(&(at * size));
         let mut rotated = matrix_product(&given, &rotation);
         arrange(&mut rotated, &mut rotation);
-        Ok(Rotation { loadings: rotated, rotation, factor_correlations: DMatrix::identity(k, k), criterion, stop, sweeps })
+        Ok(Rotation {
+            loadings: rotated,
+            rotation,
+            factor_correlations: DMatrix::identity(k, k),
+            criterion,
+            stop,
+            sweeps,
+        })
     }
 }
 
-/// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares, to its loadings raised to a power.
+/// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares,
+/// to its loadings raised to a power.
 ///
-/// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`] tells; WWᵗ is LΦLᵗ.
+/// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`]
+/// tells; WWᵗ is LΦLᵗ.
 ///
 /// ```
 /// use elbo::rotation::Promax;
 /// use nalgebra::DMatrix;
-/// // Two clusters of variables whose factors go together.
+/// // Two clusters of variables whose factors go fork_join_scope.
 /// let loadings = DMatrix::from_row_slice(4, 2, &[2.0_f64, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
 /// let found = Promax::default().rotate(loadings.as_view())?;
 /// assert!(found.factor_correlations[(0, 1)].abs() > 0.4);
@@ -143,10 +157,15 @@ impl Promax {
     /// Rotates d×k loadings.
     ///
     /// # Errors
-    /// Those of [`Varimax::rotate`]; [`Error::NotPositiveDefinite`] when the loadings have not rank k; [`Error::Setting`] for a power not above 1.
+    /// Those of [`Varimax::rotate`]; [`Error::NotPositiveDefinite`] when the loadings have not rank
+    /// k; [`Error::InvalidParameter`] for a power not above 1.
     pub fn rotate<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<T>> {
         if self.power.is_nan() || self.power <= 1.0 || self.power > 100.0 {
-            return Err(Error::Setting { name: "the power of promax", value: self.power, must: "above 1 and at most 100" });
+            return Err(Error::InvalidParameter {
+                name: "the power of promax",
+                value: self.power,
+                must: "above 1 and at most 100",
+            });
         }
         let mut found = self.varimax.find(loadings)?;
         let simple = &found.loadings;
@@ -183,7 +202,8 @@ impl Promax {
     }
 }
 
-/// The angle that maximises the criterion over the plane of two columns; 4 times it is the argument of a complex number (Kaiser 1958).
+/// The angle that maximises the criterion over the plane of two columns; 4 times it is the argument
+/// of a complex number (Kaiser 1958).
 fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
     let d = loadings.nrows() as f64;
     let (mut a, mut b, mut c, mut e) = (0.0, 0.0, 0.0, 0.0);
@@ -197,7 +217,11 @@ fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
     let (sine, cosine) = (e - 2.0 * a * b / d, c - (a * a - b * b) / d);
     // Where the criterion does not change along the circle, nothing is turned.
     let size = loadings.column(p).norm_squared() + loadings.column(q).norm_squared();
-    if sine.hypot(cosine) <= 64.0 * f64::EPSILON * size * size { 0.0 } else { 0.25 * sine.atan2(cosine) }
+    if sine.hypot(cosine) <= 64.0 * f64::EPSILON * size * size {
+        0.0
+    } else {
+        0.25 * sine.atan2(cosine)
+    }
 }
 
 fn turn(matrix: &mut DMatrix<f64>, p: usize, q: usize, angle: f64) {
@@ -220,12 +244,14 @@ fn criterion(loadings: &DMatrix<f64>) -> f64 {
 
 /// Columns in the order of falling sums of squares, signs fixed; the rotation follows.
 fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
-    let mut order: Vec<(f64, usize)> = loadings.column_iter().map(|c| c.norm_squared()).zip(0..).collect();
+    let mut order: Vec<(f64, usize)> =
+        loadings.column_iter().map(|c| c.norm_squared()).zip(0..).collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     let order: Vec<usize> = order.into_iter().map(|(_, column)| column).collect();
     (*loadings, *rotation) = (loadings.select_columns(&order), rotation.select_columns(&order));
     for (mut l, mut r) in loadings.column_iter_mut().zip(rotation.column_iter_mut()) {
-        let largest = l.iter().fold(0.0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
+        let largest =
+            l.iter().fold(0.0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
         if largest < 0.0 {
             l.neg_mut();
             r.neg_mut();
@@ -235,6 +261,14 @@ fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
 
 fn narrow<T: Real>(found: Rotation<f64>) -> Rotation<T> {
     let cast = |matrix: &DMatrix<f64>| matrix.map(T::of);
-    let (loadings, rotation, factor_correlations) = (cast(&found.loadings), cast(&found.rotation), cast(&found.factor_correlations));
-    Rotation { loadings, rotation, factor_correlations, criterion: found.criterion, stop: found.stop, sweeps: found.sweeps }
+    let (loadings, rotation, factor_correlations) =
+        (cast(&found.loadings), cast(&found.rotation), cast(&found.factor_correlations));
+    Rotation {
+        loadings,
+        rotation,
+        factor_correlations,
+        criterion: found.criterion,
+        stop: found.stop,
+        sweeps: found.sweeps,
+    }
 }

@@ -1,9 +1,11 @@
-//! Saving and loading, behind the feature `serde`: every step whose slots are [`Saved`] is `Serialize` and `Deserialize`, in whatever format serde has.
+//! Saving and loading, behind the feature `serde`: every step whose slots are [`Saved`] is
+//! `Serialize` and `Deserialize`, in whatever format serde has.
 //!
-//! What is written begins with the version of the form and the kind of the step, such as `f64: linear, isotropic_gaussian, exact`: another version or
-//! another kind is refused by name before anything else is read. A saved model is not trusted: sizes must agree with each other, every number must be
-//! finite, and σ² positive. What was saved is loaded with the same bits, as far as the format keeps them (for `serde_json`, with its feature
-//! `float_roundtrip`).
+//! What is written begins with the version of the form and the kind of the step, such as
+//! `f64: linear, isotropic_gaussian, exact`: another version or another kind is refused by name
+//! before anything else is read. A saved model is not trusted: sizes must agree with each other,
+//! every number must be finite, and σ² positive. What was saved is loaded with the same bits, as
+//! far as the format keeps them (for `serde_json`, with its feature `float_roundtrip`).
 //!
 //! ```
 //! use elbo::Ppca;
@@ -13,7 +15,11 @@
 //! let text = serde_json::to_string(&model)?;
 //! assert_eq!(serde_json::from_str::<Ppca>(&text)?, model);
 //! let other = serde_json::from_str::<elbo::LinearAutoencoder>(&text).unwrap_err();
-//! assert!(other.to_string().starts_with("the saved model is `f64: linear, isotropic_gaussian, exact`, and not"));
+//! assert!(
+//!     other.to_string().starts_with(
+//!         "the saved model is `f64: linear, isotropic_gaussian, exact`, and not"
+//!     )
+//! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -36,7 +42,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// A slot that can be saved.
 ///
-/// You give a plain form of it, and the way back, which checks; you get `Serialize` and `Deserialize` of every step with this slot.
+/// You give a plain form of it, and the way back, which checks; you get `Serialize` and
+/// `Deserialize` of every step with this slot.
 pub trait Saved<T: Real>: Sized {
     /// What is written.
     type Form;
@@ -47,12 +54,13 @@ pub trait Saved<T: Real>: Sized {
     /// The way back.
     ///
     /// # Errors
-    /// A form that is none of this slot's: sizes that disagree, numbers that are not finite, a variance that is not positive.
+    /// A form that is none of this slot's: sizes that disagree, numbers that are not finite, a
+    /// variance that is not positive.
     fn from_form(form: Self::Form) -> Result<Self>;
     /// Refuses a slot that does not fit a decoder from k to d dimensions.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     fn check_fit(&self, latent_dim: usize, data_dim: usize) -> Result<()> {
         let _ = (latent_dim, data_dim);
         Ok(())
@@ -70,15 +78,23 @@ pub struct MatrixForm<T> {
 impl<T: Real> MatrixForm<T> {
     /// The form of a matrix.
     pub fn of(matrix: DMatrixView<'_, T>) -> Self {
-        Self { rows: matrix.nrows(), columns: matrix.ncols(), values: matrix.iter().copied().collect() }
+        Self {
+            rows: matrix.nrows(),
+            columns: matrix.ncols(),
+            values: matrix.iter().copied().collect(),
+        }
     }
 
     /// The matrix, not empty and finite.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::Empty`], [`Error::NotFinite`].
+    /// [`Error::DimensionMismatch`], [`Error::Empty`], [`Error::NotFinite`].
     pub fn into_matrix(self) -> Result<DMatrix<T>> {
-        expect("entries of a saved matrix", self.rows.saturating_mul(self.columns), self.values.len())?;
+        expect(
+            "entries of a saved matrix",
+            self.rows.saturating_mul(self.columns),
+            self.values.len(),
+        )?;
         let matrix = DMatrix::from_vec(self.rows, self.columns, self.values);
         check_finite(matrix.as_view())?;
         Ok(matrix)
@@ -220,7 +236,10 @@ impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T> for PerPoint<Q> {
         format!("per_point {}", Q::NAME)
     }
     fn to_form(&self) -> TableForm<T> {
-        TableForm { latent_dim: self.posterior.latent_dim(), parameters: MatrixForm::of(self.posterior.parameters().as_view()) }
+        TableForm {
+            latent_dim: self.posterior.latent_dim(),
+            parameters: MatrixForm::of(self.posterior.parameters().as_view()),
+        }
     }
     fn from_form(form: TableForm<T>) -> Result<Self> {
         let parameters = form.parameters.into_matrix()?;
@@ -255,13 +274,18 @@ pub struct EncoderForm<T> {
     map: LinearForm<T>,
 }
 
-impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T> for Amortized<GaussianEncoder<Linear<T>, Q>> {
+impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T>
+    for Amortized<GaussianEncoder<Linear<T>, Q>>
+{
     type Form = EncoderForm<T>;
     fn kind() -> String {
         format!("amortized {} linear", Q::NAME)
     }
     fn to_form(&self) -> EncoderForm<T> {
-        EncoderForm { latent_dim: Encoder::<T>::latent_dim(&self.encoder), map: self.encoder.map().to_form() }
+        EncoderForm {
+            latent_dim: Encoder::<T>::latent_dim(&self.encoder),
+            map: self.encoder.map().to_form(),
+        }
     }
     fn from_form(form: EncoderForm<T>) -> Result<Self> {
         let map = Linear::from_form(form.map)?;
@@ -273,7 +297,11 @@ impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T> for Amortized<Gaussi
     }
 }
 
-fn check_encoder<T: Real>(encoder: &impl Encoder<T>, latent_dim: usize, data_dim: usize) -> Result<()> {
+fn check_encoder<T: Real>(
+    encoder: &impl Encoder<T>,
+    latent_dim: usize,
+    data_dim: usize,
+) -> Result<()> {
     expect("latent dimensions of the saved encoder", latent_dim, encoder.latent_dim())?;
     expect("variables of the saved encoder", data_dim, encoder.observed_dim())
 }
@@ -323,7 +351,8 @@ where
     }
 }
 
-/// The version, refused while it is read unless it is the one that is known: what follows may have another shape.
+/// The version, refused while it is read unless it is the one that is known: what follows may have
+/// another shape.
 struct Version;
 
 impl<'de> Deserialize<'de> for Version {
@@ -338,12 +367,18 @@ impl<'de> Deserialize<'de> for Version {
 impl<'de, T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> Deserialize<'de> for Kind<T, D, L, I> {
     fn deserialize<S: Deserializer<'de>>(deserializer: S) -> Result<Self, S::Error> {
         let (found, wanted) = (String::deserialize(deserializer)?, Self::name());
-        if found == wanted { Ok(Self(PhantomData)) } else { Err(S::Error::custom(Error::OtherKind { found, wanted })) }
+        if found == wanted {
+            Ok(Self(PhantomData))
+        } else {
+            Err(S::Error::custom(Error::KindMismatch { found, wanted }))
+        }
     }
 }
 
 #[derive(Deserialize)]
-#[serde(bound = "T: Real, D: Saved<T, Form: Deserialize<'de>>, L: Saved<T, Form: Deserialize<'de>>, I: Saved<T, Form: Deserialize<'de>>")]
+#[serde(
+    bound = "T: Real, D: Saved<T, Form: Deserialize<'de>>, L: Saved<T, Form: Deserialize<'de>>, I: Saved<T, Form: Deserialize<'de>>"
+)]
 struct Read<T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> {
     #[serde(rename = "format_version")]
     _format_version: Version,
@@ -366,7 +401,8 @@ where
         let assemble = || {
             let decoder = D::from_form(read.decoder)?;
             let (latent_dim, data_dim) = (decoder.latent_dim(), decoder.observed_dim());
-            let (likelihood, inference) = (L::from_form(read.likelihood)?, I::from_form(read.inference)?);
+            let (likelihood, inference) =
+                (L::from_form(read.likelihood)?, I::from_form(read.inference)?);
             likelihood.check_fit(latent_dim, data_dim)?;
             inference.check_fit(latent_dim, data_dim)?;
             Ok(Step::from_slots(decoder, likelihood, inference))

@@ -44,7 +44,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The allocations of each epoch: 50 observations in batches of 16, so that the last batch is a smaller one.
+/// The allocations of each epoch: 50 observations in batches of 16, so that the last batch is a
+/// smaller one.
 fn allocations<D: DifferentiableMap<f32> + Clone, L: Likelihood<f32>, Q: PosteriorFamily<f32>>(
     decoder: D,
     likelihood: L,
@@ -55,13 +56,32 @@ fn allocations<D: DifferentiableMap<f32> + Clone, L: Likelihood<f32>, Q: Posteri
     let (d, k) = (decoder.output_dim(), decoder.input_dim());
     let x = DMatrix::from_fn(d, 50, |i, j| ((i * 7 + j * 3) % 5 / 3) as f32);
     let encoder = Mlp::builder(d, Q::parameter_count(k)).hidden(&[9]).activation(Activation::Relu);
-    let encoder = encoder.input_standardization(DVector::zeros(d), DVector::from_element(d, 0.5)).build(rng).unwrap();
+    let encoder = encoder
+        .input_standardization(DVector::zeros(d), DVector::from_element(d, 0.5))
+        .build(rng)
+        .unwrap();
     let inference = Amortized::new(GaussianEncoder::<_, Q>::new(encoder, k).unwrap());
-    let fitter = StochasticGradient { epochs: 6, batch_size: 16, held_out, patience: 100, clip_norm: Some(10.0), ..Default::default() };
+    let fitter = StochasticGradient {
+        epochs: 6,
+        batch_size: 16,
+        held_out,
+        patience: 100,
+        clip_norm: Some(10.0),
+        ..Default::default()
+    };
     let mut seen = Vec::with_capacity(10);
     let mut watch = |_: usize, _: f64| seen.push(ALLOCATIONS.get());
     let x = Observations::new(x.as_view()).unwrap();
-    fitter.fit(&Elbo::reparameterized(samples), GenerativeModel::new(decoder, likelihood), inference, x, rng, &mut watch).unwrap();
+    fitter
+        .fit(
+            &Elbo::reparameterized(samples),
+            GenerativeModel::new(decoder, likelihood),
+            inference,
+            x,
+            rng,
+            &mut watch,
+        )
+        .unwrap();
     seen.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
@@ -70,9 +90,14 @@ fn an_epoch_after_the_first_allocates_nothing() {
     let rng = &mut StdRng::seed_from_u64(2);
     let noise = IsotropicGaussian::new(1.0).unwrap();
     let mlp = Mlp::builder(3, 8).hidden(&[9, 7]).activation(Activation::Silu).build(rng).unwrap();
-    let linear = Linear::new(DMatrix::from_fn(8, 3, |i, j| (i + j) as f32 * 0.1), DVector::zeros(8)).unwrap();
+    let linear =
+        Linear::new(DMatrix::from_fn(8, 3, |i, j| (i + j) as f32 * 0.1), DVector::zeros(8))
+            .unwrap();
     assert_eq!(allocations::<_, _, Diagonal<f32>>(mlp.clone(), Bernoulli, 1, 0.0), [0; 5]);
     assert_eq!(allocations::<_, _, Isotropic<f32>>(mlp.clone(), noise, 2, 0.3), [0; 5]);
-    assert_eq!(allocations::<_, _, Full<f32>>(mlp, IsotropicGaussian::analytic(1.0).unwrap(), 1, 0.0), [0; 5]);
+    assert_eq!(
+        allocations::<_, _, Full<f32>>(mlp, IsotropicGaussian::analytic(1.0).unwrap(), 1, 0.0),
+        [0; 5]
+    );
     assert_eq!(allocations::<_, _, Full<f32>>(linear, noise, 3, 0.0), [0; 5]);
 }

@@ -10,7 +10,8 @@ use case::{Arguments, Dtype};
 use criterion::Criterion;
 use std::time::{Duration, Instant};
 
-/// Whether the table's own sizes are wanted (`ELBO_BENCH_FULL=1`), and not smaller ones that end soon.
+/// Whether the table's own sizes are wanted (`ELBO_BENCH_FULL=1`), and not smaller ones that end
+/// soon.
 pub fn full() -> bool {
     std::env::var_os("ELBO_BENCH_FULL").is_some_and(|value| value != "0")
 }
@@ -51,7 +52,8 @@ pub fn on_threads(c: &mut Criterion, name: &str, f: impl Fn() + Sync) {
     }
 }
 
-/// Doubles one size at a time and prints the exponent of the growth: log₂ of the ratio of the median times.
+/// Doubles one size at a time and prints the exponent of the growth: log₂ of the ratio of the
+/// median times.
 pub fn growth(name: &str, start: [usize; 3], mut run: impl FnMut([usize; 3]) -> Duration) {
     let mut median = |size: [usize; 3]| {
         let mut runs: Vec<f64> = (0..5).map(|_| run(size).as_secs_f64()).collect();

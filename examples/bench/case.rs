@@ -60,9 +60,13 @@ impl Arguments {
                         _ => return Err(wrong()),
                     }
                 }
-                "--threads" => found.threads = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?,
+                "--threads" => {
+                    found.threads = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?
+                }
                 "--seed" => found.seed = value.parse().map_err(|_| wrong())?,
-                "--max-reps" => found.max_reps = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?,
+                "--max-reps" => {
+                    found.max_reps = value.parse().ok().filter(|&t| t > 0).ok_or_else(wrong)?
+                }
                 "--budget" => found.budget = value.parse().map_err(|_| wrong())?,
                 _ => return Err(format!("there is no option {name}")),
             }
@@ -109,7 +113,9 @@ fn file(name: &str) -> Option<PathBuf> {
 pub fn table<T: Real>(name: &str) -> Result<Option<DMatrix<T>>, String> {
     let Some(path) = file(name) else { return Ok(None) };
     let options = ReadOptions::default().missing(Missing::Allow);
-    read(&path, &options).map(|table| Some(table.values)).map_err(|error| format!("{}: {error}", path.display()))
+    read(&path, &options)
+        .map(|table| Some(table.values))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The best captured share of the variance, where the harness knows it.
@@ -131,7 +137,9 @@ pub fn complete<T: Real>(arguments: &Arguments) -> Result<(DMatrix<T>, usize), S
 
 fn made<T: Real>(n: usize, d: usize, k: usize) -> DMatrix<T> {
     let rng = &mut StdRng::seed_from_u64(7);
-    let normal = |rows: usize, columns: usize, rng: &mut StdRng| DMatrix::<T>::from_fn(rows, columns, |_, _| T::standard_normal(rng));
+    let normal = |rows: usize, columns: usize, rng: &mut StdRng| {
+        DMatrix::<T>::from_fn(rows, columns, |_, _| T::standard_normal(rng))
+    };
     let rank = (2 * k).min(d);
     let mut loadings = normal(d, rank, rng) / T::of((d as f64).sqrt());
     for (j, mut column) in loadings.column_iter_mut().enumerate() {
@@ -186,11 +194,14 @@ pub fn deep<T: Real>(arguments: &Arguments) -> Result<DeepCase<T>, String> {
         None => {
             let other = || {
                 let (sizes, batch) = arguments.case.split_once(',')?;
-                let mut sizes: Vec<usize> = sizes.split('-').map(|size| size.parse().ok()).collect::<Option<_>>()?;
+                let mut sizes: Vec<usize> =
+                    sizes.split('-').map(|size| size.parse().ok()).collect::<Option<_>>()?;
                 let latent_dim = sizes.pop().filter(|_| !sizes.is_empty())?;
                 Some((sizes, latent_dim, batch.parse().ok()?))
             };
-            other().ok_or_else(|| format!("case {:?} is neither a known name nor D-H1-H2-K,BATCH", arguments.case))?
+            other().ok_or_else(|| {
+                format!("case {:?} is neither a known name nor D-H1-H2-K,BATCH", arguments.case)
+            })?
         }
     };
     if widths.contains(&0) || latent_dim == 0 || batch == 0 {
@@ -211,5 +222,7 @@ fn binary<T: Real>(d: usize, n: usize) -> DMatrix<T> {
     }
     let (w, z) = (normal(d, 12, rng), normal(12, n, rng));
     let logits = elbo::linalg::matrix_product(&w, &z);
-    logits.map(|l| T::of(f64::from(u8::from(rng.random::<f64>() < 1.0 / (1.0 + (-(0.8 * l - 1.5)).exp())))))
+    logits.map(|l| {
+        T::of(f64::from(u8::from(rng.random::<f64>() < 1.0 / (1.0 + (-(0.8 * l - 1.5)).exp()))))
+    })
 }

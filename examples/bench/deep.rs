@@ -1,11 +1,12 @@
-//! A training step of the variational autoencoder, the peers' model exactly: ReLU, uniform ±1/√fan_in, Adam at 1e-3, one sample, diagonal q.
+//! A training step of the variational autoencoder, the peers' model exactly: ReLU, uniform
+//! ±1/√fan_in, Adam at 1e-3, one sample, diagonal q.
 
 use crate::case::{Arguments, DeepCase, deep};
 use crate::measure::{Field, Resident, median, statistics};
 use elbo::fit::{Adam, AdamSettings};
 use elbo::inference::{Amortized, GaussianEncoder};
 use elbo::likelihood::Bernoulli;
-use elbo::linalg::parallel::together;
+use elbo::linalg::parallel::fork_join_scope;
 use elbo::map::{Activation, Initialization, Mlp, Parameters};
 use elbo::model::GenerativeModel;
 use elbo::objective::{DifferentiableObjective, Elbo, Gradient, Reparameterization};
@@ -18,7 +19,11 @@ use rand::seq::SliceRandom;
 use std::time::Instant;
 
 type Inference<T> = Amortized<GaussianEncoder<Mlp<T>, Diagonal<T>>>;
-type Workspace<T> = <Elbo<Reparameterization> as DifferentiableObjective<T, GenerativeModel<Mlp<T>, Bernoulli>, Inference<T>>>::Workspace;
+type Workspace<T> = <Elbo<Reparameterization> as DifferentiableObjective<
+    T,
+    GenerativeModel<Mlp<T>, Bernoulli>,
+    Inference<T>,
+>>::Workspace;
 
 /// The model, the optimiser and the buffers of a training.
 pub struct Trainer<'a, T: Real> {
@@ -42,7 +47,10 @@ impl<'a, T: Real> Trainer<'a, T> {
         let mut backwards = hidden.to_vec();
         backwards.reverse();
         let map = |inputs, outputs, hidden: &[usize]| {
-            Mlp::<T>::builder(inputs, outputs).hidden(hidden).activation(Activation::Relu).initialization(Initialization::UniformFanIn)
+            Mlp::<T>::builder(inputs, outputs)
+                .hidden(hidden)
+                .activation(Activation::Relu)
+                .initialization(Initialization::UniformFanIn)
         };
         let encoder = map(d, 2 * k, hidden).build(&mut rng).map_err(text)?;
         let decoder = map(k, d, &backwards).build(&mut rng).map_err(text)?;
@@ -63,10 +71,19 @@ impl<'a, T: Real> Trainer<'a, T> {
     /// One step on the observations chosen; −J of their batch.
     pub fn step(&mut self, chosen: &[usize]) -> Result<f64, elbo::Error> {
         // The table was checked when it was read.
-        let batch = self.observations.gather(chosen, &mut self.batch)?.of_population(self.case.batch);
+        let batch =
+            self.observations.gather(chosen, &mut self.batch)?.of_population(self.case.batch);
         let objective = Elbo::reparameterized(1);
-        let (model, inference, gradient) = (&mut self.model, &mut self.inference, &mut self.gradient);
-        let value = objective.value_and_gradient(model, inference, batch, &mut self.rng, &mut self.workspace, gradient)?;
+        let (model, inference, gradient) =
+            (&mut self.model, &mut self.inference, &mut self.gradient);
+        let value = objective.value_and_gradient(
+            model,
+            inference,
+            batch,
+            &mut self.rng,
+            &mut self.workspace,
+            gradient,
+        )?;
         let per_observation = T::one() / T::of_usize(self.case.batch);
         // The encoder first: its gradient was written last, and is near.
         self.adam[1].step(inference.parameters_mut(), &gradient.phi, 1e-3, per_observation);
@@ -94,7 +111,7 @@ pub fn vae<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
         order.shuffle(&mut trainer.rng);
         let start = Instant::now();
         let mut sum = 0.0;
-        together(|| {
+        fork_join_scope(|| {
             for chosen in order.chunks_exact(size).take(steps) {
                 sum += trainer.step(chosen).map_err(|error| error.to_string())?;
             }

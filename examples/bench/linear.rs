@@ -2,7 +2,7 @@
 
 use crate::case::{Arguments, complete, optimum, with_holes};
 use crate::measure::{Field, Resident, median, statistics, time};
-use elbo::fit::FactorDescent;
+use elbo::fit::AutoencoderDescent;
 use elbo::linalg::{column_mean, product_tr_left, sums_of_squares, thin_qr};
 use elbo::{FactorAnalysis, LinearAutoencoder, Ppca, Real};
 use nalgebra::DMatrix;
@@ -34,14 +34,23 @@ pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let fit = time(arguments, || model = Some(Ppca::fit(k, &x)));
     let model = model.ok_or("nothing was fitted")?.map_err(text)?;
     let mut codes = Ok(DMatrix::zeros(0, 0));
-    let transform = time(&Arguments { budget: 1.0, task: String::new(), peer: String::new(), case: String::new(), ..*arguments }, || {
-        // The last codes are not kept beside the new ones.
-        codes = Ok(DMatrix::zeros(0, 0));
-        codes = model.transform(&x);
-    });
+    let transform = time(
+        &Arguments {
+            budget: 1.0,
+            task: String::new(),
+            peer: String::new(),
+            case: String::new(),
+            ..*arguments
+        },
+        || {
+            // The last codes are not kept beside the new ones.
+            codes = Ok(DMatrix::zeros(0, 0));
+            codes = model.transform(&x);
+        },
+    );
     let extra = memory.extra();
     codes.map_err(text)?;
-    let share = captured(&x, &model.principal_directions().map_err(text)?)?;
+    let share = captured(&x, &model.components().map_err(text)?)?;
     let mut fields = statistics(&fit);
     fields.extend([
         ("transform_s", median(&transform)),
@@ -67,22 +76,37 @@ pub fn score<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
 pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let (x, k) = complete::<T>(arguments)?;
     let mut fitted = None;
-    let fitter = FactorDescent::default();
+    let fitter = AutoencoderDescent::default();
     let runs = time(arguments, || {
-        fitted = Some(LinearAutoencoder::builder(k).fit_by_gradient(&fitter, &x, &mut StdRng::seed_from_u64(0)));
+        fitted = Some(LinearAutoencoder::builder(k).fit_by_gradient(
+            &fitter,
+            &x,
+            &mut StdRng::seed_from_u64(0),
+        ));
     });
     let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
     let error = fitted.squared_error(&x).map_err(text)?.as_f64();
     let best = match optimum(&arguments.case) {
         Some(share) => {
             let mean = column_mean(x.as_view()).map_err(text)?;
-            let total: f64 = sums_of_squares(x.as_view(), Some(&mean)).map_err(text)?.iter().map(|v| v.as_f64()).sum();
+            let total: f64 = sums_of_squares(x.as_view(), Some(&mean))
+                .map_err(text)?
+                .iter()
+                .map(|v| v.as_f64())
+                .sum();
             (1.0 - share) * total
         }
-        None => LinearAutoencoder::fit(k, &x).and_then(|best| best.squared_error(&x)).map_err(text)?.as_f64(),
+        None => LinearAutoencoder::fit(k, &x)
+            .and_then(|best| best.squared_error(&x))
+            .map_err(text)?
+            .as_f64(),
     };
     let mut fields = statistics(&runs);
-    fields.extend([("to_tol_s", median(&runs)), ("loss_rel", error / best - 1.0), ("iters", fitted.iterations() as f64)]);
+    fields.extend([
+        ("to_tol_s", median(&runs)),
+        ("loss_rel", error / best - 1.0),
+        ("iters", fitted.iterations() as f64),
+    ]);
     Ok(fields)
 }
 
@@ -108,13 +132,24 @@ pub fn missing<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let (x, k) = with_holes::<T>(arguments)?;
     let memory = Resident::start();
     let mut fitted = None;
-    let runs = time(arguments, || fitted = Some(Ppca::builder(k).fit_incomplete(&x, &mut StdRng::seed_from_u64(0))));
+    let runs = time(arguments, || {
+        fitted = Some(Ppca::builder(k).fit_incomplete(&x, &mut StdRng::seed_from_u64(0)))
+    });
     let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
     let extra = memory.extra();
     let whole = median(&runs);
     let iterations = fitted.iterations() as f64;
     let llk = fitted.trace.last().unwrap_or(f64::NAN);
-    let mut fields = vec![("median_s", whole / iterations.max(1.0)), ("to_tol_s", whole), ("iters_to_tol", iterations)];
-    fields.extend([("reps", runs.len() as f64), ("llk", llk), ("sigma", fitted.noise_variance().as_f64().sqrt()), ("extra_mib", extra)]);
+    let mut fields = vec![
+        ("median_s", whole / iterations.max(1.0)),
+        ("to_tol_s", whole),
+        ("iters_to_tol", iterations),
+    ];
+    fields.extend([
+        ("reps", runs.len() as f64),
+        ("llk", llk),
+        ("sigma", fitted.noise_variance().as_f64().sqrt()),
+        ("extra_mib", extra),
+    ]);
     Ok(fields)
 }

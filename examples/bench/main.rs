@@ -1,8 +1,11 @@
-//! One timed case of one task, as one JSON line: `--task pca --peer elbo --case 60000x784 --dtype f64 --threads 2`.
+//! One timed case of one task, as one JSON line:
+//! `--task pca --peer elbo --case 60000x784 --dtype f64 --threads 2`.
 //!
-//! The data are `.npy` files in the folder that the variable `PERF_DATA` names (`pca_CASE_DTYPE.npy` with `pca_CASE.json` beside it,
-//! `missing_CASE_f64.npy`, `vae_WIDTH_DTYPE.npy`); where a file is absent, data of the same kind are made. Only the work is timed, not the reading.
-//! Tasks: pca, score, ppca, fa, linae, vae. Another shape is `--case NxD,K`, and for vae `--case D-H1-H2-K,BATCH`.
+//! The data are `.npy` files in the folder that the variable `PERF_DATA` names
+//! (`pca_CASE_DTYPE.npy` with `pca_CASE.json` beside it, `missing_CASE_f64.npy`,
+//! `vae_WIDTH_DTYPE.npy`); where a file is absent, data of the same kind are made. Only the work is
+//! timed, not the reading. Tasks: pca, score, ppca, fa, linae, vae. Another shape is
+//! `--case NxD,K`, and for vae `--case D-H1-H2-K,BATCH`.
 
 mod case;
 mod deep;

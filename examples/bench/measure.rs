@@ -40,10 +40,12 @@ pub fn statistics(runs: &[f64]) -> Vec<Field> {
 fn status(field: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(field));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).map_or(f64::NAN, |kib| kib / 1024.0)
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok())
+        .map_or(f64::NAN, |kib| kib / 1024.0)
 }
 
-/// Peak resident memory above what was resident at the start (MiB); null where the system does not tell.
+/// Peak resident memory above what was resident at the start (MiB); null where the system does not
+/// tell.
 pub struct Resident(f64);
 
 impl Resident {
@@ -66,6 +68,10 @@ pub fn line(arguments: &Arguments, fields: &[Field]) -> String {
         text("dtype", arguments.dtype.name()),
         format!("\"threads\":{}", arguments.threads),
     ];
-    parts.extend(fields.iter().map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(*value))));
+    parts.extend(
+        fields
+            .iter()
+            .map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(*value))),
+    );
     format!("{{{}}}", parts.join(","))
 }

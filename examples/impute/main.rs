@@ -1,6 +1,8 @@
-//! Fills the holes of a table: probabilistic PCA fitted to what was observed, each missing entry at its mean given the rest of its row.
+//! Fills the holes of a table: probabilistic PCA fitted to what was observed, each missing entry at
+//! its mean given the rest of its row.
 //!
-//! `cargo run --release --example impute -- --data FILE --out COMPLETED.csv`; `--help` shows the options.
+//! `cargo run --release --example impute -- --data FILE --out COMPLETED.csv`; `--help` shows the
+//! options.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,19 +17,32 @@ use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::json::Json;
 use support::progress::say;
-use support::refusal::Place;
+use support::refusal::Location;
 
 const PROGRAM: Program = Program {
     name: "impute",
     about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) and completes it.",
-    options: &["data", "label", "ignore", "latent-dim", "restarts", "seed", "dtype", "threads", "json", "out"],
+    options: &[
+        "data",
+        "label",
+        "ignore",
+        "latent-dim",
+        "restarts",
+        "seed",
+        "dtype",
+        "threads",
+        "json",
+        "out",
+    ],
     needs_data: true,
 };
 
-/// How many random starts are tried beside the first, if nobody says: the likelihood of tables over many orders of magnitude has several maxima.
+/// How many random starts are tried beside the first, if nobody says: the likelihood of tables over
+/// many orders of magnitude has several maxima.
 const RESTARTS: usize = 4;
 
-/// How many latent dimensions are tried before a look at whether more may be better, when none was asked for.
+/// How many latent dimensions are tried before a look at whether more may be better, when none was
+/// asked for.
 const AT_ONCE: usize = 8;
 
 fn main() {
@@ -40,20 +55,29 @@ fn main() {
 
 fn run<T: Real>(arguments: &Arguments) {
     let Some(path) = &arguments.data else { return };
-    let options = arguments.read_options().missing(Missing::Allow).keep_text(arguments.out.is_some());
+    let options =
+        arguments.read_options().missing(Missing::Allow).keep_text(arguments.out.is_some());
     let file = path.display().to_string();
-    let mut table: Table<T> = or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
-    let place = Place { file: &file, columns: &table.names };
+    let mut table: Table<T> =
+        or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
+    let place = Location { file: &file, columns: &table.names };
     let started = Instant::now();
     let (report, completed) = {
-        let x = or_end(IncompleteObservations::new(table.values.view((0, 0), table.values.shape())).map_err(|error| place.says(error)));
+        let x = or_end(
+            IncompleteObservations::new(table.values.view((0, 0), table.values.shape()))
+                .map_err(|error| place.says(error)),
+        );
         let latent_dim = match arguments.latent_dim {
             Some(latent_dim) => Ok(latent_dim),
             None => choose(x, arguments.seed),
         };
         let latent_dim = or_end(latent_dim.map_err(|error| place.says(error)));
         let builder = Ppca::builder(latent_dim).restarts(arguments.restarts.unwrap_or(RESTARTS));
-        let fitted = or_end(builder.fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed)).map_err(|error| place.says(error)));
+        let fitted = or_end(
+            builder
+                .fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed))
+                .map_err(|error| place.says(error)),
+        );
         let completed = or_end(fitted.impute(x).map_err(|error| place.says(error)));
         let values = or_end(fitted.log_likelihood_observed(x).map_err(|error| place.says(error)));
         let report = Report {
@@ -81,19 +105,25 @@ fn run<T: Real>(arguments: &Arguments) {
     }
 }
 
-/// The latent dimension with the best BIC, looked for further as long as the largest tried is the best.
+/// The latent dimension with the best BIC, looked for further as long as the largest tried is the
+/// best.
 fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<usize> {
     let rng = &mut StdRng::seed_from_u64(seed);
     let (mut best, mut tried) = ((0, f64::NEG_INFINITY), 0);
     let largest = x.data_dim().saturating_sub(1).max(1);
     while tried < largest && best.0 == tried {
         let candidates = tried + 1..=largest.min(tried + AT_ONCE);
-        let found = match choose_latent_dim_observed(x, candidates.clone(), ObservedCriterion::Bic, rng) {
-            Ok(found) => found,
-            // These entries bear no more dimensions.
-            Err(Error::TooFewEntries { .. } | Error::NoiseVanished { .. } | Error::LatentDim { .. }) if tried > 0 => break,
-            Err(error) => return Err(error),
-        };
+        let found =
+            match choose_latent_dim_observed(x, candidates.clone(), ObservedCriterion::Bic, rng) {
+                Ok(found) => found,
+                // These entries bear no more dimensions.
+                Err(
+                    Error::TooFewEntries { .. }
+                    | Error::NoiseVanished { .. }
+                    | Error::LatentDim { .. },
+                ) if tried > 0 => break,
+                Err(error) => return Err(error),
+            };
         let better = found.scores.into_iter().filter(|(_, score)| *score > best.1);
         best = better.fold(best, |best, other| if other.1 > best.1 { other } else { best });
         tried = *candidates.end();
@@ -135,20 +165,34 @@ impl Report {
         let entries = self.observations * self.data_dim;
         let share = 100.0 * self.missing as f64 / entries as f64;
         let how = if chosen { " (chosen by BIC)" } else { "" };
-        let mut text = format!("{} observations of {} variables\n", self.observations, self.data_dim);
-        text += &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
+        let mut text =
+            format!("{} observations of {} variables\n", self.observations, self.data_dim);
+        text +=
+            &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
         if self.without_entries > 0 {
-            text += &format!("                   {} observations have no entry: they get the mean\n", self.without_entries);
+            text += &format!(
+                "                   {} observations have no entry: they get the mean\n",
+                self.without_entries
+            );
         }
         text += &format!("latent dimensions  {}{how}\n", self.latent_dim);
-        text += &format!("log-likelihood     {:.6} nats, of the observed entries\n", self.log_likelihood);
+        text += &format!(
+            "log-likelihood     {:.6} nats, of the observed entries\n",
+            self.log_likelihood
+        );
         if let Some(worst) = self.starts.iter().copied().reduce(f64::min) {
-            let below = self.starts.iter().filter(|start| self.log_likelihood - *start > 0.01).count();
+            let below =
+                self.starts.iter().filter(|start| self.log_likelihood - *start > 0.01).count();
             let (count, spread) = (self.starts.len(), self.log_likelihood - worst);
-            text += &format!("starts             {count}, {below} of them more than 0.01 nats below the best, by up to {spread:.2e}\n");
+            text += &format!(
+                "starts             {count}, {below} of them more than 0.01 nats below the best, by up to {spread:.2e}\n"
+            );
         }
         text += &format!("noise variance     {:.6e}\n", self.noise_variance);
-        text += &format!("fit                {} iterations, {}, {:.3} s\n", self.iterations, self.stop, self.seconds);
+        text += &format!(
+            "fit                {} iterations, {}, {:.3} s\n",
+            self.iterations, self.stop, self.seconds
+        );
         text
     }
 }

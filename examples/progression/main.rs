@@ -1,6 +1,8 @@
-//! The progression on one table of data: every step, from the linear autoencoder to the variational autoencoder, fitted and compared.
+//! The progression on one table of data: every step, from the linear autoencoder to the variational
+//! autoencoder, fitted and compared.
 //!
-//! `cargo run --release --example progression` runs on the embedded digits; `--help` shows the options.
+//! `cargo run --release --example progression` runs on the embedded digits; `--help` shows the
+//! options.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,8 +11,8 @@ mod pictures;
 mod report;
 
 use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode, read};
-use elbo::data::{Mean, RootMoment};
-use elbo::steps::{AnyFit, Effort, StepName};
+use elbo::data::{Centering, ScatterFactor};
+use elbo::steps::{Budget, DynFit, ModelKind};
 use elbo::{IntoObservations, Observations, Real};
 use nalgebra::DMatrix;
 use rand::SeedableRng;
@@ -20,12 +22,24 @@ use std::path::Path;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::progress::{Progress, say};
-use support::refusal::Place;
+use support::refusal::Location;
 
 const PROGRAM: Program = Program {
     name: "progression",
     about: "Fits every step from the linear autoencoder to the variational autoencoder on one table and compares them, with min(8, rank − 1) latent dimensions unless told.",
-    options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "standardize", "quick", "no-plots", "json"],
+    options: &[
+        "data",
+        "label",
+        "ignore",
+        "latent-dim",
+        "seed",
+        "dtype",
+        "threads",
+        "standardize",
+        "quick",
+        "no-plots",
+        "json",
+    ],
     needs_data: false,
 };
 
@@ -42,30 +56,49 @@ fn run<T: Real>(arguments: &Arguments) {
     if arguments.standardize {
         standardize(&mut table.values);
     }
-    let place = Place::new(&name, &table);
+    let place = Location::new(&name, &table);
     let x = or_end((&table.values).into_observations().map_err(|error| place.says(error)));
-    let moment = or_end(RootMoment::of(x, Mean::Estimated).map_err(|error| place.says(error)));
+    let moment = or_end(ScatterFactor::of(x, Centering::Mean).map_err(|error| place.says(error)));
     let latent_dim = match arguments.latent_dim {
         Some(latent_dim) => latent_dim,
-        None => or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8),
+        None => {
+            or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8)
+        }
     };
     or_end(moment.check_noise_remains(latent_dim).map_err(|error| place.says(error)));
-    let mut progress = Progress::new(&StepName::ALL.map(StepName::name));
-    progress.note(&format!("{name}: {} observations of {} variables, {latent_dim} latent dimensions", x.len(), x.data_dim()));
-    let effort = if arguments.quick { Effort::Quick } else { Effort::Thorough };
+    let mut progress = Progress::new(&ModelKind::ALL.map(ModelKind::name));
+    progress.note(&format!(
+        "{name}: {} observations of {} variables, {latent_dim} latent dimensions",
+        x.len(),
+        x.data_dim()
+    ));
+    let effort = if arguments.quick { Budget::Fast } else { Budget::Full };
     let mut outcomes = Vec::new();
-    for (turn, step) in StepName::ALL.into_iter().enumerate() {
+    for (turn, step) in ModelKind::ALL.into_iter().enumerate() {
         progress.begin(step.name());
         // A stream of random numbers for each step: none depends on what another drew.
-        let mut rng = StdRng::seed_from_u64(arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(turn as u64 + 1)));
+        let mut rng = StdRng::seed_from_u64(
+            arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(turn as u64 + 1)),
+        );
         let started = Instant::now();
-        let fit = or_end(step.fit_with(effort, latent_dim, x, &mut rng).map_err(|error| place.says(error)));
+        let fit = or_end(
+            step.fit_with(effort, latent_dim, x, &mut rng).map_err(|error| place.says(error)),
+        );
         let seconds = started.elapsed().as_secs_f64();
-        let outcome = or_end(outcome(step, fit, x, effort, seconds, &mut rng).map_err(|error| place.says(error)));
+        let outcome = or_end(
+            outcome(step, fit, x, effort, seconds, &mut rng).map_err(|error| place.says(error)),
+        );
         progress.end(step.name(), &outcome.line());
         outcomes.push(outcome);
     }
-    let report = Report { data: name.clone(), observations: x.len(), data_dim: x.data_dim(), latent_dim, seed: arguments.seed, outcomes };
+    let report = Report {
+        data: name.clone(),
+        observations: x.len(),
+        data_dim: x.data_dim(),
+        latent_dim,
+        seed: arguments.seed,
+        outcomes,
+    };
     say(&report.table().text());
     report.notes().iter().for_each(|note| say(&format!("{note}\n")));
     if let Some(path) = &arguments.json {
@@ -74,22 +107,24 @@ fn run<T: Real>(arguments: &Arguments) {
     if !arguments.no_plots {
         let folder = Path::new("target").join("progression");
         let page = or_end(pictures::page(&report, &table, &moment, arguments.seed));
-        let written = or_end(page.write(&folder).map_err(|error| format!("{}: {error}", folder.display())));
+        let written =
+            or_end(page.write(&folder).map_err(|error| format!("{}: {error}", folder.display())));
         progress.note(&format!("pictures: {}", written.display()));
     }
 }
 
 fn outcome<T: Real>(
-    step: StepName,
-    fit: AnyFit<T>,
+    step: ModelKind,
+    fit: DynFit<T>,
     x: Observations<'_, T>,
-    effort: Effort,
+    effort: Budget,
     seconds: f64,
     rng: &mut StdRng,
 ) -> elbo::Result<Outcome<T>> {
     let reconstruction = fit.step.decode(&fit.step.codes(x)?)?;
     let values = x.values();
-    let errors = values.iter().zip(reconstruction.iter()).map(|(x, y)| (x.as_f64() - y.as_f64()).powi(2));
+    let errors =
+        values.iter().zip(reconstruction.iter()).map(|(x, y)| (x.as_f64() - y.as_f64()).powi(2));
     Ok(Outcome {
         step,
         gaps: fit.step.gaps(x, effort, rng)?,
@@ -103,13 +138,17 @@ fn outcome<T: Real>(
 /// The table to fit: the file given, or the embedded digits.
 fn table<T: Real>(arguments: &Arguments) -> Result<(String, Table<T>), String> {
     if let Some(path) = &arguments.data {
-        let table = read(path, &arguments.read_options()).map_err(|error| format!("{}: {error}", path.display()))?;
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let table = read(path, &arguments.read_options())
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let name = path
+            .file_name()
+            .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         return Ok((name, table));
     }
     let images = include_bytes!("../data/digits-images.idx3-ubyte.gz");
     let labels = include_bytes!("../data/digits-labels.idx1-ubyte.gz");
-    let mut table = decode::<T>(images, Format::Idx, &ReadOptions::default()).map_err(|error| error.to_string())?;
+    let mut table = decode::<T>(images, Format::Idx, &ReadOptions::default())
+        .map_err(|error| error.to_string())?;
     let labels = IdxArray::decode(labels).map_err(|error| error.to_string())?;
     table.set_labels(labels.bytes.iter().map(ToString::to_string).collect());
     Ok(("digits".into(), table))
@@ -120,7 +159,8 @@ fn standardize<T: Real>(values: &mut DMatrix<T>) {
     let Ok(x) = (&*values).into_observations() else { return };
     let (mean, variances) = (x.mean(), x.variances());
     for mut column in values.column_iter_mut() {
-        for ((value, &mean), &variance) in column.iter_mut().zip(mean.iter()).zip(variances.iter()) {
+        for ((value, &mean), &variance) in column.iter_mut().zip(mean.iter()).zip(variances.iter())
+        {
             *value -= mean;
             if variance > T::zero() {
                 *value /= variance.sqrt();

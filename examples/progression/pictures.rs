@@ -1,23 +1,29 @@
-//! The page: the latent plane at each step, reconstructions, samples, J against iteration, and the spectrum.
+//! The page: the latent plane at each step, reconstructions, samples, J against iteration, and the
+//! spectrum.
 
 use crate::report::{Outcome, Report};
 use crate::support::chart::{Chart, Mark};
 use crate::support::image::{Strip, square, strips};
 use crate::support::page::{Page, Picture, Section};
 use crate::support::scatter::{Classes, latent};
-use elbo::data::RootMoment;
+use elbo::data::ScatterFactor;
 use elbo::data::files::Table;
-use elbo::steps::StepName;
+use elbo::steps::ModelKind;
 use elbo::{IntoObservations, Real, Result};
 use nalgebra::DMatrix;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 /// Everything that `target/progression/` shows.
-pub fn page<T: Real>(report: &Report<T>, table: &Table<T>, moment: &RootMoment, seed: u64) -> Result<Page> {
+pub fn page<T: Real>(
+    report: &Report<T>,
+    table: &Table<T>,
+    moment: &ScatterFactor,
+    seed: u64,
+) -> Result<Page> {
     let mut figures = Section::new(
         "The steps",
-        "Each step swaps one part of the one before it. Figures are nats per observation; the squared error is a sum over the data.",
+        "Each step swaps one part of the one before it. Estimates are nats per observation; the squared error is a sum over the data.",
     );
     figures.table = Some(report.table());
     figures.text.extend(report.notes());
@@ -40,19 +46,30 @@ pub fn page<T: Real>(report: &Report<T>, table: &Table<T>, moment: &RootMoment, 
 fn latent_planes<T: Real>(report: &Report<T>, table: &Table<T>) -> Result<Section> {
     let classes = table.classes();
     let classes = || classes.as_ref().map(|(of, names)| Classes { of, names });
-    let mut section =
-        Section::new("The latent plane", "The means of q in the first two latent dimensions of each step, coloured by class.");
+    let mut section = Section::new(
+        "The latent plane",
+        "The means of q in the first two latent dimensions of each step, coloured by class.",
+    );
     let x = (&table.values).into_observations()?;
     for outcome in &report.outcomes {
         let codes: Vec<f64> = outcome.fit.step.codes(x)?.iter().map(|z| z.as_f64()).collect();
         let name = outcome.step.name();
         let svg = latent(name, &codes, report.latent_dim, classes());
-        section.pictures.push(Picture::new(&format!("latent_{name}"), &format!("Codes of {name}."), svg));
+        section.pictures.push(Picture::new(
+            &format!("latent_{name}"),
+            &format!("Codes of {name}."),
+            svg,
+        ));
     }
     Ok(section)
 }
 
-fn images<T: Real>(report: &Report<T>, table: &Table<T>, shape: (usize, usize), seed: u64) -> Result<Section> {
+fn images<T: Real>(
+    report: &Report<T>,
+    table: &Table<T>,
+    shape: (usize, usize),
+    seed: u64,
+) -> Result<Section> {
     const SHOWN: usize = 12;
     let n = report.observations;
     let chosen: Vec<usize> = (0..SHOWN.min(n)).map(|i| i * n / SHOWN.min(n)).collect();
@@ -70,10 +87,12 @@ fn images<T: Real>(report: &Report<T>, table: &Table<T>, shape: (usize, usize), 
         }
     }
     let picture = |title: &str, rows: &[(&str, Vec<f64>)]| {
-        let rows: Vec<Strip<'_>> = rows.iter().map(|(label, pixels)| Strip { label, pixels }).collect();
+        let rows: Vec<Strip<'_>> =
+            rows.iter().map(|(label, pixels)| Strip { label, pixels }).collect();
         strips(title, &rows, shape, range)
     };
-    let mut section = Section::new("Images", "What each step makes of some observations, and what it makes up.");
+    let mut section =
+        Section::new("Images", "What each step makes of some observations, and what it makes up.");
     section.pictures.push(Picture::new(
         "reconstructions",
         "Originals above what each step reconstructs from their codes.",
@@ -92,23 +111,34 @@ fn traces<T: Real>(report: &Report<T>) -> Section {
         "J against iteration",
         "How far J is below its best value, per observation, against the iteration, both on logarithmic axes; for the deep steps J itself, without its first twentieth.",
     );
-    type Group = (&'static str, &'static str, fn(StepName) -> bool);
+    type Group = (&'static str, &'static str, fn(ModelKind) -> bool);
     let groups: [Group; 3] = [
-        ("em", "EM, parameter-expanded EM and variational EM", |s| s.name().starts_with("ppca") || s.name().starts_with("vem")),
-        ("amortised", "Amortised inference with a linear encoder", |s| s.name().starts_with("amortized")),
+        ("em", "EM, parameter-expanded EM and variational EM", |s| {
+            s.name().starts_with("ppca") || s.name().starts_with("vem")
+        }),
+        ("amortised", "Amortised inference with a linear encoder", |s| {
+            s.name().starts_with("amortized")
+        }),
         ("deep", "The deep steps, by epoch", |s| matches!(s.name(), "deep_encoder" | "vae")),
     ];
     for (file, title, member) in groups {
         let deep = file == "deep";
-        let mut chart = Chart::new(title, if deep { "epoch" } else { "iteration" }, if deep { "J (nats)" } else { "best J − J (nats)" });
+        let mut chart = Chart::new(
+            title,
+            if deep { "epoch" } else { "iteration" },
+            if deep { "J (nats)" } else { "best J − J (nats)" },
+        );
         chart = if deep { chart } else { chart.log_x().log_y() };
         for outcome in report.outcomes.iter().filter(|outcome| member(outcome.step)) {
             let values = outcome.fit.trace.values();
             let best = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let below = |(i, &value): (usize, &f64)| (i as f64 + 1.0, if deep { value } else { best - value });
+            let below = |(i, &value): (usize, &f64)| {
+                (i as f64 + 1.0, if deep { value } else { best - value })
+            };
             // A first epoch far below all others would flatten the rest.
             let skip = if deep { values.len() / 20 } else { 0 };
-            let points = values.iter().enumerate().skip(skip).map(below).filter(|&(_, y)| deep || y > 1e-9);
+            let points =
+                values.iter().enumerate().skip(skip).map(below).filter(|&(_, y)| deep || y > 1e-9);
             let points: Vec<(f64, f64)> = points.collect();
             // A closed form has no way to show.
             if points.len() > 1 {
@@ -120,7 +150,7 @@ fn traces<T: Real>(report: &Report<T>) -> Section {
     section
 }
 
-fn spectrum<T: Real>(report: &Report<T>, moment: &RootMoment) -> Result<Section> {
+fn spectrum<T: Real>(report: &Report<T>, moment: &ScatterFactor) -> Result<Section> {
     let eigenvalues = moment.eigenvalues()?;
     let k = report.latent_dim;
     let noise = eigenvalues.rows_range(k..).sum() / (report.data_dim - k) as f64;
@@ -143,7 +173,11 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &RootMoment) -> Result<Section>
         "The spectrum of WWᵗ + σ²I beside the eigenvalues of S, and beside √λ·mean √λ, the optimum of an isotropic q; in each direction the steps stand in their order. Noise variance at the optimum: {noise:.6e}."
     );
     let mut section = Section::new("The spectrum of W", &text);
-    section.pictures.push(Picture::new("spectrum", "Variances along the directions of W.", chart.svg()));
+    section.pictures.push(Picture::new(
+        "spectrum",
+        "Variances along the directions of W.",
+        chart.svg(),
+    ));
     Ok(section)
 }
 

@@ -3,14 +3,14 @@
 use crate::support::json::Json;
 use crate::support::page::Table;
 use elbo::Real;
-use elbo::diagnostics::Gaps;
-use elbo::steps::{AnyFit, StepName};
+use elbo::diagnostics::InferenceGapSummary;
+use elbo::steps::{DynFit, ModelKind};
 
 /// A fitted step and what it is worth.
 pub struct Outcome<T: Real> {
-    pub step: StepName,
-    pub fit: AnyFit<T>,
-    pub gaps: Option<Gaps>,
+    pub step: ModelKind,
+    pub fit: DynFit<T>,
+    pub gaps: Option<InferenceGapSummary>,
     pub squared_error: f64,
     pub noise_variance: Option<f64>,
     pub seconds: f64,
@@ -38,7 +38,7 @@ impl<T: Real> Outcome<T> {
 
     fn json(&self) -> Json {
         let gaps = self.gaps.as_ref();
-        let of = |figure: fn(&Gaps) -> f64| Json::from(gaps.map(figure));
+        let of = |figure: fn(&InferenceGapSummary) -> f64| Json::from(gaps.map(figure));
         Json::Object(vec![
             ("name", self.step.name().into()),
             ("log_likelihood", of(|g| g.log_likelihood)),
@@ -46,7 +46,7 @@ impl<T: Real> Outcome<T> {
             ("elbo", of(|g| g.elbo)),
             ("reconstruction", of(|g| g.reconstruction)),
             ("kl", of(|g| g.kl)),
-            ("gap", of(Gaps::total)),
+            ("gap", of(InferenceGapSummary::total)),
             ("approximation_gap", of(|g| g.approximation)),
             ("amortization_gap", of(|g| g.amortization)),
             ("sum_squared_error", self.squared_error.into()),
@@ -86,12 +86,14 @@ impl<T: Real> Report<T> {
             "time (s)",
         ]);
         for outcome in &self.outcomes {
-            let nats = |figure: fn(&Gaps) -> f64, digits: usize| outcome.gaps.as_ref().map_or("–".into(), |g| fixed(figure(g), digits));
+            let nats = |figure: fn(&InferenceGapSummary) -> f64, digits: usize| {
+                outcome.gaps.as_ref().map_or("–".into(), |g| fixed(figure(g), digits))
+            };
             table.row(vec![
                 outcome.step.name().into(),
                 log_likelihood(outcome.gaps.as_ref()),
                 nats(|g| g.elbo, 5),
-                nats(Gaps::total, 5),
+                nats(InferenceGapSummary::total, 5),
                 nats(|g| g.approximation, 5),
                 nats(|g| g.amortization, 5),
                 format!("{:.6e}", outcome.squared_error),
@@ -123,7 +125,7 @@ impl<T: Real> Report<T> {
     }
 }
 
-fn log_likelihood(gaps: Option<&Gaps>) -> String {
+fn log_likelihood(gaps: Option<&InferenceGapSummary>) -> String {
     match gaps {
         None => "–".into(),
         Some(gaps) if gaps.log_likelihood_standard_error > 0.0 => {
@@ -136,5 +138,9 @@ fn log_likelihood(gaps: Option<&Gaps>) -> String {
 /// Without the minus sign of a rounded zero.
 fn fixed(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
-    if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) { text.trim_start_matches('-').into() } else { text }
+    if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) {
+        text.trim_start_matches('-').into()
+    } else {
+        text
+    }
 }

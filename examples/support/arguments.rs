@@ -21,7 +21,11 @@ pub struct Program {
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
     ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
-    ("ignore", "COLUMN,…", "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated"),
+    (
+        "ignore",
+        "COLUMN,…",
+        "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated",
+    ),
     ("latent-dim", "K", "dimension of the latent space (default: chosen from the data)"),
     ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
@@ -73,7 +77,8 @@ impl Arguments {
 }
 
 impl Program {
-    /// The arguments of this process; on `--help` prints the usage and exits with 0, on a wrong one exits with 2.
+    /// The arguments of this process; on `--help` prints the usage and exits with 0, on a wrong one
+    /// exits with 2.
     pub fn arguments(&self) -> Arguments {
         match self.parse(std::env::args_os().skip(1)) {
             Ok(Some(arguments)) => arguments,
@@ -86,7 +91,10 @@ impl Program {
     }
 
     /// None asks for help.
-    pub fn parse(&self, arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Arguments>, String> {
+    pub fn parse(
+        &self,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Option<Arguments>, String> {
         let mut parser = Parser::from_args(arguments);
         let mut found = Arguments::default();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
@@ -98,7 +106,8 @@ impl Program {
             if name == "help" {
                 return Ok(None);
             }
-            let known = OPTIONS.iter().find(|option| option.0 == name && self.options.contains(&option.0));
+            let known =
+                OPTIONS.iter().find(|option| option.0 == name && self.options.contains(&option.0));
             let &(_, value, _) = known.ok_or_else(|| format!("invalid option '--{name}'"))?;
             let value = match value {
                 "" => OsString::new(),
@@ -115,8 +124,16 @@ impl Program {
                 "label" => found.label = Some(text.into_owned()),
                 "ignore" => found.ignore.extend(columns(&name, &text)?),
                 "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
-                "restarts" => found.restarts = Some(text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?),
-                "seed" => found.seed = text.parse().map_err(|_| wrong(&name, &text, "an integer from 0 to 18446744073709551615"))?,
+                "restarts" => {
+                    found.restarts = Some(
+                        text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?,
+                    )
+                }
+                "seed" => {
+                    found.seed = text.parse().map_err(|_| {
+                        wrong(&name, &text, "an integer from 0 to 18446744073709551615")
+                    })?
+                }
                 "threads" => {
                     let threads = positive(&name, &text)?;
                     found.threads = Some(threads).filter(|&threads| threads <= 1024);
@@ -137,7 +154,10 @@ impl Program {
                 _ => return Err(format!("invalid option '--{name}'")),
             }
         }
-        let same = |a: &Path, b: &Path| a == b || (a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b)));
+        let same = |a: &Path, b: &Path| {
+            a == b
+                || (a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b)))
+        };
         let written = [("json", &found.json), ("out", &found.out)];
         for (name, path) in written {
             if let (Some(path), Some(data)) = (path, &found.data)
@@ -160,7 +180,9 @@ impl Program {
     /// The text for `--help`.
     pub fn usage(&self) -> String {
         let mut text = format!("{}\n\nUsage: {} [OPTIONS]\n\nOptions:\n", self.about, self.name);
-        for (name, value, help) in OPTIONS.iter().filter(|option| option.0 == "help" || self.options.contains(&option.0)) {
+        for (name, value, help) in
+            OPTIONS.iter().filter(|option| option.0 == "help" || self.options.contains(&option.0))
+        {
             text += &format!("  {:<22} {help}\n", format!("--{name} {value}").trim_end());
         }
         text
@@ -172,13 +194,20 @@ fn wrong(name: &str, value: &str, expected: &str) -> String {
 }
 
 fn positive(name: &str, value: &str) -> Result<usize, String> {
-    value.parse().ok().filter(|&number| number > 0).ok_or_else(|| wrong(name, value, "a positive integer"))
+    value
+        .parse()
+        .ok()
+        .filter(|&number| number > 0)
+        .ok_or_else(|| wrong(name, value, "a positive integer"))
 }
 
 /// The names in a record of CSV.
 fn columns(name: &str, value: &str) -> Result<Vec<String>, String> {
     let mut record = csv::StringRecord::new();
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).from_reader(value.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .trim(csv::Trim::All)
+        .from_reader(value.as_bytes());
     reader.read_record(&mut record).map_err(|_| wrong(name, value, "a list of columns"))?;
     Ok(record.iter().filter(|column| !column.is_empty()).map(str::to_owned).collect())
 }
@@ -188,7 +217,8 @@ fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {
 }
 
 impl Arguments {
-    /// Runs on as many threads as were asked for, once it is clear that what comes of it can be written.
+    /// Runs on as many threads as were asked for, once it is clear that what comes of it can be
+    /// written.
     pub fn run(&self, work: impl FnOnce() + Send) {
         for path in self.json.iter().chain(&self.out) {
             or_end(can_be_written(path).map_err(|error| format!("{}: {error}", path.display())));
@@ -205,7 +235,8 @@ impl Arguments {
 
 /// Whether a file may be made here; none is made, since the work may come to nothing.
 fn can_be_written(path: &Path) -> Result<(), String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (path.is_dir(), folder.is_dir()) {
         (true, _) => Err("it is a folder".into()),
         (_, false) => Err("its folder does not exist".into()),

@@ -1,8 +1,9 @@
 //! Charts as SVG: lines, and spectra against reference values; the frame and legend of every chart.
 //!
-//! Drawn by plotters, four times as large as shown, because its coordinates are whole numbers. Black becomes `currentColor`,
-//! so that a chart inside a page follows the colours of that page. Every chart is valid for any data: what is not finite (or
-//! not positive, on a logarithmic axis) is left out, and a constant gets room around it.
+//! Drawn by plotters, four times as large as shown, because its coordinates are whole numbers.
+//! Black becomes `currentColor`, so that a chart inside a page follows the colours of that page.
+//! Every chart is valid for any data: what is not finite (or not positive, on a logarithmic axis)
+//! is left out, and a constant gets room around it.
 
 use super::scatter::{Shape, shape};
 use plotters::coord::Shift;
@@ -20,8 +21,12 @@ pub(super) const SCALE: i32 = 4;
 const HALF_SLOT: f64 = 0.42;
 const FONT: &str = "system-ui, sans-serif";
 
-/// Ten colours in the order of Petroff (2021), made to be told apart with any kind of colour vision.
-const COLOURS: [u32; 10] = [0x3f90da, 0xffa90e, 0xbd1f01, 0x94a4a2, 0x832db6, 0xa96b59, 0xe76300, 0xb9ac70, 0x717581, 0x92dadd];
+/// Ten colours in the order of Petroff (2021), made to be told apart with any kind of colour
+/// vision.
+const COLOURS: [u32; 10] = [
+    0x3f90da, 0xffa90e, 0xbd1f01, 0x94a4a2, 0x832db6, 0xa96b59, 0xe76300, 0xb9ac70, 0x717581,
+    0x92dadd,
+];
 
 pub(super) fn colour(index: usize) -> RGBColor {
     let [_, red, green, blue] = COLOURS[index % COLOURS.len()].to_be_bytes();
@@ -36,7 +41,8 @@ pub enum Mark {
     /// A short horizontal line at each whole x: a reference for the points beside each other there.
     Level,
     DashedLevel,
-    /// Points, each series of them in a lane of its own about each whole x, so that none hides another.
+    /// Points, each series of them in a lane of its own about each whole x, so that none hides
+    /// another.
     Beside,
     /// Points whose shape goes by the class.
     Class,
@@ -59,7 +65,12 @@ pub struct Chart {
 
 impl Chart {
     pub fn new(title: &str, x: &str, y: &str) -> Self {
-        Self { title: title.into(), labels: (x.into(), y.into()), log: (false, false), series: Vec::new() }
+        Self {
+            title: title.into(),
+            labels: (x.into(), y.into()),
+            log: (false, false),
+            series: Vec::new(),
+        }
     }
 
     pub fn log_x(mut self) -> Self {
@@ -72,28 +83,50 @@ impl Chart {
         self
     }
 
-    /// Adds points in their order; an empty name stays out of the legend. Each series takes the next colour.
-    pub fn series(self, name: &str, mark: Mark, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+    /// Adds points in their order; an empty name stays out of the legend. Each series takes the
+    /// next colour.
+    pub fn series(
+        self,
+        name: &str,
+        mark: Mark,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) -> Self {
         let next = self.series.len();
         self.coloured(name, mark, next, points)
     }
 
     /// As [`Chart::series`], in a chosen colour.
-    pub fn coloured(mut self, name: &str, mark: Mark, colour: usize, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+    pub fn coloured(
+        mut self,
+        name: &str,
+        mark: Mark,
+        colour: usize,
+        points: impl IntoIterator<Item = (f64, f64)>,
+    ) -> Self {
         let shown = |value: f64, log: bool| value.abs() < 1e100 && (!log || value > 1e-100);
-        let points = points.into_iter().filter(|&(x, y)| shown(x, self.log.0) && shown(y, self.log.1)).collect();
+        let points = points
+            .into_iter()
+            .filter(|&(x, y)| shown(x, self.log.0) && shown(y, self.log.1))
+            .collect();
         self.series.push(Series { name: name.into(), points, mark, colour });
         self
     }
 
     /// Adds values at 1, 2, 3, …, such as a spectrum or a trace.
     pub fn values(self, name: &str, mark: Mark, values: &[f64]) -> Self {
-        self.series(name, mark, values.iter().enumerate().map(|(index, &value)| (index as f64 + 1.0, value)))
+        self.series(
+            name,
+            mark,
+            values.iter().enumerate().map(|(index, &value)| (index as f64 + 1.0, value)),
+        )
     }
 
     /// The picture.
     pub fn svg(&self) -> String {
-        let slots = self.series.iter().any(|series| matches!(series.mark, Mark::Level | Mark::DashedLevel | Mark::Beside));
+        let slots = self
+            .series
+            .iter()
+            .any(|series| matches!(series.mark, Mark::Level | Mark::DashedLevel | Mark::Beside));
         let xs = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.0));
         let ys = || self.series.iter().flat_map(|series| series.points.iter().map(|point| point.1));
         let x = if slots { Range::of_slots(xs()) } else { Range::of(xs(), self.log.0) };
@@ -110,7 +143,9 @@ impl Chart {
                 (false, false) => self.draw(&plot, x.linear(), y.linear(), (x, y)),
                 (false, true) => self.draw(&plot, x.linear(), y.linear().log_scale(), (x, y)),
                 (true, false) => self.draw(&plot, x.linear().log_scale(), y.linear(), (x, y)),
-                (true, true) => self.draw(&plot, x.linear().log_scale(), y.linear().log_scale(), (x, y)),
+                (true, true) => {
+                    self.draw(&plot, x.linear().log_scale(), y.linear().log_scale(), (x, y))
+                }
             }
         })
     }
@@ -125,7 +160,8 @@ impl Chart {
         let mut chart = axes(area, &self.title, (&self.labels.0, &self.labels.1), (x, y), ranges)?;
         let lanes = self.series.iter().filter(|series| series.mark == Mark::Beside).count() as f64;
         let lane = 2.0 * HALF_SLOT / lanes;
-        let across = f64::from(chart.plotting_area().dim_in_pixel().0) * lane / (ranges.0.high - ranges.0.low);
+        let across = f64::from(chart.plotting_area().dim_in_pixel().0) * lane
+            / (ranges.0.high - ranges.0.low);
         let radius = (0.6 * across).clamp(f64::from(SCALE), f64::from(SCALE) * 4.0) as i32;
         let mut lane_centre = -HALF_SLOT - lane / 2.0;
         for series in &self.series {
@@ -144,16 +180,25 @@ impl Chart {
                         let ink = BLACK.mix(0.5).stroke_width((SCALE * 3 / 2) as u32);
                         match series.mark {
                             Mark::Level => chart.draw_series(LineSeries::new(ends, ink))?,
-                            _ => chart.draw_series(DashedLineSeries::new(ends, 4 * SCALE, 3 * SCALE, ink))?,
+                            _ => chart.draw_series(DashedLineSeries::new(
+                                ends,
+                                4 * SCALE,
+                                3 * SCALE,
+                                ink,
+                            ))?,
                         };
                     }
                 }
                 Mark::Beside => {
                     lane_centre += lane;
-                    chart.draw_series(points.map(|(x, y)| Circle::new((x + lane_centre, y), radius, colour.filled())))?;
+                    chart.draw_series(points.map(|(x, y)| {
+                        Circle::new((x + lane_centre, y), radius, colour.filled())
+                    }))?;
                 }
                 _ => {
-                    chart.draw_series(points.map(|point| Circle::new(point, SCALE * 5 / 2, colour.filled())))?;
+                    chart.draw_series(
+                        points.map(|point| Circle::new(point, SCALE * 5 / 2, colour.filled())),
+                    )?;
                 }
             }
         }
@@ -205,8 +250,14 @@ where
 }
 
 /// Draws the legend at the right, and gives what is left.
-pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)], most: usize) -> Result<Area<'a>, Failure> {
-    let longest = entries.iter().map(|entry| shorten(entry.0, most).chars().count()).max().unwrap_or(0) as i32;
+pub(super) fn legend_beside<'a>(
+    area: &Area<'a>,
+    entries: &[(&str, Mark, usize)],
+    most: usize,
+) -> Result<Area<'a>, Failure> {
+    let longest =
+        entries.iter().map(|entry| shorten(entry.0, most).chars().count()).max().unwrap_or(0)
+            as i32;
     if entries.is_empty() {
         return Ok(area.clone());
     }
@@ -215,16 +266,27 @@ pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)]
     let pitch = (20 * SCALE).min((height as i32 - 50 * SCALE) / entries.len() as i32);
     for (index, &(name, mark, entry)) in entries.iter().enumerate() {
         let (x, y) = (8 * SCALE, 44 * SCALE + pitch * index as i32);
-        let (fill, wide) = (colour(entry).filled(), colour(entry).stroke_width((SCALE * 9 / 5) as u32));
+        let (fill, wide) =
+            (colour(entry).filled(), colour(entry).stroke_width((SCALE * 9 / 5) as u32));
         match mark {
-            Mark::Line => side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], wide))?,
-            Mark::Level => {
-                side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], BLACK.stroke_width((SCALE * 3 / 2) as u32)))?
+            Mark::Line => {
+                side.draw(&PathElement::new([(x - 6 * SCALE, y), (x + 6 * SCALE, y)], wide))?
             }
+            Mark::Level => side.draw(&PathElement::new(
+                [(x - 6 * SCALE, y), (x + 6 * SCALE, y)],
+                BLACK.stroke_width((SCALE * 3 / 2) as u32),
+            ))?,
             Mark::Dashed | Mark::DashedLevel => {
-                let ink = if mark == Mark::Dashed { wide } else { BLACK.stroke_width((SCALE * 3 / 2) as u32) };
+                let ink = if mark == Mark::Dashed {
+                    wide
+                } else {
+                    BLACK.stroke_width((SCALE * 3 / 2) as u32)
+                };
                 for start in [-6, 1] {
-                    side.draw(&PathElement::new([(x + start * SCALE, y), (x + (start + 5) * SCALE, y)], ink))?;
+                    side.draw(&PathElement::new(
+                        [(x + start * SCALE, y), (x + (start + 5) * SCALE, y)],
+                        ink,
+                    ))?;
                 }
             }
             Mark::Beside => side.draw(&Circle::new((x, y), 4 * SCALE, fill))?,
@@ -235,7 +297,11 @@ pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)]
                 Shape::Ring => side.draw(&Circle::new((x, y), 4 * SCALE, wide))?,
             },
         }
-        side.draw(&Text::new(shorten(name, most), (x + 11 * SCALE, y - 5 * SCALE), (FONT, 14 * SCALE)))?;
+        side.draw(&Text::new(
+            shorten(name, most),
+            (x + 11 * SCALE, y - 5 * SCALE),
+            (FONT, 14 * SCALE),
+        ))?;
     }
     Ok(plot)
 }
@@ -244,7 +310,9 @@ pub(super) fn legend_beside<'a>(area: &Area<'a>, entries: &[(&str, Mark, usize)]
 pub(super) fn picture(width: i32, height: i32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, ((width * SCALE) as u32, (height * SCALE) as u32)).into_drawing_area();
+        let area =
+            SVGBackend::with_string(&mut text, ((width * SCALE) as u32, (height * SCALE) as u32))
+                .into_drawing_area();
         if draw(&area).and_then(|()| Ok(area.present()?)).is_err() {
             return sized("", f64::from(width), f64::from(height), 1.0);
         }
@@ -296,14 +364,21 @@ pub(super) struct Range {
 
 impl Range {
     pub(super) fn of(values: impl Iterator<Item = f64>, log: bool) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
         if log {
             let (low, high) = if low > high { (0.1, 10.0) } else { (low, high) };
             let (first, last) = (low.log10(), high.log10());
             // a decade at least must be ticked
             return match last.floor() > first.ceil() {
                 true => Self { low: low / 1.2, high: high * 1.2, log, whole: false },
-                false => Self { low: 10f64.powf(first.floor()), high: 10f64.powf(last.ceil().max(first.floor() + 1.0)), log, whole: false },
+                false => Self {
+                    low: 10f64.powf(first.floor()),
+                    high: 10f64.powf(last.ceil().max(first.floor() + 1.0)),
+                    log,
+                    whole: false,
+                },
             };
         }
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
@@ -311,7 +386,9 @@ impl Range {
         let least = (1e-9 * low.abs().max(high.abs())).max(1e-90);
         let margin = match high - low > least {
             true => 0.04 * (high - low),
-            false => (0.1 * low.abs().max(high.abs())).max(if low == 0.0 { 1.0 } else { 0.0 }).max(least),
+            false => {
+                (0.1 * low.abs().max(high.abs())).max(if low == 0.0 { 1.0 } else { 0.0 }).max(least)
+            }
         };
         Self { low: low - margin, high: high + margin, log, whole: false }
     }
@@ -328,7 +405,11 @@ impl Range {
     /// A number with as many digits as tell the ticks apart.
     fn text(&self, value: f64) -> String {
         if self.whole {
-            return if (value - value.round()).abs() < 1e-9 { format!("{value:.0}") } else { String::new() };
+            return if (value - value.round()).abs() < 1e-9 {
+                format!("{value:.0}")
+            } else {
+                String::new()
+            };
         }
         let span = self.high - self.low;
         let largest = self.low.abs().max(self.high.abs());
@@ -341,7 +422,9 @@ impl Range {
         } else if self.log || (largest >= 1e6 && span > 1e-3 * largest) || largest < 1e-3 {
             let scientific = format!("{value:.2e}");
             let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-            format!("{}e{exponent}", trim(mantissa.to_owned())).replace("-0e0", "0e0").replace("0e0", "0")
+            format!("{}e{exponent}", trim(mantissa.to_owned()))
+                .replace("-0e0", "0e0")
+                .replace("0e0", "0")
         } else {
             let value = if value.abs() < 1e-9 * span { 0.0 } else { value };
             trim(format!("{value:.*}", (2.0 - span.log10().floor()).clamp(0.0, 12.0) as usize))

@@ -11,10 +11,16 @@ pub struct Strip<'a> {
     pub pixels: &'a [f64],
 }
 
-/// Images in rows: the value `ink` is black, `paper` is white; what is beyond is cut, what is not finite is red.
+/// Images in rows: the value `ink` is black, `paper` is white; what is beyond is cut, what is not
+/// finite is red.
 ///
 /// `height` and `width` are those of an image in pixels.
-pub fn strips(title: &str, strips: &[Strip<'_>], (height, width): (usize, usize), (paper, ink): (f64, f64)) -> String {
+pub fn strips(
+    title: &str,
+    strips: &[Strip<'_>],
+    (height, width): (usize, usize),
+    (paper, ink): (f64, f64),
+) -> String {
     let (height, width) = (height.max(1), width.max(1));
     let each = height * width;
     let columns = strips.iter().map(|strip| strip.pixels.len() / each).max().unwrap_or(0);
@@ -65,17 +71,26 @@ fn png(pixels: &[f64], width: usize, (paper, ink): (f64, f64)) -> Vec<u8> {
         false => 255,
     };
     // each line starts with its filter: 0, none
-    let lines: Vec<u8> = pixels.chunks(width).flat_map(|line| std::iter::once(0).chain(line.iter().map(index))).collect();
+    let lines: Vec<u8> = pixels
+        .chunks(width)
+        .flat_map(|line| std::iter::once(0).chain(line.iter().map(index)))
+        .collect();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     let data = encoder.write_all(&lines).and_then(|()| encoder.finish()).unwrap_or_default();
     // from paper to ink, a little blue
-    let shade = |from: u8, to: u8, i: u16| (f64::from(from) + (f64::from(to) - f64::from(from)) * f64::from(i) / 254.0) as u8;
-    let palette: Vec<u8> =
-        (0..255).flat_map(|i| [shade(250, 16, i), shade(250, 24, i), shade(252, 48, i)]).chain([0xd6, 0x27, 0x28]).collect();
+    let shade = |from: u8, to: u8, i: u16| {
+        (f64::from(from) + (f64::from(to) - f64::from(from)) * f64::from(i) / 254.0) as u8
+    };
+    let palette: Vec<u8> = (0..255)
+        .flat_map(|i| [shade(250, 16, i), shade(250, 24, i), shade(252, 48, i)])
+        .chain([0xd6, 0x27, 0x28])
+        .collect();
     let size = |n: usize| (n as u32).to_be_bytes();
     let header = [size(width).as_slice(), &size(pixels.len() / width), &[8, 3, 0, 0, 0]].concat();
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, data) in [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", data), (b"IEND", Vec::new())] {
+    for (kind, data) in
+        [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", data), (b"IEND", Vec::new())]
+    {
         let body = [kind.as_slice(), &data].concat();
         let mut crc = Crc::new();
         crc.update(&body);
@@ -91,7 +106,8 @@ fn base64(bytes: &[u8]) -> String {
     bytes
         .chunks(3)
         .flat_map(|three| {
-            let word = three.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - three.len()));
+            let word = three.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte))
+                << (8 * (3 - three.len()));
             (0..4).map(move |digit| match digit <= three.len() {
                 true => DIGITS[(word >> (18 - 6 * digit) & 63) as usize] as char,
                 false => '=',

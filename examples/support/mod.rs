@@ -1,4 +1,5 @@
-//! What several example programs share: command line, progress, JSON, charts, pictures, and the page that shows them.
+//! What several example programs share: command line, progress, JSON, charts, pictures, and the
+//! page that shows them.
 //!
 //! Nothing here knows a model: the functions take slices of numbers and give text.
 

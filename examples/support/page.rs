@@ -20,7 +20,8 @@ impl Picture {
 
 /// A table: the first column stands at the left, the others at the right.
 pub struct Table {
-    /// The names of the columns; what stands in parentheses at the end, such as a unit, is set small.
+    /// The names of the columns; what stands in parentheses at the end, such as a unit, is set
+    /// small.
     pub head: Vec<String>,
     pub rows: Vec<Vec<String>>,
 }
@@ -37,7 +38,13 @@ impl Table {
     /// The table for a terminal.
     pub fn text(&self) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
-        let width = |column: usize| lines().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let width = |column: usize| {
+            lines()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let line = |cells: &Vec<String>| {
             let cells = cells.iter().zip(&widths).enumerate();
@@ -47,7 +54,8 @@ impl Table {
             });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
         };
-        let rule = "─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)) + "\n";
+        let rule =
+            "─".repeat(widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)) + "\n";
         line(&self.head) + &rule + &self.rows.iter().map(line).collect::<String>()
     }
 
@@ -55,14 +63,22 @@ impl Table {
         let cells = |cells: &[String], tag: &str| -> String {
             let cell = |cell: &String| match cell.split_once(" (") {
                 Some((name, unit)) if tag == "th" => {
-                    format!("<{tag}>{}<small>{}</small></{tag}>", escape(name), escape(unit.trim_end_matches(')')))
+                    format!(
+                        "<{tag}>{}<small>{}</small></{tag}>",
+                        escape(name),
+                        escape(unit.trim_end_matches(')'))
+                    )
                 }
                 _ => format!("<{tag}>{}</{tag}>", escape(cell)),
             };
             cells.iter().map(cell).collect()
         };
-        let rows: String = self.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "td"))).collect();
-        format!("<div class=\"wide\"><table><thead><tr>{}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n", cells(&self.head, "th"))
+        let rows: String =
+            self.rows.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "td"))).collect();
+        format!(
+            "<div class=\"wide\"><table><thead><tr>{}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n",
+            cells(&self.head, "th")
+        )
     }
 }
 
@@ -96,7 +112,11 @@ impl Page {
         for picture in self.sections.iter().flat_map(|section| &section.pictures) {
             // alone, a picture brings its paper and ink
             let paper = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>";
-            let svg = picture.svg.replacen("<svg ", "<svg color=\"#1b2430\" ", 1).replacen('>', &format!(">{paper}"), 1);
+            let svg = picture.svg.replacen("<svg ", "<svg color=\"#1b2430\" ", 1).replacen(
+                '>',
+                &format!(">{paper}"),
+                1,
+            );
             std::fs::write(folder.join(format!("{}.svg", picture.name)), svg)?;
         }
         let path = folder.join("index.html");
@@ -108,32 +128,52 @@ impl Page {
     pub fn html(&self) -> String {
         let id = |index: usize| format!("s{}", index + 1);
         let contents: String = (self.sections.iter().enumerate())
-            .map(|(index, section)| format!("<a href=\"#{}\">{}</a>\n", id(index), escape(&section.heading)))
+            .map(|(index, section)| {
+                format!("<a href=\"#{}\">{}</a>\n", id(index), escape(&section.heading))
+            })
             .collect();
         let sections: String = (self.sections.iter().enumerate())
             .map(|(index, section)| {
-                let text: String = section.text.iter().map(|text| format!("<p>{}</p>\n", escape(text))).collect();
+                let text: String =
+                    section.text.iter().map(|text| format!("<p>{}</p>\n", escape(text))).collect();
                 let table = section.table.as_ref().map_or(String::new(), Table::html);
                 let figure = |picture: &Picture| {
                     let caption = match picture.caption.as_str() {
                         "" => String::new(),
                         caption => format!("<figcaption>{}</figcaption>", escape(caption)),
                     };
-                    let label = if picture.caption.is_empty() { &picture.name } else { &picture.caption };
-                    // a picture is never shown larger than it is, and a wide one takes the whole row
-                    let width: f64 =
-                        picture.svg.split("width=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok()).unwrap_or(0.0);
+                    let label =
+                        if picture.caption.is_empty() { &picture.name } else { &picture.caption };
+                    // a picture is never shown larger than it is, and a wide one takes the whole
+                    // row
+                    let width: f64 = picture
+                        .svg
+                        .split("width=\"")
+                        .nth(1)
+                        .and_then(|rest| rest.split('"').next()?.parse().ok())
+                        .unwrap_or(0.0);
                     let class = if width > 680.0 { " class=\"broad\"" } else { "" };
                     let svg = picture.svg.replacen(
                         "<svg ",
-                        &format!("<svg style=\"max-width:{width}px\" role=\"img\" aria-label=\"{}\" ", escape(label)),
+                        &format!(
+                            "<svg style=\"max-width:{width}px\" role=\"img\" aria-label=\"{}\" ",
+                            escape(label)
+                        ),
                         1,
                     );
                     format!("<figure{class}>{svg}{caption}</figure>\n")
                 };
                 let figures: String = section.pictures.iter().map(figure).collect();
-                let figures = if figures.is_empty() { figures } else { format!("<div class=\"figures\">\n{figures}</div>\n") };
-                format!("<section id=\"{}\">\n<h2>{}</h2>\n{text}{table}{figures}</section>\n", id(index), escape(&section.heading))
+                let figures = if figures.is_empty() {
+                    figures
+                } else {
+                    format!("<div class=\"figures\">\n{figures}</div>\n")
+                };
+                format!(
+                    "<section id=\"{}\">\n<h2>{}</h2>\n{text}{table}{figures}</section>\n",
+                    id(index),
+                    escape(&section.heading)
+                )
             })
             .collect();
         format!(

@@ -16,7 +16,13 @@ impl Progress {
     /// For the steps of these names.
     pub fn new<S: AsRef<str>>(names: &[S]) -> Self {
         let width = names.iter().map(|name| name.as_ref().chars().count()).max().unwrap_or(0);
-        Self { total: names.len(), done: 0, width, started: Instant::now(), terminal: stderr().is_terminal() }
+        Self {
+            total: names.len(),
+            done: 0,
+            width,
+            started: Instant::now(),
+            terminal: stderr().is_terminal(),
+        }
     }
 
     fn head(&self, name: &str) -> String {

@@ -1,16 +1,18 @@
-//! What a program says of a table that it cannot use: its file, and rows and columns as a reader of the file counts and names them.
+//! What a program says of a table that it cannot use: its file, and rows and columns as a reader of
+//! the file counts and names them.
 
 use elbo::data::files::Table;
 use elbo::{Error, Real};
 
-/// Where the rows and columns of an error are: an observation is a row of the file, counted from 1 without the header.
+/// Where the rows and columns of an error are: an observation is a row of the file, counted from 1
+/// without the header.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct Location<'a> {
     pub file: &'a str,
     pub columns: &'a [String],
 }
 
-impl<'a> Place<'a> {
+impl<'a> Location<'a> {
     pub fn new<T: Real>(file: &'a str, table: &'a Table<T>) -> Self {
         Self { file, columns: &table.names }
     }
@@ -20,14 +22,19 @@ impl<'a> Place<'a> {
         let column = |variable: usize| self.columns.get(variable).map_or("", String::as_str);
         let what = match &error {
             Error::NeverObserved { variable, observations } => {
-                format!("column {:?} is empty: its value is missing in all {observations} rows", column(*variable))
+                format!(
+                    "column {:?} is empty: its value is missing in all {observations} rows",
+                    column(*variable)
+                )
             }
             Error::NotFinite { row, column: observation, value } => {
                 format!("row {}, column {:?}: {value} is not finite", observation + 1, column(*row))
             }
             Error::TooLarge { row, column: observation, value, limit } => {
                 let place = format!("row {}, column {:?}", observation + 1, column(*row));
-                format!("{place}: {value:e} is too large, the sum of squares overflows beyond {limit:e}")
+                format!(
+                    "{place}: {value:e} is too large, the sum of squares overflows beyond {limit:e}"
+                )
             }
             _ => error.to_string(),
         };

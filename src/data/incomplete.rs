@@ -5,10 +5,12 @@ use crate::linalg::{parallel::map_blocks, vector::vectorized};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// A view of data with holes: d×n, one observation a column; an entry is missing where it is NaN, or where a mask says so.
+/// A view of data with holes: d×n, one observation a column; an entry is missing where it is NaN,
+/// or where a mask says so.
 ///
-/// Every observed entry is finite and small enough to be squared and summed; it is checked here and nowhere else. An observation of which
-/// nothing is observed is no error: it has likelihood 1, and its posterior is the prior.
+/// Every observed entry is finite and small enough to be squared and summed; it is checked here and
+/// nowhere else. An observation of which nothing is observed is no error: it has likelihood 1, and
+/// its posterior is the prior.
 ///
 /// ```
 /// use elbo::data::IncompleteObservations;
@@ -42,13 +44,15 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
     /// Checks a d×n view in which NaN marks what is missing.
     ///
     /// # Errors
-    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for ±∞, [`Error::TooLarge`] where the sum of squares could overflow; the last
-    /// two name the row (variable) and the column (observation), counted from 0.
+    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for ±∞, [`Error::TooLarge`]
+    /// where the sum of squares could overflow; the last two name the row (variable) and the column
+    /// (observation), counted from 0.
     pub fn new(values: DMatrixView<'a, T>) -> Result<Self> {
         Self { values, observed: None, missing: 0 }.checked()
     }
 
-    /// Checks a d×n view of which only the entries are data where the mask is true, whatever stands in the others.
+    /// Checks a d×n view of which only the entries are data where the mask is true, whatever stands
+    /// in the others.
     ///
     /// ```
     /// use elbo::data::IncompleteObservations;
@@ -59,7 +63,8 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Dimension`] for a mask of another shape, [`Error::NotFinite`] where an observed entry is NaN; else as [`Self::new`].
+    /// [`Error::DimensionMismatch`] for a mask of another shape, [`Error::NotFinite`] where an
+    /// observed entry is NaN; else as [`Self::new`].
     pub fn with_mask(values: DMatrixView<'a, T>, observed: &'a DMatrix<bool>) -> Result<Self> {
         expect("rows of the mask", values.nrows(), observed.nrows())?;
         expect("columns of the mask", values.ncols(), observed.ncols())?;
@@ -154,7 +159,13 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
 
     /// x − μ of one observation, 0 where it is missing, and which entries were observed (1 or 0).
     #[inline]
-    pub(crate) fn deviations_into(&self, column: usize, mean: &[f64], out: &mut [f64], observed: Option<&mut [f64]>) {
+    pub(crate) fn deviations_into(
+        &self,
+        column: usize,
+        mean: &[f64],
+        out: &mut [f64],
+        observed: Option<&mut [f64]>,
+    ) {
         if self.observed.is_some() {
             self.column_into(column, out);
             deviations(None::<&[T]>, mean, out, observed);
@@ -197,7 +208,9 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
 
     /// How many observations have nothing observed.
     pub fn without_entries(&self) -> usize {
-        (0..self.len()).filter(|&column| (0..self.data_dim()).all(|row| self.get(row, column).is_none())).count()
+        (0..self.len())
+            .filter(|&column| (0..self.data_dim()).all(|row| self.get(row, column).is_none()))
+            .count()
     }
 
     /// The same data as complete ones, if nothing is missing.
@@ -211,7 +224,12 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
 }
 
 /// The deviations of `values`, or of what stands in `out` already.
-fn deviations<T: Real>(values: Option<&[T]>, mean: &[f64], out: &mut [f64], observed: Option<&mut [f64]>) {
+fn deviations<T: Real>(
+    values: Option<&[T]>,
+    mean: &[f64],
+    out: &mut [f64],
+    observed: Option<&mut [f64]>,
+) {
     vectorized(
         #[inline(always)]
         || match values {
@@ -240,7 +258,8 @@ fn deviations<T: Real>(values: Option<&[T]>, mean: &[f64], out: &mut [f64], obse
     );
 }
 
-/// What can be read as [`IncompleteObservations`]: a matrix by reference or a view (NaN is missing), complete observations, or what is checked already.
+/// What can be read as [`IncompleteObservations`]: a matrix by reference or a view (NaN is
+/// missing), complete observations, or what is checked already.
 pub trait IntoIncompleteObservations<'a, T: Real> {
     /// Checks the data, unless they are checked already.
     ///

@@ -6,7 +6,7 @@ mod incomplete;
 mod moments;
 mod observations;
 mod patterns;
-mod root_moment;
+mod scatter_factor;
 mod source;
 mod sparse;
 
@@ -15,7 +15,9 @@ pub use moments::Moments;
 pub(crate) use observations::{Incoming, expect, largest_square};
 pub use observations::{IntoObservations, Observations};
 pub(crate) use patterns::Patterns;
-pub use root_moment::{Mean, RootMoment};
-pub(crate) use root_moment::{check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models};
+pub use scatter_factor::{Centering, ScatterFactor};
+pub(crate) use scatter_factor::{
+    check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models,
+};
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;

@@ -1,18 +1,23 @@
-//! What a stream of observations leaves behind: their mean and second moment, which add up over chunks.
+//! What a stream of observations leaves behind: their mean and second moment, which add up over
+//! chunks.
 //!
-//! Legend: x̄ the mean, R (d×r) a root of the scatter, RRᵗ = Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of the weights.
+//! Legend: x̄ the mean, R (d×r) a root of the scatter, RRᵗ = Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of
+//! the weights.
 
-use super::{Mean, RootMoment, Source, expect};
+use super::{Centering, ScatterFactor, Source, expect};
 use crate::linalg::{cholesky_lower, moments_of_rows, product_tr_right, r_factor};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// The sufficient statistics of every linear-Gaussian fit, from chunks of data that need not be kept: count, weight, mean and scatter.
+/// The sufficient statistics of every linear-Gaussian fit, from chunks of data that need not be
+/// kept: count, weight, mean and scatter.
 ///
-/// Two of them [merge](Self::merge) into that of both, in any order and however the data were cut. Not the scatter Σ(x−x̄)(x−x̄)ᵗ itself is carried but a
-/// root R of it, to which a chunk adds columns (and √(w_a w_b/w)(x̄_b−x̄_a), as in Chan, Golub & LeVeque[^1]) and which orthogonal
-/// transformations shorten: it holds twice the digits of the scatter, so that scales ten orders of magnitude apart survive although the data
-/// are gone. All sums are in double precision, for `f32` data too. Memory: O(d²) and one block, or O(nd) while n < d.
+/// Two of them [merge](Self::merge) into that of both, in any order and however the data were cut.
+/// Not the scatter Σ(x−x̄)(x−x̄)ᵗ itself is carried but a root R of it, to which a chunk adds
+/// columns (and √(w_a w_b/w)(x̄_b−x̄_a), as in Chan, Golub & LeVeque[^1]) and which orthogonal
+/// transformations shorten: it holds twice the digits of the scatter, so that scales ten orders of
+/// magnitude apart survive although the data are gone. All sums are in double precision, for `f32`
+/// data too. Memory: O(d²) and one block, or O(nd) while n < d.
 ///
 /// ```
 /// use elbo::{Ppca, data::Moments};
@@ -28,7 +33,8 @@ use nalgebra::{DMatrix, DVector};
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// [^1]: T. F. Chan, G. H. Golub and R. J. LeVeque, Algorithms for computing the sample variance, The American Statistician 37 (1983), equation 2.1b.
+/// [^1]: T. F. Chan, G. H. Golub and R. J. LeVeque, Algorithms for computing the sample variance,
+/// The American Statistician 37 (1983), equation 2.1b.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     mean: DVector<f64>,
@@ -40,7 +46,12 @@ pub struct Moments {
 impl Moments {
     /// Nothing seen yet, of d variables.
     pub fn new(data_dim: usize) -> Self {
-        Self { mean: DVector::zeros(data_dim), root: DMatrix::zeros(data_dim, 0), weight: 0.0, count: 0 }
+        Self {
+            mean: DVector::zeros(data_dim),
+            root: DMatrix::zeros(data_dim, 0),
+            weight: 0.0,
+            count: 0,
+        }
     }
 
     /// The moments of some observations.
@@ -55,7 +66,9 @@ impl Moments {
     }
 
     /// The moments of all that a source holds, in one pass.
-    pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(source: &mut S) -> Result<Self, S::Error> {
+    pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(
+        source: &mut S,
+    ) -> Result<Self, S::Error> {
         let mut moments = Self::new(source.data_dim());
         source.pass(&mut |x| moments.update(x))?;
         Ok(moments)
@@ -64,13 +77,15 @@ impl Moments {
     /// Takes in more observations, each with weight 1; a mini-batch counts as what it holds.
     ///
     /// # Errors
-    /// Those of [`Observations::new`]; [`Error::Dimension`] for another number of variables; [`Error::NotFinite`] when a sum overflows. After an
-    /// error the moments are what they were.
+    /// Those of [`Observations::new`]; [`Error::DimensionMismatch`] for another number of
+    /// variables; [`Error::NotFinite`] when a sum overflows. After an error the moments are what
+    /// they were.
     pub fn update<'a, T: Real>(&mut self, x: impl IntoObservations<'a, T>) -> Result<()> {
         self.take(x.into_observations()?, None)
     }
 
-    /// Takes in more observations with a weight w_i ≥ 0 each: a weight of 2 is the same as seeing the observation twice, 0 as not seeing it.
+    /// Takes in more observations with a weight w_i ≥ 0 each: a weight of 2 is the same as seeing
+    /// the observation twice, 0 as not seeing it.
     ///
     /// ```
     /// use elbo::data::Moments;
@@ -83,13 +98,18 @@ impl Moments {
     /// ```
     ///
     /// # Errors
-    /// As for [`Self::update`]; [`Error::Weight`] for a weight that is negative or not finite; [`Error::Dimension`] for another number of weights.
-    pub fn update_weighted<'a, T: Real>(&mut self, x: impl IntoObservations<'a, T>, weights: &[T]) -> Result<()> {
+    /// As for [`Self::update`]; [`Error::InvalidWeight`] for a weight that is negative or not
+    /// finite; [`Error::DimensionMismatch`] for another number of weights.
+    pub fn update_weighted<'a, T: Real>(
+        &mut self,
+        x: impl IntoObservations<'a, T>,
+        weights: &[T],
+    ) -> Result<()> {
         let x = x.into_observations()?;
         expect("weights", x.len(), weights.len())?;
         let good = |w: &T| w.is_finite() && *w >= T::zero();
         if let Some(observation) = weights.iter().position(|w| !good(w)) {
-            return Err(Error::Weight { observation, value: weights[observation].as_f64() });
+            return Err(Error::InvalidWeight { observation, value: weights[observation].as_f64() });
         }
         self.take(x, Some(weights))
     }
@@ -97,7 +117,8 @@ impl Moments {
     /// Takes in what another has seen.
     ///
     /// # Errors
-    /// [`Error::Dimension`] for another number of variables, [`Error::NotFinite`] when a sum overflows.
+    /// [`Error::DimensionMismatch`] for another number of variables, [`Error::NotFinite`] when a
+    /// sum overflows.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         expect("variables of an observation", self.data_dim(), other.data_dim())?;
         let mut both = self.clone();
@@ -109,7 +130,8 @@ impl Moments {
     fn take<T: Real>(&mut self, x: Observations<'_, T>, weights: Option<&[T]>) -> Result<()> {
         x.expect_dim(self.data_dim())?;
         let (d, n) = (x.data_dim(), x.len());
-        // Enough observations at a time to be worth a factorisation, and no more memory than one needs.
+        // Enough observations at a time to be worth a factorisation, and no more memory than one
+        // needs.
         let (values, block) = (x.values(), (4 * d).max((1 << 16) / d));
         let mut all = if n > block { self.clone() } else { Self::new(d) };
         for first in (0..n).step_by(block) {
@@ -131,7 +153,12 @@ impl Moments {
         let (d, n) = (x.data_dim(), x.len());
         let Some(weights) = weights else {
             let mean = x.wide_mean();
-            return Ok(Some(Self { root: shortened(deviations(x, &mean, None))?, mean, weight: n as f64, count: n }));
+            return Ok(Some(Self {
+                root: shortened(deviations(x, &mean, None))?,
+                mean,
+                weight: n as f64,
+                count: n,
+            }));
         };
         let weight: f64 = weights.iter().map(|w| w.as_f64()).sum();
         let count = weights.iter().filter(|w| **w > T::zero()).count();
@@ -144,7 +171,10 @@ impl Moments {
         for _ in 0..2 {
             let mut rest = DVector::<f64>::zeros(d);
             for (column, share) in x.values().column_iter().zip(&shares) {
-                rest.iter_mut().zip(column.iter()).zip(mean.iter()).for_each(|((rest, x), mean)| *rest += share * (x.as_f64() - mean));
+                rest.iter_mut()
+                    .zip(column.iter())
+                    .zip(mean.iter())
+                    .for_each(|((rest, x), mean)| *rest += share * (x.as_f64() - mean));
             }
             mean += rest;
         }
@@ -182,7 +212,11 @@ impl Moments {
         if !self.weight.is_finite() {
             return Err(Error::NotFinite { row: 0, column: self.count, value: self.weight });
         }
-        if self.root.ncols() == 0 { Ok(()) } else { crate::linalg::check_finite(self.root.as_view()) }
+        if self.root.ncols() == 0 {
+            Ok(())
+        } else {
+            crate::linalg::check_finite(self.root.as_view())
+        }
     }
 
     /// d.
@@ -205,7 +239,8 @@ impl Moments {
         &self.mean
     }
 
-    /// S = RRᵗ/w, d×d: the covariance with divisor Σw (n without weights); 0 before anything was seen.
+    /// S = RRᵗ/w, d×d: the covariance with divisor Σw (n without weights); 0 before anything was
+    /// seen.
     pub fn covariance(&self) -> DMatrix<f64> {
         let root = &self.root / self.weight.max(f64::MIN_POSITIVE).sqrt();
         product_tr_right(&root, &root)
@@ -214,27 +249,32 @@ impl Moments {
     /// The same moments in the form that every fit takes, about x̄ or about 0.
     ///
     /// # Errors
-    /// [`Error::TooFewObservations`] for fewer than 2 about an estimated mean, or none about 0; [`Error::Constant`].
-    pub fn root_moment(&self, mean: Mean) -> Result<RootMoment> {
-        let least = if mean == Mean::Estimated { 2 } else { 1 };
+    /// [`Error::TooFewObservations`] for fewer than 2 about an estimated mean, or none about 0;
+    /// [`Error::ZeroVariance`].
+    pub fn scatter_factor(&self, mean: Centering) -> Result<ScatterFactor> {
+        let least = if mean == Centering::Mean { 2 } else { 1 };
         if self.count < least {
             return Err(Error::TooFewObservations { actual: self.count, least });
         }
         let mut root = &self.root / self.weight.sqrt();
         let mut centre = self.mean.clone();
-        if mean == Mean::Zero {
+        if mean == Centering::None {
             let columns = root.ncols();
             root = root.insert_column(columns, 0.0);
             root.set_column(columns, &centre);
             centre.fill(0.0);
         }
         let root = if root.ncols() > self.data_dim() { shortened(root)? } else { root };
-        RootMoment::from_root(root, centre, self.count)
+        ScatterFactor::from_root(root, centre, self.count)
     }
 }
 
 /// √w_i (x_i − x̄), d×n.
-fn deviations<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, roots: Option<&[f64]>) -> DMatrix<f64> {
+fn deviations<T: Real>(
+    x: Observations<'_, T>,
+    mean: &DVector<f64>,
+    roots: Option<&[f64]>,
+) -> DMatrix<f64> {
     let mut deviations = x.values().map(|v| v.as_f64());
     for (i, mut column) in deviations.column_iter_mut().enumerate() {
         column -= mean;
@@ -245,7 +285,8 @@ fn deviations<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, roots: Optio
     deviations
 }
 
-/// At most d columns with the same RRᵗ: by Cholesky where every pivot keeps eleven digits, else by reflections, which keep them all.
+/// At most d columns with the same RRᵗ: by Cholesky where every pivot keeps eleven digits, else by
+/// reflections, which keep them all.
 fn shortened(root: DMatrix<f64>) -> Result<DMatrix<f64>> {
     let (d, columns) = root.shape();
     if columns <= d {
@@ -254,7 +295,8 @@ fn shortened(root: DMatrix<f64>) -> Result<DMatrix<f64>> {
     if columns * d * d > 1_000_000 {
         let moment = moments_of_rows(root.as_view(), None, None, 1.0);
         if let Ok(factor) = cholesky_lower(moment.as_view())
-            && (0..d).all(|j| moment[(j, j)] > 1e-250 && factor[(j, j)].powi(2) > 1e-5 * moment[(j, j)])
+            && (0..d)
+                .all(|j| moment[(j, j)] > 1e-250 && factor[(j, j)].powi(2) > 1e-5 * moment[(j, j)])
         {
             return Ok(factor);
         }

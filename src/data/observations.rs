@@ -2,15 +2,17 @@
 
 use crate::linalg::parallel;
 use crate::linalg::vector::{subtract, vectorized};
-use crate::linalg::{OnLine, gemm, matrix_product, mean_wide, refined_mean, reshape, zeros};
+use crate::linalg::{AlignedVec, gemm, matrix_product, mean_wide, refined_mean, reshape, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector, DVectorView};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and small enough to be squared and summed.
+/// A view of complete data: d×n, one observation a **column**, not empty, every entry finite and
+/// small enough to be squared and summed.
 ///
-/// The check happens on the way in and nowhere else: whatever takes `Observations` need not look again.
-/// A mini-batch is also one: it knows the size N of the [population](Self::population) it stands for, and every sum over it is scaled by N/n.
+/// The check happens on the way in and nowhere else: whatever takes `Observations` need not look
+/// again. A mini-batch is also one: it knows the size N of the [population](Self::population) it
+/// stands for, and every sum over it is scaled by N/n.
 ///
 /// ```
 /// use elbo::Observations;
@@ -30,20 +32,27 @@ impl<'a, T: Real> Observations<'a, T> {
     /// Checks a d×n view.
     ///
     /// # Errors
-    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for NaN or ±∞, [`Error::TooLarge`] where the sum of squares could overflow;
-    /// the last two name the row (variable) and the column (observation), counted from 0.
+    /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for NaN or ±∞,
+    /// [`Error::TooLarge`] where the sum of squares could overflow; the last two name the row
+    /// (variable) and the column (observation), counted from 0.
     pub fn new(values: DMatrixView<'a, T>) -> Result<Self> {
         let (rows, columns) = values.shape();
         if rows == 0 || columns == 0 {
             return Err(Error::Empty { rows, columns });
         }
         let limit = largest_square::<T>(rows, columns).sqrt();
-        let fit = |columns: std::ops::Range<usize>| are_within(values.columns_range(columns), limit);
+        let fit =
+            |columns: std::ops::Range<usize>| are_within(values.columns_range(columns), limit);
         let block = (1usize << 16).div_ceil(rows);
-        let bad = parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
-            let block = b * block..columns.min((b + 1) * block);
-            if fit(block.clone()) { None } else { block.into_iter().find(|&column| !fit(column..column + 1)) }
-        });
+        let bad =
+            parallel::map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
+                let block = b * block..columns.min((b + 1) * block);
+                if fit(block.clone()) {
+                    None
+                } else {
+                    block.into_iter().find(|&column| !fit(column..column + 1))
+                }
+            });
         if let Some(column) = bad.into_iter().flatten().next() {
             let observation = values.column(column);
             let fails = |v: &T| v.abs().partial_cmp(&limit).is_none_or(|order| order.is_gt());
@@ -58,14 +67,20 @@ impl<'a, T: Real> Observations<'a, T> {
         Ok(Self { values, population: columns })
     }
 
-    /// Reads a row-major n×d buffer, an observation a row, which is the same memory as d×n by columns.
+    /// Reads a row-major n×d buffer, an observation a row, which is the same memory as d×n by
+    /// columns.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when the buffer does not hold n·d numbers; else as [`Self::new`].
+    /// [`Error::DimensionMismatch`] when the buffer does not hold n·d numbers; else as
+    /// [`Self::new`].
     pub fn from_rows(rows: &'a [T], observations: usize, data_dim: usize) -> Result<Self> {
         let expected = observations.saturating_mul(data_dim);
         if rows.len() != expected {
-            return Err(Error::Dimension { what: "numbers in the buffer", expected, actual: rows.len() });
+            return Err(Error::DimensionMismatch {
+                what: "numbers in the buffer",
+                expected,
+                actual: rows.len(),
+            });
         }
         Self::new(DMatrixView::from_slice(rows, data_dim, observations))
     }
@@ -109,11 +124,16 @@ impl<'a, T: Real> Observations<'a, T> {
     /// `count` neighbouring observations from `start`, as data of their own.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when the range passes the end, [`Error::Empty`] when it holds nothing.
+    /// [`Error::DimensionMismatch`] when the range passes the end, [`Error::Empty`] when it holds
+    /// nothing.
     pub fn columns(&self, start: usize, count: usize) -> Result<Observations<'_, T>> {
         let end = start.saturating_add(count);
         if end > self.len() {
-            return Err(Error::Dimension { what: "observations", expected: self.len(), actual: end });
+            return Err(Error::DimensionMismatch {
+                what: "observations",
+                expected: self.len(),
+                actual: end,
+            });
         }
         if count == 0 {
             return Err(Error::Empty { rows: self.data_dim(), columns: 0 });
@@ -121,12 +141,15 @@ impl<'a, T: Real> Observations<'a, T> {
         Ok(Observations::trusted(self.values.columns(start, count), count))
     }
 
-    /// Copies chosen observations, in the order given, into a buffer of the caller's: a mini-batch that stands for all of these.
+    /// Copies chosen observations, in the order given, into a buffer of the caller's: a mini-batch
+    /// that stands for all of these.
     ///
-    /// The buffer is resized to d×(the number chosen), without an allocation where it was large enough before.
+    /// The buffer is resized to d×(the number chosen), without an allocation where it was large
+    /// enough before.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when there is no such observation, [`Error::Empty`] when none is chosen.
+    /// [`Error::DimensionMismatch`] when there is no such observation, [`Error::Empty`] when none
+    /// is chosen.
     ///
     /// ```
     /// use elbo::Observations;
@@ -137,9 +160,17 @@ impl<'a, T: Real> Observations<'a, T> {
     /// assert_eq!((batch.values()[0], batch.scale()), (3.0, 1.5)); // scale N/n
     /// # Ok::<(), elbo::Error>(())
     /// ```
-    pub fn gather<'b>(&self, chosen: &[usize], buffer: &'b mut DMatrix<T>) -> Result<Observations<'b, T>> {
+    pub fn gather<'b>(
+        &self,
+        chosen: &[usize],
+        buffer: &'b mut DMatrix<T>,
+    ) -> Result<Observations<'b, T>> {
         if let Some(&beyond) = chosen.iter().find(|&&i| i >= self.len()) {
-            return Err(Error::Dimension { what: "observations", expected: self.len(), actual: beyond.saturating_add(1) });
+            return Err(Error::DimensionMismatch {
+                what: "observations",
+                expected: self.len(),
+                actual: beyond.saturating_add(1),
+            });
         }
         let d = self.data_dim();
         if chosen.is_empty() {
@@ -169,7 +200,8 @@ impl<'a, T: Real> Observations<'a, T> {
 
     /// The mean, each entry rounded by `round`, and the sums of squared deviations from it.
     pub(crate) fn mean_and_squares(&self, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
-        // The data are not empty and are finite by construction, which is all that could be refused.
+        // The data are not empty and are finite by construction, which is all that could be
+        // refused.
         let mean = mean_wide(self.values).unwrap_or_else(|_| vec![0.0; self.data_dim()]);
         refined_mean(self.values, mean, round)
     }
@@ -177,7 +209,10 @@ impl<'a, T: Real> Observations<'a, T> {
     /// The variance of each variable (d×1), divisor n.
     pub fn variances(&self) -> DVector<T> {
         let (_, squares) = self.mean_and_squares(|mean| mean);
-        DVector::from_iterator(self.data_dim(), squares.into_iter().map(|s| T::of(s / self.len() as f64)))
+        DVector::from_iterator(
+            self.data_dim(),
+            squares.into_iter().map(|s| T::of(s / self.len() as f64)),
+        )
     }
 
     /// Observations whose copy stays in a cache.
@@ -185,14 +220,23 @@ impl<'a, T: Real> Observations<'a, T> {
         block_of(self.data_dim())
     }
 
-    /// What `f` makes of each block of neighbouring observations, in their order: for work that wants a copy of the data, but not of all at once.
+    /// What `f` makes of each block of neighbouring observations, in their order: for work that
+    /// wants a copy of the data, but not of all at once.
     ///
     /// # Errors
     /// The first error of a block.
-    pub(crate) fn in_blocks<V: Send>(&self, work_each: usize, f: impl Fn(Observations<'_, T>) -> Result<V> + Sync) -> Result<Vec<V>> {
+    pub(crate) fn in_blocks<V: Send>(
+        &self,
+        work_each: usize,
+        f: impl Fn(Observations<'_, T>) -> Result<V> + Sync,
+    ) -> Result<Vec<V>> {
         let (n, block) = (self.len(), self.block());
-        let part = |b: usize| f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n));
-        parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part).into_iter().collect()
+        let part = |b: usize| {
+            f(Observations::trusted(self.values.columns(b * block, block.min(n - b * block)), n))
+        };
+        parallel::map_blocks(n.div_ceil(block), n.saturating_mul(work_each), part)
+            .into_iter()
+            .collect()
     }
 
     /// Refuses data of another dimension than a model's.
@@ -201,20 +245,27 @@ impl<'a, T: Real> Observations<'a, T> {
     }
 }
 
-/// Observations of d variables whose copy stays in a first cache, or in a second one where that would be few.
+/// Observations of d variables whose copy stays in a first cache, or in a second one where that
+/// would be few.
 fn block_of(d: usize) -> usize {
     (1usize << 12).div_ceil(d).max((1usize << 15).div_ceil(d).min(64)).clamp(16, 4096)
 }
 
-/// Whether every entry is within ±limit: one comparison an entry, without a branch; NaN and ±∞ fail it too.
+/// Whether every entry is within ±limit: one comparison an entry, without a branch; NaN and ±∞ fail
+/// it too.
 fn are_within<T: Real>(values: DMatrixView<'_, T>, limit: T) -> bool {
     vectorized(
         #[inline(always)]
-        || values.column_iter().all(|column| column.data.into_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit))),
+        || {
+            values.column_iter().all(|column| {
+                column.data.into_slice().iter().fold(true, |fits, v| fits & (v.abs() <= limit))
+            })
+        },
     )
 }
 
-/// Observations whose check joins the pass over them, block by block, where nobody made it before: large data come from memory once.
+/// Observations whose check joins the pass over them, block by block, where nobody made it before:
+/// large data come from memory once.
 #[derive(Clone, Copy)]
 pub(crate) struct Incoming<'a, T: Real> {
     values: DMatrixView<'a, T>,
@@ -231,18 +282,29 @@ impl<'a, T: Real> Incoming<'a, T> {
     }
 
     /// A(x_i − c) of each observation for a k×d matrix A: k×n.
-    pub(crate) fn deviations_mapped(&self, centre: DVectorView<'_, T>, map: &DMatrix<T>) -> Result<DMatrix<T>> {
-        self.deviations_to(centre, map.nrows(), |deviations, mapped| gemm(T::one(), map, deviations, T::zero(), mapped))
+    pub(crate) fn deviations_mapped(
+        &self,
+        centre: DVectorView<'_, T>,
+        map: &DMatrix<T>,
+    ) -> Result<DMatrix<T>> {
+        self.deviations_to(centre, map.nrows(), |deviations, mapped| {
+            gemm(T::one(), map, deviations, T::zero(), mapped)
+        })
     }
 
     /// The same in double precision, rounded at the end.
-    pub(crate) fn deviations_mapped_wide(&self, centre: DVectorView<'_, T>, map: &DMatrix<f64>) -> Result<DMatrix<T>> {
+    pub(crate) fn deviations_mapped_wide(
+        &self,
+        centre: DVectorView<'_, T>,
+        map: &DMatrix<f64>,
+    ) -> Result<DMatrix<T>> {
         self.deviations_to(centre, map.nrows(), |deviations, mut mapped| {
             mapped.zip_apply(&matrix_product(map, deviations), |to, from| *to = T::of(from));
         })
     }
 
-    /// What `map` writes for the deviations x_i − c of each block of observations, k numbers each: the deviations are made in memory that stays in the cache.
+    /// What `map` writes for the deviations x_i − c of each block of observations, k numbers each:
+    /// the deviations are made in memory that stays in the cache.
     fn deviations_to<U: Real>(
         &self,
         centre: DVectorView<'_, T>,
@@ -263,16 +325,20 @@ impl<'a, T: Real> Incoming<'a, T> {
         let pieces = if parallel::threads(work) > 1 { 4 * parallel::threads(work) } else { 1 };
         let chunk = block * n.div_ceil(pieces * block);
         parallel::for_each_chunk(mapped.as_mut_slice(), k * chunk, work, |c, part| {
-            let mut deviations = OnLine::zeros(d * block.min(part.len() / k));
+            let mut deviations = AlignedVec::zeros(d * block.min(part.len() / k));
             for (b, part) in part.chunks_mut(k * block).enumerate() {
                 let (first, count) = (c * chunk + b * block, part.len() / k);
-                let (values, deviations) = (values.columns(first, count), &mut deviations[..d * count]);
+                let (values, deviations) =
+                    (values.columns(first, count), &mut deviations[..d * count]);
                 if !self.checked && !are_within(values, limit) {
                     refused.store(true, Ordering::Relaxed);
                     return;
                 }
                 subtract(values, centre.as_slice(), deviations);
-                map(DMatrixView::from_slice(deviations, d, count), DMatrixViewMut::from_slice(part, k, count));
+                map(
+                    DMatrixView::from_slice(deviations, d, count),
+                    DMatrixViewMut::from_slice(part, k, count),
+                );
             }
         });
         if refused.into_inner() {
@@ -293,7 +359,11 @@ const GATHERED: usize = 2048;
 
 /// Refuses a size that differs from the expected one.
 pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Result<()> {
-    if expected == actual { Ok(()) } else { Err(Error::Dimension { what, expected, actual }) }
+    if expected == actual {
+        Ok(())
+    } else {
+        Err(Error::DimensionMismatch { what, expected, actual })
+    }
 }
 
 /// The square of the largest entry that d×n data may have.
@@ -301,7 +371,8 @@ pub(crate) fn largest_square<T: Real>(data_dim: usize, observations: usize) -> T
     T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))
 }
 
-/// What can be read as [`Observations`]: a matrix by reference, a view, or observations already checked.
+/// What can be read as [`Observations`]: a matrix by reference, a view, or observations already
+/// checked.
 pub trait IntoObservations<'a, T: Real> {
     /// Checks the data, unless they are checked already.
     ///
@@ -309,7 +380,8 @@ pub trait IntoObservations<'a, T: Real> {
     /// As [`Observations::new`].
     fn into_observations(self) -> Result<Observations<'a, T>>;
 
-    /// The values before the check, for a pass over them that proves what it would: a sum of squares sees every entry.
+    /// The values before the check, for a pass over them that proves what it would: a sum of
+    /// squares sees every entry.
     #[doc(hidden)]
     fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
         None
@@ -356,24 +428,40 @@ mod tests {
     fn names_the_place_of_what_it_refuses() {
         let mut x = DMatrix::from_element(3, 4, 1.0f64);
         x[(1, 2)] = f64::NAN;
-        assert!(matches!((&x).into_observations(), Err(Error::NotFinite { row: 1, column: 2, .. })));
+        assert!(matches!(
+            (&x).into_observations(),
+            Err(Error::NotFinite { row: 1, column: 2, .. })
+        ));
         x[(1, 2)] = 1e200;
         let refused = (&x).into_observations().unwrap_err();
         assert!(matches!(refused, Error::TooLarge { row: 1, column: 2, .. }), "{refused}");
-        assert!(matches!((&DMatrix::<f32>::zeros(0, 3)).into_observations(), Err(Error::Empty { rows: 0, columns: 3 })));
+        assert!(matches!(
+            (&DMatrix::<f32>::zeros(0, 3)).into_observations(),
+            Err(Error::Empty { rows: 0, columns: 3 })
+        ));
         assert!(Observations::from_rows(&[1.0, 2.0], 2, 2).is_err());
         assert!(Observations::<f64>::from_rows(&[], usize::MAX, 2).is_err());
     }
 
     fn joined_check_refuses_what_the_first_one_does<T: Real>() {
-        let (mut x, map) = (DMatrix::from_fn(3, 5000, |i, j| T::of_usize((i * 7 + j) % 11)), DMatrix::from_element(2, 3, T::one()));
+        let (mut x, map) = (
+            DMatrix::from_fn(3, 5000, |i, j| T::of_usize((i * 7 + j) % 11)),
+            DMatrix::from_element(2, 3, T::one()),
+        );
         let centre = DVector::from_element(3, T::of(2.0));
-        let of = |x: &DMatrix<T>| Incoming::unchecked(x.as_view()).deviations_mapped(centre.as_view(), &map);
-        let checked = Incoming::from((&x).into_observations().unwrap()).deviations_mapped(centre.as_view(), &map);
+        let of = |x: &DMatrix<T>| {
+            Incoming::unchecked(x.as_view()).deviations_mapped(centre.as_view(), &map)
+        };
+        let checked = Incoming::from((&x).into_observations().unwrap())
+            .deviations_mapped(centre.as_view(), &map);
         assert_eq!(of(&x), checked);
         assert_eq!(
             of(&x.rows(0, 2).into_owned()).unwrap_err(),
-            Error::Dimension { what: "variables of an observation", expected: 3, actual: 2 }
+            Error::DimensionMismatch {
+                what: "variables of an observation",
+                expected: 3,
+                actual: 2
+            }
         );
         assert_eq!(of(&DMatrix::zeros(3, 0)).unwrap_err(), Error::Empty { rows: 3, columns: 0 });
         for bad in [T::one() / T::zero(), T::zero() / T::zero(), T::MAX] {
@@ -382,7 +470,10 @@ mod tests {
             let (joined, first) = (of(&x).unwrap_err(), (&x).into_observations().unwrap_err());
             assert_eq!(joined.to_string(), first.to_string());
             let short = x.rows(0, 2).into_owned();
-            assert_eq!(of(&short).unwrap_err().to_string(), (&short).into_observations().unwrap_err().to_string());
+            assert_eq!(
+                of(&short).unwrap_err().to_string(),
+                (&short).into_observations().unwrap_err().to_string()
+            );
         }
     }
 

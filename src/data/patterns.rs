@@ -1,13 +1,16 @@
-//! Which observations miss the same entries: what depends on the pattern alone is computed once for all of them.
+//! Which observations miss the same entries: what depends on the pattern alone is computed once for
+//! all of them.
 
 use super::IncompleteObservations;
 use crate::Real;
 use std::collections::HashMap;
 
-/// The most observations of one pattern that are kept together: what is computed once for so many costs nothing beside them.
+/// The most observations of one pattern that are kept together: what is computed once for so many
+/// costs nothing beside them.
 const TOGETHER: usize = 512;
 
-/// The observations in an order in which equal patterns are neighbours, cut in groups; those without any entry are left out.
+/// The observations in an order in which equal patterns are neighbours, cut in groups; those
+/// without any entry are left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Patterns {
     /// Columns of the data.
@@ -21,7 +24,8 @@ pub(crate) struct Patterns {
 }
 
 impl Patterns {
-    /// The patterns in the order in which they first occur; observations with a weight of 0 are left out, if there are weights.
+    /// The patterns in the order in which they first occur; observations with a weight of 0 are
+    /// left out, if there are weights.
     pub(crate) fn of<T: Real>(x: &IncompleteObservations<'_, T>, weights: Option<&[f64]>) -> Self {
         let (d, n) = (x.data_dim(), x.len());
         let mut values = vec![0.0; d];
@@ -29,9 +33,13 @@ impl Patterns {
         let words = d.div_ceil(64);
         let mut bits = vec![0u64; words * n];
         let taken = |column: usize| weights.is_none_or(|weights| weights[column] > 0.0);
-        for (column, own) in bits.chunks_exact_mut(words).enumerate().filter(|&(column, _)| taken(column)) {
+        for (column, own) in
+            bits.chunks_exact_mut(words).enumerate().filter(|&(column, _)| taken(column))
+        {
             x.column_into(column, &mut values);
-            for ((word, values), observed) in own.iter_mut().zip(values.chunks(64)).zip(observed.chunks_mut(64)) {
+            for ((word, values), observed) in
+                own.iter_mut().zip(values.chunks(64)).zip(observed.chunks_mut(64))
+            {
                 for (place, (value, observed)) in values.iter().zip(observed).enumerate() {
                     let here = !value.is_nan();
                     *word |= u64::from(here) << place;
@@ -56,7 +64,8 @@ impl Patterns {
         }
         let distinct = members.len();
         let mut next = Vec::with_capacity(distinct);
-        let (mut starts, mut entries, mut end) = (Vec::with_capacity(distinct + 1), Vec::with_capacity(distinct), 0);
+        let (mut starts, mut entries, mut end) =
+            (Vec::with_capacity(distinct + 1), Vec::with_capacity(distinct), 0);
         for (&count, &size) in members.iter().zip(&sizes) {
             next.push(end);
             starts.extend((end..end + count).step_by(TOGETHER));
@@ -77,7 +86,8 @@ impl Patterns {
         self.starts.len() - 1
     }
 
-    /// Neighbouring groups in blocks of about `rows` observations, as ranges of groups; the cut depends on the data alone.
+    /// Neighbouring groups in blocks of about `rows` observations, as ranges of groups; the cut
+    /// depends on the data alone.
     pub(crate) fn blocks(&self, rows: usize) -> Vec<std::ops::Range<usize>> {
         let mut blocks = Vec::new();
         let mut first = 0;
@@ -103,7 +113,10 @@ mod tests {
         let x = nalgebra::dmatrix![1.0, hole, 2.0, hole, 4.0; 1.0, 5.0, 2.0, hole, 3.0];
         let patterns = Patterns::of(&(&x).into_incomplete().unwrap(), None);
         assert_eq!(patterns.order, [0, 2, 4, 1]);
-        assert_eq!((patterns.starts.as_slice(), patterns.observed.as_slice()), ([0, 3, 4].as_slice(), [3, 4].as_slice()));
+        assert_eq!(
+            (patterns.starts.as_slice(), patterns.observed.as_slice()),
+            ([0, 3, 4].as_slice(), [3, 4].as_slice())
+        );
         assert_eq!(patterns.entries, [2, 1]);
     }
 

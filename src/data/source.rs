@@ -3,13 +3,14 @@
 use crate::{Error, Observations, Real, Result};
 use nalgebra::DMatrix;
 
-/// Observations that come in blocks and can be read again from the beginning: a file larger than memory, a matrix, an iterator of chunks.
+/// Observations that come in blocks and can be read again from the beginning: a file larger than
+/// memory, a matrix, an iterator of chunks.
 ///
-/// You give [`data_dim`](Self::data_dim) and [`pass`](Self::pass); you get every fit, score and transform that takes a source.
-/// The same pass must show the same observations each time.
+/// You give [`data_dim`](Self::data_dim) and [`pass`](Self::pass); you get every fit, score and
+/// transform that takes a source. The same pass must show the same observations each time.
 ///
-/// With the feature `files`, [`NpyBlocks`](crate::data::files::NpyBlocks) is one; [`Observations`] are one, cut in blocks; [`Chunks`] makes one of
-/// iterators.
+/// With the feature `files`, [`NpyBlocks`](crate::data::files::NpyBlocks) is one; [`Observations`]
+/// are one, cut in blocks; [`Chunks`] makes one of iterators.
 pub trait Source<T: Real> {
     /// What can go wrong while reading, beside what this crate refuses.
     type Error: From<Error>;
@@ -17,11 +18,15 @@ pub trait Source<T: Real> {
     /// d.
     fn data_dim(&self) -> usize;
 
-    /// Shows every block to `visit`, from the first to the last. An error of `visit` ends the pass and is returned.
+    /// Shows every block to `visit`, from the first to the last. An error of `visit` ends the pass
+    /// and is returned.
     ///
     /// # Errors
     /// Of reading, and those of `visit`.
-    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<(), Self::Error>;
+    fn pass(
+        &mut self,
+        visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>,
+    ) -> Result<(), Self::Error>;
 }
 
 impl<T: Real> Source<T> for Observations<'_, T> {
@@ -33,16 +38,23 @@ impl<T: Real> Source<T> for Observations<'_, T> {
 
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
         let block = crate::linalg::block_of(Observations::data_dim(self));
-        (0..self.len()).step_by(block).try_for_each(|first| visit(self.columns(first, block.min(self.len() - first))?))
+        (0..self.len())
+            .step_by(block)
+            .try_for_each(|first| visit(self.columns(first, block.min(self.len() - first))?))
     }
 }
 
-/// A [`Source`] out of iterators of chunks: `restart` is called for each pass and gives the chunks (d×b each) anew.
+/// A [`Source`] out of iterators of chunks: `restart` is called for each pass and gives the chunks
+/// (d×b each) anew.
 ///
 /// ```
 /// use elbo::{Ppca, data::Chunks};
 /// use nalgebra::DMatrix;
-/// let chunk = |c: usize| DMatrix::from_fn(4, 25, |j, i| ((1 + j) as f64 * (25 * c + i) as f64).sin() * (4 - j) as f64);
+/// let chunk = |c: usize| {
+///     DMatrix::from_fn(4, 25, |j, i| {
+///         ((1 + j) as f64 * (25 * c + i) as f64).sin() * (4 - j) as f64
+///     })
+/// };
 /// let mut source = Chunks::new(4, || (0..8).map(|c| Ok::<_, elbo::Error>(chunk(c))));
 /// let model = Ppca::builder(2).fit_source(&mut source)?;
 /// let total: f64 = model.log_likelihood_source(&mut source)?.sum();
@@ -62,7 +74,9 @@ impl<F> Chunks<F> {
     }
 }
 
-impl<T: Real, E: From<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: FnMut() -> I> Source<T> for Chunks<F> {
+impl<T: Real, E: From<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: FnMut() -> I>
+    Source<T> for Chunks<F>
+{
     type Error = E;
 
     fn data_dim(&self) -> usize {
@@ -83,8 +97,12 @@ impl<T: Real, E: From<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: 
 /// A chunk as observations; a refusal counts the observations from the beginning of the pass.
 fn checked<T: Real>(chunk: &DMatrix<T>, before: usize) -> Result<Observations<'_, T>> {
     Observations::new(chunk.as_view()).map_err(|error| match error {
-        Error::NotFinite { row, column, value } => Error::NotFinite { row, column: before + column, value },
-        Error::TooLarge { row, column, value, limit } => Error::TooLarge { row, column: before + column, value, limit },
+        Error::NotFinite { row, column, value } => {
+            Error::NotFinite { row, column: before + column, value }
+        }
+        Error::TooLarge { row, column, value, limit } => {
+            Error::TooLarge { row, column: before + column, value, limit }
+        }
         other => other,
     })
 }
@@ -97,7 +115,10 @@ impl<T: Real> Source<T> for crate::data::files::NpyBlocks<T> {
         Self::data_dim(self)
     }
 
-    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<(), Self::Error> {
+    fn pass(
+        &mut self,
+        visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>,
+    ) -> Result<(), Self::Error> {
         self.rewind();
         let mut before = 0;
         for block in self.by_ref() {

@@ -2,7 +2,7 @@
 //!
 //! Legend: x_i an observation with few entries, V (d×b) some directions, y_i = Vᵗ(x_i − μ).
 
-use super::{Mean, expect};
+use super::{Centering, expect};
 use crate::linalg::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -12,17 +12,22 @@ const BLOCKS: usize = 4;
 
 /// A view of a sparse d×n table in compressed columns, one observation a **column**; checked once.
 ///
-/// Compressed rows of n×d, one observation a row (what text tools and scikit-learn hold), are the same memory.
-/// A stored 0 is allowed. With the feature `sparse`, the matrices of nalgebra-sparse are read without a copy.
+/// Compressed rows of n×d, one observation a row (what text tools and scikit-learn hold), are the
+/// same memory. A stored 0 is allowed. With the feature `sparse`, the matrices of nalgebra-sparse
+/// are read without a copy.
 ///
 /// ```
 /// use elbo::{Ppca, data::SparseObservations};
 /// // Four documents over three words: how often each word stands in each.
-/// let (offsets, words, counts) = ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
+/// let (offsets, words, counts) =
+///     ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
 /// let x = SparseObservations::from_csc(3, 4, &offsets, &words, &counts)?;
 /// let model = Ppca::<f64>::builder(1).fit_sparse(x)?;
 /// let dense = Ppca::fit(1, &x.to_dense())?;
-/// assert!((model.log_likelihood_sparse(x)? - dense.log_likelihood(&x.to_dense())?).amax() < 1e-10);
+/// assert!(
+///     (model.log_likelihood_sparse(x)? - dense.log_likelihood(&x.to_dense())?).amax()
+///         < 1e-10
+/// );
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -34,20 +39,29 @@ pub struct SparseObservations<'a, T: Real> {
 }
 
 impl<'a, T: Real> SparseObservations<'a, T> {
-    /// Checks a table in compressed columns: the entries of observation i are those from `offsets[i]` to `offsets[i + 1]`.
+    /// Checks a table in compressed columns: the entries of observation i are those from
+    /// `offsets[i]` to `offsets[i + 1]`.
     ///
     /// # Errors
-    /// [`Error::Empty`] without a variable or an observation; [`Error::Dimension`] for a wrong number of offsets or rows; [`Error::SparseOffsets`],
-    /// [`Error::SparseRow`] and [`Error::SparseOrder`] (rows of an observation that do not rise: duplicates are not summed);
+    /// [`Error::Empty`] without a variable or an observation; [`Error::DimensionMismatch`] for a
+    /// wrong number of offsets or rows; [`Error::SparseOffsets`], [`Error::SparseRow`] and
+    /// [`Error::SparseOrder`] (rows of an observation that do not rise: duplicates are not summed);
     /// [`Error::NotFinite`] and [`Error::TooLarge`], which name variable and observation.
-    pub fn from_csc(data_dim: usize, observations: usize, offsets: &'a [usize], rows: &'a [usize], values: &'a [T]) -> Result<Self> {
+    pub fn from_csc(
+        data_dim: usize,
+        observations: usize,
+        offsets: &'a [usize],
+        rows: &'a [usize],
+        values: &'a [T],
+    ) -> Result<Self> {
         if data_dim == 0 || observations == 0 {
             return Err(Error::Empty { rows: data_dim, columns: observations });
         }
         expect("offsets of a sparse table", observations.saturating_add(1), offsets.len())?;
         expect("rows of a sparse table, one an entry", values.len(), rows.len())?;
         let entries = values.len();
-        let limit = (T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))).sqrt();
+        let limit =
+            (T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))).sqrt();
         for (column, bounds) in offsets.windows(2).enumerate() {
             let (start, end) = (bounds[0], bounds[1]);
             let first = column == 0 && start != 0;
@@ -68,7 +82,12 @@ impl<'a, T: Real> SparseObservations<'a, T> {
                     return Err(Error::NotFinite { row, column, value: value.as_f64() });
                 }
                 if value.abs() > limit {
-                    return Err(Error::TooLarge { row, column, value: value.as_f64(), limit: limit.as_f64() });
+                    return Err(Error::TooLarge {
+                        row,
+                        column,
+                        value: value.as_f64(),
+                        limit: limit.as_f64(),
+                    });
                 }
             }
         }
@@ -89,10 +108,17 @@ impl<'a, T: Real> SparseObservations<'a, T> {
     /// As for [`Self::from_csc`].
     #[cfg(feature = "sparse")]
     pub fn from_csc_matrix(matrix: &'a nalgebra_sparse::CscMatrix<T>) -> Result<Self> {
-        Self::from_csc(matrix.nrows(), matrix.ncols(), matrix.col_offsets(), matrix.row_indices(), matrix.values())
+        Self::from_csc(
+            matrix.nrows(),
+            matrix.ncols(),
+            matrix.col_offsets(),
+            matrix.row_indices(),
+            matrix.values(),
+        )
     }
 
-    /// A matrix of nalgebra-sparse with an observation a **row**, n×d in compressed rows: the same memory.
+    /// A matrix of nalgebra-sparse with an observation a **row**, n×d in compressed rows: the same
+    /// memory.
     ///
     /// ```
     /// use elbo::data::SparseObservations;
@@ -107,7 +133,13 @@ impl<'a, T: Real> SparseObservations<'a, T> {
     /// As for [`Self::from_csc`].
     #[cfg(feature = "sparse")]
     pub fn from_csr_rows(matrix: &'a nalgebra_sparse::CsrMatrix<T>) -> Result<Self> {
-        Self::from_csc(matrix.ncols(), matrix.nrows(), matrix.row_offsets(), matrix.col_indices(), matrix.values())
+        Self::from_csc(
+            matrix.ncols(),
+            matrix.nrows(),
+            matrix.row_offsets(),
+            matrix.col_indices(),
+            matrix.values(),
+        )
     }
 
     /// d.
@@ -141,9 +173,9 @@ impl<'a, T: Real> SparseObservations<'a, T> {
     }
 
     /// μ; refuses a single observation about its own mean.
-    pub(crate) fn centre(&self, mean: Mean) -> Result<DVector<f64>> {
+    pub(crate) fn centre(&self, mean: Centering) -> Result<DVector<f64>> {
         let mut centre = DVector::zeros(self.data_dim);
-        if mean == Mean::Zero {
+        if mean == Centering::None {
             return Ok(centre);
         }
         if self.len() < 2 {
@@ -176,10 +208,15 @@ impl<'a, T: Real> SparseObservations<'a, T> {
             stored[row] += 1;
             sum += (value.as_f64() - mean[row]).powi(2);
         }
-        sum + mean.iter().zip(&stored).map(|(m, &stored)| m * m * (self.len() - stored) as f64).sum::<f64>()
+        sum + mean
+            .iter()
+            .zip(&stored)
+            .map(|(m, &stored)| m * m * (self.len() - stored) as f64)
+            .sum::<f64>()
     }
 
-    /// Calls `f(block, i, y_i, ‖x_i − μ‖²)` for each observation, and keeps what the blocks make; V is given transposed, b×d.
+    /// Calls `f(block, i, y_i, ‖x_i − μ‖²)` for each observation, and keeps what the blocks make; V
+    /// is given transposed, b×d.
     fn projected<R: Send>(
         &self,
         directions: &DMatrix<f64>,
@@ -210,16 +247,22 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         })
     }
 
-    /// Σ (x_i − μ) y_iᵗ, d×b: the product S·V times n, with centred y, so that a mean cancels out of nothing but itself.
-    pub(crate) fn scatter_product(&self, v: DMatrixView<'_, f64>, mean: &DVector<f64>) -> DMatrix<f64> {
+    /// Σ (x_i − μ) y_iᵗ, d×b: the product S·V times n, with centred y, so that a mean cancels out
+    /// of nothing but itself.
+    pub(crate) fn scatter_product(
+        &self,
+        v: DMatrixView<'_, f64>,
+        mean: &DVector<f64>,
+    ) -> DMatrix<f64> {
         let (d, b) = v.shape();
         let start = || (DMatrix::<f64>::zeros(b, d), DVector::<f64>::zeros(b));
-        let parts = self.projected(&v.transpose(), mean, BLOCKS, start, |(product, sum), i, y, _| {
-            for (row, value) in self.observation(i) {
-                product.column_mut(row).axpy(value.as_f64(), y, 1.0);
-            }
-            *sum += y;
-        });
+        let parts =
+            self.projected(&v.transpose(), mean, BLOCKS, start, |(product, sum), i, y, _| {
+                for (row, value) in self.observation(i) {
+                    product.column_mut(row).axpy(value.as_f64(), y, 1.0);
+                }
+                *sum += y;
+            });
         let added = parts.into_iter().reduce(|(a, s), (b, t)| (a + b, s + t));
         let (product, sum) = added.unwrap_or_else(start);
         let mut product = product.transpose();
@@ -228,7 +271,11 @@ impl<'a, T: Real> SparseObservations<'a, T> {
     }
 
     /// Qᵗ(x_i − μ), k×n, and ‖x_i − μ‖² for each observation.
-    pub(crate) fn projections(&self, directions: &DMatrix<f64>, mean: &DVector<f64>) -> (DMatrix<f64>, Vec<f64>) {
+    pub(crate) fn projections(
+        &self,
+        directions: &DMatrix<f64>,
+        mean: &DVector<f64>,
+    ) -> (DMatrix<f64>, Vec<f64>) {
         let k = directions.ncols();
         let parts = self.projected(
             &directions.transpose(),

@@ -4,14 +4,18 @@ use crate::Real;
 use crate::posterior::GaussianPosterior;
 use nalgebra::{DMatrix, DVector};
 
-/// How much each latent dimension says about x, as seen in the posteriors of many observations; variances have the divisor n.
+/// How much each latent dimension says about x, as seen in the posteriors of many observations;
+/// variances have the divisor n.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActiveUnits<T: Real> {
-    /// A_j: the variance over the observations of the posterior mean of z_j[^1]; 0 for a dead unit, near 1 for a busy one.
+    /// A_j: the variance over the observations of the posterior mean of z_j[^1]; 0 for a dead unit,
+    /// near 1 for a busy one.
     ///
-    /// [^1]: Y. Burda, R. Grosse and R. Salakhutdinov, Importance weighted autoencoders, ICLR 2016, section 5.2.
+    /// [^1]: Y. Burda, R. Grosse and R. Salakhutdinov, Importance weighted autoencoders, ICLR 2016,
+    /// section 5.2.
     pub mean_variances: DVector<T>,
-    /// The covariance of z under the aggregated posterior (1/n) Σ q_i: that of the means plus the mean covariance; I if the prior fits.
+    /// The covariance of z under the aggregated posterior (1/n) Σ q_i: that of the means plus the
+    /// mean covariance; I if the prior fits.
     pub aggregated_covariance: DMatrix<T>,
     /// The mean of z under the aggregated posterior; 0 if the prior fits.
     pub aggregated_mean: DVector<T>,
@@ -29,12 +33,19 @@ impl<T: Real> ActiveUnits<T> {
 /// Looks at the posteriors of all observations together.
 ///
 /// ```
-/// use elbo::{diagnostics::active_units, posterior::{Diagonal, PosteriorFamily}};
+/// use elbo::{
+///     diagnostics::active_units,
+///     posterior::{Diagonal, PosteriorFamily},
+/// };
 /// use nalgebra::dmatrix;
 /// // The first unit moves with x; the second is the prior throughout.
-/// let q = Diagonal::from_parameters(2, dmatrix![1.0, -1.0; 0.0, 0.0; -4.0, -4.0; 0.0, 0.0])?;
+/// let q =
+///     Diagonal::from_parameters(2, dmatrix![1.0, -1.0; 0.0, 0.0; -4.0, -4.0; 0.0, 0.0])?;
 /// let units = active_units(&q);
-/// assert_eq!((units.mean_variances[0], units.mean_variances[1], units.count(0.01)), (1.0, 0.0, 1));
+/// assert_eq!(
+///     (units.mean_variances[0], units.mean_variances[1], units.count(0.01)),
+///     (1.0, 0.0, 1)
+/// );
 /// assert_eq!(units.aggregated_covariance[(1, 1)], 1.0);
 /// # Ok::<(), elbo::Error>(())
 /// ```

@@ -1,6 +1,6 @@
 //! log p(x_i) by importance sampling, for models without a closed form.
 
-use super::Figures;
+use super::Estimates;
 use crate::data::expect;
 use crate::model::{Decoder, ProbabilisticModel};
 use crate::posterior::{Full, GaussianPosterior, Posterior};
@@ -11,25 +11,42 @@ use rand::{Rng, RngExt, SeedableRng};
 
 /// log p(x_i) = ln E_r [p(x_i|z) π(z)/r(z)], with a proposal r_i made from q_i.
 ///
-/// r_i is the mixture of q_i with its covariance widened and of the prior. The prior's part α bounds every weight by max p(x|z)/α, so that their
-/// variance is finite whatever q is: a q narrower than the posterior by more than a factor of 2 in one direction has infinite variance by itself, and
-/// then its standard error lies. Each part gets its share of the draws, not a random number of them. The estimate of p is unbiased; that of log p is
-/// low by about half the square of its standard error.
+/// r_i is the mixture of q_i with its covariance widened and of the prior. The prior's part α
+/// bounds every weight by max p(x|z)/α, so that their variance is finite whatever q is: a q
+/// narrower than the posterior by more than a factor of 2 in one direction has infinite variance by
+/// itself, and then its standard error lies. Each part gets its share of the draws, not a random
+/// number of them. The estimate of p is unbiased; that of log p is low by about half the square of
+/// its standard error.
 ///
-/// A good q makes a good estimate: refine a [`Full`] one first ([`Refine`](crate::fit::Refine)).
+/// A good q makes a good estimate: refine a [`Full`] one first
+/// ([`LocalRefinement`](crate::fit::Refine)).
 ///
 /// ```
-/// use elbo::{diagnostics::ImportanceSampling, model::{ExactPosterior, LinearGaussian, MarginalLikelihood}, Observations};
+/// use elbo::{
+///     Observations,
+///     diagnostics::ImportanceSampling,
+///     model::{ExactPosterior, LinearGaussian, MarginalLikelihood},
+/// };
 /// use nalgebra::{dmatrix, dvector};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
+/// let model = LinearGaussian::from_parameters(
+///     dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0],
+///     dvector![0.0, 0.0, 0.0],
+///     0.7,
+/// )?;
 /// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
 /// let x = Observations::new(x.as_view())?;
 /// let sampling = ImportanceSampling { samples: 1000, ..Default::default() };
-/// let estimate = sampling.log_likelihood(&model, &model.posterior(x)?, x, &mut StdRng::seed_from_u64(1))?;
+/// let estimate = sampling.log_likelihood(
+///     &model,
+///     &model.posterior(x)?,
+///     x,
+///     &mut StdRng::seed_from_u64(1),
+/// )?;
 /// let exact = model.log_likelihood(x)?;
 /// for i in 0..2 {
-///     let (value, error) = (estimate.log_likelihood.values()[i], estimate.log_likelihood.errors()[i]);
+///     let (value, error) =
+///         (estimate.log_likelihood.values()[i], estimate.log_likelihood.errors()[i]);
 ///     assert!((value - exact[i]).abs() < 4.0 * error && error < 0.02);
 /// }
 /// # Ok::<(), elbo::Error>(())
@@ -54,7 +71,7 @@ impl Default for ImportanceSampling {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportanceEstimate {
     /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method).
-    pub log_likelihood: Figures,
+    pub log_likelihood: Estimates,
     /// (Σw)²/Σw²: how many draws of equal weight the draws of an observation are worth.
     pub effective_samples: Vec<f64>,
     /// The draws for each observation.
@@ -71,8 +88,15 @@ impl ImportanceSampling {
     /// Estimates log p(x_i) with proposals made from `q`.
     ///
     /// # Errors
-    /// [`Error::Setting`] for settings outside their range; [`Error::Dimension`]; [`Error::NotPositiveDefinite`] when a covariance of q is not.
-    pub fn log_likelihood<T, M, Q, R>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<ImportanceEstimate>
+    /// [`Error::InvalidParameter`] for settings outside their range; [`Error::DimensionMismatch`];
+    /// [`Error::NotPositiveDefinite`] when a covariance of q is not.
+    pub fn log_likelihood<T, M, Q, R>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<ImportanceEstimate>
     where
         T: Real,
         M: ProbabilisticModel<T>,
@@ -86,27 +110,41 @@ impl ImportanceSampling {
         let seed = rng.random::<u64>();
         let (mut values, mut errors, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..x.len() {
-            // A generator for each observation: what is drawn for it does not depend on those before.
-            let mut own = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add((i as u64).wrapping_mul(ODD)));
+            // A generator for each observation: what is drawn for it does not depend on those
+            // before.
+            let mut own =
+                Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add((i as u64).wrapping_mul(ODD)));
             let log_weights = self.log_weights(model, &proposal, x, i, &mut own)?;
             let (value, error, worth) = summarize(&log_weights);
             values.push(value);
             errors.push(error);
             effective.push(worth);
         }
-        let log_likelihood = Figures::estimated(values, errors);
-        Ok(ImportanceEstimate { log_likelihood, effective_samples: effective, samples: self.samples })
+        let log_likelihood = Estimates::estimated(values, errors);
+        Ok(ImportanceEstimate {
+            log_likelihood,
+            effective_samples: effective,
+            samples: self.samples,
+        })
     }
 
     fn check(&self) -> Result<()> {
         if self.samples < 2 {
-            return Err(Error::Setting { name: "the number of importance samples", value: self.samples as f64, must: "at least 2" });
+            return Err(Error::InvalidParameter {
+                name: "the number of importance samples",
+                value: self.samples as f64,
+                must: "at least 2",
+            });
         }
         if !(self.widening > 0.0 && self.widening.is_finite()) {
-            return Err(Error::Setting { name: "the widening of the proposal", value: self.widening, must: "positive and finite" });
+            return Err(Error::InvalidParameter {
+                name: "the widening of the proposal",
+                value: self.widening,
+                must: "positive and finite",
+            });
         }
         if !(0.0..1.0).contains(&self.prior_part) {
-            return Err(Error::Setting {
+            return Err(Error::InvalidParameter {
                 name: "the prior's part of the proposal",
                 value: self.prior_part,
                 must: "at least 0 and below 1",
@@ -116,7 +154,14 @@ impl ImportanceSampling {
     }
 
     /// ln p(x|z) + ln π(z) − ln r(z) of each draw for observation `i`.
-    fn log_weights<T, M, R>(&self, model: &M, q: &Full<T>, x: Observations<'_, T>, i: usize, rng: &mut R) -> Result<Vec<f64>>
+    fn log_weights<T, M, R>(
+        &self,
+        model: &M,
+        q: &Full<T>,
+        x: Observations<'_, T>,
+        i: usize,
+        rng: &mut R,
+    ) -> Result<Vec<f64>>
     where
         T: Real,
         M: ProbabilisticModel<T>,
@@ -153,11 +198,16 @@ impl ImportanceSampling {
                 // The constants of π and of r are the same and cancel.
                 let of_prior = -0.5 * squares(z.iter());
                 let of_gaussian = -0.5 * squares(noise.iter()) - log_determinant;
-                proposed.push(of_prior - log_sum_exp(&[share.ln() + of_prior, (1.0 - share).ln() + of_gaussian]));
+                proposed.push(
+                    of_prior
+                        - log_sum_exp(&[share.ln() + of_prior, (1.0 - share).ln() + of_gaussian]),
+                );
             }
             let x = Observations::trusted(repeated.columns(0, count), count);
             let densities = model.log_density_given(x, z.columns(0, count))?;
-            log_weights.extend(densities.iter().zip(proposed).map(|(density, ratio)| density.as_f64() + ratio));
+            log_weights.extend(
+                densities.iter().zip(proposed).map(|(density, ratio)| density.as_f64() + ratio),
+            );
         }
         Ok(log_weights)
     }
@@ -169,7 +219,11 @@ fn squares<'a, T: Real>(values: impl Iterator<Item = &'a T>) -> f64 {
 
 fn log_sum_exp(values: &[f64]) -> f64 {
     let largest = values.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-    if largest == f64::NEG_INFINITY { largest } else { largest + values.iter().map(|v| (v - largest).exp()).sum::<f64>().ln() }
+    if largest == f64::NEG_INFINITY {
+        largest
+    } else {
+        largest + values.iter().map(|v| (v - largest).exp()).sum::<f64>().ln()
+    }
 }
 
 /// The logarithm of the mean weight, its standard error, and the effective number of draws.

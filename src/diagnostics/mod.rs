@@ -1,13 +1,16 @@
-//! What a fitted model is worth: log p(x) where it is no formula, the gap between it and J and where the gap comes from, and the units in use.
+//! What a fitted model is worth: log p(x) where it is no formula, the gap between it and J and
+//! where the gap comes from, and the units in use.
 
 mod active_units;
-mod figures;
-mod gap_figures;
-mod gaps;
+mod estimates;
+mod gap_summary;
 mod importance;
+mod inference_gaps;
 
 pub use active_units::{ActiveUnits, active_units};
-pub use figures::Figures;
-pub use gap_figures::{EstimatedGaps, GapEstimation, GapFigures, exact_gap_figures, kl_to_exact};
-pub use gaps::{BestMember, EstimateBasis, Gaps, exact_gaps};
+pub use estimates::Estimates;
+pub use gap_summary::{EstimateBasis, InferenceGapSummary, KlProjection, inference_gap_summary};
 pub use importance::{ImportanceEstimate, ImportanceSampling};
+pub use inference_gaps::{
+    GapEstimation, InferenceGapEstimates, InferenceGaps, inference_gaps, kl_to_exact,
+};

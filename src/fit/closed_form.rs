@@ -1,13 +1,16 @@
 //! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
 
-use super::alternate::aligned::AlignedModel;
-use crate::data::{Mean, RootMoment, check_latent_dim, largest_square, resolution, rounding_of_models};
+use super::em::aligned::AlignedModel;
+use crate::data::{
+    Centering, ScatterFactor, check_latent_dim, largest_square, resolution, rounding_of_models,
+};
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{PrincipalSolver, Solver, principal_components_by, principal_components_centred};
+use crate::linalg::{PcaAlgorithm, Solver, principal_components_by, principal_components_centred};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// The directions of largest variance: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the variances outside, about a mean.
+/// The directions of largest variance: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the variances
+/// outside, about a mean.
 pub(crate) struct Principal {
     pub(crate) directions: DMatrix<f64>,
     pub(crate) variances: DVector<f64>,
@@ -16,14 +19,14 @@ pub(crate) struct Principal {
     /// n, or the sum of the weights.
     pub(crate) weight: f64,
     pub(crate) tolerance: f64,
-    pub(crate) route: Route,
+    pub(crate) route: SolverReport,
 }
 
 /// How the directions of largest variance were found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Route {
+pub struct SolverReport {
     /// The way that was taken.
-    pub solver: PrincipalSolver,
+    pub solver: PcaAlgorithm,
     /// How often the data were read from beginning to end; 1 where they are in memory or gone.
     pub passes: usize,
     /// The largest ‖S u_j − λ_j u_j‖ over λ_1, where it was [measured](Solver::Randomized).
@@ -36,7 +39,7 @@ pub struct Solved<M> {
     /// The model.
     pub model: M,
     /// How its directions were found.
-    pub route: Route,
+    pub route: SolverReport,
 }
 
 impl<M> std::ops::Deref for Solved<M> {
@@ -47,8 +50,14 @@ impl<M> std::ops::Deref for Solved<M> {
 }
 
 impl Principal {
-    /// Out of a root of S, when the data themselves are gone: it is a table of at most d observations with the same second moment.
-    pub(crate) fn of_root(moment: &RootMoment, weight: f64, latent_dim: usize, solver: Solver) -> Result<Self> {
+    /// Out of a root of S, when the data themselves are gone: it is a table of at most d
+    /// observations with the same second moment.
+    pub(crate) fn of_root(
+        moment: &ScatterFactor,
+        weight: f64,
+        latent_dim: usize,
+        solver: Solver,
+    ) -> Result<Self> {
         moment.check_latent_dim(latent_dim)?;
         let root = moment.coordinates();
         let table = root * (root.ncols() as f64).sqrt();
@@ -62,20 +71,25 @@ impl Principal {
             mean: moment.mean().clone(),
             weight,
             tolerance: moment.rank_tolerance(),
-            route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy },
+            route: SolverReport { solver: found.solver, passes: 1, accuracy: found.accuracy },
         })
     }
 
-    pub(crate) fn of<'a, T: Real>(x: impl IntoObservations<'a, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
+    pub(crate) fn of<'a, T: Real>(
+        x: impl IntoObservations<'a, T>,
+        mean: Centering,
+        latent_dim: usize,
+        solver: Solver,
+    ) -> Result<Self> {
         let (values, checked) = match x.unchecked() {
-            Some(values) if mean == Mean::Estimated && !values.is_empty() => (values, false),
+            Some(values) if mean == Centering::Mean && !values.is_empty() => (values, false),
             _ => (x.into_observations()?.values(), true),
         };
         let (d, n) = values.shape();
         mean.expect_enough(n)?;
         check_latent_dim(latent_dim, n, d)?;
         let (mean, found) = match mean {
-            Mean::Estimated => {
+            Centering::Mean => {
                 let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
                 let limit = largest_square::<T>(d, n).as_f64();
                 // In the precision of the data, in which models hold it.
@@ -83,7 +97,9 @@ impl Principal {
                 principal_components_centred(values, limit, check, round, latent_dim, solver)
                     .map(|(mean, found)| (DVector::from_vec(mean), found))?
             }
-            Mean::Zero => (DVector::zeros(d), principal_components_by(values, None, latent_dim, solver)?),
+            Centering::None => {
+                (DVector::zeros(d), principal_components_by(values, None, latent_dim, solver)?)
+            }
         };
         let total = found.total_variance.as_f64();
         let tolerance = resolution(values, &mean, total)? + rounding_of_models::<T>(&mean, total);
@@ -95,7 +111,11 @@ impl Principal {
             mean,
             weight: n as f64,
             tolerance,
-            route: Route { solver: found.solver, passes: 1, accuracy: found.accuracy.map(|share| share.as_f64()) },
+            route: SolverReport {
+                solver: found.solver,
+                passes: 1,
+                accuracy: found.accuracy.map(|share| share.as_f64()),
+            },
         })
     }
 
@@ -104,8 +124,13 @@ impl Principal {
         self.variances.iter().filter(|&&v| v > self.tolerance).count()
     }
 
-    /// Ŵ = U_k (diag(λ_j) − σ²I)^½, σ² (the mean variance outside, a fixed value, or a floor), and the mean.
-    pub(crate) fn maximum_likelihood(self, fixed: Option<f64>, floor: Option<f64>) -> Result<(AlignedModel, DVector<f64>)> {
+    /// Ŵ = U_k (diag(λ_j) − σ²I)^½, σ² (the mean variance outside, a fixed value, or a floor), and
+    /// the mean.
+    pub(crate) fn maximum_likelihood(
+        self,
+        fixed: Option<f64>,
+        floor: Option<f64>,
+    ) -> Result<(AlignedModel, DVector<f64>)> {
         let (d, k) = self.directions.shape();
         let nothing_left = k == d || self.outside <= self.tolerance;
         let learned = if nothing_left { 0.0 } else { self.outside / (d - k) as f64 };
@@ -123,10 +148,13 @@ impl Principal {
     }
 }
 
-/// Turns each column so that its entry of largest size is positive: a direction's sign is arbitrary, and this one is the same everywhere.
+/// Turns each column so that its entry of largest size is positive: a direction's sign is
+/// arbitrary, and this one is the same everywhere.
 pub(crate) fn orient<T: Real>(directions: &mut DMatrix<T>) {
     for mut column in directions.column_iter_mut() {
-        let largest = column.iter().fold(T::zero(), |largest: T, &v| if v.abs() > largest.abs() { v } else { largest });
+        let largest = column
+            .iter()
+            .fold(T::zero(), |largest: T, &v| if v.abs() > largest.abs() { v } else { largest });
         if largest < T::zero() {
             column.neg_mut();
         }

@@ -3,40 +3,44 @@
 //! | | fits |
 //! |---|---|
 //! | `closed_form` | the linear autoencoder and PPCA by their formulas |
-//! | `factor_descent`, `weighted_descent` | the linear autoencoder by its gradient, without a weight on the maps and with one |
+//! | `autoencoder_descent`, `regularized_descent` | the linear autoencoder by its gradient, without a weight on the maps and with one |
 //! | `alternate` | EM and variational EM: plain, parameter-expanded, over spans, by gradient |
-//! | `joint_ascent` | amortised inference of a linear-Gaussian model |
+//! | `joint_quasi_newton` | amortised inference of a linear-Gaussian model |
 //! | `stochastic_gradient` | whatever has a gradient, by mini-batches |
 //! | `refine` | q_i of single observations, θ held |
-//! | `profile_ascent`, `incomplete`, `streaming` | factor analysis, data with holes, data read in blocks |
+//! | `profile_likelihood`, `incomplete`, `streaming` | factor analysis, data with holes, data read in blocks |
 //!
-//! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace), never an error that loses them.
+//! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace),
+//! never an error that loses them.
 
-pub(crate) mod alternate;
+pub(crate) mod autoencoder_descent;
 pub(crate) mod closed_form;
-pub(crate) mod factor_descent;
-mod incomplete;
-mod joint_ascent;
+pub(crate) mod em;
+mod joint_quasi_newton;
+mod local_refinement;
+mod missing_data;
 mod observer;
-pub(crate) mod profile_ascent;
+pub(crate) mod profile_likelihood;
 mod quasi_newton;
-mod refine;
+mod regularized_descent;
 mod stochastic_gradient;
 mod stop;
 mod streaming;
-mod weighted_descent;
 
-pub use alternate::{Alternate, GradientVariationalEm, ParameterExpanded, SpanAscent, SpanFamily};
-pub use closed_form::{Route, Solved};
-pub use factor_descent::FactorDescent;
-pub use incomplete::{IncompleteEm, Scheme};
-pub(crate) use incomplete::{IncompleteRequest, Observed, WeightedEm, check_weights};
-pub use joint_ascent::{AffineHead, JointAscent};
+pub use autoencoder_descent::AutoencoderDescent;
+pub use closed_form::{Solved, SolverReport};
+pub use em::{ExpectationMaximization, GradientVariationalEm, PxEm, SubspaceFamily, SubspaceVem};
+pub use joint_quasi_newton::{AffineScaleHead, JointQuasiNewton};
+pub use local_refinement::LocalRefinement;
+pub use missing_data::{EmAcceleration, MissingDataEm};
+pub(crate) use missing_data::{MissingDataRequest, Observed, WeightedEm, check_weights};
 pub use observer::{Answer, Observer};
-pub use profile_ascent::ProfileAscent;
-pub use refine::Refine;
-pub use stochastic_gradient::{Adam, AdamSettings, Decay, MAX_REJECTIONS, Preconditioner, RATE_CUT, StochasticGradient};
-pub use stop::{RemainingGain, Stop, Trace};
+pub use profile_likelihood::ProfileLikelihood;
+pub use stochastic_gradient::{
+    Adam, AdamSettings, LearningRateSchedule, MAX_REJECTIONS, PLATEAU_FACTOR, Preconditioner,
+    StochasticGradient,
+};
+pub use stop::{RemainingGain, StopReason, Trace};
 pub use streaming::OnlineEm;
 
 /// What an iterative fit returns: the model, how it went, and why it ended.
@@ -47,7 +51,7 @@ pub struct Fitted<S> {
     /// J, iteration by iteration.
     pub trace: Trace,
     /// Why the fit ended.
-    pub stop: Stop,
+    pub stop: StopReason,
 }
 
 impl<S> Fitted<S> {

@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 /// Is told how a fit goes, after each iteration or epoch, and may ask it to stop.
 ///
-/// `()` is silent; a closure of the iteration and of J per observation is an observer, whether it answers or not.
+/// `()` is silent; a closure of the iteration and of J per observation is an observer, whether it
+/// answers or not.
 ///
 /// ```
 /// use elbo::fit::Observer;
@@ -12,7 +13,9 @@ use std::ops::ControlFlow;
 /// let mut seen = Vec::new();
 /// let mut watch = |iteration: usize, value: f64| seen.push((iteration, value));
 /// assert_eq!(watch.observe(1, -2.5), ControlFlow::Continue(()));
-/// let mut impatient = |iteration: usize, _: f64| if iteration < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) };
+/// let mut impatient = |iteration: usize, _: f64| {
+///     if iteration < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+/// };
 /// assert_eq!(impatient.observe(3, -2.0), ControlFlow::Break(()));
 /// assert_eq!(seen, [(1, -2.5)]);
 /// ```

@@ -12,7 +12,8 @@ pub(crate) trait Tangent: Clone {
     fn scale(&mut self, factor: f64);
 }
 
-/// The last steps s and changes y of the derivative, from which the inverse Hessian is built (L-BFGS, Nocedal & Wright 2006, algorithm 7.4).
+/// The last steps s and changes y of the derivative, from which the inverse Hessian is built
+/// (L-BFGS, Nocedal & Wright 2006, algorithm 7.4).
 pub(crate) struct History<V> {
     pairs: VecDeque<(V, V, f64)>,
     limit: usize,
@@ -31,7 +32,8 @@ impl<V: Tangent> History<V> {
         self.pairs.clear();
     }
 
-    /// Remembers a step and the change of the derivative along it, if the curvature is above `least`.
+    /// Remembers a step and the change of the derivative along it, if the curvature is above
+    /// `least`.
     pub(crate) fn push(&mut self, step: V, change: V, least: f64) {
         let curvature = step.dot(&change);
         if curvature > least {
@@ -50,7 +52,8 @@ impl<V: Tangent> History<V> {
         }
     }
 
-    /// The direction of descent and the slope along it, negative unless the derivative is 0: what is remembered is forgotten where it leads uphill.
+    /// The direction of descent and the slope along it, negative unless the derivative is 0: what
+    /// is remembered is forgotten where it leads uphill.
     pub(crate) fn downhill(&mut self, gradient: &V, initial_inverse: impl Fn(&V) -> V) -> (V, f64) {
         let direction = self.descent(gradient, &initial_inverse);
         let slope = direction.dot(gradient);

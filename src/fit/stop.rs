@@ -3,7 +3,7 @@
 /// Why a fit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stop {
+pub enum StopReason {
     /// The optimum is a formula.
     ClosedForm,
     /// The gain that remains is estimated to be below the tolerance.
@@ -20,8 +20,9 @@ pub enum Stop {
     Interrupted,
 }
 
-impl Stop {
-    /// The reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`, `early_stop`, `floor`, `diverged` or `interrupted`.
+impl StopReason {
+    /// The reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`, `early_stop`,
+    /// `floor`, `diverged` or `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClosedForm => "closed_form",
@@ -35,7 +36,7 @@ impl Stop {
     }
 }
 
-impl std::fmt::Display for Stop {
+impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
@@ -71,13 +72,14 @@ impl Trace {
         self.values.last().copied()
     }
 
-    /// J per observation on what was held out, after the start and after each epoch; empty where nothing was.
+    /// J per observation on what was held out, after the start and after each epoch; empty where
+    /// nothing was.
     pub fn held_out(&self) -> &[f64] {
         &self.held_out
     }
 
-    /// Where J per observation ended from each start, in the order in which they were made, of a fit that was asked to start more than once;
-    /// the trace itself is that of the best.
+    /// Where J per observation ended from each start, in the order in which they were made, of a
+    /// fit that was asked to start more than once; the trace itself is that of the best.
     ///
     /// ```
     /// assert!(elbo::fit::Trace::new().starts().is_empty());
@@ -90,7 +92,8 @@ impl Trace {
         self.starts = starts;
     }
 
-    /// How often the fit went back to its last good parameters, with half the step, because J or its gradient was not finite.
+    /// How often the fit went back to its last good parameters, with half the step, because J or
+    /// its gradient was not finite.
     pub fn rejected_steps(&self) -> usize {
         self.rejected
     }
@@ -126,10 +129,12 @@ impl Trace {
     }
 }
 
-/// Estimates the gain of J that remains, by Aitken's extrapolation, and says when it is below a tolerance.
+/// Estimates the gain of J that remains, by Aitken's extrapolation, and says when it is below a
+/// tolerance.
 ///
-/// With d_t the last gain and r = d_t/d_{t−1}, a geometric tail leaves d_t r/(1−r). The test must hold several times running, because a start near a
-/// saddle is slow as well; it is never relative to |J|, which depends on the units of x and may be 0.
+/// With d_t the last gain and r = d_t/d_{t−1}, a geometric tail leaves d_t r/(1−r). The test must
+/// hold several times running, because a start near a saddle is slow as well; it is never relative
+/// to |J|, which depends on the units of x and may be 0.
 #[derive(Debug, Clone)]
 pub struct RemainingGain {
     tolerance: f64,
@@ -154,8 +159,13 @@ impl RemainingGain {
             // A gain within the rounding of J itself says that nothing can be seen to remain.
             let rounding = 64.0 * f64::EPSILON * value.abs().max(1.0);
             let ratio = if before > 0.0 { gain / before } else { 0.0 };
-            let remaining = if ratio < 1.0 { gain.max(0.0) * ratio.max(0.0) / (1.0 - ratio) } else { f64::INFINITY };
-            let small = gain <= rounding || (remaining < self.tolerance && gain < 10.0 * self.tolerance);
+            let remaining = if ratio < 1.0 {
+                gain.max(0.0) * ratio.max(0.0) / (1.0 - ratio)
+            } else {
+                f64::INFINITY
+            };
+            let small =
+                gain <= rounding || (remaining < self.tolerance && gain < 10.0 * self.tolerance);
             self.held = if small { self.held + 1 } else { 0 };
         }
         self.previous_gain = gain;

@@ -1,6 +1,6 @@
 //! A map of x in the place of the table: amortised inference.
 
-use super::{DifferentiableInference, EncodesNew, Inference};
+use super::{DifferentiableInference, Inference, OutOfSample};
 use crate::data::expect;
 use crate::linalg::reshape;
 use crate::map::{DifferentiableMap, Parameters};
@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 
 /// A map from an observation to a posterior.
 ///
-/// You give the dimensions and `encode`; you get amortised inference with your map, and the verbs that need nothing else.
+/// You give the dimensions and `encode`; you get amortised inference with your map, and the verbs
+/// that need nothing else.
 pub trait Encoder<T: Real> {
     /// What it encodes to.
     type Posterior: Posterior<T>;
@@ -22,7 +23,8 @@ pub trait Encoder<T: Real> {
     /// q(z_i|φ(x_i)) for each observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when x has another dimension than the encoder.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when x has another dimension than the
+    /// encoder.
     fn encode(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 }
 
@@ -48,7 +50,7 @@ impl<T: Real, M, E: Encoder<T>> Inference<T, M> for Amortized<E> {
     }
 }
 
-impl<T: Real, M, E: Encoder<T>> EncodesNew<T, M> for Amortized<E> {}
+impl<T: Real, M, E: Encoder<T>> OutOfSample<T, M> for Amortized<E> {}
 
 /// z = map(x), a single code: the autoencoder's encoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +92,8 @@ impl<T: Real, F: DifferentiableMap<T>> Parameters<T> for Amortized<PointEncoder<
     }
 }
 
-/// q(z_i) of family `Q`, with φ_i = map(x_i): the map's output is the mean and the scale, stacked as the family says.
+/// q(z_i) of family `Q`, with φ_i = map(x_i): the map's output is the mean and the scale, stacked
+/// as the family says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GaussianEncoder<F, Q> {
     map: F,
@@ -102,7 +105,7 @@ impl<F, Q> GaussianEncoder<F, Q> {
     /// An encoder from its map, whose output has as many rows as the family has parameters.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when it has not.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when it has not.
     pub fn new<T: Real>(map: F, latent_dim: usize) -> Result<Self>
     where
         F: DifferentiableMap<T>,
@@ -149,7 +152,9 @@ impl<T: Real, F: DifferentiableMap<T>, Q> Parameters<T> for Amortized<GaussianEn
     }
 }
 
-impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInference<T> for Amortized<GaussianEncoder<F, Q>> {
+impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInference<T>
+    for Amortized<GaussianEncoder<F, Q>>
+{
     type Family = Q;
     type Tape = F::Tape;
 
@@ -157,7 +162,12 @@ impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInfe
         self.encoder.latent_dim
     }
 
-    fn forward(&self, x: Observations<'_, T>, tape: &mut F::Tape, mut phi: DMatrix<T>) -> Result<Q> {
+    fn forward(
+        &self,
+        x: Observations<'_, T>,
+        tape: &mut F::Tape,
+        mut phi: DMatrix<T>,
+    ) -> Result<Q> {
         x.expect_dim(self.encoder.map.input_dim())?;
         let output = self.encoder.map.forward(x.values(), tape);
         reshape(&mut phi, output.nrows(), output.ncols());
@@ -165,7 +175,13 @@ impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInfe
         Q::from_parameters(self.encoder.latent_dim, phi)
     }
 
-    fn backward(&self, x: Observations<'_, T>, tape: &mut F::Tape, d_phi: &DMatrix<T>, d_parameters: &mut [T]) {
+    fn backward(
+        &self,
+        x: Observations<'_, T>,
+        tape: &mut F::Tape,
+        d_phi: &DMatrix<T>,
+        d_parameters: &mut [T],
+    ) {
         self.encoder.map.backward(x.values(), tape, d_phi.as_view(), d_parameters, None);
     }
 }

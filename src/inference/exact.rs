@@ -1,11 +1,12 @@
 //! The exact posterior.
 
-use super::{EStep, EncodesNew, Inference};
+use super::{EStep, Inference, OutOfSample};
 use crate::model::ExactPosterior;
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// q(z_i) = p(z_i|x_i), in closed form: the optimum of the free-form E-step. It has no parameters; it follows the model.
+/// q(z_i) = p(z_i|x_i), in closed form: the optimum of the free-form E-step. It has no parameters;
+/// it follows the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exact;
 
@@ -17,9 +18,9 @@ impl<T: Real, M: ExactPosterior<T>> Inference<T, M> for Exact {
     }
 }
 
-impl<T: Real, M: ExactPosterior<T>> EncodesNew<T, M> for Exact {
-    fn codes_of_unchecked(&self, model: &M, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
-        model.codes_of_unchecked(values)
+impl<T: Real, M: ExactPosterior<T>> OutOfSample<T, M> for Exact {
+    fn codes_of_unvalidated(&self, model: &M, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+        model.codes_of_unvalidated(values)
     }
 }
 

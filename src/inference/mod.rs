@@ -1,7 +1,9 @@
-//! Where q comes from: the exact posterior, a table with one q_i for each observation, or a map of x.
+//! Where q comes from: the exact posterior, a table with one q_i for each observation, or a map of
+//! x.
 //!
-//! In the order of the progression: [`Exact`], [`PerPoint`], [`Amortized`]. Only the first and the last can say anything of an observation that was
-//! not there when the model was fitted; the compiler knows ([`EncodesNew`]).
+//! In the order of the progression: [`Exact`], [`PerPoint`], [`Amortized`]. Only the first and the
+//! last can say anything of an observation that was not there when the model was fitted; the
+//! compiler knows ([`OutOfSample`]).
 
 mod amortized;
 mod exact;
@@ -24,7 +26,8 @@ pub trait Inference<T: Real, M> {
     /// q(z_i) for each observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when x does not fit the model, or is not what a table was made for.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when x does not fit the model, or is
+    /// not what a table was made for.
     fn infer(&self, model: &M, x: Observations<'_, T>) -> Result<Self::Posterior>;
 }
 
@@ -34,10 +37,11 @@ pub trait Inference<T: Real, M> {
     label = "this inference knows only the observations it was fitted to",
     note = "use the exact posterior (`Exact`) or an encoder (`Amortized`)"
 )]
-pub trait EncodesNew<T: Real, M>: Inference<T, M> {
-    /// The means of q for values that nobody has checked: override it where the check joins the pass over them.
+pub trait OutOfSample<T: Real, M>: Inference<T, M> {
+    /// The means of q for values that nobody has checked: override it where the check joins the
+    /// pass over them.
     #[doc(hidden)]
-    fn codes_of_unchecked(&self, model: &M, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+    fn codes_of_unvalidated(&self, model: &M, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         Ok(self.infer(model, Observations::new(values)?)?.into_mean())
     }
 }
@@ -45,13 +49,13 @@ pub trait EncodesNew<T: Real, M>: Inference<T, M> {
 /// An inference whose best q under a given model is in closed form: the E-step.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form E-step under `{M}`",
-    note = "only a linear decoder with Gaussian noise has one; for a deep decoder ascend the gradient: `fit::Refine`"
+    note = "only a linear decoder with Gaussian noise has one; for a deep decoder ascend the gradient: `fit::LocalRefinement`"
 )]
 pub trait EStep<T: Real, M>: Inference<T, M> {
     /// Moves Q to the maximiser of J(θ, Q) for the given θ.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when x does not fit the model.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when x does not fit the model.
     fn maximize(&mut self, model: &M, x: Observations<'_, T>) -> Result<()>;
 }
 
@@ -68,9 +72,20 @@ pub trait DifferentiableInference<T: Real>: Parameters<T> {
     /// q_i for each observation, in the memory of `phi`.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
-    fn forward(&self, x: Observations<'_, T>, tape: &mut Self::Tape, phi: DMatrix<T>) -> Result<Self::Family>;
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    fn forward(
+        &self,
+        x: Observations<'_, T>,
+        tape: &mut Self::Tape,
+        phi: DMatrix<T>,
+    ) -> Result<Self::Family>;
 
     /// Carries ∂/∂φ_i (a column an observation) back to the free parameters (overwritten).
-    fn backward(&self, x: Observations<'_, T>, tape: &mut Self::Tape, d_phi: &DMatrix<T>, d_parameters: &mut [T]);
+    fn backward(
+        &self,
+        x: Observations<'_, T>,
+        tape: &mut Self::Tape,
+        d_phi: &DMatrix<T>,
+        d_parameters: &mut [T],
+    );
 }

@@ -41,11 +41,13 @@ impl<T: Real, M, Q: PosteriorFamily<T>> Inference<T, M> for PerPoint<Q> {
     }
 }
 
-/// Under a linear-Gaussian model the best q_i of the family is in closed form: the exact mean, and the family's nearest covariance.
+/// Under a linear-Gaussian model the best q_i of the family is in closed form: the exact mean, and
+/// the family's nearest covariance.
 impl<T: Real, M: ExactPosterior<T>, Q: PosteriorFamily<T>> EStep<T, M> for PerPoint<Q> {
     fn maximize(&mut self, model: &M, x: Observations<'_, T>) -> Result<()> {
         let exact = model.posterior(x)?;
-        self.posterior = Q::nearest(exact.mean().into_owned(), model.posterior_precision_root()?.as_view())?;
+        self.posterior =
+            Q::nearest(exact.mean().into_owned(), model.posterior_precision_root()?.as_view())?;
         Ok(())
     }
 }
@@ -75,7 +77,13 @@ impl<T: Real, Q: PosteriorFamily<T>> DifferentiableInference<T> for PerPoint<Q> 
         Q::from_parameters(self.posterior.latent_dim(), phi)
     }
 
-    fn backward(&self, _x: Observations<'_, T>, _tape: &mut (), d_phi: &DMatrix<T>, d_parameters: &mut [T]) {
+    fn backward(
+        &self,
+        _x: Observations<'_, T>,
+        _tape: &mut (),
+        d_phi: &DMatrix<T>,
+        d_parameters: &mut [T],
+    ) {
         d_parameters.copy_from_slice(d_phi.as_slice());
     }
 }

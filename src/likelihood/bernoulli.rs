@@ -1,6 +1,6 @@
 //! Binary variables, from logits.
 
-use super::{Likelihood, OutputMean};
+use super::{ConditionalMean, Likelihood};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -9,7 +9,8 @@ use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::{Rng, RngExt};
 
-/// x_j|y_j ~ Bernoulli(sigmoid(y_j)), independent given the logits y; x in [0, 1], where a value between counts as a fraction of ones.
+/// x_j|y_j ~ Bernoulli(sigmoid(y_j)), independent given the logits y; x in [0, 1], where a value
+/// between counts as a fraction of ones.
 ///
 /// ```math
 /// \log p(x|y) = \sum_j x_j y_j - \ln(1+e^{y_j})
@@ -50,10 +51,12 @@ const WORK: usize = 32;
 /// Entries that go through one half of the work, and then the other.
 const BLOCK: usize = 4 * LANES;
 
-/// d ← scale·(x − sigmoid y) over a column, and the partial sums with x y − ln(1 + e^y) added; the exponential of both functions is computed once.
+/// d ← scale·(x − sigmoid y) over a column, and the partial sums with x y − ln(1 + e^y) added; the
+/// exponential of both functions is computed once.
 #[inline(always)]
 fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; LANES]) {
-    let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<BLOCK>(), y.as_chunks::<BLOCK>(), d.as_chunks_mut::<BLOCK>());
+    let ((x, x_rest), (y, y_rest), (d, d_rest)) =
+        (x.as_chunks::<BLOCK>(), y.as_chunks::<BLOCK>(), d.as_chunks_mut::<BLOCK>());
     for ((x, y), d) in x.iter().zip(y).zip(d) {
         gradient_of_some(x, y, scale, d, sums);
     }
@@ -69,7 +72,13 @@ fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; 
 
 /// The same for few entries, over copies of them.
 #[inline(always)]
-fn gradient_of_some<T: Real, const N: usize, const M: usize>(x: &[T; N], y: &[T; N], scale: T, d: &mut [T; N], sums: &mut [T; M]) {
+fn gradient_of_some<T: Real, const N: usize, const M: usize>(
+    x: &[T; N],
+    y: &[T; N],
+    scale: T,
+    d: &mut [T; N],
+    sums: &mut [T; M],
+) {
     let (x, y) = (*x, *y);
     let mut powers = y;
     for i in 0..N {
@@ -98,7 +107,7 @@ impl<T: Real> Parameters<T> for Bernoulli {
     }
 }
 
-impl<T: Real> OutputMean<T> for Bernoulli {
+impl<T: Real> ConditionalMean<T> for Bernoulli {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.map(T::quick_sigmoid)
     }
@@ -127,29 +136,43 @@ impl<T: Real> Likelihood<T> for Bernoulli {
         let d = x.nrows().max(1);
         // A few observations a piece.
         let piece = d * (1usize << 12).div_ceil(d);
-        let total = sum_over(d_output.as_mut_slice(), piece, WORK * x.len(), &|first, part: &mut [T]| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    let mut sums = [T::zero(); LANES];
-                    for (i, d_column) in (first / d..).zip(part.chunks_exact_mut(d)) {
-                        gradient_of(x.column(i).as_slice(), output.column(i).as_slice(), scale, d_column, &mut sums);
-                    }
-                    sums.into_iter().fold(T::zero(), |total, sum| total + sum)
-                },
-            )
-        });
+        let total =
+            sum_over(d_output.as_mut_slice(), piece, WORK * x.len(), &|first, part: &mut [T]| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let mut sums = [T::zero(); LANES];
+                        for (i, d_column) in (first / d..).zip(part.chunks_exact_mut(d)) {
+                            gradient_of(
+                                x.column(i).as_slice(),
+                                output.column(i).as_slice(),
+                                scale,
+                                d_column,
+                                &mut sums,
+                            );
+                        }
+                        sums.into_iter().fold(T::zero(), |total, sum| total + sum)
+                    },
+                )
+            });
         scale * total
     }
 
     fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
-        output.map(|y| if T::of(rng.random::<f64>()) < y.quick_sigmoid() { T::one() } else { T::zero() })
+        output.map(|y| {
+            if T::of(rng.random::<f64>()) < y.quick_sigmoid() { T::one() } else { T::zero() }
+        })
     }
 
     fn check_support(&self, x: Observations<'_, T>) -> Result<()> {
         for (column, observation) in x.values().column_iter().enumerate() {
             if let Some(row) = observation.iter().position(|&v| v < T::zero() || v > T::one()) {
-                return Err(Error::OutsideSupport { row, column, value: observation[row].as_f64(), support: "[0, 1]" });
+                return Err(Error::OutsideSupport {
+                    row,
+                    column,
+                    value: observation[row].as_f64(),
+                    support: "[0, 1]",
+                });
             }
         }
         Ok(())

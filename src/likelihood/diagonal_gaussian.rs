@@ -2,7 +2,7 @@
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::isotropic_gaussian::{check_floor, check_variance};
-use super::{GaussianNoise, Likelihood, OutputMean};
+use super::{ConditionalMean, GaussianNoise, Likelihood};
 use crate::linalg::reshape;
 use crate::map::Parameters;
 use crate::{Error, Real, Result};
@@ -15,19 +15,24 @@ use rand::Rng;
 /// \log p(x|y) = -\tfrac12\sum_j\left(\ln 2\pi\psi_j + \frac{(x_j-y_j)^2}{\psi_j}\right)
 /// ```
 ///
-/// Its free parameters are the ln ψ_j, unless ψ is fixed; a learned ψ_j is held at or above a declared floor of its own.
+/// Its free parameters are the ln ψ_j, unless ψ is fixed; a learned ψ_j is held at or above a
+/// declared floor of its own.
 ///
 /// ```
 /// use elbo::likelihood::{DiagonalGaussian, Likelihood};
 /// use nalgebra::{dmatrix, dvector};
 /// let noise = DiagonalGaussian::new(dvector![1.0, 4.0])?;
-/// let at_the_mean = noise.log_density(dmatrix![0.0; 3.0].as_view(), dmatrix![0.0; 3.0].as_view())[0];
-/// assert!((at_the_mean + (2.0 * std::f64::consts::PI).ln() + 0.5 * 4.0f64.ln()).abs() < 1e-15);
+/// let at_the_mean =
+///     noise.log_density(dmatrix![0.0; 3.0].as_view(), dmatrix![0.0; 3.0].as_view())[0];
+/// assert!(
+///     (at_the_mean + (2.0 * std::f64::consts::PI).ln() + 0.5 * 4.0f64.ln()).abs() < 1e-15
+/// );
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiagonalGaussian<T: Real> {
-    // As given, for as long as their logarithms have not been moved: nobody's ψ is rounded on the way through.
+    // As given, for as long as their logarithms have not been moved: nobody's ψ is rounded on the
+    // way through.
     given: DVector<T>,
     log_variances: DVector<T>,
     floors: DVector<T>,
@@ -38,7 +43,8 @@ impl<T: Real> DiagonalGaussian<T> {
     /// Noise with variances ψ (d), which a fit may change.
     ///
     /// # Errors
-    /// [`Error::Empty`] without any; [`Error::Setting`] unless each ψ_j is positive and finite.
+    /// [`Error::Empty`] without any; [`Error::InvalidParameter`] unless each ψ_j is positive and
+    /// finite.
     pub fn new(noise_variances: DVector<T>) -> Result<Self> {
         if noise_variances.is_empty() {
             return Err(Error::Empty { rows: 0, columns: 1 });
@@ -47,7 +53,12 @@ impl<T: Real> DiagonalGaussian<T> {
             check_variance("a noise variance", variance)?;
         }
         let floors = DVector::zeros(noise_variances.len());
-        Ok(Self { log_variances: noise_variances.map(|v| v.ln()), given: noise_variances, floors, fixed: false })
+        Ok(Self {
+            log_variances: noise_variances.map(|v| v.ln()),
+            given: noise_variances,
+            floors,
+            fixed: false,
+        })
     }
 
     /// Noise whose variances no fit changes.
@@ -61,7 +72,8 @@ impl<T: Real> DiagonalGaussian<T> {
     /// The same noise, no ψ_j ever learned to be below its floor (d entries; 0 for none).
     ///
     /// # Errors
-    /// [`Error::Dimension`] for another number of floors; [`Error::Setting`] for one that is negative or not finite.
+    /// [`Error::DimensionMismatch`] for another number of floors; [`Error::InvalidParameter`] for
+    /// one that is negative or not finite.
     pub fn with_floors(self, floors: DVector<T>) -> Result<Self> {
         crate::data::expect("floors of the noise variances", self.given.len(), floors.len())?;
         for &floor in floors.iter() {
@@ -73,19 +85,29 @@ impl<T: Real> DiagonalGaussian<T> {
     #[cfg(feature = "serde")]
     pub(crate) fn form(&self) -> crate::saved::NoisesForm<T> {
         let all = |v: &DVector<T>| v.iter().copied().collect();
-        let (given, log_variances, floors) = (all(&self.given), all(&self.log_variances), all(&self.floors));
+        let (given, log_variances, floors) =
+            (all(&self.given), all(&self.log_variances), all(&self.floors));
         crate::saved::NoisesForm { given, log_variances, floors, fixed: self.fixed }
     }
 
     /// The way back: every number is checked.
     #[cfg(feature = "serde")]
     pub(crate) fn of_form(form: crate::saved::NoisesForm<T>) -> Result<Self> {
-        crate::data::expect("saved logarithms of the noise variances", form.given.len(), form.log_variances.len())?;
+        crate::data::expect(
+            "saved logarithms of the noise variances",
+            form.given.len(),
+            form.log_variances.len(),
+        )?;
         for log_variance in &form.log_variances {
             check_variance("a saved noise variance", log_variance.exp())?;
         }
-        let noise = Self::new(DVector::from_vec(form.given))?.with_floors(DVector::from_vec(form.floors))?;
-        Ok(Self { log_variances: DVector::from_vec(form.log_variances), fixed: form.fixed, ..noise })
+        let noise = Self::new(DVector::from_vec(form.given))?
+            .with_floors(DVector::from_vec(form.floors))?;
+        Ok(Self {
+            log_variances: DVector::from_vec(form.log_variances),
+            fixed: form.fixed,
+            ..noise
+        })
     }
 
     /// ψ, d×1.
@@ -98,15 +120,22 @@ impl<T: Real> DiagonalGaussian<T> {
         &self.floors
     }
 
-    /// The variables whose floor, and not the data, says what ψ_j is: Heywood cases, in the words of factor analysis. A ψ_j within a thousandth of
-    /// its floor counts: an ascent that comes so near cannot tell the rest.
+    /// The variables whose floor, and not the data, says what ψ_j is: Heywood cases, in the words
+    /// of factor analysis. A ψ_j within a thousandth of its floor counts: an ascent that comes so
+    /// near cannot tell the rest.
     pub fn at_floor(&self) -> Vec<usize> {
         let near = T::of(1.001);
-        (0..self.given.len()).filter(|&j| !self.fixed && self.variance(j) <= near * self.floors[j]).collect()
+        (0..self.given.len())
+            .filter(|&j| !self.fixed && self.variance(j) <= near * self.floors[j])
+            .collect()
     }
 
     fn variance(&self, j: usize) -> T {
-        let variance = if self.log_variances[j] == self.given[j].ln() { self.given[j] } else { self.log_variances[j].exp() };
+        let variance = if self.log_variances[j] == self.given[j].ln() {
+            self.given[j]
+        } else {
+            self.log_variances[j].exp()
+        };
         if self.fixed { variance } else { variance.max(self.floors[j]) }
     }
 
@@ -117,10 +146,16 @@ impl<T: Real> DiagonalGaussian<T> {
     /// The same noise in another precision.
     pub(crate) fn narrow<U: Real>(&self) -> Result<DiagonalGaussian<U>> {
         let variances = self.noise_variances();
-        let given: Vec<U> = variances.iter().map(|&variance| narrow_variance(variance)).collect::<Result<_>>()?;
+        let given: Vec<U> =
+            variances.iter().map(|&variance| narrow_variance(variance)).collect::<Result<_>>()?;
         let given = DVector::from_vec(given);
         let floors = self.floors.map(|f| U::of(f.as_f64()));
-        Ok(DiagonalGaussian { log_variances: given.map(|v| v.ln()), given, floors, fixed: self.fixed })
+        Ok(DiagonalGaussian {
+            log_variances: given.map(|v| v.ln()),
+            given,
+            floors,
+            fixed: self.fixed,
+        })
     }
 }
 
@@ -133,7 +168,7 @@ impl<T: Real> Parameters<T> for DiagonalGaussian<T> {
     }
 }
 
-impl<T: Real> OutputMean<T> for DiagonalGaussian<T> {
+impl<T: Real> ConditionalMean<T> for DiagonalGaussian<T> {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.into_owned()
     }
@@ -144,10 +179,12 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let variances = self.noise_variances();
         let precisions = variances.map(|v| T::one() / v);
         let half = T::of(0.5);
-        let constant = -half * variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
+        let constant =
+            -half * variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
             let errors = x.iter().zip(y.iter()).zip(precisions.iter());
-            constant - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p)
+            constant
+                - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p)
         };
         DVector::from_iterator(x.ncols(), x.column_iter().zip(output.column_iter()).map(of_column))
     }
@@ -167,7 +204,9 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let (half, count) = (T::of(0.5), T::of_usize(n));
         // scale·Σ_i e_ij²/ψ_j for each variable.
         let mut squares = DVector::zeros(d);
-        for ((mut d_output, x), y) in d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter()) {
+        for ((mut d_output, x), y) in
+            d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter())
+        {
             for j in 0..d {
                 let error = x[j] - y[j];
                 d_output[j] = weights[j] * error;
@@ -176,7 +215,8 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         }
         for (j, d_log_variance) in d_parameters.iter_mut().enumerate() {
             let derivative = half * (squares[j] - scale * count);
-            *d_log_variance = if self.is_at_floor(j) && derivative < T::zero() { T::zero() } else { derivative };
+            *d_log_variance =
+                if self.is_at_floor(j) && derivative < T::zero() { T::zero() } else { derivative };
         }
         let constant = variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         -half * (scale * count * constant + squares.sum())
@@ -186,7 +226,9 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let deviations = self.noise_variances().map(|v| v.sqrt());
         let mut drawn = output.into_owned();
         for mut column in drawn.column_iter_mut() {
-            column.zip_apply(&deviations, |x: &mut T, deviation| *x += deviation * T::standard_normal(rng));
+            column.zip_apply(&deviations, |x: &mut T, deviation| {
+                *x += deviation * T::standard_normal(rng)
+            });
         }
         drawn
     }
@@ -222,7 +264,9 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
 
     fn set_variances(&mut self, squares: &DVector<T>, counts: &DVector<T>) {
         if !self.fixed {
-            self.given = squares.component_div(counts).zip_map(&self.floors, |square, floor| square.max(floor));
+            self.given = squares
+                .component_div(counts)
+                .zip_map(&self.floors, |square, floor| square.max(floor));
             self.log_variances = self.given.map(|v| v.ln());
         }
     }
@@ -245,14 +289,19 @@ mod tests {
 
     #[test]
     fn tells_which_variances_are_at_their_floor() {
-        let mut noise = DiagonalGaussian::new(dvector![1.0, 2.0, 0.1]).unwrap().with_floors(dvector![1e-3, 1e-3, 0.0]).unwrap();
+        let mut noise = DiagonalGaussian::new(dvector![1.0, 2.0, 0.1])
+            .unwrap()
+            .with_floors(dvector![1e-3, 1e-3, 0.0])
+            .unwrap();
         noise.set_variances(&dvector![0.0, 1.0, 0.75], &dvector![1.0, 2.0, 3.0]);
         assert_eq!(noise.noise_variances(), dvector![1e-3, 0.5, 0.25]);
         assert_eq!(noise.at_floor(), [0]);
         let single = noise.narrow::<f32>().unwrap();
         assert_eq!(single.at_floor(), [0]);
         let small = DiagonalGaussian::new(dvector![1.0, 1e-40]).unwrap();
-        assert!(matches!(small.narrow::<f32>(), Err(Error::TooSmall { deviation, .. }) if (deviation / 1e-20 - 1.0).abs() < 1e-9));
+        assert!(
+            matches!(small.narrow::<f32>(), Err(Error::Underflow { deviation, .. }) if (deviation / 1e-20 - 1.0).abs() < 1e-9)
+        );
         let mut fixed = DiagonalGaussian::fixed(dvector![1.0]).unwrap();
         fixed.set_variances(&dvector![3.0], &dvector![1.0]);
         assert_eq!(fixed.noise_variances()[0], 1.0);

@@ -1,7 +1,7 @@
 //! Gaussian noise with one variance for all variables: probabilistic PCA's.
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
-use super::{Likelihood, OutputMean};
+use super::{ConditionalMean, Likelihood};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -18,8 +18,8 @@ pub enum NoiseVariance<T> {
     Learned,
     /// Held at this value.
     Fixed(T),
-    /// Its optimum given the other parameters, the mean squared residual: no step size comes into it. Where the optimum of all parameters together
-    /// is a formula, this is the same as learned.
+    /// Its optimum given the other parameters, the mean squared residual: no step size comes into
+    /// it. Where the optimum of all parameters together is a formula, this is the same as learned.
     Analytic,
 }
 
@@ -39,8 +39,9 @@ impl<T: Real> NoiseVariance<T> {
 /// \log p(x|y) = -\tfrac d2\ln 2\pi\sigma^2 - \frac{\lVert x-y\rVert^2}{2\sigma^2}
 /// ```
 ///
-/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared floor. An [analytic](Self::analytic) one is
-/// among the parameters, but a gradient fit sets it to the mean squared residual (a running mean over the last epoch, exact at the end).
+/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared
+/// floor. An [analytic](Self::analytic) one is among the parameters, but a gradient fit sets it to
+/// the mean squared residual (a running mean over the last epoch, exact at the end).
 ///
 /// ```
 /// use elbo::likelihood::{IsotropicGaussian, Likelihood};
@@ -52,7 +53,8 @@ impl<T: Real> NoiseVariance<T> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IsotropicGaussian<T: Real> {
-    // The variance as it was given, for as long as its logarithm has not been moved: nobody's σ² is rounded on the way through.
+    // The variance as it was given, for as long as its logarithm has not been moved: nobody's σ² is
+    // rounded on the way through.
     given: T,
     log_variance: [T; 1],
     fixed: bool,
@@ -64,26 +66,37 @@ impl<T: Real> IsotropicGaussian<T> {
     /// Noise with variance σ², which a fit may change.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
+    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
+    /// digits.
     pub fn new(noise_variance: T) -> Result<Self> {
         check_variance("the noise variance", noise_variance)?;
-        Ok(Self { given: noise_variance, log_variance: [noise_variance.ln()], fixed: false, analytic: false, floor: T::zero() })
+        Ok(Self {
+            given: noise_variance,
+            log_variance: [noise_variance.ln()],
+            fixed: false,
+            analytic: false,
+            floor: T::zero(),
+        })
     }
 
     /// Noise whose variance σ² no fit changes.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
+    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
+    /// digits.
     pub fn fixed(noise_variance: T) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variance)? })
     }
 
-    /// Noise whose variance a gradient fit keeps at its optimum given the decoder, starting from σ²: the mean squared residual[^1].
+    /// Noise whose variance a gradient fit keeps at its optimum given the decoder, starting from
+    /// σ²: the mean squared residual[^1].
     ///
-    /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with calibrated decoders, ICML 2021, section 3.2.
+    /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with
+    /// calibrated decoders, ICML 2021, section 3.2.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless σ² is positive and finite, and not so small that it lacks digits.
+    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
+    /// digits.
     pub fn analytic(noise_variance: T) -> Result<Self> {
         Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
@@ -91,7 +104,7 @@ impl<T: Real> IsotropicGaussian<T> {
     /// The same noise, never learned to be below `floor`; 0 for none.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a floor that is negative or not finite.
+    /// [`Error::InvalidParameter`] for a floor that is negative or not finite.
     pub fn with_floor(self, floor: T) -> Result<Self> {
         check_floor("the floor of the noise variance", floor)?;
         Ok(Self { floor, ..self })
@@ -99,7 +112,11 @@ impl<T: Real> IsotropicGaussian<T> {
 
     /// σ².
     pub fn noise_variance(&self) -> T {
-        let variance = if self.log_variance[0] == self.given.ln() { self.given } else { self.log_variance[0].exp() };
+        let variance = if self.log_variance[0] == self.given.ln() {
+            self.given
+        } else {
+            self.log_variance[0].exp()
+        };
         if self.fixed { variance } else { variance.max(self.floor) }
     }
 
@@ -148,7 +165,13 @@ impl<T: Real> IsotropicGaussian<T> {
     pub(crate) fn narrow<U: Real>(&self) -> Result<IsotropicGaussian<U>> {
         let given: U = narrow_variance(self.noise_variance())?;
         let floor = U::of(self.floor.as_f64());
-        Ok(IsotropicGaussian { given, log_variance: [given.ln()], fixed: self.fixed, analytic: self.analytic, floor })
+        Ok(IsotropicGaussian {
+            given,
+            log_variance: [given.ln()],
+            fixed: self.fixed,
+            analytic: self.analytic,
+            floor,
+        })
     }
 
     /// Sets σ², at or above the floor; a fixed one stays.
@@ -164,8 +187,12 @@ pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()
     if value >= T::MIN_POSITIVE && value.is_finite() {
         Ok(())
     } else {
-        let must = if value > T::zero() && value.is_finite() { "large enough to have all its digits" } else { "positive and finite" };
-        Err(Error::Setting { name, value: value.as_f64(), must })
+        let must = if value > T::zero() && value.is_finite() {
+            "large enough to have all its digits"
+        } else {
+            "positive and finite"
+        };
+        Err(Error::InvalidParameter { name, value: value.as_f64(), must })
     }
 }
 
@@ -173,7 +200,11 @@ pub(crate) fn check_floor<T: Real>(name: &'static str, value: T) -> Result<()> {
     if value >= T::zero() && value.is_finite() {
         Ok(())
     } else {
-        Err(Error::Setting { name, value: value.as_f64(), must: "finite and not negative" })
+        Err(Error::InvalidParameter {
+            name,
+            value: value.as_f64(),
+            must: "finite and not negative",
+        })
     }
 }
 
@@ -187,7 +218,9 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
 
     /// With g = ½(Σe²/σ² − entries), the mean squared residual is σ²(1 + 2g/entries).
     fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
-        let Some(&d_log_variance) = d_parameters.first().filter(|_| self.analytic) else { return false };
+        let Some(&d_log_variance) = d_parameters.first().filter(|_| self.analytic) else {
+            return false;
+        };
         let ratio = (T::one() + T::of(2.0) * d_log_variance / entries).max(T::EPSILON);
         let moved = self.noise_variance() * (T::one() + weight * (ratio - T::one()));
         if moved.is_finite() {
@@ -201,7 +234,7 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
     }
 }
 
-impl<T: Real> OutputMean<T> for IsotropicGaussian<T> {
+impl<T: Real> ConditionalMean<T> for IsotropicGaussian<T> {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.into_owned()
     }
@@ -212,8 +245,14 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let variance = self.noise_variance();
         let half = T::of(0.5);
         let constant = -half * T::of_usize(x.nrows()) * log_two_pi_times(variance);
-        let squared_errors = x.column_iter().zip(output.column_iter()).map(|(x, y)| squared_distance(x.iter(), y.iter()));
-        DVector::from_iterator(x.ncols(), squared_errors.map(|error| constant - half * error / variance))
+        let squared_errors = x
+            .column_iter()
+            .zip(output.column_iter())
+            .map(|(x, y)| squared_distance(x.iter(), y.iter()));
+        DVector::from_iterator(
+            x.ncols(),
+            squared_errors.map(|error| constant - half * error / variance),
+        )
     }
 
     fn log_density_gradient(
@@ -231,16 +270,18 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let rows = d.max(1);
         // A partial sum for each observation keeps f32 accurate over many of them.
         let piece = rows * (1usize << 13).div_ceil(rows);
-        let squared_error = sum_over(d_output.as_mut_slice(), piece, 2 * x.len(), &|first, part: &mut [T]| {
-            part.chunks_exact_mut(rows).enumerate().fold(T::zero(), |total, (i, d_column)| {
-                let (x, y) = (x.column(first / rows + i), output.column(first / rows + i));
-                total + weighted_errors(x.as_slice(), y.as_slice(), weight, d_column)
-            })
-        });
+        let squared_error =
+            sum_over(d_output.as_mut_slice(), piece, 2 * x.len(), &|first, part: &mut [T]| {
+                part.chunks_exact_mut(rows).enumerate().fold(T::zero(), |total, (i, d_column)| {
+                    let (x, y) = (x.column(first / rows + i), output.column(first / rows + i));
+                    total + weighted_errors(x.as_slice(), y.as_slice(), weight, d_column)
+                })
+            });
         let count = T::of_usize(d) * T::of_usize(n);
         if let Some(d_log_variance) = d_parameters.first_mut() {
             let held = self.is_at_floor() && squared_error < count * variance;
-            *d_log_variance = if held { T::zero() } else { half * (weight * squared_error - scale * count) };
+            *d_log_variance =
+                if held { T::zero() } else { half * (weight * squared_error - scale * count) };
         }
         -half * (scale * count * log_two_pi_times(variance) + weight * squared_error)
     }
@@ -258,7 +299,8 @@ fn weighted_errors<T: Real>(x: &[T], y: &[T], weight: T, d: &mut [T]) -> T {
         #[inline(always)]
         || {
             let mut sums = [T::zero(); LANES];
-            let ((x, x_rest), (y, y_rest), (d, d_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
+            let ((x, x_rest), (y, y_rest), (d, d_rest)) =
+                (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
             for ((x, y), d) in x.iter().zip(y).zip(d) {
                 for i in 0..LANES {
                     let error = x[i] - y[i];
@@ -277,6 +319,9 @@ fn weighted_errors<T: Real>(x: &[T], y: &[T], weight: T, d: &mut [T]) -> T {
 }
 
 /// Σ (a − b)².
-pub(crate) fn squared_distance<'a, T: Real>(a: impl Iterator<Item = &'a T>, b: impl Iterator<Item = &'a T>) -> T {
+pub(crate) fn squared_distance<'a, T: Real>(
+    a: impl Iterator<Item = &'a T>,
+    b: impl Iterator<Item = &'a T>,
+) -> T {
     a.zip(b).fold(T::zero(), |sum, (&a, &b)| sum + (a - b) * (a - b))
 }

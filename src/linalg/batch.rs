@@ -36,7 +36,8 @@ pub(crate) struct Batch {
     pub(crate) inverse_factor: Vec<Lane>,
     /// ln|A|.
     pub(crate) log_determinant: Lane,
-    /// The smallest pivot over the diagonal entry that it is left of: how many digits the factor has lost.
+    /// The smallest pivot over the diagonal entry that it is left of: how many digits the factor
+    /// has lost.
     pub(crate) smallest_pivot: Lane,
 }
 
@@ -53,13 +54,15 @@ impl Batch {
         }
     }
 
-    /// L, L⁻¹, ln|A| and the pivots of what stands in `matrix`. A pivot that is not positive is told by `smallest_pivot` ≤ 0.
+    /// L, L⁻¹, ln|A| and the pivots of what stands in `matrix`. A pivot that is not positive is
+    /// told by `smallest_pivot` ≤ 0.
     ///
     /// To be called within [`super::vector::vectorized`].
     #[inline(always)]
     pub(crate) fn factor(&mut self) {
         let size = self.size;
-        let (l, inverse) = (&mut self.factor[..packed_len(size)], &mut self.inverse_factor[..packed_len(size)]);
+        let (l, inverse) =
+            (&mut self.factor[..packed_len(size)], &mut self.inverse_factor[..packed_len(size)]);
         let mut log_determinant = [0.0; LANES];
         let mut smallest = [1.0; LANES];
         for row in 0..size {
@@ -76,8 +79,10 @@ impl Batch {
                     for lane in 0..LANES {
                         let pivot = entry[lane] - sum[lane];
                         let ratio = pivot / entry[lane];
-                        smallest[lane] = if ratio < smallest[lane] { ratio } else { smallest[lane] };
-                        let pivot = if pivot > f64::MIN_POSITIVE { pivot } else { f64::MIN_POSITIVE };
+                        smallest[lane] =
+                            if ratio < smallest[lane] { ratio } else { smallest[lane] };
+                        let pivot =
+                            if pivot > f64::MIN_POSITIVE { pivot } else { f64::MIN_POSITIVE };
                         log_determinant[lane] += pivot.quick_ln();
                         value[lane] = pivot.sqrt();
                     }
@@ -190,7 +195,8 @@ mod tests {
                 .collect();
             for row in 0..size {
                 for column in 0..=row {
-                    batch.matrix[packed(row, column)] = std::array::from_fn(|lane| matrices[lane][(row, column)]);
+                    batch.matrix[packed(row, column)] =
+                        std::array::from_fn(|lane| matrices[lane][(row, column)]);
                 }
             }
             vectorized(|| batch.factor());
@@ -205,7 +211,10 @@ mod tests {
                 let scale = exact.inverse().amax();
                 for i in 0..size {
                     assert!((x[i][lane] - solution[i]).abs() < 1e-10 * scale);
-                    assert!((batch.matrix[packed(i, 0)][lane] - exact.inverse()[(i, 0)]).abs() < 1e-10 * scale);
+                    assert!(
+                        (batch.matrix[packed(i, 0)][lane] - exact.inverse()[(i, 0)]).abs()
+                            < 1e-10 * scale
+                    );
                 }
                 assert!((batch.log_determinant[lane] - exact.ln_determinant()).abs() < 1e-10);
                 assert!(batch.smallest_pivot[lane] > 0.0 && batch.smallest_pivot[lane] <= 1.0);

@@ -1,7 +1,9 @@
-//! A square matrix brought to bidiagonal form by Householder reflections from both sides (Golub and Kahan 1965).
+//! A square matrix brought to bidiagonal form by Householder reflections from both sides (Golub and
+//! Kahan 1965).
 //!
-//! Legend: A = P B Qᵗ with B upper bidiagonal (diagonal α, above it β), so that AᵗA = Q BᵗB Qᵗ with BᵗB tridiagonal, never formed: small
-//! singular values keep their digits beside large ones as far as A has them.
+//! Legend: A = P B Qᵗ with B upper bidiagonal (diagonal α, above it β), so that AᵗA = Q BᵗB Qᵗ with
+//! BᵗB tridiagonal, never formed: small singular values keep their digits beside large ones as far
+//! as A has them.
 
 use super::kernel::vector::{add_scaled, dot};
 use super::parallel::for_each_chunk;
@@ -14,7 +16,8 @@ pub(crate) struct Bidiagonal {
     pub diagonal: Vec<f64>,
     /// β, one entry fewer.
     pub above: Vec<f64>,
-    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1 written out.
+    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1
+    /// written out.
     vectors: DMatrix<f64>,
     factors: Vec<f64>,
 }
@@ -26,8 +29,10 @@ const STRIP: usize = 16;
 pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
     let n = a.nrows();
     let (mut diagonal, mut above) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
-    let (mut vectors, mut factors) = (DMatrix::zeros(n, n.saturating_sub(1)), vec![0.0; n.saturating_sub(1)]);
-    // The last reflection from the right, x, and what it takes away, w: −w xᵗ, which one pass does with the next reflection from the left.
+    let (mut vectors, mut factors) =
+        (DMatrix::zeros(n, n.saturating_sub(1)), vec![0.0; n.saturating_sub(1)]);
+    // The last reflection from the right, x, and what it takes away, w: −w xᵗ, which one pass does
+    // with the next reflection from the left.
     let (mut x, mut w) = (vec![0.0; n], vec![0.0; n]);
     for j in 0..n {
         let column = &mut a.column_mut(j).data.into_slice_mut()[j..];
@@ -76,23 +81,30 @@ impl Bidiagonal {
 
     /// Bᵗ, n×n.
     pub fn transposed(&self) -> DMatrix<f64> {
-        let mut root = DMatrix::from_diagonal(&nalgebra::DVector::from_column_slice(&self.diagonal));
+        let mut root =
+            DMatrix::from_diagonal(&nalgebra::DVector::from_column_slice(&self.diagonal));
         self.above.iter().enumerate().for_each(|(j, b)| root[(j + 1, j)] = *b);
         root
     }
 
-    /// The triangular factor R of s BᵗB + tI = RᵗR for s, t ≥ 0, by rotations of √s B against √t I: its diagonal and what is above it.
+    /// The triangular factor R of s BᵗB + tI = RᵗR for s, t ≥ 0, by rotations of √s B against √t I:
+    /// its diagonal and what is above it.
     ///
     /// Eldén 1977, section 3.
     pub fn shifted(&self, scale: f64, shift: f64) -> (Vec<f64>, Vec<f64>) {
         let (scale, shift) = (scale.sqrt(), shift.sqrt());
-        let (mut diagonal, mut above) = (Vec::with_capacity(self.diagonal.len()), Vec::with_capacity(self.above.len()));
+        let (mut diagonal, mut above) =
+            (Vec::with_capacity(self.diagonal.len()), Vec::with_capacity(self.above.len()));
         let mut beside = shift;
         for (j, alpha) in self.diagonal.iter().enumerate() {
             let length = (scale * alpha).hypot(beside);
             diagonal.push(length);
             if let Some(beta) = self.above.get(j).map(|b| scale * b) {
-                let (cosine, sine) = if length > 0.0 { (scale * alpha / length, beside / length) } else { (1.0, 0.0) };
+                let (cosine, sine) = if length > 0.0 {
+                    (scale * alpha / length, beside / length)
+                } else {
+                    (1.0, 0.0)
+                };
                 above.push(cosine * beta);
                 beside = shift.hypot(sine * beta);
             }
@@ -122,7 +134,9 @@ mod tests {
     /// Small singular values are found beside large ones.
     fn graded(n: usize) -> DMatrix<f64> {
         let mut a = random::<f64>(n, n, 5);
-        a.column_iter_mut().enumerate().for_each(|(j, mut column)| column *= 10f64.powi(-((j % 6) as i32)));
+        a.column_iter_mut()
+            .enumerate()
+            .for_each(|(j, mut column)| column *= 10f64.powi(-((j % 6) as i32)));
         a
     }
 
@@ -161,6 +175,10 @@ mod tests {
         let a = random::<f64>(150, 150, 7);
         let run = |t| with_threads(t, || bidiagonalize(a.clone()));
         let (one, three) = (run(1), run(3));
-        assert!(one.diagonal == three.diagonal && one.above == three.above && one.vectors == three.vectors);
+        assert!(
+            one.diagonal == three.diagonal
+                && one.above == three.above
+                && one.vectors == three.vectors
+        );
     }
 }

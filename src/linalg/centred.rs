@@ -1,6 +1,7 @@
 //! Mean, squares and second moments out of one pass over the data.
 //!
-//! Legend: c a point near the mean, s = Σ(x_i − c), μ = c + s/n, m = μ − c. Then Σ(x_i−μ)(x_i−μ)ᵗ = Σ(x_i−c)(x_i−c)ᵗ − m sᵗ − s mᵗ + n m mᵗ.
+//! Legend: c a point near the mean, s = Σ(x_i − c), μ = c + s/n, m = μ − c. Then Σ(x_i−μ)(x_i−μ)ᵗ =
+//! Σ(x_i−c)(x_i−c)ᵗ − m sᵗ − s mᵗ + n m mᵗ.
 
 use super::gram::Rows;
 use super::vector::vectorized;
@@ -9,7 +10,8 @@ use nalgebra::{DMatrix, DMatrixView};
 
 /// Observations that the point near the mean is taken from.
 const SAMPLE: usize = 512;
-/// The share of a sum of squares that may be due to the distance of that point from the mean: it costs as many digits as its logarithm says.
+/// The share of a sum of squares that may be due to the distance of that point from the mean: it
+/// costs as many digits as its logarithm says.
 const OFF_CENTRE: f64 = 0.5;
 
 /// The mean of some data, and their second moments about it.
@@ -23,15 +25,24 @@ pub(crate) struct Centred {
 }
 
 impl Centred {
-    /// Whether every entry was finite, with a square below `limit`: none is larger than the sum of all.
+    /// Whether every entry was finite, with a square below `limit`: none is larger than the sum of
+    /// all.
     pub(crate) fn proves_below(&self, limit: f64, observations: usize) -> bool {
-        let squares = self.squares.iter().zip(&self.mean).map(|(square, mean)| square + observations as f64 * mean * mean);
+        let squares = self
+            .squares
+            .iter()
+            .zip(&self.mean)
+            .map(|(square, mean)| square + observations as f64 * mean * mean);
         squares.sum::<f64>() <= 0.5 * limit
     }
 }
 
-/// The mean, rounded by `round`, and the moments about it: one pass about the mean of a sample, and a second where that was not near the mean of all.
-pub(crate) fn centred_moments<T: Real>(x: DMatrixView<'_, T>, round: impl Fn(f64) -> f64) -> Centred {
+/// The mean, rounded by `round`, and the moments about it: one pass about the mean of a sample, and
+/// a second where that was not near the mean of all.
+pub(crate) fn centred_moments<T: Real>(
+    x: DMatrixView<'_, T>,
+    round: impl Fn(f64) -> f64,
+) -> Centred {
     let (found, near) = about(x, &sample_mean(x), &round);
     if near { found } else { about(x, &found.mean, &round).0 }
 }
@@ -57,9 +68,14 @@ fn sample_mean<T: Real>(x: DMatrixView<'_, T>) -> Vec<f64> {
 }
 
 /// Out of a pass about c; and whether c was near enough.
-fn about<T: Real>(x: DMatrixView<'_, T>, point: &[f64], round: &impl Fn(f64) -> f64) -> (Centred, bool) {
+fn about<T: Real>(
+    x: DMatrixView<'_, T>,
+    point: &[f64],
+    round: &impl Fn(f64) -> f64,
+) -> (Centred, bool) {
     let (d, n) = (x.nrows(), x.ncols() as f64);
-    let (mut moments, sums) = Rows { mean: Some(point), weights: None, scale: 1.0, with_sums: true }.moments(x);
+    let (mut moments, sums) =
+        Rows { mean: Some(point), weights: None, scale: 1.0, with_sums: true }.moments(x);
     let (first, second) = sums.split_at(d);
     let mean: Vec<f64> = point.iter().zip(first).map(|(c, s)| round(c + s / n)).collect();
     let moved: Vec<f64> = mean.iter().zip(point).map(|(mean, c)| mean - c).collect();
@@ -87,21 +103,36 @@ fn about<T: Real>(x: DMatrixView<'_, T>, point: &[f64], round: &impl Fn(f64) -> 
 mod tests {
     use super::*;
     use crate::linalg::testing::{random, with_threads};
-    use crate::linalg::{gram_columns, mean_wide, refined_mean};
+    use crate::linalg::{mean_wide, refined_mean, scatter_matrix};
 
     /// The same by the passes that it saves.
     fn check<T: Real>(x: &DMatrix<T>, tolerance: f64) {
         let found = centred_moments(x.as_view(), |m| T::of(m).as_f64());
-        let (mean, squares) = refined_mean(x.as_view(), mean_wide(x.as_view()).unwrap(), |m| T::of(m).as_f64());
+        let (mean, squares) =
+            refined_mean(x.as_view(), mean_wide(x.as_view()).unwrap(), |m| T::of(m).as_f64());
         let wide = x.map(|v| v.as_f64());
-        let moments = gram_columns(wide.as_view(), Some(&nalgebra::DVector::from_vec(mean.clone())), None).unwrap();
+        let moments =
+            scatter_matrix(wide.as_view(), Some(&nalgebra::DVector::from_vec(mean.clone())), None)
+                .unwrap();
         for j in 0..x.nrows() {
             // Rounding to `T` may go either way.
-            assert!((found.mean[j] - mean[j]).abs() <= 4.0 * T::EPSILON.as_f64() * mean[j].abs().max(squares[j].sqrt()), "mean {j}");
-            assert!((found.squares[j] - squares[j]).abs() <= tolerance * squares[j], "square {j}: {} {}", found.squares[j], squares[j]);
+            assert!(
+                (found.mean[j] - mean[j]).abs()
+                    <= 4.0 * T::EPSILON.as_f64() * mean[j].abs().max(squares[j].sqrt()),
+                "mean {j}"
+            );
+            assert!(
+                (found.squares[j] - squares[j]).abs() <= tolerance * squares[j],
+                "square {j}: {} {}",
+                found.squares[j],
+                squares[j]
+            );
             for i in 0..x.nrows() {
                 let size = (squares[i] * squares[j]).sqrt();
-                assert!((found.moments[(i, j)] - moments[(i, j)]).abs() <= tolerance * size, "moment {i} {j}");
+                assert!(
+                    (found.moments[(i, j)] - moments[(i, j)]).abs() <= tolerance * size,
+                    "moment {i} {j}"
+                );
             }
         }
     }
@@ -122,7 +153,8 @@ mod tests {
         let n = 5000;
         let step = n / SAMPLE + 1;
         let noise = random::<f64>(4, n, 2);
-        let x = DMatrix::from_fn(4, n, |j, i| noise[(j, i)] + if i % step == 0 { 1e7 } else { 0.0 });
+        let x =
+            DMatrix::from_fn(4, n, |j, i| noise[(j, i)] + if i % step == 0 { 1e7 } else { 0.0 });
         assert!(!about(x.as_view(), &sample_mean(x.as_view()), &|m| m).1);
         check(&x, 1e-12);
     }
@@ -132,7 +164,11 @@ mod tests {
         let mut x = random::<f64>(3, 900, 3);
         x.row_mut(1).fill(0.1);
         let found = centred_moments(x.as_view(), |m| m);
-        assert!(found.squares[1] == 0.0 && found.moments.row(1).iter().all(|m| *m == 0.0) && found.squares[0] > 0.0);
+        assert!(
+            found.squares[1] == 0.0
+                && found.moments.row(1).iter().all(|m| *m == 0.0)
+                && found.squares[0] > 0.0
+        );
         assert!(about(x.as_view(), &sample_mean(x.as_view()), &|m| m).1);
     }
 
@@ -156,7 +192,11 @@ mod tests {
             let x = random::<f32>(d, n, 4);
             let run = |t| with_threads(t, || centred_moments(x.as_view(), |m| m));
             let (one, three) = (run(1), run(3));
-            assert!(one.mean == three.mean && one.squares == three.squares && one.moments == three.moments);
+            assert!(
+                one.mean == three.mean
+                    && one.squares == three.squares
+                    && one.moments == three.moments
+            );
         }
     }
 }

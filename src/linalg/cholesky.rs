@@ -9,14 +9,16 @@ use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 /// Rows factored or solved between two products.
 const BLOCK: usize = 192;
 
-/// The lower triangular factor of a symmetric positive definite d×d matrix, of which the lower triangle is read.
+/// The lower triangular factor of a symmetric positive definite d×d matrix, of which the lower
+/// triangle is read.
 ///
 /// ```math
 /// A = L L^⊤
 /// ```
 ///
 /// # Errors
-/// [`Error::NotPositiveDefinite`], [`Error::Dimension`] when it is not square, [`Error::Empty`], [`Error::NotFinite`].
+/// [`Error::NotPositiveDefinite`], [`Error::DimensionMismatch`] when it is not square,
+/// [`Error::Empty`], [`Error::NotFinite`].
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -28,7 +30,11 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     check_finite(a)?;
     let d = a.nrows();
     if a.ncols() != d {
-        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: a.ncols() });
+        return Err(Error::DimensionMismatch {
+            what: "columns of a symmetric matrix",
+            expected: d,
+            actual: a.ncols(),
+        });
     }
     let mut l = a.clone_owned();
     factor_lower(&mut l)?;
@@ -36,7 +42,8 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     Ok(l)
 }
 
-/// The factor of a square matrix in the place of its lower triangle; what is left above the diagonal has no meaning.
+/// The factor of a square matrix in the place of its lower triangle; what is left above the
+/// diagonal has no meaning.
 pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
     let d = l.nrows();
     for first in (0..d).step_by(BLOCK) {
@@ -48,16 +55,27 @@ pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
             let (left, mut right) = l.columns_range_pair_mut(first..end, from..from + width);
             let mut right = right.rows_mut(from, d - from);
             let (rows, columns) = (left.rows(from, d - from), left.rows(from, width));
-            gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), &mut right);
+            gemm(
+                -T::one(),
+                rows,
+                super::Operand::from(&columns).transposed(),
+                T::one(),
+                &mut right,
+            );
         }
     }
-    if (0..d).all(|j| all_finite(&l.column(j).as_slice()[j..])) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: d }) }
+    if (0..d).all(|j| all_finite(&l.column(j).as_slice()[j..])) {
+        Ok(())
+    } else {
+        Err(Error::NotPositiveDefinite { size: d })
+    }
 }
 
 /// Columns factored one by one.
 const FEW: usize = 8;
 
-/// Factors some columns, whose rows reach to the end, by halves: the second is what the first leaves of it.
+/// Factors some columns, whose rows reach to the end, by halves: the second is what the first
+/// leaves of it.
 fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Result<()> {
     let d = l.nrows();
     if end - first > FEW {
@@ -65,7 +83,13 @@ fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Resu
         factor_columns(l, first, middle)?;
         let (left, mut right) = l.columns_range_pair_mut(first..middle, middle..end);
         let (rows, columns) = (left.rows(middle, d - middle), left.rows(middle, end - middle));
-        gemm(-T::one(), rows, super::Operand::from(&columns).transposed(), T::one(), right.rows_mut(middle, d - middle));
+        gemm(
+            -T::one(),
+            rows,
+            super::Operand::from(&columns).transposed(),
+            T::one(),
+            right.rows_mut(middle, d - middle),
+        );
         return factor_columns(l, middle, end);
     }
     for j in first..end {
@@ -98,7 +122,12 @@ fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Resu
 /// ```
 pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
     let d = l.nrows();
-    assert!(l.ncols() == d && b.nrows() == d, "a {d}x{} factor cannot solve for {} rows", l.ncols(), b.nrows());
+    assert!(
+        l.ncols() == d && b.nrows() == d,
+        "a {d}x{} factor cannot solve for {} rows",
+        l.ncols(),
+        b.nrows()
+    );
     for first in (0..d).step_by(BLOCK) {
         let end = d.min(first + BLOCK);
         for mut column in b.column_iter_mut() {
@@ -112,7 +141,13 @@ pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
         if end < d {
             let solved = b.rows(first, end - first).clone_owned();
             let mut rest = b.rows_mut(end, d - end);
-            gemm(-T::one(), l.view((end, first), (d - end, end - first)), &solved, T::one(), &mut rest);
+            gemm(
+                -T::one(),
+                l.view((end, first), (d - end, end - first)),
+                &solved,
+                T::one(),
+                &mut rest,
+            );
         }
     }
 }
@@ -130,14 +165,25 @@ pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
 /// ```
 pub fn solve_lower_transposed<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
     let d = l.nrows();
-    assert!(l.ncols() == d && b.nrows() == d, "a {d}x{} factor cannot solve for {} rows", l.ncols(), b.nrows());
+    assert!(
+        l.ncols() == d && b.nrows() == d,
+        "a {d}x{} factor cannot solve for {} rows",
+        l.ncols(),
+        b.nrows()
+    );
     for first in (0..d).step_by(BLOCK).rev() {
         let end = d.min(first + BLOCK);
         if end < d {
             let solved = b.rows(end, d - end).clone_owned();
             let below = l.view((end, first), (d - end, end - first));
             let mut part = b.rows_mut(first, end - first);
-            gemm(-T::one(), super::Operand::from(&below).transposed(), &solved, T::one(), &mut part);
+            gemm(
+                -T::one(),
+                super::Operand::from(&below).transposed(),
+                &solved,
+                T::one(),
+                &mut part,
+            );
         }
         for mut column in b.column_iter_mut() {
             let x = column.as_mut_slice();
@@ -173,7 +219,10 @@ pub fn solve_cholesky<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
 ///
 /// ```
 /// use nalgebra::dmatrix;
-/// assert!((elbo::linalg::log_determinant(&dmatrix![2.0, 0.0; 1.0, 1.0]) - 4.0_f64.ln()).abs() < 1e-15);
+/// assert!(
+///     (elbo::linalg::log_determinant(&dmatrix![2.0, 0.0; 1.0, 1.0]) - 4.0_f64.ln()).abs()
+///         < 1e-15
+/// );
 /// ```
 pub fn log_determinant<T: Real>(l: &DMatrix<T>) -> T {
     T::of(l.diagonal().iter().map(|v| 2.0 * v.as_f64().ln()).sum())
@@ -195,7 +244,8 @@ mod tests {
         let mut b = &a * &solution;
         solve_cholesky(&l, b.as_view_mut());
         assert!((b - solution).amax().as_f64() < 1e3 * tolerance, "{d}");
-        let expected: f64 = a.map(|v| v.as_f64()).symmetric_eigenvalues().iter().map(|v| v.ln()).sum();
+        let expected: f64 =
+            a.map(|v| v.as_f64()).symmetric_eigenvalues().iter().map(|v| v.ln()).sum();
         assert!((log_determinant(&l).as_f64() - expected).abs() < 1e4 * tolerance);
     }
 
@@ -212,8 +262,14 @@ mod tests {
         let bad = DMatrix::from_row_slice(2, 2, &[1.0, 2.0, 2.0, 1.0]);
         assert_eq!(cholesky_lower(bad.as_view()), Err(Error::NotPositiveDefinite { size: 2 }));
         assert!(cholesky_lower(DMatrix::<f64>::zeros(2, 2).as_view()).is_err());
-        assert!(matches!(cholesky_lower(DMatrix::<f64>::zeros(2, 3).as_view()), Err(Error::Dimension { .. })));
-        assert!(matches!(cholesky_lower(DMatrix::from_element(1, 1, f64::NAN).as_view()), Err(Error::NotFinite { .. })));
+        assert!(matches!(
+            cholesky_lower(DMatrix::<f64>::zeros(2, 3).as_view()),
+            Err(Error::DimensionMismatch { .. })
+        ));
+        assert!(matches!(
+            cholesky_lower(DMatrix::from_element(1, 1, f64::NAN).as_view()),
+            Err(Error::NotFinite { .. })
+        ));
     }
 
     #[test]

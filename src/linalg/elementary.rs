@@ -1,14 +1,17 @@
-//! Elementary functions without branches or tables, so that a loop over them becomes vector instructions; see [`super::vector`].
+//! Elementary functions without branches or tables, so that a loop over them becomes vector
+//! instructions; see [`super::vector`].
 //!
-//! No operation is fused: the bits are the same on every processor. The algorithms and constants are those of fdlibm and Cephes, but for the artanh of softplus: its
-//! polynomial is a minimax fit (Remez' exchange) of (2 artanh(t/2) − t)/t³ by t² for t up to ⅔, whose error is below a tenth of a unit in the last place.
+//! No operation is fused: the bits are the same on every processor. The algorithms and constants
+//! are those of fdlibm and Cephes, but for the artanh of softplus: its polynomial is a minimax fit
+//! (Remez' exchange) of (2 artanh(t/2) − t)/t³ by t² for t up to ⅔, whose error is below a tenth of
+//! a unit in the last place.
 // Published constants stand as they were published.
 #![allow(clippy::excessive_precision)]
 
 /// Elementary functions for loops, of `f32` and `f64`; part of [`crate::Real`].
 ///
-/// Errors in units of the last place, over all finite numbers: exp 2, exp_m1 3, ln 2, ln_1p 2, softplus 3, sigmoid 3, tanh 3. Infinities and
-/// NaN give what the standard library gives.
+/// Errors in units of the last place, over all finite numbers: exp 2, exp_m1 3, ln 2, ln_1p 2,
+/// softplus 3, sigmoid 3, tanh 3. Infinities and NaN give what the standard library gives.
 ///
 /// ```
 /// use elbo::linalg::Elementary;
@@ -27,15 +30,18 @@ pub trait Elementary: Copy {
     fn quick_softplus(self) -> Self;
     /// 1 / (1 + e⁻ˣ), with all its digits where it is tiny.
     fn quick_sigmoid(self) -> Self;
-    /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose exponential is the same.
+    /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose
+    /// exponential is the same.
     fn quick_softplus_and_sigmoid(self) -> (Self, Self);
     /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units of the last place.
     #[doc(hidden)]
     fn exp_and_exp_m1_near(self) -> (Self, Self);
-    /// e^(−|x|), and no less than that of 80 (700 in `f64`), so that neither it nor its logarithm with 1 is subnormal, which would cost several times the time.
+    /// e^(−|x|), and no less than that of 80 (700 in `f64`), so that neither it nor its logarithm
+    /// with 1 is subnormal, which would cost several times the time.
     #[doc(hidden)]
     fn exp_of_minus_size(self) -> Self;
-    /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid) with e^(−|x|) given: long loops are quicker in two halves, of which more fit a processor's window.
+    /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid) with e^(−|x|) given: long
+    /// loops are quicker in two halves, of which more fit a processor's window.
     #[doc(hidden)]
     fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self);
     /// tanh x.
@@ -51,7 +57,8 @@ macro_rules! horner {
     ($x:expr; $first:expr $(, $rest:expr)*) => {{ let sum = $first; $( let sum = sum * $x + $rest; )* sum }};
 }
 
-/// The same polynomial, its pairs of coefficients multiplied by the powers of x²: half as long to wait for.
+/// The same polynomial, its pairs of coefficients multiplied by the powers of x²: half as long to
+/// wait for.
 macro_rules! estrin {
     ($x:expr, $square:expr; $a:expr, $b:expr $(, $c:expr, $d:expr)*) => {{ let sum = $a * $x + $b; $( let sum = sum * $square + ($c * $x + $d); )* sum }};
 }
@@ -188,7 +195,8 @@ macro_rules! elementary {
             <$t>::from_bits((k + EXPONENT).to_bits() << $mantissa)
         }
 
-        /// eˣ = (1 + tail)·first·second; the second and the third are powers of 2, two of them because the result may be subnormal.
+        /// eˣ = (1 + tail)·first·second; the second and the third are powers of 2, two of them
+        /// because the result may be subnormal.
         #[inline(always)]
         fn power_parts(x: $t) -> ($t, $t, $t) {
             let x = choose(x > $high, $high, x);
@@ -324,7 +332,13 @@ mod tests {
         all
     }
 
-    fn check(name: &str, limit: u64, quick: fn(f64) -> f64, single: fn(f32) -> f32, exact: fn(f64) -> f64) {
+    fn check(
+        name: &str,
+        limit: u64,
+        quick: fn(f64) -> f64,
+        single: fn(f32) -> f32,
+        exact: fn(f64) -> f64,
+    ) {
         let (mut worst, mut worst_single) = ((0, 0.0), (0, 0.0));
         for x in inputs() {
             let error = steps(quick(x), exact(x));
@@ -333,7 +347,14 @@ mod tests {
             let error = steps_single(single(y), exact(f64::from(y)));
             worst_single = if error > worst_single.0 { (error, x) } else { worst_single };
         }
-        assert!(worst.0 <= limit, "{name} f64: {} steps at {:e}: {:e} for {:e}", worst.0, worst.1, quick(worst.1), exact(worst.1));
+        assert!(
+            worst.0 <= limit,
+            "{name} f64: {} steps at {:e}: {:e} for {:e}",
+            worst.0,
+            worst.1,
+            quick(worst.1),
+            exact(worst.1)
+        );
         assert!(
             worst_single.0 <= limit,
             "{name} f32: {} steps at {:e}: {:e}",
@@ -356,7 +377,10 @@ mod tests {
             if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
         });
         check("tanh", 3, f64::quick_tanh, f32::quick_tanh, f64::tanh);
-        assert!((-0.0_f64).quick_tanh().is_sign_negative() && (-0.0_f32).quick_ln_1p().is_sign_negative());
+        assert!(
+            (-0.0_f64).quick_tanh().is_sign_negative()
+                && (-0.0_f32).quick_ln_1p().is_sign_negative()
+        );
     }
 
     #[test]
@@ -364,7 +388,8 @@ mod tests {
         for x in inputs().into_iter().filter(|x| x.abs() <= 700.0) {
             let (exp, less_1) = x.exp_and_exp_m1_near();
             assert!(
-                steps(exp, x.exp()) <= 2 && (steps(less_1, x.exp_m1()) <= 3 || (x == 0.0 && less_1 == 0.0)),
+                steps(exp, x.exp()) <= 2
+                    && (steps(less_1, x.exp_m1()) <= 3 || (x == 0.0 && less_1 == 0.0)),
                 "{x:e}: {exp:e} {less_1:e}"
             );
             assert!(steps(x.exp_of_minus_size(), (-x.abs()).exp()) <= 2, "{x:e}");
@@ -373,7 +398,9 @@ mod tests {
                 let (exp, less_1) = y.exp_and_exp_m1_near();
                 let wide = f64::from(y);
                 assert!(
-                    steps_single(exp, wide.exp()) <= 2 && (steps_single(less_1, wide.exp_m1()) <= 3 || (y == 0.0 && less_1 == 0.0)),
+                    steps_single(exp, wide.exp()) <= 2
+                        && (steps_single(less_1, wide.exp_m1()) <= 3
+                            || (y == 0.0 && less_1 == 0.0)),
                     "{y:e}"
                 );
                 assert!(steps_single(y.exp_of_minus_size(), (-wide.abs()).exp()) <= 2, "{y:e}");
@@ -381,7 +408,8 @@ mod tests {
         }
         // Beyond, the size stays that of the bound, and what is no number stays none.
         assert!(
-            1e30_f32.exp_of_minus_size() == 80f32.exp_of_minus_size() && f64::INFINITY.exp_of_minus_size() == 700f64.exp_of_minus_size()
+            1e30_f32.exp_of_minus_size() == 80f32.exp_of_minus_size()
+                && f64::INFINITY.exp_of_minus_size() == 700f64.exp_of_minus_size()
         );
         assert!(f32::NAN.exp_of_minus_size().is_nan() && f64::NAN.exp_of_minus_size().is_nan());
     }
@@ -395,7 +423,11 @@ mod tests {
             assert!((sin - exact_sin).abs() < 1e-15 && (cos - exact_cos).abs() < 1e-15, "{u}");
             let (sin, cos) = (u as f32).quick_sin_cos_turns();
             let (exact_sin, exact_cos) = (std::f64::consts::TAU * f64::from(u as f32)).sin_cos();
-            assert!((f64::from(sin) - exact_sin).abs() < 2.4e-7 && (f64::from(cos) - exact_cos).abs() < 2.4e-7, "{u}");
+            assert!(
+                (f64::from(sin) - exact_sin).abs() < 2.4e-7
+                    && (f64::from(cos) - exact_cos).abs() < 2.4e-7,
+                "{u}"
+            );
         }
     }
 }

@@ -1,8 +1,11 @@
-//! One-sided Jacobi of a square matrix in double precision: each singular value to its own last digits, however graded the columns.
+//! One-sided Jacobi of a square matrix in double precision: each singular value to its own last
+//! digits, however graded the columns.
 //!
-//! R P = Q T with column pivoting; rotations W make the columns of Tᵗ orthogonal, TᵗW = Y Σ; so R = (Q W) Σ (P Y)ᵗ.[^1]
+//! R P = Q T with column pivoting; rotations W make the columns of Tᵗ orthogonal, TᵗW = Y Σ; so R =
+//! (Q W) Σ (P Y)ᵗ.[^1]
 //!
-//! [^1]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal. Appl. 29 (2008).
+//! [^1]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal.
+//! Appl. 29 (2008).
 
 use super::hypotenuse_with_one;
 use super::kernel::vector::{add_scaled, dot, norm, rotate};
@@ -24,7 +27,11 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
     let n = r.nrows();
     let largest = r.amax();
     if largest == 0.0 {
-        return Ok(Square { left: DMatrix::identity(n, n), values: vec![0.0; n], right: DMatrix::identity(n, n) });
+        return Ok(Square {
+            left: DMatrix::identity(n, n),
+            values: vec![0.0; n],
+            right: DMatrix::identity(n, n),
+        });
     }
     // A power of two: exact, and squares stay in range.
     let unit = 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022));
@@ -33,7 +40,8 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
     let mut rows = DMatrix::from_fn(n, n, |i, j| if i >= j { r[(j, i)] } else { 0.0 });
     let mut rotations = DMatrix::identity(n, n);
     orthogonalize(&mut rows, &mut rotations)?;
-    let mut sizes: Vec<(usize, f64)> = (0..n).map(|j| (j, norm(rows.column(j).as_slice()))).collect();
+    let mut sizes: Vec<(usize, f64)> =
+        (0..n).map(|j| (j, norm(rows.column(j).as_slice()))).collect();
     sizes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut left = DMatrix::zeros(n, n);
     let mut inner = DMatrix::zeros(n, n);
@@ -50,7 +58,8 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
         }
     }
     if sizes.iter().any(|s| s.1 == 0.0) {
-        // The columns without a direction are completed to an orthonormal basis; the others are there already.
+        // The columns without a direction are completed to an orthonormal basis; the others are
+        // there already.
         let complete = super::qr::orthonormalize(inner.as_view())?;
         for (j, _) in sizes.iter().enumerate().filter(|(_, s)| s.1 == 0.0) {
             inner.column_mut(j).copy_from(&complete.column(j));

@@ -1,7 +1,8 @@
-//! The one place that talks to the machine's arithmetic: products, decompositions, element-wise functions, and the threads they run on.
+//! The one place that talks to the machine's arithmetic: products, decompositions, element-wise
+//! functions, and the threads they run on.
 //!
-//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for finite input, runs without a bound, or
-//! depends in its bits on the number of threads.
+//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for
+//! finite input, runs without a bound, or depends in its bits on the number of threads.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -34,23 +35,31 @@ mod testing;
 pub mod vector;
 mod whitening;
 
-pub(crate) use batch::{Batch, LANES, Lane, packed, packed_len, read_lane, solve as solve_batch, write_lane};
+pub(crate) use batch::{
+    Batch, LANES, Lane, packed, packed_len, read_lane, solve as solve_batch, write_lane,
+};
 pub(crate) use bidiagonal::{Bidiagonal, bidiagonalize, solve_bidiagonal_gram};
 pub(crate) use centred::{Centred, centred_moments};
-pub use cholesky::{cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed};
+pub use cholesky::{
+    cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed,
+};
 pub use eigen::{SymmetricEigen, leading_eigenpairs, leading_eigenpairs_of, symmetric_eigen};
 pub use elementary::Elementary;
 pub(crate) use gram::moments_of_rows;
-pub use gram::{gram_columns, gram_rows};
+pub use gram::{gram_matrix, scatter_matrix};
 pub(crate) use kernel::vector::{add_scaled, dot};
 pub use kernel::{Kernel, Operand, OperandMut};
 pub use moments::{check_finite, column_mean, sums_of_squares};
 pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
 pub(crate) use principal::{Captured, add_product, block_of, principal_components_centred};
-pub use principal::{PrincipalComponents, PrincipalSolver, Solver, covariance_spectrum, principal_components, principal_components_by};
+pub use principal::{
+    PcaAlgorithm, PrincipalComponents, Solver, covariance_spectrum, principal_components,
+    principal_components_by,
+};
 pub(crate) use product::gemm_among;
 pub use product::{
-    gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into, product_tr_right, product_tr_right_into,
+    gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into,
+    product_tr_right, product_tr_right_into,
 };
 pub use qr::{orthonormalize, r_factor, thin_qr};
 pub use svd::{ThinSvd, thin_svd};
@@ -60,10 +69,11 @@ pub use whitening::Whitening;
 use crate::Real;
 use nalgebra::DMatrix;
 
-/// Zeros, of which the system has those pages alone that are written (large ones from 4 MiB on): for large matrices of which a part is used, or filled by several threads.
+/// Zeros, of which the system has those pages alone that are written (large ones from 4 MiB on):
+/// for large matrices of which a part is used, or filled by several threads.
 pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     let mut entries = vec![T::zero(); rows * columns];
-    kernel::pages::in_large_pages(&mut entries);
+    kernel::huge_pages::advise_huge_pages(&mut entries);
     DMatrix::from_vec(rows, columns, entries)
 }
 
@@ -71,17 +81,18 @@ pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
 #[cfg(feature = "files")]
 pub(crate) fn room<T: Real>(entries: usize) -> Vec<T> {
     let mut room = Vec::with_capacity(entries);
-    kernel::pages::in_large_pages(room.spare_capacity_mut());
+    kernel::huge_pages::advise_huge_pages(room.spare_capacity_mut());
     room
 }
 
-/// Zeros, the first of which starts a cache line: a vector that lies across two lines is read and written as slowly as two.
-pub(crate) struct OnLine<T> {
+/// Zeros, the first of which starts a cache line: a vector that lies across two lines is read and
+/// written as slowly as two.
+pub(crate) struct AlignedVec<T> {
     room: Vec<T>,
     place: std::ops::Range<usize>,
 }
 
-impl<T: Real> OnLine<T> {
+impl<T: Real> AlignedVec<T> {
     pub(crate) fn zeros(len: usize) -> Self {
         let spare = if len == 0 { 0 } else { LINE / size_of::<T>() - 1 };
         let room = vec![T::zero(); len + spare];
@@ -90,20 +101,21 @@ impl<T: Real> OnLine<T> {
     }
 }
 
-impl<T> std::ops::Deref for OnLine<T> {
+impl<T> std::ops::Deref for AlignedVec<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         &self.room[self.place.clone()]
     }
 }
 
-impl<T> std::ops::DerefMut for OnLine<T> {
+impl<T> std::ops::DerefMut for AlignedVec<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.room[self.place.clone()]
     }
 }
 
-/// √(1 + x²), also where the square would overflow; a call of the system's `hypot` takes longer than all the rest of a rotation's angle.
+/// √(1 + x²), also where the square would overflow; a call of the system's `hypot` takes longer
+/// than all the rest of a rotation's angle.
 pub(crate) fn hypotenuse_with_one(x: f64) -> f64 {
     if x.abs() < 1e100 { (x * x + 1.0).sqrt() } else { x.abs() }
 }
@@ -128,18 +140,31 @@ mod tests {
     #[test]
     fn hypotenuses() {
         for x in [0.0, 1e-9, 0.75, -3.0, 1e99, -1e101, 1e200, f64::MAX] {
-            assert!((hypotenuse_with_one(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON, "{x}");
+            assert!(
+                (hypotenuse_with_one(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON,
+                "{x}"
+            );
         }
-        assert!(hypotenuse_with_one(f64::INFINITY) == f64::INFINITY && hypotenuse_with_one(f64::NAN).is_nan());
+        assert!(
+            hypotenuse_with_one(f64::INFINITY) == f64::INFINITY
+                && hypotenuse_with_one(f64::NAN).is_nan()
+        );
     }
 
     #[test]
     fn zeros_start_on_a_line() {
         for len in [0, 1, 7, 64, 1000] {
-            let (mut wide, narrow) = (OnLine::<f64>::zeros(len), OnLine::<f32>::zeros(len));
-            assert!(len == 0 || ((wide.as_ptr() as usize).is_multiple_of(LINE) && (narrow.as_ptr() as usize).is_multiple_of(LINE)));
+            let (mut wide, narrow) = (AlignedVec::<f64>::zeros(len), AlignedVec::<f32>::zeros(len));
+            assert!(
+                len == 0
+                    || ((wide.as_ptr() as usize).is_multiple_of(LINE)
+                        && (narrow.as_ptr() as usize).is_multiple_of(LINE))
+            );
             wide.fill(1.0);
-            assert_eq!((wide.len(), narrow.len(), wide.iter().sum::<f64>()), (len, len, len as f64));
+            assert_eq!(
+                (wide.len(), narrow.len(), wide.iter().sum::<f64>()),
+                (len, len, len as f64)
+            );
         }
     }
 }

@@ -16,7 +16,8 @@ const BLOCK: usize = 512;
 /// `x` is d×n. Sums are taken in `f64`, block by block in a fixed order.
 ///
 /// # Errors
-/// [`Error::Empty`] without observations or variables, [`Error::NotFinite`] at the first entry that is not.
+/// [`Error::Empty`] without observations or variables, [`Error::NotFinite`] at the first entry that
+/// is not.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -36,20 +37,28 @@ pub fn column_mean<T: Real>(x: DMatrixView<'_, T>) -> Result<DVector<T>> {
 /// `x` is d×n and `mean` has d entries, or 0 is meant. Two passes: nothing cancels.
 ///
 /// # Errors
-/// [`Error::Dimension`] when the length of the mean disagrees.
+/// [`Error::DimensionMismatch`] when the length of the mean disagrees.
 ///
 /// ```
 /// use nalgebra::{dmatrix, dvector};
-/// let squares = elbo::linalg::sums_of_squares(dmatrix![1.0, 3.0].as_view(), Some(&dvector![2.0]))?;
+/// let squares =
+///     elbo::linalg::sums_of_squares(dmatrix![1.0, 3.0].as_view(), Some(&dvector![2.0]))?;
 /// assert_eq!(squares[0], 2.0);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn sums_of_squares<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DVector<T>> {
+pub fn sums_of_squares<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Option<&DVector<T>>,
+) -> Result<DVector<T>> {
     let d = x.nrows();
     if let Some(m) = mean
         && m.len() != d
     {
-        return Err(Error::Dimension { what: "entries of the mean", expected: d, actual: m.len() });
+        return Err(Error::DimensionMismatch {
+            what: "entries of the mean",
+            expected: d,
+            actual: m.len(),
+        });
     }
     let mean = mean.map(super::gram::wide);
     Ok(DVector::from_iterator(d, squares_wide(x, mean.as_deref(), 1.0).into_iter().map(T::of)))
@@ -71,7 +80,8 @@ pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
     }
     let bad = map_blocks(columns.div_ceil(BLOCK), rows * columns, |b| {
         let first = b * BLOCK;
-        (first..columns.min(first + BLOCK)).find(|&j| !super::kernel::vector::all_finite(x.column(j).as_slice()))
+        (first..columns.min(first + BLOCK))
+            .find(|&j| !super::kernel::vector::all_finite(x.column(j).as_slice()))
     });
     match bad.into_iter().flatten().next() {
         None => Ok(()),
@@ -121,9 +131,14 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     Ok(mean)
 }
 
-/// A mean, corrected by the mean of the deviations from it (the first sum is rounded when the mean is large beside the spread) and rounded by `round`;
-/// and the sums of squares of the deviations from what is returned, out of the same pass.
-pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>, round: impl Fn(f64) -> f64) -> (Vec<f64>, Vec<f64>) {
+/// A mean, corrected by the mean of the deviations from it (the first sum is rounded when the mean
+/// is large beside the spread) and rounded by `round`; and the sums of squares of the deviations
+/// from what is returned, out of the same pass.
+pub(crate) fn refined_mean<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Vec<f64>,
+    round: impl Fn(f64) -> f64,
+) -> (Vec<f64>, Vec<f64>) {
     let (d, n) = x.shape();
     let partial = map_blocks(n.div_ceil(BLOCK), 3 * d * n, |b| {
         let mut sum = vec![0.0; 2 * d];
@@ -133,7 +148,9 @@ pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>, round
             on_widest(
                 #[inline(always)]
                 || {
-                    for (((s, q), v), m) in first.iter_mut().zip(second.iter_mut()).zip(column.as_slice()).zip(&mean) {
+                    for (((s, q), v), m) in
+                        first.iter_mut().zip(second.iter_mut()).zip(column.as_slice()).zip(&mean)
+                    {
                         let deviation = v.as_f64() - m;
                         *s += deviation;
                         *q += deviation * deviation;
@@ -145,9 +162,11 @@ pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>, round
     });
     let sums = sums(2 * d, partial);
     let (first, second) = sums.split_at(d);
-    let refined: Vec<f64> = mean.iter().zip(first).map(|(m, rest)| round(m + rest / n as f64)).collect();
+    let refined: Vec<f64> =
+        mean.iter().zip(first).map(|(m, rest)| round(m + rest / n as f64)).collect();
     let squares = (0..d).map(|j| {
-        // About another point; where next to nothing is left, the variable is constant but for rounding.
+        // About another point; where next to nothing is left, the variable is constant but for
+        // rounding.
         let moved = refined[j] - mean[j];
         let square = second[j] - 2.0 * moved * first[j] + n as f64 * moved * moved;
         if square > 1e-10 * second[j] { square } else { 0.0 }
@@ -157,7 +176,11 @@ pub(crate) fn refined_mean<T: Real>(x: DMatrixView<'_, T>, mean: Vec<f64>, round
 }
 
 /// The sums of s²(x − μ)² in double precision.
-pub(crate) fn squares_wide<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>, scale: f64) -> Vec<f64> {
+pub(crate) fn squares_wide<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Option<&[f64]>,
+    scale: f64,
+) -> Vec<f64> {
     let (d, n) = x.shape();
     let zeros = vec![0.0; if mean.is_none() { d } else { 0 }];
     let mean = mean.unwrap_or(&zeros);
@@ -209,7 +232,10 @@ mod tests {
         let mut x = random::<f32>(3, 2000, 2);
         assert!(check_finite(x.as_view()).is_ok());
         x[(2, 1500)] = f32::NEG_INFINITY;
-        assert!(matches!(check_finite(x.as_view()), Err(Error::NotFinite { row: 2, column: 1500, .. })));
+        assert!(matches!(
+            check_finite(x.as_view()),
+            Err(Error::NotFinite { row: 2, column: 1500, .. })
+        ));
         assert!(column_mean(x.as_view()).is_err());
         assert!(matches!(column_mean(x.rows(0, 0)), Err(Error::Empty { rows: 0, columns: 2000 })));
     }

@@ -1,6 +1,8 @@
-//! Threads with the same bits for any number of them: work is cut in fixed blocks, results are met in a fixed order.
+//! Threads with the same bits for any number of them: work is cut in fixed blocks, results are met
+//! in a fixed order.
 //!
-//! The *current* rayon pool is used, so a user's own pool is respected; small work never asks for a pool, and so starts none.
+//! The *current* rayon pool is used, so a user's own pool is respected; small work never asks for a
+//! pool, and so starts none.
 
 /// Multiply-adds below which a second thread costs more than it brings.
 pub const SERIAL_WORK: usize = 1 << 19;
@@ -20,7 +22,7 @@ pub fn threads(work: usize) -> usize {
 fn threads_from(least: usize, work: usize) -> usize {
     #[cfg(feature = "rayon")]
     {
-        let least = if super::kernel::team::is_gathered() { least / AWAKE } else { least };
+        let least = if super::kernel::fork_join::is_gathered() { least / AWAKE } else { least };
         if work < least { 1 } else { rayon::current_num_threads() }
     }
     #[cfg(not(feature = "rayon"))]
@@ -31,10 +33,13 @@ fn threads_from(least: usize, work: usize) -> usize {
 }
 
 /// Runs both closures, side by side when there are threads.
-pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: impl FnOnce() -> B + Send) -> (A, B) {
+pub(crate) fn join<A: Send, B: Send>(
+    left: impl FnOnce() -> A + Send,
+    right: impl FnOnce() -> B + Send,
+) -> (A, B) {
     #[cfg(feature = "rayon")]
     {
-        super::kernel::team::join(left, right)
+        super::kernel::fork_join::join(left, right)
     }
     #[cfg(not(feature = "rayon"))]
     {
@@ -44,20 +49,27 @@ pub(crate) fn join<A: Send, B: Send>(left: impl FnOnce() -> A + Send, right: imp
 
 /// Runs a computation that forks many times; its other threads stay awake between the forks.
 ///
-/// A thread that sleeps takes its time to wake, and a training step forks some twenty times. Gradient training and principal components work so by
-/// themselves; it serves those who write a training loop of their own. No thread is started before the first fork, and one that finds nothing to do for
-/// a few milliseconds goes back to the pool. The result is the same without it.
+/// A thread that sleeps takes its time to wake, and a training step forks some twenty times.
+/// Gradient training and principal components work so by themselves; it serves those who write a
+/// training loop of their own. No thread is started before the first fork, and one that finds
+/// nothing to do for a few milliseconds goes back to the pool. The result is the same without it.
 ///
 /// ```
-/// let sum: f64 = elbo::linalg::parallel::together(|| {
-///     (0..3).map(|_| elbo::linalg::parallel::map_blocks(4, 1 << 20, |block| block as f64).iter().sum::<f64>()).sum()
+/// let sum: f64 = elbo::linalg::parallel::fork_join_scope(|| {
+///     (0..3)
+///         .map(|_| {
+///             elbo::linalg::parallel::map_blocks(4, 1 << 20, |block| block as f64)
+///                 .iter()
+///                 .sum::<f64>()
+///         })
+///         .sum()
 /// });
 /// assert_eq!(sum, 18.0);
 /// ```
-pub fn together<R>(computation: impl FnOnce() -> R) -> R {
+pub fn fork_join_scope<R>(computation: impl FnOnce() -> R) -> R {
     #[cfg(feature = "rayon")]
     {
-        super::kernel::team::together(computation)
+        super::kernel::fork_join::fork_join_scope(computation)
     }
     #[cfg(not(feature = "rayon"))]
     {
@@ -74,14 +86,27 @@ pub fn together<R>(computation: impl FnOnce() -> R) -> R {
 /// });
 /// assert_eq!(squares[9], 81.0);
 /// ```
-pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+pub fn for_each_chunk<T: Send>(
+    data: &mut [T],
+    chunk: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
     for_each_chunk_at(SERIAL_WORK, data, chunk, work, f);
 }
 
 /// The same with another least work for a second thread.
-pub(crate) fn for_each_chunk_at<T: Send>(least: usize, data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+pub(crate) fn for_each_chunk_at<T: Send>(
+    least: usize,
+    data: &mut [T],
+    chunk: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
     let chunk = chunk.max(1);
-    part_from(data, chunk, 0, threads_from(least, work) > 1, &|first, piece| f(first / chunk, piece));
+    part_from(data, chunk, 0, threads_from(least, work) > 1, &|first, piece| {
+        f(first / chunk, piece)
+    });
 }
 
 /// Pieces of one or more slices that are halved together.
@@ -93,11 +118,22 @@ pub(crate) trait Halves: Sized + Send {
 }
 
 /// Calls `f` for pieces of `chunk` entries, each given with its first entry's place.
-pub(crate) fn for_each_part<P: Halves>(pieces: P, chunk: usize, work: usize, f: &(impl Fn(usize, P) + Sync)) {
+pub(crate) fn for_each_part<P: Halves>(
+    pieces: P,
+    chunk: usize,
+    work: usize,
+    f: &(impl Fn(usize, P) + Sync),
+) {
     part_from(pieces, chunk.max(1), 0, threads(work) > 1, f);
 }
 
-fn part_from<P: Halves>(pieces: P, chunk: usize, first: usize, threaded: bool, f: &(impl Fn(usize, P) + Sync)) {
+fn part_from<P: Halves>(
+    pieces: P,
+    chunk: usize,
+    first: usize,
+    threaded: bool,
+    f: &(impl Fn(usize, P) + Sync),
+) {
     let count = pieces.size().div_ceil(chunk);
     match count {
         0 => return,
@@ -107,15 +143,18 @@ fn part_from<P: Halves>(pieces: P, chunk: usize, first: usize, threaded: bool, f
     let at = count / 2 * chunk;
     let (left, right) = pieces.halve(at);
     if threaded {
-        join(|| part_from(left, chunk, first, true, f), || part_from(right, chunk, first + at, true, f));
+        join(
+            || part_from(left, chunk, first, true, f),
+            || part_from(right, chunk, first + at, true, f),
+        );
     } else {
         part_from(left, chunk, first, false, f);
         part_from(right, chunk, first + at, false, f);
     }
 }
 
-/// The sum of `f` over pieces of `chunk` entries, each given with its first entry's place, met in a fixed tree: the same bits for any number of
-/// threads, and no allocation.
+/// The sum of `f` over pieces of `chunk` entries, each given with its first entry's place, met in a
+/// fixed tree: the same bits for any number of threads, and no allocation.
 pub(crate) fn sum_over<P: Halves, S: Send + std::ops::Add<Output = S>>(
     pieces: P,
     chunk: usize,
@@ -140,7 +179,10 @@ fn sum_from<P: Halves, S: Send + std::ops::Add<Output = S>>(
     let at = count / 2 * chunk;
     let (left, right) = pieces.halve(at);
     let (left, right) = if threaded {
-        join(|| sum_from(left, chunk, first, true, f), || sum_from(right, chunk, first + at, true, f))
+        join(
+            || sum_from(left, chunk, first, true, f),
+            || sum_from(right, chunk, first + at, true, f),
+        )
     } else {
         (sum_from(left, chunk, first, false, f), sum_from(right, chunk, first + at, false, f))
     };
@@ -157,7 +199,12 @@ impl<T: Send> Halves for &mut [T] {
 }
 
 /// What `f(block, piece)` returns for each piece of `chunk` entries of `data`, in their order.
-pub(crate) fn map_chunks<T: Send, R: Send>(data: &mut [T], chunk: usize, work: usize, f: impl Fn(usize, &mut [T]) -> R + Sync) -> Vec<R> {
+pub(crate) fn map_chunks<T: Send, R: Send>(
+    data: &mut [T],
+    chunk: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T]) -> R + Sync,
+) -> Vec<R> {
     fn fill<T: Send, R: Send>(
         data: &mut [T],
         results: &mut [Option<R>],
@@ -172,7 +219,10 @@ pub(crate) fn map_chunks<T: Send, R: Send>(data: &mut [T], chunk: usize, work: u
         }
         let (left, right) = data.split_at_mut(count / 2 * chunk);
         let (begin, end) = results.split_at_mut(count / 2);
-        join(|| fill(left, begin, chunk, first, f), || fill(right, end, chunk, first + count / 2, f));
+        join(
+            || fill(left, begin, chunk, first, f),
+            || fill(right, end, chunk, first + count / 2, f),
+        );
     }
     let chunk = chunk.max(1);
     if threads(work) <= 1 {
@@ -193,7 +243,12 @@ pub fn map_blocks<R: Send>(blocks: usize, work: usize, f: impl Fn(usize) -> R + 
 }
 
 /// The same with another least work for a second thread.
-pub(crate) fn map_blocks_at<R: Send>(least: usize, blocks: usize, work: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+pub(crate) fn map_blocks_at<R: Send>(
+    least: usize,
+    blocks: usize,
+    work: usize,
+    f: impl Fn(usize) -> R + Sync,
+) -> Vec<R> {
     if threads_from(least, work) <= 1 {
         return (0..blocks).map(f).collect();
     }

@@ -1,4 +1,5 @@
-//! Products of matrices of any strides, on the current threads, without an allocation after the first call.
+//! Products of matrices of any strides, on the current threads, without an allocation after the
+//! first call.
 
 use super::kernel::gemm::{Part, TINY, product_serial, product_tiny};
 use super::kernel::{Kernel, Level, Operand, OperandMut, QUARTERS};
@@ -12,7 +13,8 @@ use nalgebra::DMatrix;
 /// ```math
 /// C ← α A B + β C
 /// ```
-/// A is m×k, B k×n, C m×n; each a matrix or a view, [`Operand::transposed`] for a transpose. With β = 0 the old C is not read.
+/// A is m×k, B k×n, C m×n; each a matrix or a view, [`Operand::transposed`] for a transpose. With β
+/// = 0 the old C is not read.
 ///
 /// The bits do not depend on the number of threads.
 ///
@@ -44,11 +46,26 @@ pub fn gemm<'a, 'b, 'c, T: Real>(
     product(Level::detect(), alpha, a, b, beta, c);
 }
 
-pub(crate) fn product<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+pub(crate) fn product<T: Kernel>(
+    level: Level,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+) {
     product_among(level, usize::MAX, alpha, a, b, beta, c);
 }
 
-fn product_among<T: Kernel>(level: Level, most: usize, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+fn product_among<T: Kernel>(
+    level: Level,
+    most: usize,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+) {
     let ((m, k), n) = (a.shape(), b.shape().1);
     let work = m.saturating_mul(n).saturating_mul(k);
     if work <= TINY {
@@ -59,7 +76,14 @@ fn product_among<T: Kernel>(level: Level, most: usize, alpha: T, a: Operand<'_, 
 }
 
 /// [`gemm`] on so many threads at most.
-pub(crate) fn gemm_among<T: Real>(most: usize, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>) {
+pub(crate) fn gemm_among<T: Real>(
+    most: usize,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+) {
     product_among(Level::detect(), most, alpha, a, b, beta, c);
 }
 
@@ -67,18 +91,30 @@ pub(crate) fn gemm_among<T: Real>(most: usize, alpha: T, a: Operand<'_, T>, b: O
 const PACKED_AT_ONCE: usize = 1;
 
 /// Halves one side, and its halves, until there is a piece for each thread.
-fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>, beta: T, c: OperandMut<'_, T>, pieces: usize) {
+fn split<T: Kernel>(
+    level: Level,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+    pieces: usize,
+) {
     if pieces <= 1 {
         return product_serial(level, alpha, a, b, beta, c, Part::Whole);
     }
     let ((m, n), k) = (c.shape(), a.shape().1);
     let micro = T::micro(level);
     let left = pieces / 2;
-    let share = |size: usize, step: usize| ((size * left).div_ceil(pieces)).next_multiple_of(step).min(size);
+    let share = |size: usize, step: usize| {
+        ((size * left).div_ceil(pieces)).next_multiple_of(step).min(size)
+    };
     // The steps in which tiles come: whole vectors of rows, quarters of the columns.
     let (rows, columns) = (share(m, micro.lanes), share(n, (micro.columns / QUARTERS).max(1)));
     // Both halves pack the operand that is not cut, and the larger half is waited for.
-    let time = |m: usize, n: usize, whole: usize| m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE;
+    let time = |m: usize, n: usize, whole: usize| {
+        m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE
+    };
     let larger = |size: usize, part: usize| part.max(size - part);
     let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
     let undivided = if by_rows { rows == m } else { columns == n };
@@ -95,7 +131,17 @@ fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>
         let (first, last) = c.split_columns(columns);
         join(
             || split(level, alpha, a, b.part(0, 0, k, columns), beta, first, left),
-            || split(level, alpha, a, b.part(0, columns, k, n - columns), beta, last, pieces - left),
+            || {
+                split(
+                    level,
+                    alpha,
+                    a,
+                    b.part(0, columns, k, n - columns),
+                    beta,
+                    last,
+                    pieces - left,
+                )
+            },
         );
     }
 }
@@ -110,7 +156,10 @@ fn split<T: Kernel>(level: Level, alpha: T, a: Operand<'_, T>, b: Operand<'_, T>
 /// let c = elbo::linalg::matrix_product(&dmatrix![1.0, 2.0], &dmatrix![3.0; 4.0]);
 /// assert_eq!(c, dmatrix![11.0]);
 /// ```
-pub fn matrix_product<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl Into<Operand<'b, T>>) -> DMatrix<T> {
+pub fn matrix_product<'a, 'b, T: Real>(
+    a: impl Into<Operand<'a, T>>,
+    b: impl Into<Operand<'b, T>>,
+) -> DMatrix<T> {
     let (a, b) = (a.into(), b.into());
     let mut c = zeros(a.shape().0, b.shape().1);
     gemm(T::one(), a, b, T::zero(), &mut c);
@@ -127,7 +176,10 @@ pub fn matrix_product<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl Int
 /// let c = elbo::linalg::product_tr_left(&dmatrix![1.0; 2.0], &dmatrix![3.0; 4.0]);
 /// assert_eq!(c, dmatrix![11.0]);
 /// ```
-pub fn product_tr_left<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl Into<Operand<'b, T>>) -> DMatrix<T> {
+pub fn product_tr_left<'a, 'b, T: Real>(
+    a: impl Into<Operand<'a, T>>,
+    b: impl Into<Operand<'b, T>>,
+) -> DMatrix<T> {
     matrix_product(a.into().transposed(), b)
 }
 
@@ -141,7 +193,10 @@ pub fn product_tr_left<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl In
 /// let c = elbo::linalg::product_tr_right(&dmatrix![1.0, 2.0], &dmatrix![3.0, 4.0]);
 /// assert_eq!(c, dmatrix![11.0]);
 /// ```
-pub fn product_tr_right<'a, 'b, T: Real>(a: impl Into<Operand<'a, T>>, b: impl Into<Operand<'b, T>>) -> DMatrix<T> {
+pub fn product_tr_right<'a, 'b, T: Real>(
+    a: impl Into<Operand<'a, T>>,
+    b: impl Into<Operand<'b, T>>,
+) -> DMatrix<T> {
     matrix_product(a, b.into().transposed())
 }
 
@@ -232,7 +287,17 @@ mod tests {
 
     #[test]
     fn products_agree_with_nalgebra() {
-        for (m, n, k) in [(1, 1, 1), (3, 2, 0), (1, 7, 5), (7, 1, 5), (50, 3, 20), (24, 8, 16), (49, 50, 51), (100, 9, 600), (5, 130, 33)] {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (3, 2, 0),
+            (1, 7, 5),
+            (7, 1, 5),
+            (50, 3, 20),
+            (24, 8, 16),
+            (49, 50, 51),
+            (100, 9, 600),
+            (5, 130, 33),
+        ] {
             check::<f64>(m, n, k);
             check::<f32>(m, n, k);
         }

@@ -1,4 +1,5 @@
-//! Thin QR by Householder reflections, in panels whose reflections are applied together as products.
+//! Thin QR by Householder reflections, in panels whose reflections are applied together as
+//! products.
 //!
 //! Legend: a reflection is I − τ v vᵗ with v_0 = 1; a panel of them I − V T Vᵗ, T upper triangular.
 
@@ -21,15 +22,18 @@ struct Reflections<T: Real> {
     triangles: Vec<DMatrix<T>>,
 }
 
-/// The thin QR factors of an m×n matrix with m ≥ n: Q (m×n) with orthonormal columns, R (n×n) upper triangular with a diagonal ≥ 0.
+/// The thin QR factors of an m×n matrix with m ≥ n: Q (m×n) with orthonormal columns, R (n×n) upper
+/// triangular with a diagonal ≥ 0.
 ///
 /// ```math
 /// A = QR, \quad Q^⊤Q = I
 /// ```
-/// Q is orthonormal for zero and dependent columns too; the error of each column of QR is small against that column.
+/// Q is orthonormal for zero and dependent columns too; the error of each column of QR is small
+/// against that column.
 ///
 /// # Errors
-/// [`Error::Dimension`] when m < n, [`Error::Empty`] and [`Error::NotFinite`] for what is no data.
+/// [`Error::DimensionMismatch`] when m < n, [`Error::Empty`] and [`Error::NotFinite`] for what is
+/// no data.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -71,7 +75,8 @@ pub fn r_factor<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     Ok(r)
 }
 
-/// Orthonormal columns that span those of an m×n matrix, m ≥ n (and more, where these are dependent): the Q of [`thin_qr`].
+/// Orthonormal columns that span those of an m×n matrix, m ≥ n (and more, where these are
+/// dependent): the Q of [`thin_qr`].
 ///
 /// # Errors
 /// As for [`thin_qr`].
@@ -90,7 +95,11 @@ fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
     check_finite(a)?;
     let (m, n) = a.shape();
     if m < n {
-        return Err(Error::Dimension { what: "rows of a tall matrix, at least its columns", expected: n, actual: m });
+        return Err(Error::DimensionMismatch {
+            what: "rows of a tall matrix, at least its columns",
+            expected: n,
+            actual: m,
+        });
     }
     let mut packed = a.clone_owned();
     let (mut factors, mut triangles) = (vec![T::zero(); n], Vec::with_capacity(n.div_ceil(PANEL)));
@@ -168,7 +177,11 @@ fn triangular_factor<T: Real>(vectors: &DMatrix<T>, factors: &[T]) -> DMatrix<T>
 }
 
 /// C ← (I − V T Vᵗ) C.
-fn apply<T: Real>(vectors: &DMatrix<T>, triangle: Operand<'_, T>, c: &mut nalgebra::DMatrixViewMut<'_, T>) {
+fn apply<T: Real>(
+    vectors: &DMatrix<T>,
+    triangle: Operand<'_, T>,
+    c: &mut nalgebra::DMatrixViewMut<'_, T>,
+) {
     let products = super::product::product_tr_left(vectors, &*c);
     let scaled = super::product::matrix_product(triangle, &products);
     gemm(-T::one(), vectors, &scaled, T::one(), c);
@@ -207,10 +220,16 @@ mod tests {
         assert!(orthonormality(&q) < tolerance, "{:e} of {:?}", orthonormality(&q), a.shape());
         let back = super::super::matrix_product(&q, &r);
         for j in 0..a.ncols() {
-            let (error, size) = (norm((back.column(j) - a.column(j)).as_slice()), norm(a.column(j).clone_owned().as_slice()));
+            let (error, size) = (
+                norm((back.column(j) - a.column(j)).as_slice()),
+                norm(a.column(j).clone_owned().as_slice()),
+            );
             let (error, size) = (error.as_f64(), size.as_f64());
             assert!(error <= tolerance * size, "column {j}: {error:e} of {size:e}");
-            assert!(r[(j, j)] >= T::zero() && r.view((j + 1, j), (a.ncols() - j - 1, 1)).iter().all(|v| *v == T::zero()));
+            assert!(
+                r[(j, j)] >= T::zero()
+                    && r.view((j + 1, j), (a.ncols() - j - 1, 1)).iter().all(|v| *v == T::zero())
+            );
         }
         let again = r_factor(a.as_view()).unwrap();
         assert_eq!(again, r);
@@ -235,8 +254,14 @@ mod tests {
 
     #[test]
     fn refusals() {
-        assert!(matches!(thin_qr(DMatrix::<f64>::zeros(2, 3).as_view()), Err(Error::Dimension { expected: 3, actual: 2, .. })));
-        assert!(matches!(r_factor(DMatrix::<f64>::zeros(0, 0).as_view()), Err(Error::Empty { .. })));
+        assert!(matches!(
+            thin_qr(DMatrix::<f64>::zeros(2, 3).as_view()),
+            Err(Error::DimensionMismatch { expected: 3, actual: 2, .. })
+        ));
+        assert!(matches!(
+            r_factor(DMatrix::<f64>::zeros(0, 0).as_view()),
+            Err(Error::Empty { .. })
+        ));
         assert!(orthonormalize(DMatrix::from_element(3, 1, f32::NAN).as_view()).is_err());
     }
 

@@ -52,11 +52,12 @@ pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
 /// ```math
 /// A = U \operatorname{diag}(s) V^⊤, \quad U^⊤U = V^⊤V = I, \quad s_1 ≥ s_2 ≥ … ≥ 0
 /// ```
-/// Columns of very different size are no difficulty when m ≥ n (rows, when m < n): if A = B D with D diagonal, each singular value is
-/// accurate to about ε times the condition of B alone.
+/// Columns of very different size are no difficulty when m ≥ n (rows, when m < n): if A = B D with
+/// D diagonal, each singular value is accurate to about ε times the condition of B alone.
 ///
 /// # Errors
-/// [`crate::Error::Empty`], [`crate::Error::NotFinite`]; [`crate::Error::DecompositionLimit`] after 60 sweeps, which no known matrix needs.
+/// [`crate::Error::Empty`], [`crate::Error::NotFinite`]; [`crate::Error::DecompositionLimit`] after
+/// 60 sweeps, which no known matrix needs.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -78,7 +79,10 @@ fn tall_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
     let inner = square_svd(r.map(|v| v.as_f64()))?;
     Ok(ThinSvd {
         u: matrix_product(&q, &inner.left.map(T::of)),
-        singular_values: DVector::from_iterator(inner.values.len(), inner.values.iter().map(|s| T::of(*s))),
+        singular_values: DVector::from_iterator(
+            inner.values.len(),
+            inner.values.iter().map(|s| T::of(*s)),
+        ),
         v: inner.right.map(T::of),
     })
 }
@@ -94,8 +98,18 @@ mod tests {
         let rank = a.nrows().min(a.ncols());
         assert_eq!((svd.u.shape(), svd.v.shape()), ((a.nrows(), rank), (a.ncols(), rank)));
         let tolerance = 40.0 * T::EPSILON.as_f64() * (rank as f64).sqrt();
-        assert!(orthonormality(&svd.u) < tolerance, "u of {:?}: {:e}", a.shape(), orthonormality(&svd.u));
-        assert!(orthonormality(&svd.v) < tolerance, "v of {:?}: {:e}", a.shape(), orthonormality(&svd.v));
+        assert!(
+            orthonormality(&svd.u) < tolerance,
+            "u of {:?}: {:e}",
+            a.shape(),
+            orthonormality(&svd.u)
+        );
+        assert!(
+            orthonormality(&svd.v) < tolerance,
+            "v of {:?}: {:e}",
+            a.shape(),
+            orthonormality(&svd.v)
+        );
         let values = svd.singular_values.as_slice();
         assert!(values.windows(2).all(|w| w[0] >= w[1]) && values.iter().all(|s| *s >= T::zero()));
         let back = &svd.u * DMatrix::from_diagonal(&svd.singular_values) * svd.v.transpose();
@@ -115,7 +129,8 @@ mod tests {
 
     #[test]
     fn known_singular_values_to_their_last_digits() {
-        // Orthonormal columns times a grading over 24 orders of magnitude: the grading is the spectrum.
+        // Orthonormal columns times a grading over 24 orders of magnitude: the grading is the
+        // spectrum.
         let q = super::super::qr::orthonormalize(random::<f64>(50, 9, 7).as_view()).unwrap();
         let mut a = q.clone();
         for j in 0..9 {
@@ -125,7 +140,11 @@ mod tests {
             let svd = thin_svd(a.as_view()).unwrap();
             for j in 0..9 {
                 let expected = 10f64.powi(-3 * j as i32);
-                assert!((svd.singular_values[j] / expected - 1.0).abs() < 1e-13, "{j}: {:e}", svd.singular_values[j]);
+                assert!(
+                    (svd.singular_values[j] / expected - 1.0).abs() < 1e-13,
+                    "{j}: {:e}",
+                    svd.singular_values[j]
+                );
             }
         }
     }
@@ -133,7 +152,10 @@ mod tests {
     #[test]
     fn signs_are_fixed() {
         let a = random::<f64>(20, 6, 11);
-        let (one, other) = (thin_svd(a.as_view()).unwrap().with_fixed_signs(), thin_svd((-&a).as_view()).unwrap().with_fixed_signs());
+        let (one, other) = (
+            thin_svd(a.as_view()).unwrap().with_fixed_signs(),
+            thin_svd((-&a).as_view()).unwrap().with_fixed_signs(),
+        );
         assert!((&one.u - &other.u).amax() < 1e-13 && (&one.v + &other.v).amax() < 1e-13);
         check(&a);
     }
@@ -147,13 +169,25 @@ mod tests {
         }
         // So small a column's angle has a slope whose square overflows.
         for scale in [1e-100, 1e-150, 1e-156] {
-            let svd = thin_svd(nalgebra::dmatrix![1.0, scale; 1.0, 2.0 * scale; 0.0, scale].as_view()).unwrap();
+            let svd =
+                thin_svd(nalgebra::dmatrix![1.0, scale; 1.0, 2.0 * scale; 0.0, scale].as_view())
+                    .unwrap();
             let expected = [2f64.sqrt(), scale * 1.5f64.sqrt()];
-            assert!((0..2).all(|j| (svd.singular_values[j] / expected[j] - 1.0).abs() < 1e-13), "{scale:e}: {}", svd.singular_values);
+            assert!(
+                (0..2).all(|j| (svd.singular_values[j] / expected[j] - 1.0).abs() < 1e-13),
+                "{scale:e}: {}",
+                svd.singular_values
+            );
         }
-        assert!(matches!(thin_svd(DMatrix::<f64>::zeros(0, 3).as_view()), Err(Error::Empty { .. })));
+        assert!(matches!(
+            thin_svd(DMatrix::<f64>::zeros(0, 3).as_view()),
+            Err(Error::Empty { .. })
+        ));
         for bad in [f64::NAN, f64::INFINITY] {
-            assert!(matches!(thin_svd(DMatrix::from_element(3, 2, bad).as_view()), Err(Error::NotFinite { .. })));
+            assert!(matches!(
+                thin_svd(DMatrix::from_element(3, 2, bad).as_view()),
+                Err(Error::NotFinite { .. })
+            ));
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Element-wise functions of slices, on the widest vectors of the processor, and standard normal numbers.
+//! Element-wise functions of slices, on the widest vectors of the processor, and standard normal
+//! numbers.
 //!
-//! [`vectorized`] runs any loop of the caller's so compiled: what a step does with an entry is then fused in one pass over memory.
+//! [`vectorized`] runs any loop of the caller's so compiled: what a step does with an entry is then
+//! fused in one pass over memory.
 
 use super::kernel::vector::on_widest;
 use crate::Real;
@@ -9,14 +11,22 @@ use rand::Rng;
 
 /// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
 ///
-/// The loop vectorises when its body is simple: arithmetic, comparisons that select, the functions of [`super::Elementary`]. Its bits
-/// do not depend on the processor, because nothing is fused. Write a plain `for` loop in a closure marked `#[inline(always)]`: what is not inlined keeps the narrow vectors that it
-/// was compiled for.
+/// The loop vectorises when its body is simple: arithmetic, comparisons that select, the functions
+/// of [`super::Elementary`]. Its bits do not depend on the processor, because nothing is fused.
+/// Write a plain `for` loop in a closure marked `#[inline(always)]`: what is not inlined keeps the
+/// narrow vectors that it was compiled for.
 ///
 /// ```
 /// use elbo::linalg::{Elementary, vector::vectorized};
 /// let (logits, mut means) = (vec![0.0_f32; 100], vec![0.0; 100]);
-/// vectorized(#[inline(always)] || for (m, l) in means.iter_mut().zip(&logits) { *m = l.quick_sigmoid(); });
+/// vectorized(
+///     #[inline(always)]
+///     || {
+///         for (m, l) in means.iter_mut().zip(&logits) {
+///             *m = l.quick_sigmoid();
+///         }
+///     },
+/// );
 /// assert_eq!(means[7], 0.5);
 /// ```
 #[inline]
@@ -24,13 +34,20 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
-/// a − b for each column a of a matrix, one behind the other, in the precision of the differences where that is the wider one.
-pub(crate) fn subtract<T: Real, U: Real>(columns: DMatrixView<'_, T>, b: &[T], differences: &mut [U]) {
+/// a − b for each column a of a matrix, one behind the other, in the precision of the differences
+/// where that is the wider one.
+pub(crate) fn subtract<T: Real, U: Real>(
+    columns: DMatrixView<'_, T>,
+    b: &[T],
+    differences: &mut [U],
+) {
     let wider = size_of::<U>() > size_of::<T>();
     vectorized(
         #[inline(always)]
         || {
-            for (column, to) in columns.column_iter().zip(differences.chunks_exact_mut(b.len().max(1))) {
+            for (column, to) in
+                columns.column_iter().zip(differences.chunks_exact_mut(b.len().max(1)))
+            {
                 for ((to, &a), &b) in to.iter_mut().zip(column.data.into_slice()).zip(b) {
                     *to = U::of(if wider { a.as_f64() - b.as_f64() } else { (a - b).as_f64() });
                 }
@@ -42,10 +59,11 @@ pub(crate) fn subtract<T: Real, U: Real>(columns: DMatrixView<'_, T>, b: &[T], d
 /// Numbers that [`in_lanes`] takes side by side.
 pub(crate) const LANES: usize = 8;
 
-/// outputs ← f(inputs, outputs), a whole vector of each at a time, for slices of one length, however short: what is left of one is filled with zeros, and not
-/// done one by one.
+/// outputs ← f(inputs, outputs), a whole vector of each at a time, for slices of one length,
+/// however short: what is left of one is filled with zeros, and not done one by one.
 ///
-/// The loop over a vector's places stands in f, over copies: that no two of them overlap needs no proof, and it becomes vector instructions.
+/// The loop over a vector's places stands in f, over copies: that no two of them overlap needs no
+/// proof, and it becomes vector instructions.
 #[inline(always)]
 pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
     inputs: [&[T]; N],
@@ -53,17 +71,24 @@ pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
     mut f: impl FnMut([[T; LANES]; N], [[T; LANES]; M]) -> [[T; LANES]; M],
 ) {
     let len = inputs.first().map_or(0, |input| input.len());
-    debug_assert!(inputs.iter().all(|input| input.len() == len) && outputs.iter().all(|output| output.len() == len));
+    debug_assert!(
+        inputs.iter().all(|input| input.len() == len)
+            && outputs.iter().all(|output| output.len() == len)
+    );
     let inputs = inputs.map(|input| input.as_chunks::<LANES>());
     let mut outputs = outputs.map(|output| output.as_chunks_mut::<LANES>());
     for c in 0..len / LANES {
-        let values = f(inputs.map(|(whole, _)| whole[c]), outputs.each_ref().map(|(whole, _)| whole[c]));
+        let values =
+            f(inputs.map(|(whole, _)| whole[c]), outputs.each_ref().map(|(whole, _)| whole[c]));
         for m in 0..M {
             outputs[m].0[c] = values[m];
         }
     }
     if !len.is_multiple_of(LANES) {
-        let values = f(inputs.map(|(_, rest)| padded(rest)), outputs.each_ref().map(|(_, rest)| padded(rest)));
+        let values = f(
+            inputs.map(|(_, rest)| padded(rest)),
+            outputs.each_ref().map(|(_, rest)| padded(rest)),
+        );
         for ((_, rest), values) in outputs.iter_mut().zip(&values) {
             rest.iter_mut().zip(values).for_each(|(to, &value)| *to = value);
         }
@@ -220,8 +245,8 @@ const PAIRS: usize = 128;
 /// ```math
 /// \sqrt{-2 \ln u}\,(\cos 2πv, \sin 2πv)
 /// ```
-/// Bits come from `rng` alone, 64 for each pair in `f32` (numbers up to 6.6) and 128 in `f64` (up to 8.5); nothing is drawn for an
-/// empty slice, and the same seed gives the same bits everywhere.
+/// Bits come from `rng` alone, 64 for each pair in `f32` (numbers up to 6.6) and 128 in `f64` (up
+/// to 8.5); nothing is drawn for an empty slice, and the same seed gives the same bits everywhere.
 ///
 /// ```
 /// use rand::{SeedableRng, rngs::StdRng};
@@ -279,7 +304,11 @@ mod tests {
         let x: Vec<f64> = (0..1003).map(|i| f64::from(i) * 0.37 - 180.0).collect();
         let mut y = x.clone();
         softplus(&mut y);
-        assert!(x.iter().zip(&y).all(|(x, y)| crate::linalg::Elementary::quick_softplus(*x).to_bits() == y.to_bits()));
+        assert!(
+            x.iter().zip(&y).all(
+                |(x, y)| crate::linalg::Elementary::quick_softplus(*x).to_bits() == y.to_bits()
+            )
+        );
     }
 
     fn moments<T: Real>() {
@@ -292,8 +321,14 @@ mod tests {
         assert!(mean_of(&|v| v).abs() < 5.0 * standard_error);
         assert!((mean_of(&|v| v * v) - 1.0).abs() < 5.0 * 2f64.sqrt() * standard_error);
         assert!((mean_of(&|v| v.powi(4)) - 3.0).abs() < 5.0 * 96f64.sqrt() * standard_error);
-        assert!((mean_of(&|v| f64::from(u8::from(v.abs() < 1.0))) - 0.682_689_492).abs() < 5.0 * 0.466 * standard_error);
-        assert!((mean_of(&|v| f64::from(u8::from(v > 3.0))) - 0.001_349_898).abs() < 5.0 * 0.0368 * standard_error);
+        assert!(
+            (mean_of(&|v| f64::from(u8::from(v.abs() < 1.0))) - 0.682_689_492).abs()
+                < 5.0 * 0.466 * standard_error
+        );
+        assert!(
+            (mean_of(&|v| f64::from(u8::from(v > 3.0))) - 0.001_349_898).abs()
+                < 5.0 * 0.0368 * standard_error
+        );
         let correlation = x.windows(2).map(|w| w[0] * w[1]).sum::<f64>() / count as f64;
         assert!(correlation.abs() < 5.0 * standard_error && x.iter().all(|v| v.is_finite()));
     }

@@ -1,6 +1,8 @@
-//! Right multiplication by the inverse of a covariance with a small ridge: a preconditioner, kept as a factor.
+//! Right multiplication by the inverse of a covariance with a small ridge: a preconditioner, kept
+//! as a factor.
 //!
-//! Legend: X (d×n) centred data, S = XXᵗ/n, D its standard deviations, C = D⁻¹SD⁻¹ the correlations, ρ the ridge.
+//! Legend: X (d×n) centred data, S = XXᵗ/n, D its standard deviations, C = D⁻¹SD⁻¹ the
+//! correlations, ρ the ridge.
 
 use super::gram::moments_of_rows;
 use super::moments::{check_finite, squares_wide};
@@ -13,7 +15,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// ```math
 /// D^{-1} (C + ρ I)^{-1} D^{-1}
 /// ```
-/// A variable without variance is left as it is. With d ≤ n a d×d factor is kept; else an n×n one, and no d×d matrix is formed.
+/// A variable without variance is left as it is. With d ≤ n a d×d factor is kept; else an n×n one,
+/// and no d×d matrix is formed.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -44,7 +47,8 @@ impl<'a, T: Real> Whitening<'a, T> {
     /// The factor for centred data `x` (d×n) and a ridge ρ > 0 in units of the variances.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::NotPositiveDefinite`] when ρ is too small for this precision, or not positive.
+    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::NotPositiveDefinite`] when ρ is too small
+    /// for this precision, or not positive.
     ///
     /// ```
     /// let x = nalgebra::DMatrix::from_element(2, 3, f64::NAN);
@@ -60,7 +64,8 @@ impl<'a, T: Real> Whitening<'a, T> {
         let deviations: Vec<f64> = squares.iter().map(|s| (s / n as f64).sqrt()).collect();
         let usable = |s: f64| T::of(1.0 / s).is_finite() && s.is_finite() && s > 0.0;
         let has_variance: Vec<bool> = deviations.iter().map(|s| usable(*s)).collect();
-        let inverses: Vec<f64> = deviations.iter().map(|s| if usable(*s) { 1.0 / s } else { 1.0 }).collect();
+        let inverses: Vec<f64> =
+            deviations.iter().map(|s| if usable(*s) { 1.0 / s } else { 1.0 }).collect();
         let inverse_deviations = DVector::from_iterator(d, inverses.iter().map(|v| T::of(*v)));
         let shift = ridge.as_f64();
         let factor = if d <= n {
@@ -89,7 +94,13 @@ impl<'a, T: Real> Whitening<'a, T> {
                         *v *= if has_variance[first + i] { inverses[first + i] } else { 0.0 };
                     }
                 }
-                gemm(1.0 / n as f64, super::Operand::from(&scaled).transposed(), &scaled, 1.0, &mut inner);
+                gemm(
+                    1.0 / n as f64,
+                    super::Operand::from(&scaled).transposed(),
+                    &scaled,
+                    1.0,
+                    &mut inner,
+                );
             }
             for j in 0..n {
                 inner[(j, j)] += shift;
@@ -102,7 +113,7 @@ impl<'a, T: Real> Whitening<'a, T> {
     /// Overwrites the rows of a k×d matrix by their products with the inverse from the right.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when it has not d columns.
+    /// [`Error::DimensionMismatch`] when it has not d columns.
     ///
     /// ```
     /// use nalgebra::dmatrix;
@@ -115,7 +126,11 @@ impl<'a, T: Real> Whitening<'a, T> {
     pub fn apply(&self, rows: &mut DMatrix<T>) -> Result<()> {
         let d = self.has_variance.len();
         if rows.ncols() != d {
-            return Err(Error::Dimension { what: "columns to whiten", expected: d, actual: rows.ncols() });
+            return Err(Error::DimensionMismatch {
+                what: "columns to whiten",
+                expected: d,
+                actual: rows.ncols(),
+            });
         }
         self.scale(rows);
         match &self.factor {
@@ -134,7 +149,8 @@ impl<'a, T: Real> Whitening<'a, T> {
                 }
                 let mut scaled = rows.clone();
                 self.scale(&mut scaled);
-                let mut inner = product_tr_left(x, super::Operand::from(&scaled).transposed()).map(|v| v.as_f64());
+                let mut inner = product_tr_left(x, super::Operand::from(&scaled).transposed())
+                    .map(|v| v.as_f64());
                 solve_cholesky(factor, inner.as_view_mut());
                 let inner = inner.map(|v| T::of(v / x.ncols() as f64));
                 let mut back = matrix_product(x, &inner).transpose();
@@ -196,9 +212,15 @@ mod tests {
     #[test]
     fn refusals() {
         let x = random::<f64>(3, 5, 1);
-        assert!(matches!(Whitening::new(x.as_view(), 0.0), Err(Error::NotPositiveDefinite { size: 3 })));
+        assert!(matches!(
+            Whitening::new(x.as_view(), 0.0),
+            Err(Error::NotPositiveDefinite { size: 3 })
+        ));
         assert!(Whitening::new(x.as_view(), f64::NAN).is_err());
         let whitening = Whitening::new(x.as_view(), 1e-6).unwrap();
-        assert!(matches!(whitening.apply(&mut DMatrix::zeros(2, 4)), Err(Error::Dimension { expected: 3, actual: 4, .. })));
+        assert!(matches!(
+            whitening.apply(&mut DMatrix::zeros(2, 4)),
+            Err(Error::DimensionMismatch { expected: 3, actual: 4, .. })
+        ));
     }
 }

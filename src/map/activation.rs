@@ -1,4 +1,5 @@
-//! The nonlinearities of an [`Mlp`](super::Mlp), each with its derivative, fused with the bias into one pass over memory.
+//! The nonlinearities of an [`Mlp`](super::Mlp), each with its derivative, fused with the bias into
+//! one pass over memory.
 
 use crate::Real;
 use crate::linalg::parallel::for_each_chunk;
@@ -65,7 +66,8 @@ impl Activation {
         matches!(self, Self::Softplus | Self::Gelu | Self::Silu)
     }
 
-    /// values ← f(values + more + bias), column by column of `bias.len()` rows; there may be no `more`.
+    /// values ← f(values + more + bias), column by column of `bias.len()` rows; there may be no
+    /// `more`.
     pub(crate) fn add_bias_and_apply<T: Real>(self, values: &mut [T], more: &[T], bias: &[T]) {
         // The match stands outside the loop: each arm is a loop of its own.
         match self {
@@ -79,9 +81,16 @@ impl Activation {
     }
 
     /// values ← f(values + bias) and slopes ← f′(values + bias).
-    pub(crate) fn add_bias_and_apply_with_slope<T: Real>(self, values: &mut [T], slopes: &mut [T], bias: &[T]) {
+    pub(crate) fn add_bias_and_apply_with_slope<T: Real>(
+        self,
+        values: &mut [T],
+        slopes: &mut [T],
+        bias: &[T],
+    ) {
         match self {
-            Self::Softplus => with_bias_and_slope(values, slopes, bias, T::quick_softplus_and_sigmoid),
+            Self::Softplus => {
+                with_bias_and_slope(values, slopes, bias, T::quick_softplus_and_sigmoid)
+            }
             Self::Gelu => with_bias_and_slope(values, slopes, bias, gelu),
             Self::Silu => with_bias_and_slope(values, slopes, bias, silu),
             _ => with_bias_and_slope(values, slopes, bias, |a| self.value_and_slope(a)),
@@ -105,7 +114,8 @@ pub(crate) fn carry_back_by_slope<T: Real>(delta: &mut [T], slopes: &[T]) {
 
 /// Rows that are summed at a time. A column of no more is short.
 const ROWS: usize = 64;
-/// Entries of a short column that are handled at a time, and rows that are summed where there are fewer than the above.
+/// Entries of a short column that are handled at a time, and rows that are summed where there are
+/// fewer than the above.
 const FEW: usize = 16;
 
 /// sums ← the sum of the columns.
@@ -124,7 +134,9 @@ pub(crate) fn sum_columns<T: Real>(columns: DMatrixView<'_, T>, sums: &mut [T]) 
                 }
                 let first = first + few.len() * FEW;
                 for (i, sum) in rest.iter_mut().enumerate() {
-                    *sum = columns.column_iter().fold(T::zero(), |sum, column| sum + column.data.into_slice()[first + i]);
+                    *sum = columns
+                        .column_iter()
+                        .fold(T::zero(), |sum, column| sum + column.data.into_slice()[first + i]);
                 }
             },
         );
@@ -157,9 +169,12 @@ fn with_bias<T: Real>(values: &mut [T], more: &[T], bias: &[T], f: impl Fn(T) ->
                     }
                 }
             } else if size <= ROWS && size.is_multiple_of(FEW) {
-                // A loop of unknown length spends its time on short columns before and after its vectors; long ones are quicker by it.
+                // A loop of unknown length spends its time on short columns before and after its
+                // vectors; long ones are quicker by it.
                 for column in values.chunks_exact_mut(size) {
-                    for (values, bias) in column.as_chunks_mut::<FEW>().0.iter_mut().zip(bias.as_chunks::<FEW>().0) {
+                    for (values, bias) in
+                        column.as_chunks_mut::<FEW>().0.iter_mut().zip(bias.as_chunks::<FEW>().0)
+                    {
                         let mut sums = *values;
                         for i in 0..FEW {
                             sums[i] = f(sums[i] + bias[i]);
@@ -179,11 +194,18 @@ fn with_bias<T: Real>(values: &mut [T], more: &[T], bias: &[T], f: impl Fn(T) ->
 }
 
 #[inline(always)]
-fn with_bias_and_slope<T: Real>(values: &mut [T], slopes: &mut [T], bias: &[T], f: impl Fn(T) -> (T, T)) {
+fn with_bias_and_slope<T: Real>(
+    values: &mut [T],
+    slopes: &mut [T],
+    bias: &[T],
+    f: impl Fn(T) -> (T, T),
+) {
     vectorized(
         #[inline(always)]
         || {
-            for (values, slopes) in values.chunks_exact_mut(bias.len()).zip(slopes.chunks_exact_mut(bias.len())) {
+            for (values, slopes) in
+                values.chunks_exact_mut(bias.len()).zip(slopes.chunks_exact_mut(bias.len()))
+            {
                 for ((value, slope), &bias) in values.iter_mut().zip(slopes).zip(bias) {
                     (*value, *slope) = f(*value + bias);
                 }
@@ -225,14 +247,18 @@ fn silu<T: Real>(a: T) -> (T, T) {
 /// (f, f′) of the Gaussian error linear unit in its tanh form.
 #[inline(always)]
 fn gelu<T: Real>(a: T) -> (T, T) {
-    let (half, root, cubic, bound) = (T::of(0.5), T::of(0.797_884_560_802_865_4), T::of(0.044715), T::of(30.0));
+    let (half, root, cubic, bound) =
+        (T::of(0.5), T::of(0.797_884_560_802_865_4), T::of(0.044715), T::of(30.0));
     // Beyond ±30 the tanh is ±1 in both precisions; held there, the cube cannot overflow.
     let inner = if a > bound { bound } else { a };
     let inner = if inner < -bound { -bound } else { inner };
     let t = (root * (inner + cubic * inner * inner * inner)).quick_tanh();
     let slope = root * (T::one() + T::of(3.0) * cubic * inner * inner);
     let outer = if a < -bound { -bound } else { a };
-    (half * outer * (T::one() + t), half * (T::one() + t) + half * inner * (T::one() - t * t) * slope)
+    (
+        half * outer * (T::one() + t),
+        half * (T::one() + t) + half * inner * (T::one() - t * t) * slope,
+    )
 }
 
 #[cfg(test)]
@@ -240,8 +266,14 @@ mod tests {
     use super::*;
     use nalgebra::DMatrix;
 
-    const ALL: [Activation; 6] =
-        [Activation::Tanh, Activation::Relu, Activation::Softplus, Activation::Gelu, Activation::Silu, Activation::Identity];
+    const ALL: [Activation; 6] = [
+        Activation::Tanh,
+        Activation::Relu,
+        Activation::Softplus,
+        Activation::Gelu,
+        Activation::Silu,
+        Activation::Identity,
+    ];
 
     #[test]
     fn every_derivative_is_that_of_differences() {
@@ -249,7 +281,10 @@ mod tests {
             for a in [-35.0f64, -3.0, -0.7, -0.01, 0.02, 0.9, 4.0, 33.0] {
                 let h = 1e-6;
                 let difference = (activation.apply(a + h) - activation.apply(a - h)) / (2.0 * h);
-                assert!((activation.derivative(a) - difference).abs() < 1e-8, "{activation:?} at {a}");
+                assert!(
+                    (activation.derivative(a) - difference).abs() < 1e-8,
+                    "{activation:?} at {a}"
+                );
             }
         }
     }
@@ -258,7 +293,10 @@ mod tests {
     fn nothing_overflows_far_out() {
         for activation in ALL {
             for a in [-1e30f32, -200.0, 200.0, 1e30] {
-                assert!(activation.apply(a).is_finite() && activation.derivative(a).is_finite(), "{activation:?} at {a}");
+                assert!(
+                    activation.apply(a).is_finite() && activation.derivative(a).is_finite(),
+                    "{activation:?} at {a}"
+                );
             }
         }
     }
@@ -284,7 +322,10 @@ mod tests {
                 let mut values = start.clone();
                 Activation::Relu.add_bias_and_apply(&mut values, more, &bias);
                 for (i, value) in values.into_iter().enumerate() {
-                    assert_eq!(value, (start[i] + more.get(i).unwrap_or(&0.0) + bias[i % size]).max(0.0));
+                    assert_eq!(
+                        value,
+                        (start[i] + more.get(i).unwrap_or(&0.0) + bias[i % size]).max(0.0)
+                    );
                 }
             }
         }
@@ -295,7 +336,8 @@ mod tests {
         for activation in ALL {
             let before: Vec<f64> = (0..12).map(|i| (i as f64 - 5.5) * 0.4).collect();
             let bias = [0.3, -0.2, 0.1];
-            let expected: Vec<f64> = before.iter().enumerate().map(|(i, a)| activation.apply(a + bias[i % 3])).collect();
+            let expected: Vec<f64> =
+                before.iter().enumerate().map(|(i, a)| activation.apply(a + bias[i % 3])).collect();
             let (mut one, mut two, mut slopes) = (before.clone(), before.clone(), vec![0.0; 12]);
             activation.add_bias_and_apply(&mut one, &[], &bias);
             activation.add_bias_and_apply_with_slope(&mut two, &mut slopes, &bias);
@@ -305,7 +347,10 @@ mod tests {
             assert_eq!(by_slope, slopes);
             if !activation.keeps_slope() {
                 activation.carry_back(&mut by_output, &one);
-                assert!(by_output.iter().zip(&slopes).all(|(a, b)| (a - b).abs() < 1e-15), "{activation:?}");
+                assert!(
+                    by_output.iter().zip(&slopes).all(|(a, b)| (a - b).abs() < 1e-15),
+                    "{activation:?}"
+                );
             }
         }
     }

@@ -1,7 +1,9 @@
-//! The products of an affine layer, its weights in two halves of columns: forth, back, and the derivative by the weights.
+//! The products of an affine layer, its weights in two halves of columns: forth, back, and the
+//! derivative by the weights.
 //!
-//! Each half is one piece of memory, and where there are threads the same one has it in all three products (and nearly so in an optimiser's step), so
-//! that weights stay in that thread's cache. The cut depends on the sizes alone, and so do the bits.
+//! Each half is one piece of memory, and where there are threads the same one has it in all three
+//! products (and nearly so in an optimiser's step), so that weights stay in that thread's cache.
+//! The cut depends on the sizes alone, and so do the bits.
 
 use super::Activation;
 use crate::Real;
@@ -18,7 +20,11 @@ const OUTPUTS: usize = 1 << 12;
 
 /// The columns of the first half.
 fn cut(outputs: usize, inputs: usize) -> usize {
-    if inputs * outputs < UNCUT { inputs } else { inputs.div_ceil(2).next_multiple_of(TILE).min(inputs) }
+    if inputs * outputs < UNCUT {
+        inputs
+    } else {
+        inputs.div_ceil(2).next_multiple_of(TILE).min(inputs)
+    }
 }
 
 /// Half of the threads that `work` deserves for each half; `None` if that is one altogether.
@@ -27,7 +33,8 @@ fn each(work: usize) -> Option<usize> {
     (all > 1).then_some(all.div_ceil(2))
 }
 
-/// output ← f(W·input + bias), with f′ beside it where `slope` is not empty; `spare` is room of the output's size.
+/// output ← f(W·input + bias), with f′ beside it where `slope` is not empty; `spare` is room of the
+/// output's size.
 pub(super) fn forth<T: Real>(
     (weights, bias): (DMatrixView<'_, T>, &[T]),
     activation: Activation,
@@ -43,7 +50,8 @@ pub(super) fn forth<T: Real>(
     let product = |most, (a, b): (DMatrixView<'_, T>, DMatrixView<'_, T>), c: &mut DMatrix<T>| {
         gemm_among(most, T::one(), a.into(), b.into(), T::zero(), c.into());
     };
-    // On one thread as well the second half is added as a whole: product by product, the sums would be in another order.
+    // On one thread as well the second half is added as a whole: product by product, the sums would
+    // be in another order.
     let beside = match each(work) {
         _ if cut == inputs => {
             product(usize::MAX, first, output);
@@ -60,23 +68,39 @@ pub(super) fn forth<T: Real>(
         }
     };
     let columns = Outputs { values: output.as_mut_slice(), slopes: slope };
-    for_each_part(columns, outputs * OUTPUTS.div_ceil(outputs), 4 * outputs * n, &|start, part: Outputs<'_, T>| {
-        let more = beside.get(start..start + part.values.len()).unwrap_or(&[]);
-        if part.slopes.is_empty() {
-            activation.add_bias_and_apply(part.values, more, bias);
-        } else {
-            add(part.values, more);
-            activation.add_bias_and_apply_with_slope(part.values, part.slopes, bias);
-        }
-    });
+    for_each_part(
+        columns,
+        outputs * OUTPUTS.div_ceil(outputs),
+        4 * outputs * n,
+        &|start, part: Outputs<'_, T>| {
+            let more = beside.get(start..start + part.values.len()).unwrap_or(&[]);
+            if part.slopes.is_empty() {
+                activation.add_bias_and_apply(part.values, more, bias);
+            } else {
+                add(part.values, more);
+                activation.add_bias_and_apply_with_slope(part.values, part.slopes, bias);
+            }
+        },
+    );
 }
 
 /// d_input ← Wᵗ·delta.
-pub(super) fn back<T: Real>(weights: DMatrixView<'_, T>, delta: DMatrixView<'_, T>, d_input: &mut DMatrix<T>) {
+pub(super) fn back<T: Real>(
+    weights: DMatrixView<'_, T>,
+    delta: DMatrixView<'_, T>,
+    d_input: &mut DMatrix<T>,
+) {
     let ((outputs, inputs), n) = (weights.shape(), delta.ncols());
     let cut = cut(outputs, inputs);
     let product = |most, first: usize, count: usize, c: DMatrixViewMut<'_, T>| {
-        gemm_among(most, T::one(), Operand::from(weights.columns(first, count)).transposed(), delta.into(), T::zero(), c.into());
+        gemm_among(
+            most,
+            T::one(),
+            Operand::from(weights.columns(first, count)).transposed(),
+            delta.into(),
+            T::zero(),
+            c.into(),
+        );
     };
     match each(inputs * outputs * n).filter(|_| cut < inputs) {
         Some(each) => {
@@ -88,13 +112,24 @@ pub(super) fn back<T: Real>(weights: DMatrixView<'_, T>, delta: DMatrixView<'_, 
 }
 
 /// d_weights ← delta·inputᵗ, by columns in one slice.
-pub(super) fn by_weights<T: Real>(delta: DMatrixView<'_, T>, input: DMatrixView<'_, T>, d_weights: &mut [T]) {
+pub(super) fn by_weights<T: Real>(
+    delta: DMatrixView<'_, T>,
+    input: DMatrixView<'_, T>,
+    d_weights: &mut [T],
+) {
     let ((outputs, n), inputs) = (delta.shape(), input.nrows());
     let cut = cut(outputs, inputs);
     let product = |most, first: usize, d_weights: &mut [T]| {
         let count = d_weights.len() / outputs;
         let input = Operand::from(input.rows(first, count)).transposed();
-        gemm_among(most, T::one(), delta.into(), input, T::zero(), DMatrixViewMut::from_slice(d_weights, outputs, count).into());
+        gemm_among(
+            most,
+            T::one(),
+            delta.into(),
+            input,
+            T::zero(),
+            DMatrixViewMut::from_slice(d_weights, outputs, count).into(),
+        );
     };
     match each(inputs * outputs * n).filter(|_| cut < inputs) {
         Some(each) => {

@@ -11,7 +11,10 @@ use rand::{Rng, RngExt};
 /// ```
 /// use elbo::map::{Initialization, Mlp};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let map = Mlp::<f64>::builder(4, 2).hidden(&[3]).initialization(Initialization::UniformFanIn).build(&mut StdRng::seed_from_u64(1))?;
+/// let map = Mlp::<f64>::builder(4, 2)
+///     .hidden(&[3])
+///     .initialization(Initialization::UniformFanIn)
+///     .build(&mut StdRng::seed_from_u64(1))?;
 /// assert!(map.layer(0).0.iter().all(|w| w.abs() <= 0.5)); // 1/√4
 /// # Ok::<(), elbo::Error>(())
 /// ```
@@ -47,7 +50,13 @@ impl Initialization {
     }
 
     /// Draws W (out×in, by columns) and the bias.
-    pub(crate) fn draw<T: Real, R: Rng + ?Sized>(self, weights: &mut [T], bias: &mut [T], inputs: usize, rng: &mut R) -> Result<()> {
+    pub(crate) fn draw<T: Real, R: Rng + ?Sized>(
+        self,
+        weights: &mut [T],
+        bias: &mut [T],
+        inputs: usize,
+        rng: &mut R,
+    ) -> Result<()> {
         let (fan_in, fan_out) = (inputs as f64, bias.len() as f64);
         bias.fill(T::zero());
         match self {
@@ -101,11 +110,19 @@ mod tests {
         ];
         for (initialization, variance) in cases {
             let (mut weights, mut bias) = (vec![1.0f64; inputs * outputs], vec![1.0; outputs]);
-            initialization.draw(&mut weights, &mut bias, inputs, &mut StdRng::seed_from_u64(3)).unwrap();
+            initialization
+                .draw(&mut weights, &mut bias, inputs, &mut StdRng::seed_from_u64(3))
+                .unwrap();
             let seen = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
             // Of 60,000 draws, the standard error of a variance is at most √(2/60000) of it.
-            assert!((seen - variance).abs() <= 4.0 * variance * (2.0f64 / 60_000.0).sqrt(), "{initialization:?}: {seen}");
-            assert_eq!(bias.iter().any(|&b| b != 0.0), initialization == Initialization::UniformFanIn);
+            assert!(
+                (seen - variance).abs() <= 4.0 * variance * (2.0f64 / 60_000.0).sqrt(),
+                "{initialization:?}: {seen}"
+            );
+            assert_eq!(
+                bias.iter().any(|&b| b != 0.0),
+                initialization == Initialization::UniformFanIn
+            );
         }
     }
 
@@ -113,7 +130,9 @@ mod tests {
     fn orthogonal_columns_are_orthonormal() {
         for (outputs, inputs) in [(7, 4), (4, 7)] {
             let (mut weights, mut bias) = (vec![0.0f64; outputs * inputs], vec![0.0; outputs]);
-            Initialization::Orthogonal.draw(&mut weights, &mut bias, inputs, &mut StdRng::seed_from_u64(3)).unwrap();
+            Initialization::Orthogonal
+                .draw(&mut weights, &mut bias, inputs, &mut StdRng::seed_from_u64(3))
+                .unwrap();
             let w = DMatrix::from_vec(outputs, inputs, weights);
             let gram = if outputs > inputs { w.tr_mul(&w) } else { &w * w.transpose() };
             assert!((gram - DMatrix::identity(4, 4)).norm() < 1e-13);

@@ -1,7 +1,7 @@
 //! An affine map: weights and a bias, the first of the maps.
 
 use super::{DifferentiableMap, Parameters};
-use crate::data::{Mean, expect};
+use crate::data::{Centering, expect};
 use crate::linalg::{Operand, gemm, reshape};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
@@ -9,7 +9,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 /// The affine map x ↦ Wx + b.
 ///
 /// As a decoder, W (d×k) are the loadings and b the mean μ; as an encoder, W is the lecture's U.
-/// Weights and bias stand in one d×(k+1) matrix, the bias as its last column, so that an optimiser sees one slice.
+/// Weights and bias stand in one d×(k+1) matrix, the bias as its last column, so that an optimiser
+/// sees one slice.
 ///
 /// ```
 /// use elbo::map::{DifferentiableMap, Linear};
@@ -28,7 +29,8 @@ impl<T: Real> Linear<T> {
     /// A map from its weights (output×input) and its bias (output).
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when the bias has another length than W has rows; [`Error::NotFinite`](crate::Error::NotFinite).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when the bias has another length than
+    /// W has rows; [`Error::NotFinite`](crate::Error::NotFinite).
     pub fn new(weights: DMatrix<T>, bias: DVector<T>) -> Result<Self> {
         expect("entries of the bias", weights.nrows(), bias.len())?;
         let columns = weights.ncols();
@@ -39,12 +41,17 @@ impl<T: Real> Linear<T> {
     }
 
     /// A decoder with loadings W about a mean that is free, or fixed at 0.
-    pub(crate) fn about(weights: &DMatrix<f64>, mean: &DVector<f64>, kind: Mean) -> Result<Self> {
+    pub(crate) fn about(
+        weights: &DMatrix<f64>,
+        mean: &DVector<f64>,
+        kind: Centering,
+    ) -> Result<Self> {
         let map = Self::new(weights.map(T::of), mean.map(T::of))?;
-        Ok(if kind == Mean::Zero { map.with_fixed_bias() } else { map })
+        Ok(if kind == Centering::None { map.with_fixed_bias() } else { map })
     }
 
-    /// The same map with the bias held where it is: no longer among the [parameters](Parameters) that an optimiser moves.
+    /// The same map with the bias held where it is: no longer among the [parameters](Parameters)
+    /// that an optimiser moves.
     pub fn with_fixed_bias(self) -> Self {
         Self { fixed_bias: true, ..self }
     }
@@ -105,7 +112,11 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         self.augmented.nrows()
     }
 
-    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T> {
+    fn forward<'t>(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &'t mut Self::Tape,
+    ) -> DMatrixView<'t, T> {
         reshape(&mut tape.0, self.output_dim(), input.ncols());
         let bias = self.bias();
         tape.0.column_iter_mut().for_each(|mut column| column.copy_from(&bias));
@@ -157,6 +168,12 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         d_input: &mut DMatrix<T>,
     ) {
         reshape(d_input, self.input_dim(), d_output.ncols());
-        gemm(T::one(), Operand::from(self.weights()).transposed(), d_output, T::zero(), d_input.as_view_mut());
+        gemm(
+            T::one(),
+            Operand::from(self.weights()).transposed(),
+            d_output,
+            T::zero(),
+            d_input.as_view_mut(),
+        );
     }
 }

@@ -9,18 +9,26 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
 /// The map x ↦ f_L(W_L … f_1(W_1 x + b_1) … + b_L).
 ///
-/// All weights stand in one vector, layer by layer, each as \[W | b\] (out×(in+1), by columns); [`layer`](Self::layer) reads them.
+/// All weights stand in one vector, layer by layer, each as \[W | b\] (out×(in+1), by columns);
+/// [`layer`](Self::layer) reads them.
 ///
-/// Two affine layers that are **not** among the free parameters may stand around the network: x ↦ (x − m)/s before the first layer
-/// ([`with_input_standardization`](Self::with_input_standardization)), and y ↦ m + s·y after the last
-/// ([`with_output_scale`](Self::with_output_scale)). They are taken from the data, once, so that data on any scale reach the model as given.
+/// Two affine layers that are **not** among the free parameters may stand around the network: x ↦
+/// (x − m)/s before the first layer
+/// ([`with_input_standardization`](Self::with_input_standardization)), and y ↦ m + s·y after the
+/// last ([`with_output_scale`](Self::with_output_scale)). They are taken from the data, once, so
+/// that data on any scale reach the model as given.
 ///
 /// ```
 /// use elbo::map::{Activation, DifferentiableMap, Mlp};
 /// use nalgebra::{dmatrix, dvector};
-/// let layers = vec![(dmatrix![1.0; -1.0], dvector![0.0, 0.0]), (dmatrix![1.0, 1.0], dvector![0.5])];
-/// let absolute_value_and_a_half = Mlp::from_layers(layers, Activation::Relu, Activation::Identity)?;
-/// assert_eq!(absolute_value_and_a_half.apply(dmatrix![-2.0, 3.0].as_view()), dmatrix![2.5, 3.5]);
+/// let layers =
+///     vec![(dmatrix![1.0; -1.0], dvector![0.0, 0.0]), (dmatrix![1.0, 1.0], dvector![0.5])];
+/// let absolute_value_and_a_half =
+///     Mlp::from_layers(layers, Activation::Relu, Activation::Identity)?;
+/// assert_eq!(
+///     absolute_value_and_a_half.apply(dmatrix![-2.0, 3.0].as_view()),
+///     dmatrix![2.5, 3.5]
+/// );
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +56,11 @@ impl<T: Real> FixedScale<T> {
         check_finite(mean.as_view())?;
         check_finite(deviation.as_view())?;
         if let Some(&negative) = deviation.iter().find(|&&s| s < T::zero()) {
-            return Err(Error::Setting { name: "the deviation", value: negative.as_f64(), must: "at least 0" });
+            return Err(Error::InvalidParameter {
+                name: "the deviation",
+                value: negative.as_f64(),
+                must: "at least 0",
+            });
         }
         // A constant variable is left as it is; the reciprocal must be finite too.
         deviation.iter_mut().filter(|s| !(T::one() / **s).is_finite()).for_each(|s| *s = T::one());
@@ -62,23 +74,39 @@ impl<T: Real> Mlp<T> {
         MlpBuilder::new(input, output)
     }
 
-    /// The number of free parameters of a network with the given sizes: input, hidden layers, output; `usize::MAX` for more than can be counted.
+    /// The number of free parameters of a network with the given sizes: input, hidden layers,
+    /// output; `usize::MAX` for more than can be counted.
     pub fn parameter_count(sizes: &[usize]) -> usize {
         let layers = sizes.windows(2).map(|pair| pair[0].saturating_add(1).saturating_mul(pair[1]));
         layers.fold(0, usize::saturating_add)
     }
 
-    /// A network from its sizes (input, hidden layers, output) and its [parameters](Parameters), in their order.
+    /// A network from its sizes (input, hidden layers, output) and its [parameters](Parameters), in
+    /// their order.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when the count of the parameters does not fit the sizes, or there are fewer than two sizes; [`Error::Setting`] for a
-    /// size of 0; [`Error::NotFinite`].
-    pub fn from_parameters(sizes: &[usize], activation: Activation, output_activation: Activation, parameters: Vec<T>) -> Result<Self> {
+    /// [`Error::DimensionMismatch`] when the count of the parameters does not fit the sizes, or
+    /// there are fewer than two sizes; [`Error::InvalidParameter`] for a size of 0;
+    /// [`Error::NotFinite`].
+    pub fn from_parameters(
+        sizes: &[usize],
+        activation: Activation,
+        output_activation: Activation,
+        parameters: Vec<T>,
+    ) -> Result<Self> {
         if sizes.len() < 2 {
-            return Err(Error::Dimension { what: "sizes of a network, input and output among them", expected: 2, actual: sizes.len() });
+            return Err(Error::DimensionMismatch {
+                what: "sizes of a network, input and output among them",
+                expected: 2,
+                actual: sizes.len(),
+            });
         }
         if sizes.contains(&0) {
-            return Err(Error::Setting { name: "the size of a layer", value: 0.0, must: "at least 1" });
+            return Err(Error::InvalidParameter {
+                name: "the size of a layer",
+                value: 0.0,
+                must: "at least 1",
+            });
         }
         expect("parameters of the network", Self::parameter_count(sizes), parameters.len())?;
         check_finite(DMatrixView::from_slice(&parameters, parameters.len(), 1))?;
@@ -86,15 +114,29 @@ impl<T: Real> Mlp<T> {
         for pair in sizes.windows(2) {
             starts.push(starts[starts.len() - 1] + (pair[0] + 1) * pair[1]);
         }
-        Ok(Self { sizes: sizes.to_vec(), starts, activation, output_activation, parameters, input: None, output: None })
+        Ok(Self {
+            sizes: sizes.to_vec(),
+            starts,
+            activation,
+            output_activation,
+            parameters,
+            input: None,
+            output: None,
+        })
     }
 
     /// A network from the weights (out×in) and the bias of each layer.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when the layers do not fit each other; else as [`from_parameters`](Self::from_parameters).
-    pub fn from_layers(layers: Vec<(DMatrix<T>, DVector<T>)>, activation: Activation, output_activation: Activation) -> Result<Self> {
-        let mut sizes: Vec<usize> = layers.first().map(|(weights, _)| weights.ncols()).into_iter().collect();
+    /// [`Error::DimensionMismatch`] when the layers do not fit each other; else as
+    /// [`from_parameters`](Self::from_parameters).
+    pub fn from_layers(
+        layers: Vec<(DMatrix<T>, DVector<T>)>,
+        activation: Activation,
+        output_activation: Activation,
+    ) -> Result<Self> {
+        let mut sizes: Vec<usize> =
+            layers.first().map(|(weights, _)| weights.ncols()).into_iter().collect();
         let mut parameters = Vec::new();
         for (weights, bias) in &layers {
             expect("columns of a layer's weights", sizes[sizes.len() - 1], weights.ncols())?;
@@ -106,25 +148,34 @@ impl<T: Real> Mlp<T> {
         Self::from_parameters(&sizes, activation, output_activation, parameters)
     }
 
-    /// The same network behind the fixed layer x ↦ (x − mean)/deviation, entry by entry; a deviation of 0 counts as 1.
+    /// The same network behind the fixed layer x ↦ (x − mean)/deviation, entry by entry; a
+    /// deviation of 0 counts as 1.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for a negative deviation.
-    pub fn with_input_standardization(self, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
+    /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
+    /// negative deviation.
+    pub fn with_input_standardization(
+        self,
+        mean: DVector<T>,
+        deviation: DVector<T>,
+    ) -> Result<Self> {
         let scale = FixedScale::new(self.sizes[0], mean, deviation)?;
         Ok(Self { input: Some(scale), ..self })
     }
 
-    /// The same network before the fixed layer y ↦ mean + deviation·y, entry by entry; a deviation of 0 counts as 1.
+    /// The same network before the fixed layer y ↦ mean + deviation·y, entry by entry; a deviation
+    /// of 0 counts as 1.
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for a negative deviation.
+    /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
+    /// negative deviation.
     pub fn with_output_scale(self, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
         let scale = FixedScale::new(self.sizes[self.layers()], mean, deviation)?;
         Ok(Self { output: Some(scale), ..self })
     }
 
-    /// The same network with the last layer's weights and biases at 0 for the outputs from `first` on.
+    /// The same network with the last layer's weights and biases at 0 for the outputs from `first`
+    /// on.
     ///
     /// An encoder's head starts so: every scale is that of the prior, whatever x is.
     pub fn with_zero_outputs_from(mut self, first: usize) -> Self {
@@ -162,7 +213,10 @@ impl<T: Real> Mlp<T> {
     /// When there is no such layer.
     pub fn layer(&self, i: usize) -> (DMatrixView<'_, T>, DVectorView<'_, T>) {
         let (weights, bias) = self.slices(i);
-        (DMatrixView::from_slice(weights, self.sizes[i + 1], self.sizes[i]), DVectorView::from_slice(bias, self.sizes[i + 1]))
+        (
+            DMatrixView::from_slice(weights, self.sizes[i + 1], self.sizes[i]),
+            DVectorView::from_slice(bias, self.sizes[i + 1]),
+        )
     }
 
     /// The mean and the deviation of the fixed layer before the network, if there is one.
@@ -176,7 +230,8 @@ impl<T: Real> Mlp<T> {
     }
 
     fn slices(&self, i: usize) -> (&[T], &[T]) {
-        self.parameters[self.starts[i]..self.starts[i + 1]].split_at(self.sizes[i] * self.sizes[i + 1])
+        self.parameters[self.starts[i]..self.starts[i + 1]]
+            .split_at(self.sizes[i] * self.sizes[i + 1])
     }
 
     fn parts(&self, i: usize) -> (DMatrixView<'_, T>, &[T]) {
@@ -190,7 +245,10 @@ impl<T: Real> Mlp<T> {
     /// Whether layer `i` stores its slopes: they cannot be had from what it stores as its output.
     fn keeps_slope(&self, i: usize) -> bool {
         let activation = self.activation_of(i);
-        activation.keeps_slope() || (i + 1 == self.layers() && self.output.is_some() && activation != Activation::Identity)
+        activation.keeps_slope()
+            || (i + 1 == self.layers()
+                && self.output.is_some()
+                && activation != Activation::Identity)
     }
 }
 
@@ -241,13 +299,19 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
         self.sizes[self.layers()]
     }
 
-    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T> {
+    fn forward<'t>(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &'t mut Self::Tape,
+    ) -> DMatrixView<'t, T> {
         let n = input.ncols();
         tape.layers.resize_with(self.layers(), LayerTape::default);
         if let Some(FixedScale { mean, deviation }) = &self.input {
             reshape(&mut tape.input, self.input_dim(), n);
             for (mut to, from) in tape.input.column_iter_mut().zip(input.column_iter()) {
-                for (((to, &from), &mean), &deviation) in to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(deviation.iter()) {
+                for (((to, &from), &mean), &deviation) in
+                    to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(deviation.iter())
+                {
                     *to = (from - mean) / deviation;
                 }
             }
@@ -264,12 +328,21 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
             if self.keeps_slope(i) {
                 reshape(slope, size, n);
             }
-            affine::forth(self.parts(i), self.activation_of(i), input, output, slope.as_mut_slice(), delta);
+            affine::forth(
+                self.parts(i),
+                self.activation_of(i),
+                input,
+                output,
+                slope.as_mut_slice(),
+                delta,
+            );
         }
         let last = &mut tape.layers[self.layers() - 1];
         if let Some(FixedScale { mean, deviation }) = &self.output {
             for column in last.output.as_mut_slice().chunks_exact_mut(mean.len()) {
-                for ((y, &mean), &deviation) in column.iter_mut().zip(mean.iter()).zip(deviation.iter()) {
+                for ((y, &mean), &deviation) in
+                    column.iter_mut().zip(mean.iter()).zip(deviation.iter())
+                {
                     *y = mean + deviation * *y;
                 }
             }

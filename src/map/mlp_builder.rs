@@ -10,7 +10,10 @@ use rand::Rng;
 /// ```
 /// use elbo::map::{Activation, DifferentiableMap, Mlp};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let map = Mlp::<f32>::builder(784, 40).hidden(&[400]).activation(Activation::Relu).build(&mut StdRng::seed_from_u64(0))?;
+/// let map = Mlp::<f32>::builder(784, 40)
+///     .hidden(&[400])
+///     .activation(Activation::Relu)
+///     .build(&mut StdRng::seed_from_u64(0))?;
 /// assert_eq!((map.sizes(), map.output_dim()), (&[784, 400, 40][..], 40));
 /// # Ok::<(), elbo::Error>(())
 /// ```
@@ -53,7 +56,8 @@ impl<T: Real> MlpBuilder<T> {
         Self { output_activation, ..self }
     }
 
-    /// How the weights are drawn; else as [fits the activation](Initialization::of_activation) of each layer.
+    /// How the weights are drawn; else as [fits the activation](Initialization::of_activation) of
+    /// each layer.
     pub fn initialization(self, initialization: Initialization) -> Self {
         Self { initialization: Some(initialization), ..self }
     }
@@ -71,15 +75,25 @@ impl<T: Real> MlpBuilder<T> {
     /// Draws the weights.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a size of 0, more parameters than memory holds or a negative deviation, [`Error::Dimension`] and [`Error::NotFinite`] for a fixed layer that does not fit.
+    /// [`Error::InvalidParameter`] for a size of 0, more parameters than memory holds or a negative
+    /// deviation, [`Error::DimensionMismatch`] and [`Error::NotFinite`] for a fixed layer that does
+    /// not fit.
     pub fn build<R: Rng + ?Sized>(self, rng: &mut R) -> Result<Mlp<T>> {
         if self.sizes.contains(&0) {
-            return Err(Error::Setting { name: "the size of a layer", value: 0.0, must: "at least 1" });
+            return Err(Error::InvalidParameter {
+                name: "the size of a layer",
+                value: 0.0,
+                must: "at least 1",
+            });
         }
         let count = Mlp::<T>::parameter_count(&self.sizes);
         let mut parameters = Vec::new();
         if parameters.try_reserve_exact(count).is_err() {
-            return Err(Error::Setting { name: "the number of parameters", value: count as f64, must: "no more than memory holds" });
+            return Err(Error::InvalidParameter {
+                name: "the number of parameters",
+                value: count as f64,
+                must: "no more than memory holds",
+            });
         }
         parameters.resize(count, T::zero());
         let mut rest = parameters.as_mut_slice();
@@ -88,11 +102,13 @@ impl<T: Real> MlpBuilder<T> {
             let (layer, after) = rest.split_at_mut((pair[0] + 1) * pair[1]);
             let (weights, bias) = layer.split_at_mut(pair[0] * pair[1]);
             let activation = if i + 1 == layers { self.output_activation } else { self.activation };
-            let initialization = self.initialization.unwrap_or(Initialization::of_activation(activation));
+            let initialization =
+                self.initialization.unwrap_or(Initialization::of_activation(activation));
             initialization.draw(weights, bias, pair[0], rng)?;
             rest = after;
         }
-        let mut map = Mlp::from_parameters(&self.sizes, self.activation, self.output_activation, parameters)?;
+        let mut map =
+            Mlp::from_parameters(&self.sizes, self.activation, self.output_activation, parameters)?;
         if let Some((mean, deviation)) = self.standardization {
             map = map.with_input_standardization(mean, deviation)?;
         }

@@ -27,15 +27,18 @@ pub trait Parameters<T: Real> {
     /// The free parameters, to be moved.
     fn parameters_mut(&mut self) -> &mut [T];
 
-    /// Moves parameters whose optimum is a formula the part `weight` of the way there, and says that it did: an optimiser then leaves them alone.
+    /// Moves parameters whose optimum is a formula the part `weight` of the way there, and says
+    /// that it did: an optimiser then leaves them alone.
     ///
-    /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum over. By itself it does nothing and says so.
+    /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum
+    /// over. By itself it does nothing and says so.
     fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let _ = (d_parameters, entries, weight);
         false
     }
 
-    /// Whether a declared floor, and not J, says what a parameter is; a fit that ends so says [`Stop::Floor`](crate::fit::Stop::Floor).
+    /// Whether a declared floor, and not J, says what a parameter is; a fit that ends so says
+    /// [`StopReason::Floor`](crate::fit::Stop::Floor).
     fn rests_on_floor(&self) -> bool {
         false
     }
@@ -43,11 +46,13 @@ pub trait Parameters<T: Real> {
 
 /// A map f: input → output with free parameters and a derivative; one column an observation.
 ///
-/// You give the dimensions, [`forward`](Self::forward) and [`backward`](Self::backward); you get [`apply`](Self::apply), and your map is a
-/// [`Decoder`](crate::model::Decoder) and can sit inside an [`Amortized`](crate::inference::Amortized) encoder.
+/// You give the dimensions, [`forward`](Self::forward) and [`backward`](Self::backward); you get
+/// [`apply`](Self::apply), and your map is a [`Decoder`](crate::model::Decoder) and can sit inside
+/// an [`Amortized`](crate::inference::Amortized) encoder.
 /// [`testing::check_map`](crate::testing::check_map) tells whether the derivative is right.
 pub trait DifferentiableMap<T: Real>: Parameters<T> {
-    /// What `forward` leaves for `backward`, the output among it; kept between steps, so that a step need not allocate.
+    /// What `forward` leaves for `backward`, the output among it; kept between steps, so that a
+    /// step need not allocate.
     type Tape: Default + Clone + std::fmt::Debug;
 
     /// Rows of the input.
@@ -56,12 +61,17 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
     fn output_dim(&self) -> usize;
 
     /// Maps each column of `input` (input_dim×n); the output (output_dim×n) lies in the tape.
-    fn forward<'t>(&self, input: DMatrixView<'_, T>, tape: &'t mut Self::Tape) -> DMatrixView<'t, T>;
+    fn forward<'t>(
+        &self,
+        input: DMatrixView<'_, T>,
+        tape: &'t mut Self::Tape,
+    ) -> DMatrixView<'t, T>;
 
     /// The output that the last `forward` left in the tape.
     fn output<'t>(&self, tape: &'t Self::Tape) -> DMatrixView<'t, T>;
 
-    /// Carries the derivative of a scalar from the output back: `d_parameters` (overwritten) and, if asked for, `d_input` (overwritten, resized).
+    /// Carries the derivative of a scalar from the output back: `d_parameters` (overwritten) and,
+    /// if asked for, `d_input` (overwritten, resized).
     ///
     /// `input` and `tape` are those of the last `forward`; `d_output` is output_dim×n.
     fn backward(
@@ -73,7 +83,8 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         d_input: Option<&mut DMatrix<T>>,
     );
 
-    /// Carries the derivative back to the input alone, for who does not move the parameters; `unused` has room for their derivative.
+    /// Carries the derivative back to the input alone, for who does not move the parameters;
+    /// `unused` has room for their derivative.
     fn backward_to_input(
         &self,
         input: DMatrixView<'_, T>,
@@ -91,7 +102,8 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         self.forward(input, &mut tape).into_owned()
     }
 
-    /// What the map of each column of `input` leaves of `target` (output_dim×n); override it where the difference need not be that of two large numbers.
+    /// What the map of each column of `input` leaves of `target` (output_dim×n); override it where
+    /// the difference need not be that of two large numbers.
     fn residuals(&self, input: DMatrixView<'_, T>, target: DMatrixView<'_, T>) -> DMatrix<T> {
         target - self.apply(input)
     }

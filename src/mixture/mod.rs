@@ -1,6 +1,8 @@
-//! Mixtures of probabilistic principal component analysers: several planes, each with its own mean and noise.
+//! Mixtures of probabilistic principal component analysers: several planes, each with its own mean
+//! and noise.
 //!
-//! p(x) = Σ_c π_c N(x; μ_c, W_cW_cᵗ + σ_c²I). Each component is a [`Ppca`] with all its verbs; the mixture adds who is responsible for what.
+//! p(x) = Σ_c π_c N(x; μ_c, W_cW_cᵗ + σ_c²I). Each component is a [`Ppca`] with all its verbs; the
+//! mixture adds who is responsible for what.
 
 mod fit;
 mod incomplete;
@@ -9,7 +11,7 @@ mod start;
 pub use fit::{FittedMixture, MixtureOfPpcaBuilder};
 
 use crate::linalg::matrix_product;
-use crate::posterior::{Common, Posterior};
+use crate::posterior::{Posterior, SharedCovariance};
 use crate::{Error, IntoObservations, Observations, Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::{Rng, RngExt};
@@ -33,8 +35,8 @@ use rand::{Rng, RngExt};
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// M. Tipping and C. Bishop, [Mixtures of probabilistic principal component analyzers](https://doi.org/10.1162/089976699300016728), Neural
-/// Computation 11, 1999.
+/// M. Tipping and C. Bishop, [Mixtures of probabilistic principal component
+/// analyzers](https://doi.org/10.1162/089976699300016728), Neural Computation 11, 1999.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MixtureOfPpca<T: Real = f64> {
     weights: DVector<T>,
@@ -50,20 +52,35 @@ impl<T: Real> MixtureOfPpca<T> {
     /// A mixture from its parts; the components may differ in their latent dimensions.
     ///
     /// # Errors
-    /// [`Error::Empty`] without components; [`Error::Dimension`] when their number, or their data's dimension, disagrees; [`Error::Setting`] for
-    /// weights that are negative or do not add up to 1.
+    /// [`Error::Empty`] without components; [`Error::DimensionMismatch`] when their number, or
+    /// their data's dimension, disagrees; [`Error::InvalidParameter`] for weights that are negative
+    /// or do not add up to 1.
     pub fn from_components(weights: DVector<T>, components: Vec<Ppca<T>>) -> Result<Self> {
-        let Some(first) = components.first() else { return Err(Error::Empty { rows: 0, columns: 0 }) };
+        let Some(first) = components.first() else {
+            return Err(Error::Empty { rows: 0, columns: 0 });
+        };
         crate::data::expect("weights of the components", components.len(), weights.len())?;
         for component in &components {
-            crate::data::expect("variables of a component", first.data_dim(), component.data_dim())?;
+            crate::data::expect(
+                "variables of a component",
+                first.data_dim(),
+                component.data_dim(),
+            )?;
         }
         if let Some(&weight) = weights.iter().find(|w| !(**w >= T::zero() && w.is_finite())) {
-            return Err(Error::Setting { name: "a weight", value: weight.as_f64(), must: "at least 0 and finite" });
+            return Err(Error::InvalidParameter {
+                name: "a weight",
+                value: weight.as_f64(),
+                must: "at least 0 and finite",
+            });
         }
         let sum = weights.iter().map(|w| w.as_f64()).sum::<f64>();
         if (sum - 1.0).abs() > 1e3 * T::EPSILON.as_f64() {
-            return Err(Error::Setting { name: "the sum of the weights", value: sum, must: "1" });
+            return Err(Error::InvalidParameter {
+                name: "the sum of the weights",
+                value: sum,
+                must: "1",
+            });
         }
         Ok(Self { weights, components })
     }
@@ -89,14 +106,22 @@ impl<T: Real> MixtureOfPpca<T> {
     }
 
     /// The same with the log-densities of n observations under a component from a function.
-    pub(crate) fn log_joint_by(&self, n: usize, densities: impl Fn(&Ppca<T>) -> Result<DVector<T>>) -> Result<DMatrix<T>> {
+    pub(crate) fn log_joint_by(
+        &self,
+        n: usize,
+        densities: impl Fn(&Ppca<T>) -> Result<DVector<T>>,
+    ) -> Result<DMatrix<T>> {
         let mut joint = DMatrix::zeros(self.components.len(), n);
         for (c, component) in self.components.iter().enumerate() {
             let weight = self.weights[c];
             // A component without weight takes no part; its logarithm would be −∞.
             let log_weight = if weight > T::zero() { weight.ln() } else { -T::MAX.sqrt() };
             let densities = densities(component)?;
-            joint.row_mut(c).iter_mut().zip(densities.iter()).for_each(|(j, &density)| *j = log_weight + density);
+            joint
+                .row_mut(c)
+                .iter_mut()
+                .zip(densities.iter())
+                .for_each(|(j, &density)| *j = log_weight + density);
         }
         Ok(joint)
     }
@@ -104,7 +129,7 @@ impl<T: Real> MixtureOfPpca<T> {
     /// log p(x_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// Those of [`Observations::new`], and [`Error::Dimension`].
+    /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
     pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
         Ok(normalize(&mut self.log_joint(x.into_observations()?)?))
     }
@@ -131,7 +156,7 @@ impl<T: Real> MixtureOfPpca<T> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
-    pub fn encode<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Vec<Common<T>>> {
+    pub fn encode<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Vec<SharedCovariance<T>>> {
         let x = x.into_observations()?;
         self.components.iter().map(|component| component.encode(x)).collect()
     }
@@ -154,7 +179,11 @@ impl<T: Real> MixtureOfPpca<T> {
         let mut sum = DMatrix::zeros(x.data_dim(), x.len());
         for (c, component) in self.components.iter().enumerate() {
             let reconstruction = component.reconstruct(x)?;
-            for ((mut sum, part), &share) in sum.column_iter_mut().zip(reconstruction.column_iter()).zip(responsibilities.row(c).iter()) {
+            for ((mut sum, part), &share) in sum
+                .column_iter_mut()
+                .zip(reconstruction.column_iter())
+                .zip(responsibilities.row(c).iter())
+            {
                 sum.axpy(share, &part, T::one());
             }
         }
@@ -171,7 +200,9 @@ impl<T: Real> MixtureOfPpca<T> {
             let z = DMatrix::from_fn(component.latent_dim(), 1, |_, _| T::standard_normal(rng));
             let deviation = component.noise_variance().sqrt();
             let plane = matrix_product(component.loadings(), &z);
-            for ((out, &on_plane), &mean) in column.iter_mut().zip(plane.iter()).zip(component.mean().iter()) {
+            for ((out, &on_plane), &mean) in
+                column.iter_mut().zip(plane.iter()).zip(component.mean().iter())
+            {
                 *out = mean + on_plane + deviation * T::standard_normal(rng);
             }
             labels.push(c);
@@ -180,8 +211,12 @@ impl<T: Real> MixtureOfPpca<T> {
     }
 }
 
-/// One index, with probabilities proportional to the weights; the last one with any when rounding passes the end.
-pub(crate) fn draw<R: Rng + ?Sized>(weights: impl Iterator<Item = f64> + Clone, rng: &mut R) -> usize {
+/// One index, with probabilities proportional to the weights; the last one with any when rounding
+/// passes the end.
+pub(crate) fn draw<R: Rng + ?Sized>(
+    weights: impl Iterator<Item = f64> + Clone,
+    rng: &mut R,
+) -> usize {
     let mut left = rng.random::<f64>() * weights.clone().sum::<f64>();
     let mut last = 0;
     for (index, weight) in weights.enumerate() {
@@ -196,7 +231,8 @@ pub(crate) fn draw<R: Rng + ?Sized>(weights: impl Iterator<Item = f64> + Clone, 
     last
 }
 
-/// Turns each column of logarithms into shares that add up to 1; returns the logarithm of each column's sum, without overflow.
+/// Turns each column of logarithms into shares that add up to 1; returns the logarithm of each
+/// column's sum, without overflow.
 pub(crate) fn normalize<T: Real>(log_joint: &mut DMatrix<T>) -> DVector<T> {
     let of_column = |mut column: nalgebra::DVectorViewMut<'_, T>| {
         let largest = column.max();

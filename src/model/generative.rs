@@ -33,7 +33,11 @@ impl<T: Real, D: Decoder<T>, L> LatentModel<T> for GenerativeModel<D, L> {
 }
 
 impl<T: Real, D: Decoder<T>, L: Likelihood<T>> ProbabilisticModel<T> for GenerativeModel<D, L> {
-    fn log_density_given(&self, x: Observations<'_, T>, z: DMatrixView<'_, T>) -> Result<DVector<T>> {
+    fn log_density_given(
+        &self,
+        x: Observations<'_, T>,
+        z: DMatrixView<'_, T>,
+    ) -> Result<DVector<T>> {
         x.expect_dim(self.decoder.observed_dim())?;
         expect("rows of z", self.decoder.latent_dim(), z.nrows())?;
         expect("columns of z", x.len(), z.ncols())?;

@@ -1,13 +1,18 @@
-//! The closed forms of a linear decoder with Gaussian noise: x = Wz + μ + ε, so that x ~ N(μ, C) with C = WWᵗ + σ²I.
+//! The closed forms of a linear decoder with Gaussian noise: x = Wz + μ + ε, so that x ~ N(μ, C)
+//! with C = WWᵗ + σ²I.
 //!
-//! Noise of another shape is made isotropic first, by its own scales ([`GaussianNoise`]): below, W and x − μ are divided by them, row by row.
-//! For factor analysis, C = WWᵗ + Ψ, these are the √ψ_j, and σ² is then 1; for isotropic noise they are 1.
+//! Noise of another shape is made isotropic first, by its own scales ([`GaussianNoise`]): below, W
+//! and x − μ are divided by them, row by row. For factor analysis, C = WWᵗ + Ψ, these are the √ψ_j,
+//! and σ² is then 1; for isotropic noise they are 1.
 //!
-//! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the eigenvalues s_j² + σ² along Q and σ² elsewhere, so that
-//! neither C nor its inverse nor its determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not formed either.
+//! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the
+//! eigenvalues s_j² + σ² along Q and σ² elsewhere, so that neither C nor its inverse nor its
+//! determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not
+//! formed either.
 //!
-//! What has k×k numbers, and the sums for each observation, are in double precision. Products of d×n numbers are in `T`, unless W so towers above σ
-//! that the rounding of x − μ in single precision would be seen beside σ: then these are in double precision as well.
+//! What has k×k numbers, and the sums for each observation, are in double precision. Products of
+//! d×n numbers are in `T`, unless W so towers above σ that the rounding of x − μ in single
+//! precision would be seen beside σ: then these are in double precision as well.
 
 use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
@@ -16,11 +21,12 @@ use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::vector::subtract;
 use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms, zeros};
 use crate::map::{DifferentiableMap, Linear};
-use crate::posterior::{Common, GaussianPosterior};
+use crate::posterior::{GaussianPosterior, SharedCovariance};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and amortised forms and of the deep encoder; with
+/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and
+/// amortised forms and of the deep encoder; with
 /// [`DiagonalGaussian`](crate::likelihood::DiagonalGaussian) noise, of factor analysis.
 pub type LinearGaussian<T, N = IsotropicGaussian<T>> = GenerativeModel<Linear<T>, N>;
 
@@ -28,8 +34,12 @@ impl<T: Real> LinearGaussian<T> {
     /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
     ///
     /// # Errors
-    /// [`Error::Dimension`], [`Error::NotFinite`], [`Error::Setting`] for σ² ≤ 0.
-    pub fn from_parameters(loadings: DMatrix<T>, mean: DVector<T>, noise_variance: T) -> Result<Self> {
+    /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for σ² ≤ 0.
+    pub fn from_parameters(
+        loadings: DMatrix<T>,
+        mean: DVector<T>,
+        noise_variance: T,
+    ) -> Result<Self> {
         Ok(Self::new(Linear::new(loadings, mean)?, IsotropicGaussian::new(noise_variance)?))
     }
 
@@ -57,7 +67,10 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
 
     /// The same in double precision.
     pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
-        MarginalFactor::new(self.equalized_loadings().as_view(), self.likelihood.common_variance().as_f64())
+        MarginalFactor::new(
+            self.equalized_loadings().as_view(),
+            self.likelihood.common_variance().as_f64(),
+        )
     }
 
     /// μ in double precision.
@@ -68,7 +81,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     /// The scales of the noise in double precision, d; `None` where they are 1.
     fn wide_scales(&self) -> Option<DVector<f64>> {
         let common = self.likelihood.common_variance().as_f64();
-        (!self.likelihood.is_shared()).then(|| self.likelihood.variances(self.decoder.output_dim()).map(|v| (v.as_f64() / common).sqrt()))
+        (!self.likelihood.is_shared()).then(|| {
+            self.likelihood
+                .variances(self.decoder.output_dim())
+                .map(|v| (v.as_f64() / common).sqrt())
+        })
     }
 
     /// W over the scales of the noise, d×k, in double precision.
@@ -93,9 +110,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         if T::EPSILON.as_f64() <= f64::EPSILON {
             return false;
         }
-        let (d, variance) = (self.decoder.output_dim() as f64, self.likelihood.common_variance().as_f64());
+        let (d, variance) =
+            (self.decoder.output_dim() as f64, self.likelihood.common_variance().as_f64());
         // An observation may well be of eight times the square that the model expects.
-        8.0 * self.equalized_loadings().norm_squared() > MarginalFactor::<T>::cancellation() * d * variance
+        8.0 * self.equalized_loadings().norm_squared()
+            > MarginalFactor::<T>::cancellation() * d * variance
     }
 
     /// x − μ, d×n, in the precision that is asked for.
@@ -114,7 +133,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(deviations)
     }
 
-    /// (x_i−μ)ᵗC⁻¹(x_i−μ) of each observation in the scales of the noise, in blocks, and ln|C| there.
+    /// (x_i−μ)ᵗC⁻¹(x_i−μ) of each observation in the scales of the noise, in blocks, and ln|C|
+    /// there.
     fn wide_distances(&self, x: Observations<'_, T>) -> Result<(Vec<Vec<f64>>, f64)> {
         x.expect_dim(self.decoder.output_dim())?;
         let wide = self.wide_factor()?;
@@ -130,7 +150,9 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         } else {
             let factor = wide.narrow::<T>();
             let across = factor.directions.transpose();
-            x.in_blocks(work, |part| Ok(factor.squared_distances(&across, &self.equalized_deviations(part)?)))?
+            x.in_blocks(work, |part| {
+                Ok(factor.squared_distances(&across, &self.equalized_deviations(part)?))
+            })?
         };
         Ok((blocks, log_determinant))
     }
@@ -167,11 +189,16 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 
     /// ‖x − μ − W m‖² over the scales of the noise, one entry an observation.
-    fn squared_residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<Vec<f64>> {
+    fn squared_residuals(
+        &self,
+        x: Observations<'_, T>,
+        codes: DMatrixView<'_, T>,
+    ) -> Result<Vec<f64>> {
         if self.outgrows_precision() {
             self.expect_codes(x, codes)?;
             let mut residuals = self.deviations::<f64>(x)?;
-            let (loadings, codes) = (self.loadings().map(|v| v.as_f64()), codes.map(|v| v.as_f64()));
+            let (loadings, codes) =
+                (self.loadings().map(|v| v.as_f64()), codes.map(|v| v.as_f64()));
             gemm(-1.0, &loadings, &codes, 1.0, &mut residuals);
             divide_rows(&mut residuals, self.wide_scales().as_ref());
             return Ok(squared_norms(&residuals));
@@ -192,22 +219,26 @@ fn divide_rows(rows: &mut DMatrix<f64>, scales: Option<&DVector<f64>>) {
 impl<T: Real, N: GaussianNoise<T>> MarginalLikelihood<T> for LinearGaussian<T, N> {
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
         let (distances, log_determinant) = self.wide_distances(x)?;
-        let constant = x.data_dim() as f64 * std::f64::consts::TAU.ln() + log_determinant + self.log_scales();
-        Ok(DVector::from_iterator(x.len(), distances.into_iter().flatten().map(|distance| T::of(-0.5 * (constant + distance)))))
+        let constant =
+            x.data_dim() as f64 * std::f64::consts::TAU.ln() + log_determinant + self.log_scales();
+        Ok(DVector::from_iterator(
+            x.len(),
+            distances.into_iter().flatten().map(|distance| T::of(-0.5 * (constant + distance))),
+        ))
     }
 }
 
 impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
-    type Posterior = Common<T>;
+    type Posterior = SharedCovariance<T>;
 
-    fn posterior(&self, x: Observations<'_, T>) -> Result<Common<T>> {
+    fn posterior(&self, x: Observations<'_, T>) -> Result<SharedCovariance<T>> {
         let factor = self.wide_factor()?;
         let mean = self.codes(x.into(), &factor)?;
         let (root, log_determinant) = factor.posterior_factor();
-        Ok(Common::new(mean, root, log_determinant))
+        Ok(SharedCovariance::new(mean, root, log_determinant))
     }
 
-    fn codes_of_unchecked(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+    fn codes_of_unvalidated(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         self.codes(Incoming::unchecked(values), &self.wide_factor()?)
     }
 
@@ -221,21 +252,28 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
     }
 }
 
-impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q> for LinearGaussian<T, N> {
+impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihood<T, Q>
+    for LinearGaussian<T, N>
+{
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
         let squares = self.squared_residuals(x, q.mean())?;
         let spread = q.trace_with(self.spread_root()?.as_view());
         let variance = self.likelihood.common_variance().as_f64();
         let constant = x.data_dim() as f64 * log_two_pi_times(variance) + self.log_scales();
-        let values = squares.iter().zip(spread.iter()).map(|(square, s)| T::of(-0.5 * (constant + (square + s.as_f64()) / variance)));
+        let values = squares
+            .iter()
+            .zip(spread.iter())
+            .map(|(square, s)| T::of(-0.5 * (constant + (square + s.as_f64()) / variance)));
         Ok(DVector::from_iterator(x.len(), values))
     }
 }
 
-/// What the M-step of a linear-Gaussian model needs to know of x and q, taken about the current model.
+/// What the M-step of a linear-Gaussian model needs to know of x and q, taken about the current
+/// model.
 ///
-/// The residuals e_i = x_i − μ − W m_i enter, and not x_i itself: the new noise variance is then a small change to a sum of squares, and not what
-/// is left of S_jj after nearly all of it has been subtracted. Statistics of two chunks, taken about the same model, add up.
+/// The residuals e_i = x_i − μ − W m_i enter, and not x_i itself: the new noise variance is then a
+/// small change to a sum of squares, and not what is left of S_jj after nearly all of it has been
+/// subtracted. Statistics of two chunks, taken about the same model, add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualStatistics<T: Real> {
     pub(super) count: T,                      // n
@@ -284,8 +322,8 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
         })
     }
 
-    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then the noise
-    /// is that of the mean of E(x − Wz − μ)_j² at the new W and μ.
+    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then
+    /// the noise is that of the mean of E(x − Wz − μ)_j² at the new W and μ.
     fn maximize(&mut self, statistics: &ResidualStatistics<T>) -> Result<()> {
         let k = self.decoder.input_dim();
         let free = k + usize::from(!self.decoder.bias_is_fixed());
@@ -296,7 +334,8 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
         let products = statistics.residual_products.columns(0, free);
         let mut change = products.into_owned();
         gemm(-T::one(), self.loadings(), covariances.as_view(), T::one(), change.columns_mut(0, k));
-        let cholesky = second_moments.cholesky().ok_or(Error::NotPositiveDefinite { size: free })?;
+        let cholesky =
+            second_moments.cholesky().ok_or(Error::NotPositiveDefinite { size: free })?;
         let change = cholesky.solve(&change.transpose()).transpose();
         let parameters = self.decoder.augmented_mut();
         let mut moved = parameters.columns_mut(0, free);
@@ -308,10 +347,13 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
             let loadings = self.loadings();
             let spread = matrix_product(loadings, covariances.as_view());
             let squares = DVector::from_fn(self.decoder.output_dim(), |j, _| {
-                let square = statistics.squared_residuals[j] + moved.row(j).dot(&change.row(j)) + spread.row(j).dot(&loadings.row(j));
+                let square = statistics.squared_residuals[j]
+                    + moved.row(j).dot(&change.row(j))
+                    + spread.row(j).dot(&loadings.row(j));
                 square.max(T::zero())
             });
-            self.likelihood.set_variances(&squares, &DVector::from_element(squares.len(), statistics.count));
+            self.likelihood
+                .set_variances(&squares, &DVector::from_element(squares.len(), statistics.count));
         }
         Ok(())
     }

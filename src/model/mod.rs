@@ -1,7 +1,7 @@
 //! θ: a decoder and a likelihood, and what can be asked of them.
 //!
-//! One capability is one small trait, asked for in the bound. A deep decoder simply has no closed-form posterior: a call that needs one does not
-//! compile, and the compiler says why.
+//! One capability is one small trait, asked for in the bound. A deep decoder simply has no
+//! closed-form posterior: a call that needs one does not compile, and the compiler says why.
 
 mod generative;
 pub(crate) mod incomplete;
@@ -10,7 +10,7 @@ mod marginal_factor;
 mod stepwise;
 
 pub use generative::GenerativeModel;
-pub use incomplete::Conditional;
+pub use incomplete::ConditionalMoments;
 pub use linear_gaussian::{LinearGaussian, ResidualStatistics};
 
 use crate::map::DifferentiableMap;
@@ -19,7 +19,8 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// A map from a code z (k×n) to what the likelihood is centred on (d×n). Every [`DifferentiableMap`] is one.
+/// A map from a code z (k×n) to what the likelihood is centred on (d×n). Every
+/// [`DifferentiableMap`] is one.
 pub trait Decoder<T: Real> {
     /// k.
     fn latent_dim(&self) -> usize;
@@ -65,8 +66,12 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
     /// log p(x_i|z_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
-    fn log_density_given(&self, x: Observations<'_, T>, z: DMatrixView<'_, T>) -> Result<DVector<T>>;
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    fn log_density_given(
+        &self,
+        x: Observations<'_, T>,
+        z: DMatrixView<'_, T>,
+    ) -> Result<DVector<T>>;
 
     /// Draws n pairs from π(z)p(x|z): z (k×n) and x (d×n).
     fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>);
@@ -81,7 +86,7 @@ pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
     /// log p(x_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>>;
 }
 
@@ -97,17 +102,19 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
     /// p(z_i|x_i) of each observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     fn posterior(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 
-    /// The means of p(z_i|x_i) for values that nobody has checked: override it where the check joins the pass over them.
+    /// The means of p(z_i|x_i) for values that nobody has checked: override it where the check
+    /// joins the pass over them.
     #[doc(hidden)]
-    fn codes_of_unchecked(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
+    fn codes_of_unvalidated(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         Ok(self.posterior(Observations::new(values)?)?.into_mean())
     }
 
-    /// A matrix R with k columns whose RᵗR is the precision Λ of p(z_i|x_i), the same for each observation; in double precision, in which what small
-    /// loadings say is not lost beside large ones.
+    /// A matrix R with k columns whose RᵗR is the precision Λ of p(z_i|x_i), the same for each
+    /// observation; in double precision, in which what small loadings say is not lost beside large
+    /// ones.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite).
@@ -123,11 +130,12 @@ pub trait ExpectedLogLikelihood<T: Real, Q>: ProbabilisticModel<T> {
     /// E_q log p(x_i|z_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>>;
 }
 
-/// A model whose θ has a closed-form maximiser, given q: the M-step of EM, from statistics that add up over chunks of data.
+/// A model whose θ has a closed-form maximiser, given q: the M-step of EM, from statistics that add
+/// up over chunks of data.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form M-step under `{Q}`",
     note = "move θ by the gradient: `fit::StochasticGradient`"
@@ -139,7 +147,7 @@ pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
     /// The statistics of some observations and their q_i.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<Self::Statistics>;
 
     /// Moves θ to the maximiser of E_q log p(x|z).

@@ -32,7 +32,8 @@ impl<T: Real> ResidualStatistics<T> {
         self.residual_products -= explained;
     }
 
-    /// The mean of the m_i, and a factor L (k×k, lower) of the covariance of z over all observations; about 0 when `centred` is false.
+    /// The mean of the m_i, and a factor L (k×k, lower) of the covariance of z over all
+    /// observations; about 0 when `centred` is false.
     pub(crate) fn prior_factor(&self, centred: bool) -> Result<(DMatrix<T>, DMatrix<T>)> {
         let k = self.covariances.nrows();
         let mut second = self.mean_second_moment();
@@ -51,7 +52,8 @@ impl<T: Real> ResidualStatistics<T> {
         whiten.view_mut((0, k), (k, 1)).copy_from(&-mean);
         solve_lower(factor, whiten.view_mut((0, 0), (k, k + 1)));
         self.residual_products = product_tr_right(&self.residual_products, &whiten);
-        self.mean_products = product_tr_right(&matrix_product(&whiten, &self.mean_products), &whiten);
+        self.mean_products =
+            product_tr_right(&matrix_product(&whiten, &self.mean_products), &whiten);
         let inverse = whiten.view((0, 0), (k, k)).into_owned();
         self.covariances = product_tr_right(&matrix_product(&inverse, &self.covariances), &inverse);
     }

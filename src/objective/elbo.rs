@@ -14,8 +14,8 @@ use rand::Rng;
 
 /// J(θ, Q) = Σ_i E_{q_i} log p(x_i|z_i) − KL(q_i ‖ π), the lecture's J.
 ///
-/// The type parameter says how the expectation is taken: [`ClosedForm`], or [`Reparameterization`], or [`PathDerivative`](super::PathDerivative). The KL
-/// is in closed form in all of them.
+/// The type parameter says how the expectation is taken: [`ClosedForm`], or [`Reparameterization`],
+/// or [`PathDerivative`](super::PathDerivative). The KL is in closed form in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Elbo<E = ClosedForm> {
     pub(super) estimator: E,
@@ -25,7 +25,8 @@ pub struct Elbo<E = ClosedForm> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClosedForm;
 
-/// The expectation is a mean over draws z_i = μ_i + L_i ε_i, ε_i ~ N(0, I): unbiased, and differentiable through z.
+/// The expectation is a mean over draws z_i = μ_i + L_i ε_i, ε_i ~ N(0, I): unbiased, and
+/// differentiable through z.
 ///
 /// The factor of ε is the standard deviation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,11 @@ impl<T: Real> ElboTerms<T> {
 /// Nothing can be estimated from no draws.
 pub(crate) fn check_draws(samples: usize) -> Result<()> {
     match samples {
-        0 => Err(Error::Setting { name: "the number of draws of ε", value: 0.0, must: "at least 1" }),
+        0 => Err(Error::InvalidParameter {
+            name: "the number of draws of ε",
+            value: 0.0,
+            must: "at least 1",
+        }),
         _ => Ok(()),
     }
 }
@@ -73,13 +78,21 @@ impl Elbo<ClosedForm> {
     /// The two terms of each observation.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
-    pub fn terms<T: Real, M, Q>(&self, model: &M, q: &Q, x: Observations<'_, T>) -> Result<ElboTerms<T>>
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn terms<T: Real, M, Q>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+    ) -> Result<ElboTerms<T>>
     where
         M: ExpectedLogLikelihood<T, Q>,
         Q: GaussianPosterior<T>,
     {
-        Ok(ElboTerms { reconstruction: model.expected_log_likelihood(x, q)?, negative_kl: -q.kl_to_prior() })
+        Ok(ElboTerms {
+            reconstruction: model.expected_log_likelihood(x, q)?,
+            negative_kl: -q.kl_to_prior(),
+        })
     }
 }
 
@@ -92,8 +105,14 @@ impl Elbo<Reparameterization> {
     /// The two terms of each observation; the first is a mean over draws.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
-    pub fn terms<T: Real, M, Q, R>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<ElboTerms<T>>
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn terms<T: Real, M, Q, R>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<ElboTerms<T>>
     where
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
@@ -106,7 +125,10 @@ impl Elbo<Reparameterization> {
             q.transform(noise.as_view(), &mut z);
             sum += model.log_density_given(x, z.as_view())?;
         }
-        Ok(ElboTerms { reconstruction: sum / T::of_usize(self.estimator.samples), negative_kl: -q.kl_to_prior() })
+        Ok(ElboTerms {
+            reconstruction: sum / T::of_usize(self.estimator.samples),
+            negative_kl: -q.kl_to_prior(),
+        })
     }
 }
 
@@ -115,7 +137,13 @@ where
     M: ExpectedLogLikelihood<T, Q>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(&self, model: &M, q: &Q, x: Observations<'_, T>, _rng: &mut R) -> Result<T> {
+    fn evaluate<R: Rng + ?Sized>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        _rng: &mut R,
+    ) -> Result<T> {
         Ok(self.terms(model, q, x)?.values().sum() * x.scale())
     }
 }
@@ -125,7 +153,13 @@ where
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<T> {
+    fn evaluate<R: Rng + ?Sized>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<T> {
         Ok(self.terms(model, q, x, rng)?.values().sum() * x.scale())
     }
 }
@@ -178,12 +212,15 @@ impl Elbo<Reparameterization> {
         self.estimator.samples
     }
 
-    /// J and its gradient for noise of the caller's: `noise` fills ε (k×n, by columns) once for each draw.
+    /// J and its gradient for noise of the caller's: `noise` fills ε (k×n, by columns) once for
+    /// each draw.
     ///
-    /// Noise that is the same from call to call makes J a smooth function of θ and φ; so does noise from another program make the two comparable.
+    /// Noise that is the same from call to call makes J a smooth function of θ and φ; so does noise
+    /// from another program make the two comparable.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when model, inference and x do not fit each other.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, inference and x do not fit
+    /// each other.
     pub fn value_and_gradient_at<T, D, L, I>(
         &self,
         model: &GenerativeModel<D, L>,
@@ -222,7 +259,11 @@ impl Elbo<Reparameterization> {
     {
         x.expect_dim(model.decoder.output_dim())?;
         let w = workspace;
-        let q = inference.forward(x, &mut w.encoder, std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)))?;
+        let q = inference.forward(
+            x,
+            &mut w.encoder,
+            std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)),
+        )?;
         let (k, n) = (q.latent_dim(), q.len());
         let decoder_count = model.decoder.parameters().len();
         let theta_count = decoder_count + model.likelihood.parameters().len();
@@ -245,11 +286,23 @@ impl Elbo<Reparameterization> {
             let target = if sample == 0 { &mut gradient.theta } else { &mut w.d_theta };
             let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
-            value += model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
+            value += model.likelihood.log_density_gradient(
+                x.values(),
+                output,
+                scale,
+                &mut w.d_output,
+                d_likelihood,
+            );
             if derivative == Derivative::None {
                 continue;
             }
-            model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
+            model.decoder.backward(
+                w.z.as_view(),
+                &mut w.decoder,
+                w.d_output.as_view(),
+                d_decoder,
+                Some(&mut w.d_z),
+            );
             if derivative == Derivative::AlongThePath {
                 w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
                 q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
@@ -276,7 +329,8 @@ impl Elbo<Reparameterization> {
     }
 }
 
-/// The gradient by the reparameterisation trick: through the likelihood, the decoder, z = μ + Lε, and the encoder.
+/// The gradient by the reparameterisation trick: through the likelihood, the decoder, z = μ + Lε,
+/// and the encoder.
 impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for Elbo<Reparameterization>
 where
     T: Real,
@@ -319,7 +373,8 @@ where
     T: Real,
     I: DifferentiableInference<T>,
 {
-    type Workspace = ElboWorkspace<T, I::Tape, <crate::map::Linear<T> as DifferentiableMap<T>>::Tape>;
+    type Workspace =
+        ElboWorkspace<T, I::Tape, <crate::map::Linear<T> as DifferentiableMap<T>>::Tape>;
 
     fn value_and_gradient<R: Rng + ?Sized>(
         &self,
@@ -332,17 +387,34 @@ where
     ) -> Result<T> {
         x.expect_dim(model.decoder.output_dim())?;
         let w = workspace;
-        let q = inference.forward(x, &mut w.encoder, std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)))?;
+        let q = inference.forward(
+            x,
+            &mut w.encoder,
+            std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)),
+        )?;
         let (d, k, scale) = (x.data_dim(), q.latent_dim(), x.scale());
         let (half, variance) = (T::of(0.5), model.noise_variance());
         let decoder_count = model.decoder.parameters().len();
         gradient.theta.resize(decoder_count + model.likelihood.parameters().len(), T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
         let (d_decoder, d_likelihood) = gradient.theta.split_at_mut(decoder_count);
-        // The likelihood at the mean code, and its derivative: the part that the covariance of q does not bear.
+        // The likelihood at the mean code, and its derivative: the part that the covariance of q
+        // does not bear.
         let output = model.decoder.forward(q.mean(), &mut w.decoder);
-        let at_mean = model.likelihood.log_density_gradient(x.values(), output, scale, &mut w.d_output, d_likelihood);
-        model.decoder.backward(q.mean(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
+        let at_mean = model.likelihood.log_density_gradient(
+            x.values(),
+            output,
+            scale,
+            &mut w.d_output,
+            d_likelihood,
+        );
+        model.decoder.backward(
+            q.mean(),
+            &mut w.decoder,
+            w.d_output.as_view(),
+            d_decoder,
+            Some(&mut w.d_z),
+        );
         // The part that it does: −tr(WᵗW Σ Cov_i)/2σ².
         let root = r_factor(model.loadings())?;
         let weight = scale / variance;

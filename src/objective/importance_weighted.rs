@@ -11,24 +11,39 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// J = Σ_i E ln (1/K) Σ_s w_is with z_is = m_i + L_i ε_is: a bound on log p(x) that rises with K, the evidence lower bound at K = 1.
+/// J = Σ_i E ln (1/K) Σ_s w_is with z_is = m_i + L_i ε_is: a bound on log p(x) that rises with K,
+/// the evidence lower bound at K = 1.
 ///
 /// ```math
 /// w_{is} = \frac{p(x_i|z_{is})\,π(z_{is})}{q_i(z_{is})}
 /// ```
 ///
-/// ([Burda, Grosse & Salakhutdinov 2016](https://arxiv.org/abs/1509.00519), equation 8). Under the exact posterior every w_is is p(x_i). The gradient is
-/// the plain one through z, Σ_s w̃_is ∂ ln w_is with w̃ = w/Σw; that by φ fades beside its scatter as K grows, so that a large K is for the value.
+/// ([Burda, Grosse & Salakhutdinov 2016](https://arxiv.org/abs/1509.00519), equation 8). Under the
+/// exact posterior every w_is is p(x_i). The gradient is the plain one through z, Σ_s w̃_is ∂ ln
+/// w_is with w̃ = w/Σw; that by φ fades beside its scatter as K grows, so that a large K is for the
+/// value.
 ///
 /// ```
 /// use elbo::objective::{ImportanceWeighted, Objective};
-/// use elbo::{Observations, model::{ExactPosterior, LinearGaussian, MarginalLikelihood}};
+/// use elbo::{
+///     Observations,
+///     model::{ExactPosterior, LinearGaussian, MarginalLikelihood},
+/// };
 /// use nalgebra::{dmatrix, dvector};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let model = LinearGaussian::from_parameters(dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0], dvector![0.0, 0.0, 0.0], 0.7)?;
+/// let model = LinearGaussian::from_parameters(
+///     dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0],
+///     dvector![0.0, 0.0, 0.0],
+///     0.7,
+/// )?;
 /// let x = dmatrix![1.0f64, 2.0; 0.0, 1.0; 1.0, -1.0];
 /// let x = Observations::new(x.as_view())?;
-/// let bound = ImportanceWeighted::new(5).evaluate(&model, &model.posterior(x)?, x, &mut StdRng::seed_from_u64(1))?;
+/// let bound = ImportanceWeighted::new(5).evaluate(
+///     &model,
+///     &model.posterior(x)?,
+///     x,
+///     &mut StdRng::seed_from_u64(1),
+/// )?;
 /// assert!((bound - model.log_likelihood(x)?.sum()).abs() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
@@ -46,8 +61,14 @@ impl ImportanceWeighted {
     /// ln w_is, K×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension).
-    pub fn log_weights<T: Real, M, Q, R>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<DMatrix<T>>
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn log_weights<T: Real, M, Q, R>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<DMatrix<T>>
     where
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
@@ -73,13 +94,22 @@ pub(crate) fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<
     let traces = q.trace_with(DMatrix::identity(k, k).as_view());
     let squares = q.mean().column_iter().map(|m| m.norm_squared()).collect::<Vec<_>>();
     let divergences = q.kl_to_prior();
-    DVector::from_fn(q.len(), |i, _| T::of(0.5) * (traces[i] + squares[i] - T::of_usize(k)) - divergences[i])
+    DVector::from_fn(q.len(), |i, _| {
+        T::of(0.5) * (traces[i] + squares[i] - T::of_usize(k)) - divergences[i]
+    })
 }
 
 /// ln p(x|z) + ln π(z) − ln q(z): the constants of π and q are the same and cancel.
-pub(crate) fn log_weights<T: Real>(densities: &DVector<T>, z: &DMatrix<T>, noise: &DMatrix<T>, log_deviations: &DVector<T>) -> DVector<T> {
+pub(crate) fn log_weights<T: Real>(
+    densities: &DVector<T>,
+    z: &DMatrix<T>,
+    noise: &DMatrix<T>,
+    log_deviations: &DVector<T>,
+) -> DVector<T> {
     let half = T::of(0.5);
-    let ratio = |i: usize| half * (noise.column(i).norm_squared() - z.column(i).norm_squared()) + log_deviations[i];
+    let ratio = |i: usize| {
+        half * (noise.column(i).norm_squared() - z.column(i).norm_squared()) + log_deviations[i]
+    };
     DVector::from_fn(densities.len(), |i, _| densities[i] + ratio(i))
 }
 
@@ -106,7 +136,13 @@ where
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<T> {
+    fn evaluate<R: Rng + ?Sized>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<T> {
         Ok(normalize(&mut self.log_weights(model, q, x, rng)?).sum() * x.scale())
     }
 }
@@ -166,7 +202,11 @@ where
     ) -> Result<T> {
         x.expect_dim(model.decoder.output_dim())?;
         let w = workspace;
-        let q = inference.forward(x, &mut w.encoder, std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)))?;
+        let q = inference.forward(
+            x,
+            &mut w.encoder,
+            std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)),
+        )?;
         let (k, n, scale) = (q.latent_dim(), q.len(), x.scale());
         let log_deviations = log_deviations(&q);
         w.noise.resize(self.samples, DMatrix::zeros(0, 0));
@@ -178,7 +218,8 @@ where
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             let densities = model.likelihood.log_density(x.values(), output);
-            w.weights.set_row(s, &log_weights(&densities, &w.z, noise, &log_deviations).transpose());
+            w.weights
+                .set_row(s, &log_weights(&densities, &w.z, noise, &log_deviations).transpose());
         }
         let value = normalize(&mut w.weights).sum() * scale;
 
@@ -197,12 +238,28 @@ where
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             let (d_decoder, d_likelihood) = w.d_theta.split_at_mut(decoder_count);
             for i in 0..n {
-                let (x, output, weight) = (x.values(), output.columns(i, 1), scale * w.weights[(s, i)]);
-                model.likelihood.log_density_gradient(x.columns(i, 1), output, weight, &mut w.d_column, d_likelihood);
+                let (x, output, weight) =
+                    (x.values(), output.columns(i, 1), scale * w.weights[(s, i)]);
+                model.likelihood.log_density_gradient(
+                    x.columns(i, 1),
+                    output,
+                    weight,
+                    &mut w.d_column,
+                    d_likelihood,
+                );
                 w.d_output.column_mut(i).copy_from(&w.d_column.column(0));
-                gradient.theta[decoder_count..].iter_mut().zip(&*d_likelihood).for_each(|(sum, &d)| *sum += d);
+                gradient.theta[decoder_count..]
+                    .iter_mut()
+                    .zip(&*d_likelihood)
+                    .for_each(|(sum, &d)| *sum += d);
             }
-            model.decoder.backward(w.z.as_view(), &mut w.decoder, w.d_output.as_view(), d_decoder, Some(&mut w.d_z));
+            model.decoder.backward(
+                w.z.as_view(),
+                &mut w.decoder,
+                w.d_output.as_view(),
+                d_decoder,
+                Some(&mut w.d_z),
+            );
             gradient.theta.iter_mut().zip(&*d_decoder).for_each(|(sum, &d)| *sum += d);
             for (i, (mut d_z, z)) in w.d_z.column_iter_mut().zip(w.z.column_iter()).enumerate() {
                 d_z.axpy(-scale * w.weights[(s, i)], &z, T::one());

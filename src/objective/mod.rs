@@ -1,8 +1,10 @@
-//! J: what a fit raises. **J is always maximised**; it is a sum over the observations, in nats where it is a log-density.
+//! J: what a fit raises. **J is always maximised**; it is a sum over the observations, in nats
+//! where it is a log-density.
 //!
-//! In the order of the progression: [`SquaredError`] (the autoencoder's, with its sign turned), [`LogLikelihood`], [`Elbo`] in
-//! [closed form](ClosedForm), by the [reparameterisation trick](Reparameterization), by it along the [path of z alone](PathDerivative), and
-//! with [many draws for one logarithm](ImportanceWeighted).
+//! In the order of the progression: [`SquaredError`] (the autoencoder's, with its sign turned),
+//! [`LogLikelihood`], [`Elbo`] in [closed form](ClosedForm), by the [reparameterisation
+//! trick](Reparameterization), by it along the [path of z alone](PathDerivative), and with [many
+//! draws for one logarithm](ImportanceWeighted).
 
 mod elbo;
 mod importance_weighted;
@@ -24,16 +26,25 @@ use rand::Rng;
 
 /// J(θ, Q) on some observations; **J is always maximised**.
 ///
-/// You give the value; you get every fitter that only compares values. Over a mini-batch the value is scaled by N/n.
+/// You give the value; you get every fitter that only compares values. Over a mini-batch the value
+/// is scaled by N/n.
 pub trait Objective<T: Real, M, Q> {
     /// J in total over the observations.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when model, q and x do not fit each other.
-    fn evaluate<R: Rng + ?Sized>(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut R) -> Result<T>;
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, q and x do not fit each
+    /// other.
+    fn evaluate<R: Rng + ?Sized>(
+        &self,
+        model: &M,
+        q: &Q,
+        x: Observations<'_, T>,
+        rng: &mut R,
+    ) -> Result<T>;
 }
 
-/// The derivative of J by the free parameters of θ and of φ, in the order of [`Parameters`](crate::map::Parameters).
+/// The derivative of J by the free parameters of θ and of φ, in the order of
+/// [`Parameters`](crate::map::Parameters).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient<T> {
     /// ∂J/∂θ: the decoder's parameters, then the likelihood's.
@@ -51,7 +62,8 @@ impl<T> Default for Gradient<T> {
 /// An objective with a derivative by θ and by the parameters of an inference `I`.
 ///
 /// You give value and gradient in one call; you get the gradient fitters.
-/// [`testing::check_objective`](crate::testing::check_objective) tells whether the derivative is right.
+/// [`testing::check_objective`](crate::testing::check_objective) tells whether the derivative is
+/// right.
 pub trait DifferentiableObjective<T: Real, M, I> {
     /// Buffers kept between calls, so that a step need not allocate.
     type Workspace: Default;
@@ -59,7 +71,8 @@ pub trait DifferentiableObjective<T: Real, M, I> {
     /// J in total over the observations, and its gradient (overwritten).
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when model, inference and x do not fit each other.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, inference and x do not fit
+    /// each other.
     fn value_and_gradient<R: Rng + ?Sized>(
         &self,
         model: &M,
@@ -70,7 +83,8 @@ pub trait DifferentiableObjective<T: Real, M, I> {
         gradient: &mut Gradient<T>,
     ) -> Result<T>;
 
-    /// J alone, the same from the same draws; `unused` has room for the gradient. Override it where that costs less.
+    /// J alone, the same from the same draws; `unused` has room for the gradient. Override it where
+    /// that costs less.
     ///
     /// # Errors
     /// As [`value_and_gradient`](Self::value_and_gradient).

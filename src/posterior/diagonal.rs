@@ -1,6 +1,9 @@
-//! One variance for each latent dimension of an observation: what practitioners of variational autoencoders expect.
+//! One variance for each latent dimension of an observation: what practitioners of variational
+//! autoencoders expect.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded};
+use super::{
+    GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, add_to_means, bounded,
+};
 use crate::linalg::vector::{LANES, in_lanes, total, vectorized};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -27,10 +30,12 @@ impl<T: Real> Diagonal<T> {
         self.log_variances().map(|l| bounded(l).0.exp())
     }
 
-    /// Adds 2 KL, in parts, to the sums of some observations; the same bits with a gradient beside it and without.
+    /// Adds 2 KL, in parts, to the sums of some observations; the same bits with a gradient beside
+    /// it and without.
     fn add_kl(&self, columns: Range<usize>, sums: &mut [T; LANES]) {
         let rows = 2 * self.latent_dim;
-        let columns = self.parameters.as_slice()[rows * columns.start..rows * columns.end].chunks_exact(rows.max(1));
+        let columns = self.parameters.as_slice()[rows * columns.start..rows * columns.end]
+            .chunks_exact(rows.max(1));
         vectorized(
             #[inline(always)]
             || {
@@ -57,15 +62,23 @@ impl<T: Real> Diagonal<T> {
         self.parameters.rows(self.latent_dim, self.latent_dim)
     }
 
-    /// Adds `change(l, a_j, b_j)` to the derivative of each log-variance l that no bound holds, for the columns a and b that belong to observation i.
+    /// Adds `change(l, a_j, b_j)` to the derivative of each log-variance l that no bound holds, for
+    /// the columns a and b that belong to observation i.
     #[inline(always)]
-    fn add_to_log_variances<'b>(&self, d: &mut DMatrix<T>, beside: impl Fn(usize) -> (&'b [T], &'b [T]), change: impl Fn(T, T, T) -> T) {
+    fn add_to_log_variances<'b>(
+        &self,
+        d: &mut DMatrix<T>,
+        beside: impl Fn(usize) -> (&'b [T], &'b [T]),
+        change: impl Fn(T, T, T) -> T,
+    ) {
         let k = self.latent_dim;
         let columns = self.parameters.as_slice().chunks_exact((2 * k).max(1));
         vectorized(
             #[inline(always)]
             || {
-                for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
+                for (i, (own, d)) in
+                    columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate()
+                {
                     let (a, b) = beside(i);
                     in_lanes([&own[k..], a, b], [&mut d[k..]], |[l, a, b], [mut d]| {
                         for i in 0..LANES {
@@ -120,13 +133,19 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
             #[inline(always)]
             || {
                 for (i, z) in z.as_mut_slice().chunks_exact_mut(k.max(1)).enumerate() {
-                    let (mean, log_variances) = self.parameters.as_slice()[2 * k * i..2 * k * (i + 1)].split_at(k);
-                    in_lanes([mean, log_variances, column_of(&noise, i)], [z], |[mean, l, noise], [mut z]| {
-                        for i in 0..LANES {
-                            z[i] = mean[i] + (half * bounded(l[i]).0).exp_and_exp_m1_near().0 * noise[i];
-                        }
-                        [z]
-                    });
+                    let (mean, log_variances) =
+                        self.parameters.as_slice()[2 * k * i..2 * k * (i + 1)].split_at(k);
+                    in_lanes(
+                        [mean, log_variances, column_of(&noise, i)],
+                        [z],
+                        |[mean, l, noise], [mut z]| {
+                            for i in 0..LANES {
+                                z[i] = mean[i]
+                                    + (half * bounded(l[i]).0).exp_and_exp_m1_near().0 * noise[i];
+                            }
+                            [z]
+                        },
+                    );
                 }
             },
         );
@@ -147,39 +166,66 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         self.add_to_log_variances(d, own, |l, _, _| -scale * half * l.quick_exp_m1());
     }
 
-    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    fn add_negative_half_trace_gradient(
+        &self,
+        root: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    ) {
         let squares = column_squares(root);
         let (same, half) = (|_: usize| (squares.as_slice(), squares.as_slice()), T::of(0.5));
         self.add_to_log_variances(d, same, |l, square, _| -scale * half * square * l.quick_exp());
     }
 
-    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+    fn add_transform_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        d: &mut DMatrix<T>,
+    ) {
         add_to_means(d_z, T::one(), d);
         let half = T::of(0.5);
         let beside = |i: usize| (column_of(&noise, i), column_of(&d_z, i));
-        self.add_to_log_variances(d, beside, |l, noise, d_z| half * (half * l).exp_and_exp_m1_near().0 * noise * d_z);
+        self.add_to_log_variances(d, beside, |l, noise, d_z| {
+            half * (half * l).exp_and_exp_m1_near().0 * noise * d_z
+        });
     }
 
-    fn bound_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) -> T {
+    fn bound_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    ) -> T {
         let (k, half) = (self.latent_dim, T::of(0.5));
         let columns = self.parameters.as_slice().chunks_exact((2 * k).max(1));
         vectorized(
             #[inline(always)]
             || {
                 let mut sums = [T::zero(); LANES];
-                for (i, (own, d)) in columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate() {
-                    let ((mean, log_variances), (d_mean, d_log_variances)) = (own.split_at(k), d.split_at_mut(k));
+                for (i, (own, d)) in
+                    columns.zip(d.as_mut_slice().chunks_exact_mut((2 * k).max(1))).enumerate()
+                {
+                    let ((mean, log_variances), (d_mean, d_log_variances)) =
+                        (own.split_at(k), d.split_at_mut(k));
                     let inputs = [mean, log_variances, column_of(&noise, i), column_of(&d_z, i)];
-                    in_lanes(inputs, [d_mean, d_log_variances], |[mean, l, noise, d_z], [mut d_mean, mut d]| {
-                        for i in 0..LANES {
-                            let (kl, deviation, variance_less_1, held) = twice_kl(mean[i], l[i]);
-                            sums[i] += kl;
-                            let change = half * (deviation * noise[i] * d_z[i] - scale * variance_less_1);
-                            d_mean[i] = d_z[i] - scale * mean[i];
-                            d[i] = if held { T::zero() } else { change };
-                        }
-                        [d_mean, d]
-                    });
+                    in_lanes(
+                        inputs,
+                        [d_mean, d_log_variances],
+                        |[mean, l, noise, d_z], [mut d_mean, mut d]| {
+                            for i in 0..LANES {
+                                let (kl, deviation, variance_less_1, held) =
+                                    twice_kl(mean[i], l[i]);
+                                sums[i] += kl;
+                                let change = half
+                                    * (deviation * noise[i] * d_z[i] - scale * variance_less_1);
+                                d_mean[i] = d_z[i] - scale * mean[i];
+                                d[i] = if held { T::zero() } else { change };
+                            }
+                            [d_mean, d]
+                        },
+                    );
                 }
                 half * total(sums)
             },

@@ -1,13 +1,17 @@
 //! A full covariance for each observation, by its Cholesky factor.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
+use super::{
+    GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess,
+    square_sum,
+};
 use crate::linalg::r_factor;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
 /// q(z_i) = N(μ_i, L_i L_iᵗ), L_i lower triangular.
 ///
-/// φ_i is μ_i (k rows), then 2 ln L_jj (k rows), then the entries below the diagonal, column by column (k(k−1)/2 rows).
+/// φ_i is μ_i (k rows), then 2 ln L_jj (k rows), then the entries below the diagonal, column by
+/// column (k(k−1)/2 rows).
 ///
 /// ```
 /// use elbo::posterior::{Full, GaussianPosterior, PosteriorFamily};
@@ -29,9 +33,11 @@ impl<T: Real> Full<T> {
     /// [`Error::NotPositiveDefinite`] when a covariance is not.
     pub fn of_moments(q: &impl GaussianPosterior<T>) -> Result<Self> {
         let (k, n) = (q.latent_dim(), q.len());
-        let mut parameters = q.mean().into_owned().resize_vertically(Self::parameter_count(k), T::zero());
+        let mut parameters =
+            q.mean().into_owned().resize_vertically(Self::parameter_count(k), T::zero());
         for (i, mut phi) in parameters.column_iter_mut().enumerate().take(n) {
-            let cholesky = q.covariance(i).cholesky().ok_or(Error::NotPositiveDefinite { size: k })?;
+            let cholesky =
+                q.covariance(i).cholesky().ok_or(Error::NotPositiveDefinite { size: k })?;
             let factor = cholesky.l_dirty();
             let mut below = 2 * k;
             for j in 0..k {
@@ -76,7 +82,13 @@ impl<T: Real> Full<T> {
     }
 
     /// Adds the derivative by L_i (its lower triangle) to that by φ_i.
-    fn add_factor_gradient(&self, i: usize, factor: &DMatrix<T>, d_factor: &DMatrix<T>, d: &mut DMatrix<T>) {
+    fn add_factor_gradient(
+        &self,
+        i: usize,
+        factor: &DMatrix<T>,
+        d_factor: &DMatrix<T>,
+        d: &mut DMatrix<T>,
+    ) {
         let k = self.latent_dim;
         let mut below = 2 * k;
         for j in 0..k {
@@ -137,7 +149,9 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>) {
         z.copy_from(&self.mean());
         let k = self.latent_dim;
-        for ((mut z, noise), phi) in z.column_iter_mut().zip(noise.column_iter()).zip(self.parameters.column_iter()) {
+        for ((mut z, noise), phi) in
+            z.column_iter_mut().zip(noise.column_iter()).zip(self.parameters.column_iter())
+        {
             let mut below = 2 * k;
             for j in 0..k {
                 z[j] += (T::of(0.5) * bounded(phi[k + j]).0).exp() * noise[j];
@@ -173,7 +187,12 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         }
     }
 
-    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    fn add_negative_half_trace_gradient(
+        &self,
+        root: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    ) {
         let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
         let mut d_factor = factor.clone();
         for i in 0..self.len() {
@@ -183,7 +202,12 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         }
     }
 
-    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+    fn add_transform_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        d: &mut DMatrix<T>,
+    ) {
         let (k, half) = (self.latent_dim, T::of(0.5));
         for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
             let (mut d, phi) = (d.column_mut(i), self.parameters.column(i));
@@ -221,8 +245,10 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
 
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let (k, n) = mean.shape();
-        // RᵗR = TᵗT with T triangular. From the columns in reverse order, T⁻¹ read backwards is the lower factor of the covariance.
-        let backwards = DMatrix::from_fn(precision_root.nrows(), k, |i, j| precision_root[(i, k - 1 - j)]);
+        // RᵗR = TᵗT with T triangular. From the columns in reverse order, T⁻¹ read backwards is the
+        // lower factor of the covariance.
+        let backwards =
+            DMatrix::from_fn(precision_root.nrows(), k, |i, j| precision_root[(i, k - 1 - j)]);
         let triangular = r_factor(backwards.as_view())?;
         let mut inverse = DMatrix::identity(k, k);
         if !triangular.solve_upper_triangular_mut(&mut inverse) {
@@ -231,10 +257,15 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         let sign = |j: usize| {
             if inverse[(j, j)] < 0.0 { -1.0 } else { 1.0 }
         };
-        let factor = DMatrix::from_fn(k, k, |i, j| sign(k - 1 - j) * inverse[(k - 1 - i, k - 1 - j)]);
+        let factor =
+            DMatrix::from_fn(k, k, |i, j| sign(k - 1 - j) * inverse[(k - 1 - i, k - 1 - j)]);
         let mut scale = Vec::with_capacity(Self::parameter_count(k) - k);
         scale.extend((0..k).map(|j| T::of(2.0 * factor[(j, j)].ln())));
-        scale.extend((0..k).flat_map(|j| (j + 1..k).map(move |row| (row, j))).map(|place| T::of(factor[place])));
+        scale.extend(
+            (0..k)
+                .flat_map(|j| (j + 1..k).map(move |row| (row, j)))
+                .map(|place| T::of(factor[place])),
+        );
         let mut parameters = mean.resize_vertically(Self::parameter_count(k), T::zero());
         for i in 0..n {
             parameters.column_mut(i).rows_mut(k, scale.len()).copy_from_slice(&scale);

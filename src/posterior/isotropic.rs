@@ -1,6 +1,9 @@
 //! The lecture's family: one variance for all latent dimensions of an observation.
 
-use super::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess, square_sum};
+use super::{
+    GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess,
+    square_sum,
+};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -27,7 +30,9 @@ impl<T: Real> Isotropic<T> {
 
     fn kl_of_each(&self) -> impl Iterator<Item = T> {
         let k = self.latent_dim;
-        let of_column = move |column: &[T]| T::of(0.5) * (square_sum(&column[..k]) + T::of_usize(k) * excess(&column[k..]));
+        let of_column = move |column: &[T]| {
+            T::of(0.5) * (square_sum(&column[..k]) + T::of_usize(k) * excess(&column[k..]))
+        };
         self.parameters.as_slice().chunks_exact(k + 1).map(of_column)
     }
 
@@ -52,7 +57,11 @@ impl<T: Real> GaussianPosterior<T> for Isotropic<T> {
     }
 
     fn covariance(&self, i: usize) -> DMatrix<T> {
-        DMatrix::from_diagonal_element(self.latent_dim, self.latent_dim, self.log_variance(i).0.exp())
+        DMatrix::from_diagonal_element(
+            self.latent_dim,
+            self.latent_dim,
+            self.log_variance(i).0.exp(),
+        )
     }
 
     fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
@@ -90,7 +99,12 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         }
     }
 
-    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    fn add_negative_half_trace_gradient(
+        &self,
+        root: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    ) {
         let half_trace = T::of(0.5) * root.norm_squared();
         for i in 0..self.len() {
             let (log_variance, held) = self.log_variance(i);
@@ -100,7 +114,12 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         }
     }
 
-    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>) {
+    fn add_transform_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        d: &mut DMatrix<T>,
+    ) {
         let k = self.latent_dim;
         for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
             let mut d = d.column_mut(i);

@@ -1,14 +1,21 @@
 //! What q(z_i) is: a point, or a Gaussian with an isotropic, a diagonal or a full covariance.
 //!
-//! In the order of the progression: [`Point`] (the autoencoder's), [`Common`] (the exact posterior of a linear-Gaussian model: one
-//! covariance for all observations), [`PerPattern`] (the same given what was observed of each: one covariance for each pattern of holes), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and [`Full`].
-//! A family stands on one matrix of free parameters φ, a column an observation: the table of variational EM, or the output of an encoder's map.
+//! In the order of the progression: [`Point`] (the autoencoder's), [`SharedCovariance`] (the exact
+//! posterior of a linear-Gaussian model: one covariance for all observations),
+//! [`PatternCovariance`] (the same given what was observed of each: one covariance for each pattern
+//! of holes), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and
+//! [`Full`]. A family stands on one matrix of free parameters φ, a column an observation: the table
+//! of variational EM, or the output of an encoder's map.
 
 /// What every family does alike with its `latent_dim` and `parameters`.
 macro_rules! phi_accessors {
     () => {
         fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
-            crate::data::expect("rows of φ", Self::parameter_count(latent_dim), parameters.nrows())?;
+            crate::data::expect(
+                "rows of φ",
+                Self::parameter_count(latent_dim),
+                parameters.nrows(),
+            )?;
             Ok(Self { latent_dim, parameters })
         }
 
@@ -30,19 +37,19 @@ macro_rules! phi_accessors {
     };
 }
 
-mod common;
 mod diagonal;
 mod full;
 mod isotropic;
-mod per_pattern;
+mod pattern_covariance;
 mod point;
+mod shared_covariance;
 
-pub use common::Common;
 pub use diagonal::Diagonal;
 pub use full::Full;
 pub use isotropic::Isotropic;
-pub use per_pattern::PerPattern;
+pub use pattern_covariance::PatternCovariance;
 pub use point::Point;
+pub use shared_covariance::SharedCovariance;
 
 use crate::linalg::vector::sum_in_lanes;
 use crate::linalg::{cholesky_lower, solve_cholesky};
@@ -77,7 +84,8 @@ pub trait Posterior<T: Real> {
     }
 }
 
-/// A Gaussian posterior q(z_i) = N(m_i, Σ_i): it has a divergence from the prior N(0, I), and it can be sampled by the reparameterisation z = m + Lε.
+/// A Gaussian posterior q(z_i) = N(m_i, Σ_i): it has a divergence from the prior N(0, I), and it
+/// can be sampled by the reparameterisation z = m + Lε.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Gaussian posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound",
     label = "a point code has no density"
@@ -102,20 +110,24 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
 
     /// tr(RᵗR Σ_i) = ‖R L_i‖² for a matrix R with k columns, one entry an observation.
     ///
-    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel; and R in double precision, because R L_i can.
+    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel; and R in double
+    /// precision, because R L_i can.
     fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T>;
 
     /// Σ over all observations of the covariances, k×k.
     fn covariance_sum(&self) -> DMatrix<T>;
 
-    /// z_i = m_i + L_i ε_i, with L_i L_iᵗ = Σ_i; ε and z are k×n. The factor is the standard deviation, not the variance.
+    /// z_i = m_i + L_i ε_i, with L_i L_iᵗ = Σ_i; ε and z are k×n. The factor is the standard
+    /// deviation, not the variance.
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>);
 }
 
-/// A Gaussian family with free parameters φ_i, a column an observation: what variational EM tabulates and an encoder emits.
+/// A Gaussian family with free parameters φ_i, a column an observation: what variational EM
+/// tabulates and an encoder emits.
 ///
-/// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the logarithm where it must be positive. Log-variances are held within
-/// ±[`log_variance_bound`]; beyond it the derivative is 0.
+/// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the
+/// logarithm where it must be positive. Log-variances are held within ±[`log_variance_bound`];
+/// beyond it the derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Rows of φ for a latent dimension k; no more than a `usize` holds, whatever k is.
     fn parameter_count(latent_dim: usize) -> usize;
@@ -123,7 +135,7 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// The members with the given φ ([`parameter_count`](Self::parameter_count)×n).
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when the rows do not fit k.
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when the rows do not fit k.
     fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self>;
 
     /// N(0, I) for each of n observations.
@@ -141,16 +153,35 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Adds −scale·∂KL_i/∂φ_i to `d` (the shape of φ).
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>);
 
-    /// Adds −½·scale·∂tr(RᵗR Σ_i)/∂φ_i to `d`: the part of the expected log-likelihood that the covariance bears.
-    fn add_negative_half_trace_gradient(&self, root: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>);
+    /// Adds −½·scale·∂tr(RᵗR Σ_i)/∂φ_i to `d`: the part of the expected log-likelihood that the
+    /// covariance bears.
+    fn add_negative_half_trace_gradient(
+        &self,
+        root: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    );
 
     /// Carries ∂/∂z (k×n) back through `z = m + Lε` and adds it to `d`.
-    fn add_transform_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, d: &mut DMatrix<T>);
+    fn add_transform_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        d: &mut DMatrix<T>,
+    );
 
-    /// d ← ∂/∂z (k×n) carried back through `z = m + Lε`, less scale·∂KL_i/∂φ_i: the derivative of the bound by φ for one draw. Returns Σ_i KL_i in nats.
+    /// d ← ∂/∂z (k×n) carried back through `z = m + Lε`, less scale·∂KL_i/∂φ_i: the derivative of
+    /// the bound by φ for one draw. Returns Σ_i KL_i in nats.
     ///
-    /// Override it where one pass does what three do; `d` has the shape of φ, and what it holds is not read.
-    fn bound_gradient(&self, noise: DMatrixView<'_, T>, d_z: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) -> T {
+    /// Override it where one pass does what three do; `d` has the shape of φ, and what it holds is
+    /// not read.
+    fn bound_gradient(
+        &self,
+        noise: DMatrixView<'_, T>,
+        d_z: DMatrixView<'_, T>,
+        scale: T,
+        d: &mut DMatrix<T>,
+    ) -> T {
         d.as_mut_slice().fill(T::zero());
         self.add_transform_gradient(noise, d_z, d);
         self.add_negative_kl_gradient(scale, d);
@@ -160,8 +191,14 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Adds −scale·∂ ln q_i(z_i)/∂z_i = scale·Σ_i⁻¹(z_i − m_i) to `d_z` (k×n).
     ///
     /// # Errors
-    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) where Σ_i has no inverse in the arithmetic.
-    fn add_negative_score(&self, z: DMatrixView<'_, T>, scale: T, d_z: &mut DMatrix<T>) -> Result<()> {
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) where Σ_i has no inverse
+    /// in the arithmetic.
+    fn add_negative_score(
+        &self,
+        z: DMatrixView<'_, T>,
+        scale: T,
+        d_z: &mut DMatrix<T>,
+    ) -> Result<()> {
         for i in 0..self.len() {
             let factor = cholesky_lower(self.covariance(i).as_view())?;
             let mut score = (z.column(i) - self.mean().column(i)) * scale;
@@ -172,15 +209,18 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
         Ok(())
     }
 
-    /// The members of the family that are nearest, by KL(q‖p), to p = N(m_i, (RᵗR)⁻¹): the best q_i where p(z_i|x_i) is one.
+    /// The members of the family that are nearest, by KL(q‖p), to p = N(m_i, (RᵗR)⁻¹): the best q_i
+    /// where p(z_i|x_i) is one.
     ///
-    /// The means are k×n; R is any matrix with k columns whose RᵗR is the precision common to all observations, as it is under a linear-Gaussian model.
+    /// The means are k×n; R is any matrix with k columns whose RᵗR is the precision common to all
+    /// observations, as it is under a linear-Gaussian model.
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self>;
 
-    /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for a mean, 1 for a logarithm.
+    /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for
+    /// a mean, 1 for a logarithm.
     ///
     /// An optimiser that takes steps in these sizes does not mind the scale of the posterior.
     fn parameter_scales(&self) -> DMatrix<T> {
@@ -194,7 +234,8 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     }
 }
 
-/// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its square stay finite (40 in `f32`, 319 in `f64`).
+/// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its
+/// square stay finite (40 in `f32`, 319 in `f64`).
 pub fn log_variance_bound<T: Real>() -> T {
     T::of(0.45) * T::MAX.ln()
 }
@@ -229,7 +270,11 @@ pub(crate) fn half_squared_norms<T: Real>(mean: DMatrixView<'_, T>) -> DVector<T
 }
 
 /// Adds −scale·m_i to the mean's rows of `d`: the mean's part of the gradient of −KL.
-pub(crate) fn add_mean_kl_gradient<T: Real>(mean: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+pub(crate) fn add_mean_kl_gradient<T: Real>(
+    mean: DMatrixView<'_, T>,
+    scale: T,
+    d: &mut DMatrix<T>,
+) {
     add_to_means(mean, -scale, d);
 }
 

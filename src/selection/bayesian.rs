@@ -1,7 +1,7 @@
 //! Probabilistic PCA that prunes its own latent dimensions.
 
-use super::{Relevance, Spectrum};
-use crate::data::Mean;
+use super::{ArdPosterior, Spectrum};
+use crate::data::Centering;
 use crate::fit::closed_form::Principal;
 use crate::inference::Exact;
 use crate::likelihood::IsotropicGaussian;
@@ -9,7 +9,8 @@ use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::{Error, IntoObservations, Ppca, Real, Result};
 
-/// Bayesian PCA (Bishop 1999) at the optimum of its variational bound: columns of W that the data do not support are pruned, the rest shrunk.
+/// Bayesian PCA (Bishop 1999) at the optimum of its variational bound: columns of W that the data
+/// do not support are pruned, the rest shrunk.
 ///
 /// ```
 /// use elbo::Ppca;
@@ -29,14 +30,14 @@ pub struct BayesianPpca<T: Real = f64> {
     /// Probabilistic PCA with the posterior mean of W, and σ².
     pub model: Ppca<T>,
     /// The relevance of each direction, and the bound.
-    pub relevance: Relevance,
+    pub relevance: ArdPosterior,
 }
 
 impl<T: Real> BayesianPpca<T> {
     /// The optimum over all k, about an estimated mean.
     ///
     /// # Errors
-    /// [`Error::NothingRelevant`] when no direction stands out of isotropic noise; those of
+    /// [`Error::NoSignal`] when no direction stands out of isotropic noise; those of
     /// [`choose_latent_dim`](super::choose_latent_dim).
     pub fn fit<'a>(x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder().fit(x)
@@ -44,21 +45,21 @@ impl<T: Real> BayesianPpca<T> {
 
     /// The same with more to say.
     pub fn builder() -> BayesianPpcaBuilder {
-        BayesianPpcaBuilder { mean: Mean::Estimated, largest: usize::MAX }
+        BayesianPpcaBuilder { mean: Centering::Mean, largest: usize::MAX }
     }
 }
 
 /// What can be said of a fit of [`BayesianPpca`] before it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BayesianPpcaBuilder {
-    mean: Mean,
+    mean: Centering,
     largest: usize,
 }
 
 impl BayesianPpcaBuilder {
     /// The mean: estimated (default; integrated out), or fixed at 0.
-    pub fn mean(self, mean: Mean) -> Self {
-        Self { mean, ..self }
+    pub fn centering(self, centering: Centering) -> Self {
+        Self { mean: centering, ..self }
     }
 
     /// The most latent dimensions that are kept.
@@ -73,17 +74,23 @@ impl BayesianPpcaBuilder {
     pub fn fit<'a, T: Real>(&self, x: impl IntoObservations<'a, T>) -> Result<BayesianPpca<T>> {
         let x = x.into_observations()?;
         let spectrum = Spectrum::of(x, self.mean)?;
-        let relevance = Relevance::of(&spectrum, self.largest.min(spectrum.largest_latent_dim()));
+        let relevance =
+            ArdPosterior::of(&spectrum, self.largest.min(spectrum.largest_latent_dim()));
         if relevance.latent_dim() == 0 {
-            return Err(Error::NothingRelevant { noise_variance: relevance.noise_variance, largest: spectrum.eigenvalues()[0] });
+            return Err(Error::NoSignal {
+                noise_variance: relevance.noise_variance,
+                largest: spectrum.eigenvalues()[0],
+            });
         }
-        let principal = Principal::of(x, self.mean, relevance.latent_dim(), crate::linalg::Solver::Auto)?;
+        let principal =
+            Principal::of(x, self.mean, relevance.latent_dim(), crate::linalg::Solver::Auto)?;
         let mut loadings = principal.directions;
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;
         }
         let noise = IsotropicGaussian::new(relevance.noise_variance)?.narrow()?;
-        let model = LinearGaussian::new(Linear::about(&loadings, &principal.mean, self.mean)?, noise);
+        let model =
+            LinearGaussian::new(Linear::about(&loadings, &principal.mean, self.mean)?, noise);
         Ok(BayesianPpca { model: Ppca::from_parts(model, Exact), relevance })
     }
 }

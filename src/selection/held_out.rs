@@ -1,11 +1,12 @@
 //! Held-out log-likelihood for every k at once: one decomposition a fold.
 
-use crate::data::{Mean, deviations_resolved};
+use crate::data::{Centering, deviations_resolved};
 use crate::linalg::{gemm, principal_components, product_tr_left};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// What a fold's training part says: principal directions, variances, and the sums of the variances after each k.
+/// What a fold's training part says: principal directions, variances, and the sums of the variances
+/// after each k.
 struct Fold {
     directions: DMatrix<f64>,
     variances: DVector<f64>,
@@ -14,7 +15,7 @@ struct Fold {
 }
 
 impl Fold {
-    fn of<T: Real>(x: Observations<'_, T>, training: &[usize], mean: Mean) -> Result<Self> {
+    fn of<T: Real>(x: Observations<'_, T>, training: &[usize], mean: Centering) -> Result<Self> {
         let columns = x.values().select_columns(training);
         let x = Observations::new(columns.as_view())?;
         let (mean, tolerance) = deviations_resolved(x, mean)?;
@@ -37,9 +38,11 @@ impl Fold {
         deviations.column_iter_mut().for_each(|mut column| column -= &self.mean);
         let leading = self.directions.columns(0, largest).into_owned();
         let projections = product_tr_left(&leading, &deviations);
-        // Means over the held-out part: of each squared projection, and of what no projection reaches.
+        // Means over the held-out part: of each squared projection, and of what no projection
+        // reaches.
         let count = held_out.len() as f64;
-        let squares: Vec<f64> = projections.row_iter().map(|row| row.norm_squared() / count).collect();
+        let squares: Vec<f64> =
+            projections.row_iter().map(|row| row.norm_squared() / count).collect();
         gemm(-1.0, &leading, &projections, 1.0, &mut deviations);
         let beyond = deviations.norm_squared() / count;
         let (mut logarithms, mut distances) = (0.0, 0.0);
@@ -53,18 +56,29 @@ impl Fold {
             }
             let noise = self.outside[k] / (d - k) as f64;
             let dims = d as f64 * std::f64::consts::TAU.ln();
-            *score -= 0.5 * count * (dims + logarithms + (d - k) as f64 * noise.ln() + distances + rest / noise);
+            *score -= 0.5
+                * count
+                * (dims + logarithms + (d - k) as f64 * noise.ln() + distances + rest / noise);
         }
     }
 }
 
 /// The total held-out log-likelihood of each k that every fold can fit.
-pub(crate) fn scores<T: Real>(x: Observations<'_, T>, mean: Mean, folds: usize) -> Result<Vec<(usize, f64)>> {
+pub(crate) fn scores<T: Real>(
+    x: Observations<'_, T>,
+    mean: Centering,
+    folds: usize,
+) -> Result<Vec<(usize, f64)>> {
     let n = x.len();
     if folds < 2 || folds > n {
-        return Err(Error::Setting { name: "the number of folds", value: folds as f64, must: "at least 2, and at most the observations" });
+        return Err(Error::InvalidParameter {
+            name: "the number of folds",
+            value: folds as f64,
+            must: "at least 2, and at most the observations",
+        });
     }
-    let split = |fold: usize| -> (Vec<usize>, Vec<usize>) { (0..n).partition(|i| i % folds == fold) };
+    let split =
+        |fold: usize| -> (Vec<usize>, Vec<usize>) { (0..n).partition(|i| i % folds == fold) };
     let fitted: Result<Vec<(Fold, Vec<usize>)>> = (0..folds)
         .map(|fold| {
             let (held_out, training) = split(fold);

@@ -2,13 +2,15 @@
 //!
 //! | criterion | what is scored | cost after the eigenvalues |
 //! |---|---|---|
-//! | [`Criterion::LaplaceEvidence`] | Minka's approximation of log p(X\|k) | O(d²) |
+//! | [`Criterion::Laplace`] | Minka's approximation of log p(X\|k) | O(d²) |
 //! | [`Criterion::Bic`] | maximised likelihood less ½·parameters·ln n | O(d) |
-//! | [`Criterion::RelevanceDetermination`] | the variational bound on log p(X), in which directions prune themselves | O(d·k) |
+//! | [`Criterion::Ard`] | the variational bound on log p(X), in which directions prune themselves | O(d·k) |
 //! | [`Criterion::HeldOut`] | log-likelihood of observations that a fit has not seen | one decomposition a fold |
 //!
-//! All but the last see nothing of the data but the eigenvalues of their covariance. [`BayesianPpca`] is the model that the third one fits.
-//! Where entries are missing, [`choose_latent_dim_observed`] scores what was observed: by BIC, or held-out. [`choose_factors`] does so for factor analysis.
+//! All but the last see nothing of the data but the eigenvalues of their covariance.
+//! [`BayesianPpca`] is the model that the third one fits. Where entries are missing,
+//! [`choose_latent_dim_observed`] scores what was observed: by BIC, or held-out. [`choose_factors`]
+//! does so for factor analysis.
 
 mod bayesian;
 mod held_out;
@@ -18,44 +20,50 @@ mod spectrum;
 
 pub use bayesian::{BayesianPpca, BayesianPpcaBuilder};
 pub use observed::{ObservedCriterion, choose_factors, choose_latent_dim_observed};
-pub use relevance::Relevance;
+pub use relevance::ArdPosterior;
 pub use spectrum::Spectrum;
 
-use crate::data::Mean;
+use crate::data::Centering;
 use crate::{IntoObservations, Real, Result};
 
 /// By what k is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Criterion {
-    /// Minka's Laplace approximation of the evidence[^1]; fewer observations than variables are no difficulty.
+    /// Minka's Laplace approximation of the evidence[^1]; fewer observations than variables are no
+    /// difficulty.
     ///
-    /// [^1]: T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000: the final approximation.
+    /// [^1]: T. Minka, Automatic choice of dimensionality for PCA, NIPS 2000: the final
+    /// approximation.
     #[default]
-    LaplaceEvidence,
-    /// The Bayesian information criterion as −½BIC = log p(X) − ½m ln n, with m = dk − k(k−1)/2 + 1 free parameters beside the mean: larger is better.
+    Laplace,
+    /// The Bayesian information criterion as −½BIC = log p(X) − ½m ln n, with m = dk − k(k−1)/2 + 1
+    /// free parameters beside the mean: larger is better.
     Bic,
-    /// Total log-likelihood of held-out observations: observation i is held out in fold i mod `folds`. Shuffle data whose order has that period.
+    /// Total log-likelihood of held-out observations: observation i is held out in fold i mod
+    /// `folds`. Shuffle data whose order has that period.
     HeldOut {
         /// How many times the model is fitted, at least 2.
         folds: usize,
     },
-    /// Automatic relevance determination: the variational bound of [`BayesianPpca`] with at most k directions; it no longer rises
-    /// once the others prune themselves.
-    RelevanceDetermination,
+    /// Automatic relevance determination: the variational bound of [`BayesianPpca`] with at most k
+    /// directions; it no longer rises once the others prune themselves.
+    Ard,
 }
 
 /// What a criterion says of each k.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
-    /// The k with the best score; the smallest of equal ones. It is 0 where nothing stands out of isotropic noise, and no model should be fitted.
+    /// The k with the best score; the smallest of equal ones. It is 0 where nothing stands out of
+    /// isotropic noise, and no model should be fitted.
     pub latent_dim: usize,
     /// Each k with its score in nats, larger is better; comparable within one criterion only.
     pub scores: Vec<(usize, f64)>,
 }
 
 impl Selection {
-    /// The selection among given scores, larger is better; scores that are not finite are never the best.
+    /// The selection among given scores, larger is better; scores that are not finite are never the
+    /// best.
     ///
     /// ```
     /// let selection = elbo::selection::Selection::of(vec![(1, -3.0), (2, -1.0), (3, -1.0)]);
@@ -71,7 +79,8 @@ impl Selection {
     }
 }
 
-/// Scores each k from 0 to one below the rank for probabilistic PCA of `x` (an observation a column), about an estimated mean.
+/// Scores each k from 0 to one below the rank for probabilistic PCA of `x` (an observation a
+/// column), about an estimated mean.
 ///
 /// ```
 /// use elbo::Ppca;
@@ -81,25 +90,36 @@ impl Selection {
 /// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
 /// let truth = Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?;
 /// let (_, x) = truth.sample(100, &mut StdRng::seed_from_u64(1));
-/// for criterion in [Criterion::LaplaceEvidence, Criterion::Bic, Criterion::RelevanceDetermination, Criterion::HeldOut { folds: 5 }] {
+/// for criterion in
+///     [Criterion::Laplace, Criterion::Bic, Criterion::Ard, Criterion::HeldOut { folds: 5 }]
+/// {
 ///     assert_eq!(choose_latent_dim(&x, criterion)?.latent_dim, 2);
 /// }
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
 /// # Errors
-/// Those of [`Observations::new`](crate::Observations::new); [`Error::Constant`](crate::Error::Constant); [`Error::TooSmall`](crate::Error::TooSmall);
-/// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3 observations, or fewer than 2 in a fold's training part;
-/// [`Error::Setting`](crate::Error::Setting) for fewer than 2 folds, or more than observations.
-pub fn choose_latent_dim<'a, T: Real>(x: impl IntoObservations<'a, T>, criterion: Criterion) -> Result<Selection> {
-    choose_latent_dim_about(x, Mean::Estimated, criterion)
+/// Those of [`Observations::new`](crate::Observations::new);
+/// [`Error::ZeroVariance`](crate::Error::Constant); [`Error::Underflow`](crate::Error::TooSmall);
+/// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3 observations,
+/// or fewer than 2 in a fold's training part; [`Error::InvalidParameter`](crate::Error::Setting)
+/// for fewer than 2 folds, or more than observations.
+pub fn choose_latent_dim<'a, T: Real>(
+    x: impl IntoObservations<'a, T>,
+    criterion: Criterion,
+) -> Result<Selection> {
+    choose_latent_dim_about(x, Centering::Mean, criterion)
 }
 
 /// The same about a chosen mean.
 ///
 /// # Errors
 /// As [`choose_latent_dim`].
-pub fn choose_latent_dim_about<'a, T: Real>(x: impl IntoObservations<'a, T>, mean: Mean, criterion: Criterion) -> Result<Selection> {
+pub fn choose_latent_dim_about<'a, T: Real>(
+    x: impl IntoObservations<'a, T>,
+    mean: Centering,
+    criterion: Criterion,
+) -> Result<Selection> {
     let x = x.into_observations()?;
     match criterion {
         Criterion::HeldOut { folds } => held_out::scores(x, mean, folds).map(Selection::of),
@@ -107,7 +127,8 @@ pub fn choose_latent_dim_about<'a, T: Real>(x: impl IntoObservations<'a, T>, mea
     }
 }
 
-/// Scores each of some k by a function of the caller's: another model than probabilistic PCA, a criterion of one's own.
+/// Scores each of some k by a function of the caller's: another model than probabilistic PCA, a
+/// criterion of one's own.
 ///
 /// ```
 /// use elbo::{FactorAnalysis, selection::choose_latent_dim_by};
@@ -118,7 +139,8 @@ pub fn choose_latent_dim_about<'a, T: Real>(x: impl IntoObservations<'a, T>, mea
 /// let (d, n) = x.shape();
 /// let selection = choose_latent_dim_by(1..=3, |k| {
 ///     let parameters = (d * (k + 1) - k * (k - 1) / 2) as f64; // W up to a rotation, and ψ
-///     Ok(FactorAnalysis::fit(k, &x)?.log_likelihood(&x)?.sum() - 0.5 * parameters * (n as f64).ln())
+///     Ok(FactorAnalysis::fit(k, &x)?.log_likelihood(&x)?.sum()
+///         - 0.5 * parameters * (n as f64).ln())
 /// })?;
 /// assert_eq!(selection.latent_dim, 1);
 /// # Ok::<(), elbo::Error>(())

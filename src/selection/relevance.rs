@@ -1,20 +1,24 @@
-//! Variational Bayesian PCA in closed form: which directions stand out of the noise, and by how much they are shrunk.
+//! Variational Bayesian PCA in closed form: which directions stand out of the noise, and by how
+//! much they are shrunk.
 //!
-//! Legend: n observations after the mean is integrated out, d variables, M = max(n, d), L = min(n, d), γ_j² = n λ_j, σ² noise variance, 1/α_j the
-//! prior variance of a loading in column j of W.
+//! Legend: n observations after the mean is integrated out, d variables, M = max(n, d), L = min(n,
+//! d), γ_j² = n λ_j, σ² noise variance, 1/α_j the prior variance of a loading in column j of W.
 
 use super::Spectrum;
 
-/// The optimum of the variational bound of Bayesian PCA: x ~ N(Wz + μ, σ²I), z ~ N(0, I), w_j ~ N(0, α_j⁻¹I), q(W)q(Z), with α and σ² at their best.
+/// The optimum of the variational bound of Bayesian PCA: x ~ N(Wz + μ, σ²I), z ~ N(0, I), w_j ~
+/// N(0, α_j⁻¹I), q(W)q(Z), with α and σ² at their best.
 ///
-/// At the optimum all columns lie along principal directions, and each one's bound is a formula in x_j = γ_j²/(Mσ²)[^1]: with
-/// τ + L/(Mτ) = x_j − 1 − L/M (the larger root), direction j is kept when ln(τ+1) + (L/M) ln(τM/L + 1) − τ < 0, and pruned (α_j → ∞) otherwise.
-/// Only σ² is left to be found, on a line.
+/// At the optimum all columns lie along principal directions, and each one's bound is a formula in
+/// x_j = γ_j²/(Mσ²)[^1]: with τ + L/(Mτ) = x_j − 1 − L/M (the larger root), direction j is kept
+/// when ln(τ+1) + (L/M) ln(τM/L + 1) − τ < 0, and pruned (α_j → ∞) otherwise. Only σ² is left to be
+/// found, on a line.
 ///
-/// [^1]: S. Nakajima, R. Tomioka, M. Sugiyama and S. D. Babacan, Condition for perfect dimensionality recovery by variational Bayesian PCA,
-///   JMLR 16, 2015. The model is C. Bishop's, Bayesian PCA, NIPS 1998, and Variational principal components, ICANN 1999.
+/// [^1]: S. Nakajima, R. Tomioka, M. Sugiyama and S. D. Babacan, Condition for perfect
+/// dimensionality recovery by variational Bayesian PCA, JMLR 16, 2015. The model is C. Bishop's,
+/// Bayesian PCA, NIPS 1998, and Variational principal components, ICANN 1999.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Relevance {
+pub struct ArdPosterior {
     /// The noise variance σ².
     pub noise_variance: f64,
     /// α_j of each direction that is kept, rising.
@@ -33,7 +37,8 @@ struct Problem {
     total: f64,
 }
 
-/// More directions than this cannot be told from noise, however large: with them the bound would be unbounded in σ².
+/// More directions than this cannot be told from noise, however large: with them the bound would be
+/// unbounded in σ².
 pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
     let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
     let (smaller, larger) = (n.min(d) as f64, n.max(d) as f64);
@@ -43,11 +48,22 @@ pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
 impl Problem {
     fn of(spectrum: &Spectrum) -> Self {
         let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
-        let squares: Vec<f64> = spectrum.eigenvalues().iter().take(n.min(d)).map(|v| v * spectrum.observations() as f64).collect();
-        Self { smaller: n.min(d) as f64, larger: n.max(d) as f64, total: squares.iter().sum(), squares }
+        let squares: Vec<f64> = spectrum
+            .eigenvalues()
+            .iter()
+            .take(n.min(d))
+            .map(|v| v * spectrum.observations() as f64)
+            .collect();
+        Self {
+            smaller: n.min(d) as f64,
+            larger: n.max(d) as f64,
+            total: squares.iter().sum(),
+            squares,
+        }
     }
 
-    /// τ for a direction with x = γ²/(Mσ²), and what keeping it adds to minus the bound, over M/2; `None` below the bulk's edge.
+    /// τ for a direction with x = γ²/(Mσ²), and what keeping it adds to minus the bound, over M/2;
+    /// `None` below the bulk's edge.
     fn kept(&self, x: f64) -> Option<(f64, f64)> {
         let ratio = self.smaller / self.larger;
         let excess = x - (1.0 + ratio);
@@ -67,22 +83,29 @@ impl Problem {
 
     /// Minus the bound at σ² when nothing is kept.
     fn constant(&self, noise_variance: f64) -> f64 {
-        0.5 * (self.smaller * self.larger * (std::f64::consts::TAU * noise_variance).ln() + self.total / noise_variance)
+        0.5 * (self.smaller * self.larger * (std::f64::consts::TAU * noise_variance).ln()
+            + self.total / noise_variance)
     }
 
     /// What each direction that is kept adds to it.
     fn costs(&self, noise_variance: f64, most: usize) -> impl Iterator<Item = f64> {
-        let kept = self.squares.iter().take(most).map_while(move |square| self.kept(square / (self.larger * noise_variance)));
+        let kept = self
+            .squares
+            .iter()
+            .take(most)
+            .map_while(move |square| self.kept(square / (self.larger * noise_variance)));
         kept.map(|(_, cost)| 0.5 * self.larger * cost)
     }
 
-    /// For each k up to `most`, the σ² with the least free energy on a fine grid of ln σ², and the number of directions kept there.
+    /// For each k up to `most`, the σ² with the least free energy on a fine grid of ln σ², and the
+    /// number of directions kept there.
     fn on_grid(&self, most: usize) -> Vec<(f64, usize)> {
         const CELLS: usize = 500;
         let after = self.squares[most.min(self.squares.len())..].iter().sum::<f64>();
         let highest = self.total / (self.smaller * self.larger);
         // All of what is not kept is noise, at least.
-        let lowest = (after / (self.larger * (self.smaller - most as f64).max(1.0))).max(highest * 1e-14);
+        let lowest =
+            (after / (self.larger * (self.smaller - most as f64).max(1.0))).max(highest * 1e-14);
         let (low, high) = (lowest.ln() - 0.5, highest.ln() + 1e-9);
         let mut best = vec![(f64::INFINITY, 0.0, 0); most + 1];
         for cell in 0..=CELLS {
@@ -119,7 +142,7 @@ impl Problem {
     }
 }
 
-impl Relevance {
+impl ArdPosterior {
     /// The optimum with at most `most` directions.
     pub(crate) fn of(spectrum: &Spectrum, most: usize) -> Self {
         let problem = Problem::of(spectrum);
@@ -128,22 +151,31 @@ impl Relevance {
         Self::at(&problem, spectrum, problem.refined(near, most), most)
     }
 
-    /// The bound at the optimum with at most k directions, for k = 0 to `most`; the same number wherever the same directions are kept.
+    /// The bound at the optimum with at most k directions, for k = 0 to `most`; the same number
+    /// wherever the same directions are kept.
     pub(crate) fn bounds(spectrum: &Spectrum, most: usize) -> Vec<f64> {
         let problem = Problem::of(spectrum);
         let mut bounds: Vec<f64> = Vec::with_capacity(most + 1);
         for (k, (near, kept)) in problem.on_grid(most).into_iter().enumerate() {
-            bounds.push(if kept < k { bounds[kept] } else { -problem.free_energy(problem.refined(near, k), k) });
+            bounds.push(if kept < k {
+                bounds[kept]
+            } else {
+                -problem.free_energy(problem.refined(near, k), k)
+            });
         }
         bounds
     }
 
     fn at(problem: &Problem, spectrum: &Spectrum, noise_variance: f64, most: usize) -> Self {
-        let (n, d) = (spectrum.effective_observations() as f64, spectrum.eigenvalues().len() as f64);
+        let (n, d) =
+            (spectrum.effective_observations() as f64, spectrum.eigenvalues().len() as f64);
         let (mut precisions, mut loading_norms) = (Vec::new(), Vec::new());
         for &square in problem.squares.iter().take(most) {
-            let Some((tau, _)) = problem.kept(square / (problem.larger * noise_variance)) else { break };
-            // t = σ²α = L/τ solves γ²/σ² = (d+t)(n+t)/t; the mean of the column is then ‖w‖² = dn/(α(n+t)).
+            let Some((tau, _)) = problem.kept(square / (problem.larger * noise_variance)) else {
+                break;
+            };
+            // t = σ²α = L/τ solves γ²/σ² = (d+t)(n+t)/t; the mean of the column is then ‖w‖² =
+            // dn/(α(n+t)).
             let scaled = problem.smaller / tau;
             let precision = scaled / noise_variance;
             precisions.push(precision);
@@ -163,14 +195,16 @@ impl Relevance {
 mod tests {
     use super::*;
 
-    /// The bound of one q, written out: scalar means a (of w) and b (of z, over n observations) along a singular pair, variances s_w and s_z.
+    /// The bound of one q, written out: scalar means a (of w) and b (of z, over n observations)
+    /// along a singular pair, variances s_w and s_z.
     fn bound(n: f64, d: f64, total: f64, components: &[[f64; 6]], noise: f64) -> f64 {
         let mut data = total;
         let mut divergence = 0.0;
         for &[gamma, a, b, s_w, s_z, alpha] in components {
             let (w, z) = (a * a + d * s_w, b * b + n * s_z);
             data += w * z - 2.0 * gamma * a * b;
-            divergence += 0.5 * (z - n - n * s_z.ln() + alpha * w - d - d * s_w.ln() - d * alpha.ln());
+            divergence +=
+                0.5 * (z - n - n * s_z.ln() + alpha * w - d - d * s_w.ln() - d * alpha.ln());
         }
         -0.5 * (n * d * (std::f64::consts::TAU * noise).ln() + data / noise) - divergence
     }
@@ -181,7 +215,7 @@ mod tests {
             let mut eigenvalues = values.to_vec();
             eigenvalues.extend((0..n.min(d) - 3).map(|j| 0.8 - 0.05 * j as f64));
             let spectrum = Spectrum::from_eigenvalues(&eigenvalues, d, n + 1).unwrap();
-            let found = Relevance::of(&spectrum, 3);
+            let found = ArdPosterior::of(&spectrum, 3);
             assert_eq!(found.latent_dim(), 3);
             let (n, d) = (n as f64, d as f64);
             let total: f64 = eigenvalues.iter().map(|v| v * (n + 1.0)).sum();
@@ -207,10 +241,23 @@ mod tests {
                 noise = data / (n * d);
             }
             let reached = bound(n, d, total, &components, noise);
-            assert!((reached - found.bound).abs() < 1e-6 * reached.abs(), "{reached} {}", found.bound);
-            assert!((noise - found.noise_variance).abs() < 1e-5 * noise, "{noise} {}", found.noise_variance);
-            for (component, (alpha, norm)) in components.iter().zip(found.precisions.iter().zip(&found.loading_norms)) {
-                assert!((component[5] - alpha).abs() < 1e-4 * alpha && (component[1] - norm).abs() < 1e-4 * norm);
+            assert!(
+                (reached - found.bound).abs() < 1e-6 * reached.abs(),
+                "{reached} {}",
+                found.bound
+            );
+            assert!(
+                (noise - found.noise_variance).abs() < 1e-5 * noise,
+                "{noise} {}",
+                found.noise_variance
+            );
+            for (component, (alpha, norm)) in
+                components.iter().zip(found.precisions.iter().zip(&found.loading_norms))
+            {
+                assert!(
+                    (component[5] - alpha).abs() < 1e-4 * alpha
+                        && (component[1] - norm).abs() < 1e-4 * norm
+                );
             }
         }
     }
@@ -219,8 +266,11 @@ mod tests {
     fn noise_alone_keeps_nothing() {
         let eigenvalues: Vec<f64> = (0..20).map(|j| 1.2 - 0.02 * j as f64).collect();
         let spectrum = Spectrum::from_eigenvalues(&eigenvalues, 20, 200).unwrap();
-        let found = Relevance::of(&spectrum, 19);
+        let found = ArdPosterior::of(&spectrum, 19);
         assert_eq!(found.latent_dim(), 0);
-        assert!((found.noise_variance - eigenvalues.iter().sum::<f64>() / 20.0 * 200.0 / 199.0).abs() < 1e-6);
+        assert!(
+            (found.noise_variance - eigenvalues.iter().sum::<f64>() / 20.0 * 200.0 / 199.0).abs()
+                < 1e-6
+        );
     }
 }

@@ -1,21 +1,27 @@
 //! The eigenvalues of the covariance, and the criteria that need nothing else.
 //!
-//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of S with divisor n, v_k the mean of those after the k-th, k latent dimensions of d variables.
+//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of S with divisor n, v_k the mean of those after the k-th, k
+//! latent dimensions of d variables.
 
-use super::relevance::{Relevance, largest_relevant};
+use super::relevance::{ArdPosterior, largest_relevant};
 use super::{Criterion, Selection};
-use crate::data::{Mean, deviations_resolved};
+use crate::data::{Centering, deviations_resolved};
 use crate::linalg::covariance_spectrum;
 use crate::{Error, Observations, Real, Result};
 use std::f64::consts::{PI, TAU};
 
-/// The eigenvalues of the second moment of n observations of d variables: all that probabilistic PCA's likelihood and evidence see.
+/// The eigenvalues of the second moment of n observations of d variables: all that probabilistic
+/// PCA's likelihood and evidence see.
 ///
 /// ```
 /// use elbo::selection::{Criterion, Spectrum};
 /// // Ten observations of fifteen variables: six eigenvalues that stand out, three that do not, and the rest 0.
-/// let spectrum = Spectrum::from_eigenvalues(&[9.0, 8.0, 5.0, 4.0, 2.0, 0.2, 0.12, 0.09, 0.05], 15, 10)?;
-/// let selection = spectrum.choose(Criterion::LaplaceEvidence)?;
+/// let spectrum = Spectrum::from_eigenvalues(
+///     &[9.0, 8.0, 5.0, 4.0, 2.0, 0.2, 0.12, 0.09, 0.05],
+///     15,
+///     10,
+/// )?;
+/// let selection = spectrum.choose(Criterion::Laplace)?;
 /// assert_eq!(selection.latent_dim, 5);
 /// assert_eq!(selection.scores.len(), 9); // k = 0 to 8
 /// # Ok::<(), elbo::Error>(())
@@ -24,7 +30,7 @@ use std::f64::consts::{PI, TAU};
 pub struct Spectrum {
     eigenvalues: Vec<f64>, // d, zeros included
     observations: usize,
-    mean: Mean,
+    mean: Centering,
     tolerance: f64,
 }
 
@@ -32,47 +38,68 @@ impl Spectrum {
     /// The eigenvalues of some data about their mean, or about 0.
     ///
     /// # Errors
-    /// [`Error::TooFewObservations`] below 3, [`Error::Constant`] when no variable varies; those of the decomposition.
-    pub fn of<T: Real>(x: Observations<'_, T>, mean: Mean) -> Result<Self> {
+    /// [`Error::TooFewObservations`] below 3, [`Error::ZeroVariance`] when no variable varies;
+    /// those of the decomposition.
+    pub fn of<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Self> {
         let (about, tolerance) = deviations_resolved(x, mean)?;
         let found = covariance_spectrum(x.values(), Some(&about.map(T::of)))?;
         let eigenvalues: Vec<f64> = found.iter().map(|v| v.as_f64()).collect();
-        // What is left of a zero eigenvalue when the data come in single precision is relative to the largest.
+        // What is left of a zero eigenvalue when the data come in single precision is relative to
+        // the largest.
         let rounding = tolerance.max(eigenvalues[0] * T::EPSILON.as_f64().powi(2) * 256.0);
         Self::checked(eigenvalues, x.len(), mean, rounding)
     }
 
-    /// From given eigenvalues (divisor n) in any order, those that are 0 or missing being added: for `data_dim` variables about an estimated mean.
+    /// From given eigenvalues (divisor n) in any order, those that are 0 or missing being added:
+    /// for `data_dim` variables about an estimated mean.
     ///
     /// # Errors
-    /// [`Error::Dimension`] for more eigenvalues than variables; [`Error::Setting`] for one that is negative or not finite;
-    /// [`Error::TooFewObservations`] below 3; [`Error::Constant`] when all are 0.
-    pub fn from_eigenvalues(eigenvalues: &[f64], data_dim: usize, observations: usize) -> Result<Self> {
+    /// [`Error::DimensionMismatch`] for more eigenvalues than variables;
+    /// [`Error::InvalidParameter`] for one that is negative or not finite;
+    /// [`Error::TooFewObservations`] below 3; [`Error::ZeroVariance`] when all are 0.
+    pub fn from_eigenvalues(
+        eigenvalues: &[f64],
+        data_dim: usize,
+        observations: usize,
+    ) -> Result<Self> {
         if eigenvalues.len() > data_dim {
-            return Err(Error::Dimension { what: "eigenvalues, at most the variables", expected: data_dim, actual: eigenvalues.len() });
+            return Err(Error::DimensionMismatch {
+                what: "eigenvalues, at most the variables",
+                expected: data_dim,
+                actual: eigenvalues.len(),
+            });
         }
         if let Some(&value) = eigenvalues.iter().find(|v| !(v.is_finite() && **v >= 0.0)) {
-            return Err(Error::Setting { name: "an eigenvalue", value, must: "at least 0 and finite" });
+            return Err(Error::InvalidParameter {
+                name: "an eigenvalue",
+                value,
+                must: "at least 0 and finite",
+            });
         }
         let mut all = eigenvalues.to_vec();
         all.resize(data_dim, 0.0);
         all.sort_by(|a, b| b.total_cmp(a));
         let tolerance = all.first().copied().unwrap_or(0.0) * 256.0 * f64::EPSILON * f64::EPSILON;
-        Self::checked(all, observations, Mean::Estimated, tolerance)
+        Self::checked(all, observations, Centering::Mean, tolerance)
     }
 
-    fn checked(mut eigenvalues: Vec<f64>, observations: usize, mean: Mean, tolerance: f64) -> Result<Self> {
+    fn checked(
+        mut eigenvalues: Vec<f64>,
+        observations: usize,
+        mean: Centering,
+        tolerance: f64,
+    ) -> Result<Self> {
         if observations < 3 {
             return Err(Error::TooFewObservations { actual: observations, least: 3 });
         }
-        let spread = observations - usize::from(mean == Mean::Estimated);
+        let spread = observations - usize::from(mean == Centering::Mean);
         for (j, value) in eigenvalues.iter_mut().enumerate() {
             if j >= spread || *value <= tolerance {
                 *value = 0.0;
             }
         }
         if eigenvalues.first().is_none_or(|&v| v == 0.0) {
-            return Err(Error::Constant { variables: eigenvalues.len(), observations });
+            return Err(Error::ZeroVariance { variables: eigenvalues.len(), observations });
         }
         Ok(Self { eigenvalues, observations, mean, tolerance })
     }
@@ -93,7 +120,7 @@ impl Spectrum {
     }
 
     pub(crate) fn effective_observations(&self) -> usize {
-        self.observations - usize::from(self.mean == Mean::Estimated)
+        self.observations - usize::from(self.mean == Centering::Mean)
     }
 
     pub(crate) fn observations(&self) -> usize {
@@ -103,21 +130,22 @@ impl Spectrum {
     /// Scores each k from 0 to [`Self::largest_latent_dim`].
     ///
     /// # Errors
-    /// [`Error::Setting`] for [`Criterion::HeldOut`], which needs the observations themselves.
+    /// [`Error::InvalidParameter`] for [`Criterion::HeldOut`], which needs the observations
+    /// themselves.
     pub fn choose(&self, criterion: Criterion) -> Result<Selection> {
         let values = match criterion {
-            Criterion::LaplaceEvidence => self.laplace_evidence(),
+            Criterion::Laplace => self.laplace_evidence(),
             Criterion::Bic => self.bic(),
-            Criterion::RelevanceDetermination => {
+            Criterion::Ard => {
                 let largest = largest_relevant(self).min(self.largest_latent_dim());
-                let mut scores = Relevance::bounds(self, largest);
+                let mut scores = ArdPosterior::bounds(self, largest);
                 // Beyond the directions that can be told from noise, more of them change nothing.
                 let last = scores[largest];
                 scores.resize(self.largest_latent_dim() + 1, last);
                 scores
             }
             Criterion::HeldOut { folds } => {
-                return Err(Error::Setting {
+                return Err(Error::InvalidParameter {
                     name: "the number of folds",
                     value: folds as f64,
                     must: "used with observations, not eigenvalues",
@@ -144,7 +172,8 @@ impl Spectrum {
         noise.iter().enumerate().map(|(k, sum)| sum / (d - k) as f64).collect()
     }
 
-    /// −½n(Σ_{j≤k} ln λ_j + (d−k) ln v_k): the maximised log-likelihood but for what does not depend on k.
+    /// −½n(Σ_{j≤k} ln λ_j + (d−k) ln v_k): the maximised log-likelihood but for what does not
+    /// depend on k.
     fn fits(&self, noise: &[f64]) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len());
         let mut logarithms = 0.0;
@@ -160,7 +189,7 @@ impl Spectrum {
     /// log p(X) at the maximum of the likelihood, less ½ ln n for each free parameter.
     fn bic(&self) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len() as f64);
-        let mean = if self.mean == Mean::Estimated { d } else { 0.0 };
+        let mean = if self.mean == Centering::Mean { d } else { 0.0 };
         let noise = self.noise_variances();
         let penalised = |(k, fit): (usize, f64)| {
             let k = k as f64;
@@ -173,34 +202,51 @@ impl Spectrum {
     /// ```math
     /// \ln p(X|k) \approx \ln p(U) - \tfrac n2\sum_{j\le k}\ln\lambda_j - \tfrac{n(d-k)}2\ln v_k + \tfrac{m+k}2\ln2\pi - \tfrac12\ln|A| - \tfrac k2\ln n
     /// ```
-    /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k, i < j ≤ d, where λ̂_j is λ_j up to k and v_k after (Minka 2000).
+    /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k, i < j ≤ d, where
+    /// λ̂_j is λ_j up to k and v_k after (Minka 2000).
     fn laplace_evidence(&self) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len());
         let (values, rank, noise) = (&self.eigenvalues, self.rank(), self.noise_variances());
         let log_gammas = log_gamma_halves(d);
-        // Where two eigenvalues are equal, a direction is not determined, and no Gaussian in its angle; the angle then counts as half a turn.
+        // Where two eigenvalues are equal, a direction is not determined, and no Gaussian in its
+        // angle; the angle then counts as half a turn.
         let half_turn = (2.0 / (PI * n)).sqrt();
         let gap = |i: usize, j: usize| {
             let difference = values[i] - values[j];
             if difference > 1e-10 * values[i] { difference } else { half_turn * values[i] }
         };
-        // Sums over pairs i ≤ k: of ln(λ_i − λ_j) for all j > i; and of ln(1/λ_j − 1/λ_i) for j ≤ k.
+        // Sums over pairs i ≤ k: of ln(λ_i − λ_j) for all j > i; and of ln(1/λ_j − 1/λ_i) for j ≤
+        // k.
         let (mut log_gaps, mut log_inverse_gaps, mut log_prior) = (0.0, 0.0, 0.0);
         let mut scores = Vec::with_capacity(noise.len());
         for (k, (&v, fit)) in noise.iter().zip(self.fits(&noise)).enumerate() {
             if k > 0 {
                 let i = k - 1;
-                log_gaps += (k..rank).map(|j| gap(i, j).ln()).sum::<f64>() + (d - rank) as f64 * values[i].ln();
-                log_inverse_gaps += (0..i).map(|h| gap(h, i).ln() - values[h].ln() - values[i].ln()).sum::<f64>();
+                log_gaps += (k..rank).map(|j| gap(i, j).ln()).sum::<f64>()
+                    + (d - rank) as f64 * values[i].ln();
+                log_inverse_gaps +=
+                    (0..i).map(|h| gap(h, i).ln() - values[h].ln() - values[i].ln()).sum::<f64>();
                 let size = d - i;
                 log_prior += log_gammas[size - 1] - 0.5 * size as f64 * PI.ln() - 2f64.ln();
             }
             let dims = k as f64;
             let pairs = d as f64 * dims - 0.5 * dims * (dims + 1.0);
-            let against_noise: f64 =
-                (0..k).map(|i| if values[i] > v * (1.0 + 1e-10) { (1.0 / v - 1.0 / values[i]).ln() } else { (half_turn / v).ln() }).sum();
-            let log_determinant = pairs * n.ln() + log_gaps + log_inverse_gaps + (d - k) as f64 * against_noise;
-            scores.push(log_prior + fit + 0.5 * (pairs + dims) * TAU.ln() - 0.5 * log_determinant - 0.5 * dims * n.ln());
+            let against_noise: f64 = (0..k)
+                .map(|i| {
+                    if values[i] > v * (1.0 + 1e-10) {
+                        (1.0 / v - 1.0 / values[i]).ln()
+                    } else {
+                        (half_turn / v).ln()
+                    }
+                })
+                .sum();
+            let log_determinant =
+                pairs * n.ln() + log_gaps + log_inverse_gaps + (d - k) as f64 * against_noise;
+            scores.push(
+                log_prior + fit + 0.5 * (pairs + dims) * TAU.ln()
+                    - 0.5 * log_determinant
+                    - 0.5 * dims * n.ln(),
+            );
         }
         scores
     }

@@ -13,38 +13,47 @@ use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use std::marker::PhantomData;
 
-/// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with φ a multilayer perceptron; isotropic, as in the lecture, unless another family is
-/// named. The decoder is still linear, so that log p, J and the gaps between them are exact.
+/// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with φ a multilayer perceptron;
+/// isotropic, as in the lecture, unless another family is named. The decoder is still linear, so
+/// that log p, J and the gaps between them are exact.
 ///
 /// ```
 /// use elbo::{DeepEncoderPpca, fit::StochasticGradient};
 /// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
-/// let builder = DeepEncoderPpca::<f64>::builder(1).hidden(&[8]).fitter(StochasticGradient { epochs: 20, ..Default::default() });
+/// let builder = DeepEncoderPpca::<f64>::builder(1)
+///     .hidden(&[8])
+///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
 /// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
 /// assert!(fit.elbo(&x)?.values().sum() <= fit.log_likelihood(&x)?.sum());
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> = Step<T, Linear<T>, IsotropicGaussian<T>, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
+    Step<T, Linear<T>, IsotropicGaussian<T>, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
 
 /// The variational autoencoder: a multilayer perceptron as the encoder and another as the decoder
-/// ([Kingma & Welling 2014](https://arxiv.org/abs/1312.6114), [Rezende, Mohamed & Wierstra 2014](https://arxiv.org/abs/1401.4082)).
+/// ([Kingma & Welling 2014](https://arxiv.org/abs/1312.6114), [Rezende, Mohamed & Wierstra
+/// 2014](https://arxiv.org/abs/1401.4082)).
 ///
-/// Diagonal posteriors and Gaussian noise unless others are named; [`Vae::builder`] fits Gaussian noise, [`BinaryVae`] is for data in \[0, 1\].
+/// Diagonal posteriors and Gaussian noise unless others are named; [`Vae::builder`] fits Gaussian
+/// noise, [`BinaryVae`] is for data in \[0, 1\].
 ///
 /// ```
 /// use elbo::{Vae, fit::StochasticGradient};
 /// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
-/// let builder = Vae::<f64>::builder(1).hidden(&[8]).fitter(StochasticGradient { epochs: 20, ..Default::default() });
+/// let builder = Vae::<f64>::builder(1)
+///     .hidden(&[8])
+///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
 /// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
 /// assert_eq!(fit.reconstruct(&x)?.shape(), (3, 60));
 /// assert_eq!(fit.sample(5, &mut StdRng::seed_from_u64(2)).1.shape(), (3, 5));
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>> = Step<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>> =
+    Step<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
 
 /// A [`Vae`] of binary variables, or of fractions in \[0, 1\].
 pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
@@ -72,8 +81,9 @@ impl<T: Real, Q: PosteriorFamily<T>> BinaryVae<T, Q> {
 
 /// What can be said of a fit of a deep step before it is made.
 ///
-/// Data reach the model as they are given. So that columns of any scale can be learned, the encoder's first layer is a fixed affine one, which
-/// subtracts each variable's mean and divides by its deviation, and a deep decoder's last layer is the fixed inverse of it; a linear decoder's
+/// Data reach the model as they are given. So that columns of any scale can be learned, the
+/// encoder's first layer is a fixed affine one, which subtracts each variable's mean and divides by
+/// its deviation, and a deep decoder's last layer is the fixed inverse of it; a linear decoder's
 /// loadings move in units of these deviations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeepBuilder<T: Real, S> {
@@ -101,7 +111,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         }
     }
 
-    /// Units of each hidden layer of the encoder; a deep decoder mirrors them. One layer of 64 unless said.
+    /// Units of each hidden layer of the encoder; a deep decoder mirrors them. One layer of 64
+    /// unless said.
     pub fn hidden(self, units: &[usize]) -> Self {
         Self { hidden: units.to_vec(), ..self }
     }
@@ -111,17 +122,20 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { activation, ..self }
     }
 
-    /// The noise variance of a Gaussian likelihood: its analytic optimum (default), learned by the gradient, or fixed.
+    /// The noise variance of a Gaussian likelihood: its analytic optimum (default), learned by the
+    /// gradient, or fixed.
     pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
         Self { noise, ..self }
     }
 
-    /// The floor of a learned σ², as a share of the data's mean variance; 10⁻⁶ unless said. A fit that ends on it says [`Stop::Floor`](crate::fit::Stop::Floor).
+    /// The floor of a learned σ², as a share of the data's mean variance; 10⁻⁶ unless said. A fit
+    /// that ends on it says [`StopReason::Floor`](crate::fit::Stop::Floor).
     pub fn noise_floor(self, share_of_variance: T) -> Self {
         Self { relative_floor: share_of_variance, ..self }
     }
 
-    /// Epochs, batches, learning rate and early stop; [`StochasticGradient::of_steps`] for 12,000 steps unless said.
+    /// Epochs, batches, learning rate and early stop; [`StochasticGradient::of_steps`] for 12,000
+    /// steps unless said.
     pub fn fitter(self, fitter: StochasticGradient) -> Self {
         Self { fitter: Some(fitter), ..self }
     }
@@ -139,7 +153,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
         check_draws(self.samples)?;
         let (mean, squares) = x.mean_and_squares(|mean| mean);
-        let (mean, variances) = (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
+        let (mean, variances) =
+            (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
         resolution(x.values(), &mean, variances.sum())?;
         Ok((mean.map(T::of), variances.map(|v| T::of(v.sqrt()))))
     }
@@ -156,7 +171,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Mlp::builder(inputs, outputs).hidden(&hidden).activation(self.activation)
     }
 
-    /// An encoder whose posterior starts near the prior: the rows of its last layer that give the scale are 0.
+    /// An encoder whose posterior starts near the prior: the rows of its last layer that give the
+    /// scale are 0.
     fn encoder<Q: PosteriorFamily<T>, R: Rng + ?Sized>(
         &self,
         scales: &(DVector<T>, DVector<T>),
@@ -164,17 +180,28 @@ impl<T: Real, S> DeepBuilder<T, S> {
     ) -> Result<Amortized<GaussianEncoder<Mlp<T>, Q>>> {
         let map = self.layers(scales.0.len(), Q::parameter_count(self.latent_dim), false);
         let map = map.input_standardization(scales.0.clone(), scales.1.clone()).build(rng)?;
-        Ok(Amortized::new(GaussianEncoder::new(map.with_zero_outputs_from(self.latent_dim), self.latent_dim)?))
+        Ok(Amortized::new(GaussianEncoder::new(
+            map.with_zero_outputs_from(self.latent_dim),
+            self.latent_dim,
+        )?))
     }
 
     fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
-        check_floor("the floor of the noise variance, as a share of the data's", self.relative_floor)?;
+        check_floor(
+            "the floor of the noise variance, as a share of the data's",
+            self.relative_floor,
+        )?;
         let floor = self.relative_floor * total;
         let limit = T::MIN_POSITIVE;
         if self.relative_floor > T::zero() && floor < limit {
-            let (deviation, limit) = (total.sqrt().as_f64(), (limit / self.relative_floor).as_f64());
-            return Err(Error::TooSmall { what: "the standard deviation of the data", deviation, limit });
+            let (deviation, limit) =
+                (total.sqrt().as_f64(), (limit / self.relative_floor).as_f64());
+            return Err(Error::Underflow {
+                what: "the standard deviation of the data",
+                deviation,
+                limit,
+            });
         }
         Ok(match self.noise {
             NoiseVariance::Fixed(variance) => IsotropicGaussian::fixed(variance)?,
@@ -195,21 +222,34 @@ impl<T: Real, S> DeepBuilder<T, S> {
         let scales = (mean, deviations);
         let encoder = self.encoder::<Q, R>(&scales, rng)?;
         let decoder = self.layers(self.latent_dim, x.data_dim(), true);
-        let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }.build(rng)?;
+        let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }
+            .build(rng)?;
         let model = crate::model::GenerativeModel::new(decoder, likelihood);
-        let fitted = self.fitter_for(x).fit(&Elbo::reparameterized(self.samples), model, encoder, x, rng, observer)?;
+        let fitted = self.fitter_for(x).fit(
+            &Elbo::reparameterized(self.samples),
+            model,
+            encoder,
+            x,
+            rng,
+            observer,
+        )?;
         Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
     }
 }
 
-impl<T: Real, S: DeepStep<T>> DeepBuilder<T, S> {
+impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     /// Raises J by the reparameterised gradient, from a random start.
     ///
     /// # Errors
-    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where the likelihood is Bernoulli;
-    /// [`Error::TooFewObservations`], [`Error::Constant`], [`Error::TooSmall`], [`Error::LatentDim`]; [`Error::Setting`] for a setting
+    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where
+    /// the likelihood is Bernoulli; [`Error::TooFewObservations`], [`Error::ZeroVariance`],
+    /// [`Error::Underflow`], [`Error::LatentDim`]; [`Error::InvalidParameter`] for a setting
     /// without a meaning, such as zero epochs.
-    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<S>> {
+    pub fn fit<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<S>> {
         self.fit_observed(x, rng, &mut ())
     }
 
@@ -228,7 +268,7 @@ impl<T: Real, S: DeepStep<T>> DeepBuilder<T, S> {
 }
 
 /// A step that a [`DeepBuilder`] fits: [`DeepEncoderPpca`], [`Vae`] or [`BinaryVae`].
-pub trait DeepStep<T: Real>: Sized {
+pub trait DeepModel<T: Real>: Sized {
     /// Raises J from a random start.
     ///
     /// # Errors
@@ -241,7 +281,7 @@ pub trait DeepStep<T: Real>: Sized {
     ) -> Result<Fitted<Self>>;
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for DeepEncoderPpca<T, Q> {
+impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
     fn fit_deep<R: Rng + ?Sized>(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
@@ -253,18 +293,29 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for DeepEncoderPpca<T, Q> {
         let (mean, deviations) = scales;
         let noise = builder.noise(&deviations)?;
         let share = T::one() / T::of_usize(builder.latent_dim).sqrt();
-        let loadings = DMatrix::from_fn(x.data_dim(), builder.latent_dim, |j, _| share * deviations[j] * T::standard_normal(rng));
+        let loadings = DMatrix::from_fn(x.data_dim(), builder.latent_dim, |j, _| {
+            share * deviations[j] * T::standard_normal(rng)
+        });
         let decoder = Linear::new(loadings, mean)?;
         let typical = (deviations.norm_squared() / T::of_usize(deviations.len())).sqrt();
-        let preconditioner = Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
+        let preconditioner =
+            Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
         let model = crate::model::GenerativeModel::new(decoder, noise);
         let objective = Elbo::reparameterized(builder.samples);
-        let fitted = builder.fitter_for(x).fit_preconditioned(&objective, model, encoder, x, &preconditioner, rng, observer)?;
+        let fitted = builder.fitter_for(x).fit_preconditioned(
+            &objective,
+            model,
+            encoder,
+            x,
+            &preconditioner,
+            rng,
+            observer,
+        )?;
         Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for Vae<T, Q> {
+impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for Vae<T, Q> {
     fn fit_deep<R: Rng + ?Sized>(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
@@ -277,7 +328,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for Vae<T, Q> {
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DeepStep<T> for BinaryVae<T, Q> {
+impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for BinaryVae<T, Q> {
     fn fit_deep<R: Rng + ?Sized>(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,

@@ -2,59 +2,78 @@
 
 use super::{FactorAnalysis, FactorAnalysisBuilder, Ppca, PpcaBuilder, Step};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations};
-use crate::fit::{Fitted, IncompleteEm, IncompleteRequest, Observed, Stop};
+use crate::fit::{Fitted, MissingDataEm, MissingDataRequest, Observed, StopReason};
 use crate::inference::Exact;
 use crate::likelihood::{GaussianNoise, IsotropicGaussian};
 use crate::map::Linear;
-use crate::model::Conditional;
-use crate::posterior::{PerPattern, Posterior};
+use crate::model::ConditionalMoments;
+use crate::posterior::{PatternCovariance, Posterior};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 impl<T: Real> PpcaBuilder<T> {
-    /// How often [`Self::fit_incomplete`] starts again, from random loadings, after a first start from correlations estimated pair by pair; the best
-    /// is kept, and [`Trace::starts`](crate::fit::Trace::starts) tells where each ended.
+    /// How often [`Self::fit_incomplete`] starts again, from random loadings, after a first start
+    /// from correlations estimated pair by pair; the best is kept, and
+    /// [`Trace::starts`](crate::fit::Trace::starts) tells where each ended.
     ///
-    /// Never by default. The likelihood of few entries, or of variables over many orders of magnitude, may have several maxima: the spread tells.
+    /// Never by default. The likelihood of few entries, or of variables over many orders of
+    /// magnitude, may have several maxima: the spread tells.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
 
-    /// The maximum of the likelihood of the observed entries, when some are missing (at random): exact, with a mean that moves.
+    /// The maximum of the likelihood of the observed entries, when some are missing (at random):
+    /// exact, with a mean that moves.
     ///
     /// ```math
     /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \sigma^2 I)
     /// ```
     ///
-    /// Without a floor, data that a model without noise meets are refused. An observation of which nothing was observed adds nothing.
-    /// Fitted by [`IncompleteEm`]. Memory beyond the data: up to 32 times O(d·k²) and some blocks of observations; no copy of the data.
+    /// Without a floor, data that a model without noise meets are refused. An observation of which
+    /// nothing was observed adds nothing. Fitted by [`MissingDataEm`]. Memory beyond the data: up
+    /// to 32 times O(d·k²) and some blocks of observations; no copy of the data.
     ///
     /// ```
     /// use elbo::Ppca;
     /// use rand::{SeedableRng, rngs::StdRng};
-    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| { let t = i as f64; (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos() });
+    /// let mut x = nalgebra::DMatrix::from_fn(4, 60, |j, i| {
+    ///     let t = i as f64;
+    ///     (0.7 * t).sin() * (j + 1) as f64 + 0.1 * (t * t * (j + 2) as f64).cos()
+    /// });
     /// let hidden = x[(2, 7)];
     /// x[(2, 7)] = f64::NAN;
-    /// let fitted = Ppca::builder(1).restarts(2).fit_incomplete(&x, &mut StdRng::seed_from_u64(0))?;
+    /// let fitted =
+    ///     Ppca::builder(1).restarts(2).fit_incomplete(&x, &mut StdRng::seed_from_u64(0))?;
     /// assert_eq!(fitted.trace.starts().len(), 3);
     /// assert!((fitted.impute(&x)?[(2, 7)] - hidden).abs() < 0.5);
-    /// assert!((fitted.log_likelihood_observed(&x)?.mean() - fitted.trace.last().unwrap()).abs() < 1e-9);
+    /// assert!(
+    ///     (fitted.log_likelihood_observed(&x)?.mean() - fitted.trace.last().unwrap()).abs()
+    ///         < 1e-9
+    /// );
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Those of [`IncompleteObservations::new`](crate::data::IncompleteObservations::new); [`Error::NeverObserved`](crate::Error::NeverObserved);
-    /// [`Error::LatentDim`](crate::Error::LatentDim); [`Error::TooFewEntries`](crate::Error::TooFewEntries) and
-    /// [`Error::NoiseVanished`](crate::Error::NoiseVanished) where the likelihood is unbounded; [`Error::Constant`](crate::Error::Constant);
-    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations); [`Error::Setting`](crate::Error::Setting).
-    pub fn fit_incomplete<'a, R: Rng + ?Sized>(&self, x: impl IntoIncompleteObservations<'a, T>, rng: &mut R) -> Result<Fitted<Ppca<T>>> {
-        self.fit_incomplete_by(&IncompleteEm::default(), x, rng)
+    /// Those of [`IncompleteObservations::new`](crate::data::IncompleteObservations::new);
+    /// [`Error::NeverObserved`](crate::Error::NeverObserved);
+    /// [`Error::LatentDim`](crate::Error::LatentDim);
+    /// [`Error::TooFewEntries`](crate::Error::TooFewEntries) and
+    /// [`Error::NoiseVanished`](crate::Error::NoiseVanished) where the likelihood is unbounded;
+    /// [`Error::ZeroVariance`](crate::Error::Constant);
+    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations);
+    /// [`Error::InvalidParameter`](crate::Error::Setting).
+    pub fn fit_incomplete<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.fit_incomplete_by(&MissingDataEm::default(), x, rng)
     }
 
     fn incomplete<R: Rng + ?Sized>(
         &self,
-        fitter: &IncompleteEm,
+        fitter: &MissingDataEm,
         x: IncompleteObservations<'_, T>,
         weights: Option<&[T]>,
         rng: &mut R,
@@ -62,32 +81,43 @@ impl<T: Real> PpcaBuilder<T> {
         self.check_settings()?;
         let data = Observed::of(x, weights, self.mean)?;
         data.check_varies()?;
-        let (fixed, floor) = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
+        let (fixed, floor) =
+            (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
         let noise = match (fixed, floor) {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
-            (None, Some(floor)) => IsotropicGaussian::new(data.smallest_variance().max(floor))?.with_floor(floor)?,
+            (None, Some(floor)) => {
+                IsotropicGaussian::new(data.smallest_variance().max(floor))?.with_floor(floor)?
+            }
             (None, None) => {
                 data.check_noise_remains(self.latent_dim, self.mean)?;
                 IsotropicGaussian::new(data.smallest_variance())?
             }
         };
-        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts.saturating_add(1));
-        let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: fixed.is_none() && floor.is_none() };
+        let (latent_dim, mean, starts) =
+            (self.latent_dim, self.mean, self.restarts.saturating_add(1));
+        let request = MissingDataRequest {
+            latent_dim,
+            mean,
+            starts,
+            may_vanish: fixed.is_none() && floor.is_none(),
+        };
         let Fitted { model, trace, stop } = fitter.fit(&data, &request, &noise, rng)?;
-        let stop = if model.likelihood.is_at_floor() { Stop::Floor } else { stop };
+        let stop = if model.likelihood.is_at_floor() { StopReason::Floor } else { stop };
         Ok(Fitted { model: Ppca::from_parts(self.narrow(&model)?, Exact), trace, stop })
     }
 }
 
 impl<T: Real> FactorAnalysisBuilder<T> {
-    /// The maximum of the likelihood of the observed entries, when some are missing (at random): exact, with a mean that moves.
+    /// The maximum of the likelihood of the observed entries, when some are missing (at random):
+    /// exact, with a mean that moves.
     ///
     /// ```math
     /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \Psi_{o_i})
     /// ```
     ///
-    /// The EM of [`PpcaBuilder::fit_incomplete`] with another noise in the slot; W is in the form of [`FactorAnalysis::fit`]. A ψ_j that the
-    /// likelihood would have at 0 is held by its floor, a share of the variance of what was observed of its variable, and
+    /// The EM of [`PpcaBuilder::fit_incomplete`] with another noise in the slot; W is in the form
+    /// of [`FactorAnalysis::fit`]. A ψ_j that the likelihood would have at 0 is held by its floor,
+    /// a share of the variance of what was observed of its variable, and
     /// [told](FactorAnalysis::heywood_variables).
     ///
     /// ```
@@ -96,29 +126,43 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     /// let rng = &mut StdRng::seed_from_u64(0);
     /// let loadings = nalgebra::DMatrix::from_column_slice(5, 1, &[2.0, 1.0, -30.0, 0.5, 1.0]);
     /// let noise = nalgebra::dvector![1.0, 0.5, 400.0, 0.1, 2.0];
-    /// let (_, mut x) = FactorAnalysis::from_parameters(loadings, nalgebra::dvector![0.0, 9.0, 0.0, 0.0, 0.0], noise)?.sample(200, rng);
-    /// for i in 0..200 { x[(i % 5, i)] = f64::NAN; }
+    /// let (_, mut x) = FactorAnalysis::from_parameters(
+    ///     loadings,
+    ///     nalgebra::dvector![0.0, 9.0, 0.0, 0.0, 0.0],
+    ///     noise,
+    /// )?
+    /// .sample(200, rng);
+    /// for i in 0..200 {
+    ///     x[(i % 5, i)] = f64::NAN;
+    /// }
     /// let fitted = FactorAnalysis::builder(1).fit_incomplete(&x, rng)?;
-    /// assert!((fitted.noise_variances()[2] - 400.0).abs() < 150.0 && fitted.heywood_variables().is_empty());
-    /// assert!((fitted.log_likelihood_observed(&x)?.mean() - fitted.trace.last().unwrap()).abs() < 1e-9);
+    /// assert!(
+    ///     (fitted.noise_variances()[2] - 400.0).abs() < 150.0
+    ///         && fitted.heywood_variables().is_empty()
+    /// );
+    /// assert!(
+    ///     (fitted.log_likelihood_observed(&x)?.mean() - fitted.trace.last().unwrap()).abs()
+    ///         < 1e-9
+    /// );
     /// assert!(fitted.impute(&x)?.iter().all(|v| v.is_finite()));
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`PpcaBuilder::fit_incomplete`], without [`Error::NoiseVanished`](crate::Error::NoiseVanished);
+    /// As [`PpcaBuilder::fit_incomplete`], without
+    /// [`Error::NoiseVanished`](crate::Error::NoiseVanished);
     /// [`Error::Unbounded`](crate::Error::Unbounded) unless more than k variables vary.
     pub fn fit_incomplete<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.fit_incomplete_by(&IncompleteEm::default(), x, rng)
+        self.fit_incomplete_by(&MissingDataEm::default(), x, rng)
     }
 
     fn incomplete<R: Rng + ?Sized>(
         &self,
-        fitter: &IncompleteEm,
+        fitter: &MissingDataEm,
         x: IncompleteObservations<'_, T>,
         weights: Option<&[T]>,
         rng: &mut R,
@@ -128,8 +172,9 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let varying = data.varying()?;
         data.check_noise_remains(self.latent_dim, self.mean)?;
         let noise = self.noise_of(&data.variances, &varying)?;
-        let (latent_dim, mean, starts) = (self.latent_dim, self.mean, self.restarts.saturating_add(1));
-        let request = IncompleteRequest { latent_dim, mean, starts, may_vanish: false };
+        let (latent_dim, mean, starts) =
+            (self.latent_dim, self.mean, self.restarts.saturating_add(1));
+        let request = MissingDataRequest { latent_dim, mean, starts, may_vanish: false };
         let fitted = fitter.fit(&data, &request, &noise, rng)?;
         self.oriented(fitted)
     }
@@ -145,15 +190,16 @@ macro_rules! front_doors {
             /// As [`Self::fit_incomplete`].
             pub fn fit_incomplete_by<'a, R: Rng + ?Sized>(
                 &self,
-                fitter: &IncompleteEm,
+                fitter: &MissingDataEm,
                 x: impl IntoIncompleteObservations<'a, T>,
                 rng: &mut R,
             ) -> Result<Fitted<$model<T>>> {
                 self.incomplete(fitter, x.into_incomplete()?, None, rng)
             }
 
-            /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the same as having the observation twice, 0 as
-            /// not having it. J, in the trace, is per unit of weight.
+            /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2
+            /// is the same as having the observation twice, 0 as not having it. J, in the trace, is
+            /// per unit of weight.
             ///
             #[doc = concat!(
                 "```\n",
@@ -170,8 +216,9 @@ macro_rules! front_doors {
             )]
             ///
             /// # Errors
-            /// As [`Self::fit_incomplete`]; [`Error::Dimension`](crate::Error::Dimension) for another number of weights;
-            /// [`Error::Weight`](crate::Error::Weight) for one that is negative or not finite;
+            /// As [`Self::fit_incomplete`]; [`Error::DimensionMismatch`](crate::Error::Dimension)
+            /// for another number of weights; [`Error::InvalidWeight`](crate::Error::Weight) for
+            /// one that is negative or not finite;
             /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) where all are 0.
             pub fn fit_incomplete_weighted<'a, R: Rng + ?Sized>(
                 &self,
@@ -179,7 +226,7 @@ macro_rules! front_doors {
                 weights: &[T],
                 rng: &mut R,
             ) -> Result<Fitted<$model<T>>> {
-                self.incomplete(&IncompleteEm::default(), x.into_incomplete()?, Some(weights), rng)
+                self.incomplete(&MissingDataEm::default(), x.into_incomplete()?, Some(weights), rng)
             }
         }
     };
@@ -189,20 +236,26 @@ front_doors!(FactorAnalysisBuilder, FactorAnalysis);
 
 /// The verbs for observations with holes, those of the fit or new ones.
 impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
-    /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was observed.
+    /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was
+    /// observed.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
     /// let model = elbo::Ppca::from_parameters(dmatrix![1.0; 1.0], dvector![0.0, 0.0], 1.0)?;
-    /// let values = model.log_likelihood_observed(&dmatrix![0.0, f64::NAN; f64::NAN, f64::NAN])?;
+    /// let values =
+    ///     model.log_likelihood_observed(&dmatrix![0.0, f64::NAN; f64::NAN, f64::NAN])?;
     /// let expected = -0.5 * (2.0 * std::f64::consts::PI * 2.0_f64).ln(); // one entry, of variance 1 + σ²
     /// assert!((values[0] - expected).abs() < 1e-14 && values[1] == 0.0);
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Those of [`IncompleteObservations::new`](crate::data::IncompleteObservations::new), and [`Error::Dimension`](crate::Error::Dimension).
-    pub fn log_likelihood_observed<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DVector<T>> {
+    /// Those of [`IncompleteObservations::new`](crate::data::IncompleteObservations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn log_likelihood_observed<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<DVector<T>> {
         self.model.log_likelihood_observed(x)
     }
 
@@ -210,7 +263,10 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn encode_incomplete<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<PerPattern<T>> {
+    pub fn encode_incomplete<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<PatternCovariance<T>> {
         self.model.posterior_given_observed(x)
     }
 
@@ -226,28 +282,39 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn transform_incomplete<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
+    pub fn transform_incomplete<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<DMatrix<T>> {
         Ok(self.encode_incomplete(x)?.into_mean())
     }
 
-    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond the largest number of the precision is that number.
+    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond
+    /// the largest number of the precision is that number.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
     /// let model = elbo::Ppca::from_parameters(dmatrix![1.0; 2.0], dvector![0.0, 5.0], 1.0)?;
     /// let missing = model.conditional(&dmatrix![3.0; f64::NAN])?;
     /// assert!((missing.mean[(1, 0)] - (5.0 + 2.0 * 1.5_f64)).abs() < 1e-14);
-    /// assert!((missing.variance[(1, 0)] - (1.0 + 4.0 * 0.5)).abs() < 1e-14 && missing.variance[(0, 0)] == 0.0);
+    /// assert!(
+    ///     (missing.variance[(1, 0)] - (1.0 + 4.0 * 0.5)).abs() < 1e-14
+    ///         && missing.variance[(0, 0)] == 0.0
+    /// );
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn conditional<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<Conditional<T>> {
+    pub fn conditional<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<ConditionalMoments<T>> {
         self.model.conditional(x)
     }
 
-    /// The completed table: each missing entry at its mean given the observed ones, which are kept bit for bit.
+    /// The completed table: each missing entry at its mean given the observed ones, which are kept
+    /// bit for bit.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
@@ -263,15 +330,21 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
         self.model.impute(x)
     }
 
-    /// `count` completed tables, in each of which the missing entries of an observation are drawn together from their distribution given the
-    /// observed ones. The parameters are taken as known: what their own uncertainty would add to the spread is left out.
+    /// `count` completed tables, in each of which the missing entries of an observation are drawn
+    /// together from their distribution given the observed ones. The parameters are taken as known:
+    /// what their own uncertainty would add to the spread is left out.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
     /// use rand::{SeedableRng, rngs::StdRng};
     /// let model = elbo::Ppca::from_parameters(dmatrix![1.0; 2.0], dvector![0.0, 5.0], 1.0)?;
-    /// let tables = model.impute_multiple(5, &dmatrix![3.0; f64::NAN], &mut StdRng::seed_from_u64(1))?;
-    /// assert!(tables.len() == 5 && tables[0][(1, 0)] != tables[1][(1, 0)] && tables[4][(0, 0)] == 3.0);
+    /// let tables =
+    ///     model.impute_multiple(5, &dmatrix![3.0; f64::NAN], &mut StdRng::seed_from_u64(1))?;
+    /// assert!(
+    ///     tables.len() == 5
+    ///         && tables[0][(1, 0)] != tables[1][(1, 0)]
+    ///         && tables[4][(0, 0)] == 3.0
+    /// );
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///

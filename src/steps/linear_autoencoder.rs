@@ -1,9 +1,9 @@
 //! Step 1: the linear autoencoder, z = Ux and x' = Wz.
 
 use super::Step;
-use crate::data::{Mean, RootMoment};
+use crate::data::{Centering, ScatterFactor};
 use crate::fit::closed_form::Principal;
-use crate::fit::{FactorDescent, Fitted};
+use crate::fit::{AutoencoderDescent, Fitted};
 use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
 use crate::linalg::Solver;
@@ -27,26 +27,35 @@ use rand::Rng;
 /// assert!((model.encoder_weights().transpose() - model.decoder_weights()).norm() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub type LinearAutoencoder<T = f64> = Step<T, Linear<T>, Noiseless, Amortized<PointEncoder<Linear<T>>>>;
+pub type LinearAutoencoder<T = f64> =
+    Step<T, Linear<T>, Noiseless, Amortized<PointEncoder<Linear<T>>>>;
 
 impl<T: Real> LinearAutoencoder<T> {
-    /// The minimum with k latent dimensions in closed form, about the mean: W = U_k, the leading eigenvectors of S, and U = Wᵗ.
+    /// The minimum with k latent dimensions in closed form, about the mean: W = U_k, the leading
+    /// eigenvectors of S, and U = Wᵗ.
     ///
     /// The minimum is n Σ_{j>k} λ_j, and every other critical point is a saddle
     /// ([Baldi & Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)).
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new); [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
-    /// [`Error::Constant`](crate::Error::Constant);
-    /// [`Error::TooSmall`](crate::Error::TooSmall) where the squares of the deviations fall below the smallest number;
-    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1.
+    /// Those of [`Observations::new`](crate::Observations::new);
+    /// [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
+    /// [`Error::ZeroVariance`](crate::Error::Constant);
+    /// [`Error::Underflow`](crate::Error::TooSmall) where the squares of the deviations fall below
+    /// the smallest number; [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n =
+    /// 1.
     pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder(latent_dim).fit(x)
     }
 
     /// The same with more to say.
     pub fn builder(latent_dim: usize) -> LinearAutoencoderBuilder<T> {
-        LinearAutoencoderBuilder { latent_dim, mean: Mean::Estimated, weight: T::zero(), solver: Solver::Auto }
+        LinearAutoencoderBuilder {
+            latent_dim,
+            mean: Centering::Mean,
+            weight: T::zero(),
+            solver: Solver::Auto,
+        }
     }
 
     /// U, k×d.
@@ -62,11 +71,13 @@ impl<T: Real> LinearAutoencoder<T> {
     /// Σ_i ‖x_i − x'_i‖², the sum over the data.
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     pub fn squared_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<T> {
         let x = x.into_observations()?;
         let codes = self.encode(x)?;
-        Ok(DifferentiableMap::residuals(&self.model.decoder, codes.mean(), x.values()).norm_squared())
+        Ok(DifferentiableMap::residuals(&self.model.decoder, codes.mean(), x.values())
+            .norm_squared())
     }
 }
 
@@ -74,26 +85,30 @@ impl<T: Real> LinearAutoencoder<T> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinearAutoencoderBuilder<T: Real> {
     pub(super) latent_dim: usize,
-    pub(super) mean: Mean,
+    pub(super) mean: Centering,
     weight: T,
     pub(super) solver: Solver,
 }
 
 impl<T: Real> LinearAutoencoderBuilder<T> {
-    /// The mean: taken away before encoding and put back after decoding (default), or 0 as in the lecture.
-    pub fn mean(self, mean: Mean) -> Self {
-        Self { mean, ..self }
+    /// The mean: taken away before encoding and put back after decoding (default), or 0 as in the
+    /// lecture.
+    pub fn centering(self, centering: Centering) -> Self {
+        Self { mean: centering, ..self }
     }
 
-    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape of the data.
+    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape
+    /// of the data.
     pub fn solver(self, solver: Solver) -> Self {
         Self { solver, ..self }
     }
 
-    /// A weight ρ on the squared norm of both maps: adds ρ(‖U‖² + ‖W‖²) to the error that is minimised.
+    /// A weight ρ on the squared norm of both maps: adds ρ(‖U‖² + ‖W‖²) to the error that is
+    /// minimised.
     ///
-    /// Then U = Wᵗ at the minimum, and W's left singular vectors are the principal directions, which without it only span the subspace
-    /// ([Kunin et al. 2019](https://arxiv.org/abs/1901.08168)).
+    /// Then U = Wᵗ at the minimum, and W's left singular vectors are the principal directions,
+    /// which without it only span the subspace ([Kunin et al.
+    /// 2019](https://arxiv.org/abs/1901.08168)).
     pub fn weight(self, weight: T) -> Self {
         Self { weight, ..self }
     }
@@ -105,7 +120,8 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     /// The minimum in closed form: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
     ///
     /// # Errors
-    /// As [`LinearAutoencoder::fit`], and [`Error::Setting`](crate::Error::Setting) for a negative weight.
+    /// As [`LinearAutoencoder::fit`], and [`Error::InvalidParameter`](crate::Error::Setting) for a
+    /// negative weight.
     pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
         Ok(self.solve(x)?.model)
     }
@@ -121,34 +137,48 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         self.assemble(&decoder.transpose(), &decoder, &principal.mean)
     }
 
-    /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route to the same subspace, and with a weight to the same
-    /// maps, up to a rotation of z.
+    /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route
+    /// to the same subspace, and with a weight to the same maps, up to a rotation of z.
     ///
-    /// The trace holds minus the squared error per observation, and minus the weighted norms over n.
+    /// The trace holds minus the squared error per observation, and minus the weighted norms over
+    /// n.
     ///
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_by_gradient<'a, R: Rng + ?Sized>(
         &self,
-        fitter: &FactorDescent,
+        fitter: &AutoencoderDescent,
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<LinearAutoencoder<T>>> {
         self.check_settings()?;
-        let moment = RootMoment::of(x.into_observations()?, self.mean)?;
+        let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
         moment.check_latent_dim(self.latent_dim)?;
         let weight = self.weight.as_f64() / moment.count() as f64;
         let Fitted { model, trace, stop } = match weight > 0.0 {
             true => fitter.fit_weighted(&moment, self.latent_dim, weight, rng)?,
             false => fitter.fit(&moment, self.latent_dim, rng)?,
         };
-        Ok(Fitted { model: self.assemble(&model.encoder, &model.decoder, moment.mean())?, trace, stop })
+        Ok(Fitted {
+            model: self.assemble(&model.encoder, &model.decoder, moment.mean())?,
+            trace,
+            stop,
+        })
     }
 
     /// The two maps about the mean: z = U(x − μ), x' = Wz + μ.
-    fn assemble(&self, encoder: &DMatrix<f64>, decoder: &DMatrix<f64>, mean: &DVector<f64>) -> Result<LinearAutoencoder<T>> {
+    fn assemble(
+        &self,
+        encoder: &DMatrix<f64>,
+        decoder: &DMatrix<f64>,
+        mean: &DVector<f64>,
+    ) -> Result<LinearAutoencoder<T>> {
         let encoder = Linear::about(encoder, &-(encoder * mean), self.mean)?;
         let decoder = Linear::about(decoder, mean, self.mean)?;
-        Ok(LinearAutoencoder::from_slots(decoder, Noiseless, Amortized::new(PointEncoder::new(encoder))))
+        Ok(LinearAutoencoder::from_slots(
+            decoder,
+            Noiseless,
+            Amortized::new(PointEncoder::new(encoder)),
+        ))
     }
 }

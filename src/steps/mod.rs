@@ -1,4 +1,5 @@
-//! The progression as a table of types: each step swaps what sits in one slot of the step before it.
+//! The progression as a table of types: each step swaps what sits in one slot of the step before
+//! it.
 //!
 //! | step | decoder | likelihood | inference | how it is fitted |
 //! |---|---|---|---|---|
@@ -16,8 +17,8 @@
 //! | [`FactorAnalysis`] | `Linear` | **`DiagonalGaussian`** | `Exact` | ascent of the profile likelihood, EM |
 
 mod amortized_ppca;
-mod any;
 mod deep;
+mod dyn_model;
 mod factor_analysis;
 mod incomplete;
 mod linear_autoencoder;
@@ -28,19 +29,22 @@ mod streams;
 mod variational_ppca;
 
 pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
-pub use any::{AnyFit, AnyStep, Effort, StepName};
-pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, DeepStep, Vae};
+pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, DeepModel, Vae};
+pub use dyn_model::{Budget, DynFit, DynModel, ModelKind};
 pub use factor_analysis::{FactorAnalysis, FactorAnalysisBuilder};
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
-pub use pca::{Distances, Pca};
+pub use pca::{OutlierDistances, Pca};
 pub use ppca::{EmFitter, Ppca, PpcaBuilder};
 pub use variational_ppca::{VariationalPpca, VariationalPpcaBuilder};
 
-use crate::inference::{EncodesNew, Exact, Inference};
-use crate::likelihood::{GaussianNoise, Likelihood, OutputMean};
+use crate::inference::{Exact, Inference, OutOfSample};
+use crate::likelihood::{ConditionalMean, GaussianNoise, Likelihood};
 use crate::linalg::{matrix_product, product_tr_left};
 use crate::map::Linear;
-use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
+use crate::model::{
+    Decoder, ExpectedLogLikelihood, GenerativeModel, LinearGaussian, MarginalLikelihood,
+    ProbabilisticModel,
+};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior};
 use crate::rotation::Rotation;
@@ -49,7 +53,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 use rand::Rng;
 use std::marker::PhantomData;
 
-/// A step of the progression: θ (a decoder and a likelihood) and Q (an inference), with the verbs that these allow.
+/// A step of the progression: θ (a decoder and a likelihood) and Q (an inference), with the verbs
+/// that these allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step<T: Real, D, L, I> {
     /// θ.
@@ -85,8 +90,8 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// Decodes codes z (k×n) into d×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension) when z has not k rows; [`Error::Empty`](crate::Error::Empty) and
-    /// [`Error::NotFinite`](crate::Error::NotFinite).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when z has not k rows;
+    /// [`Error::Empty`](crate::Error::Empty) and [`Error::NotFinite`](crate::Error::NotFinite).
     pub fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
         crate::data::expect("rows of z", self.latent_dim(), z.nrows())?;
         crate::linalg::check_finite(z.as_view())?;
@@ -96,10 +101,11 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// q(z_i) for each observation of `x`, seen before or not.
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     pub fn encode<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<I::Posterior>
     where
-        I: EncodesNew<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
@@ -112,30 +118,31 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// As [`Self::encode`].
     pub fn transform<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>>
     where
-        I: EncodesNew<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         match x.unchecked() {
-            Some(values) => self.inference.codes_of_unchecked(&self.model, values),
+            Some(values) => self.inference.codes_of_unvalidated(&self.model, values),
             None => Ok(self.encode(x)?.into_mean()),
         }
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: OutputMean<T>, I> Step<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Step<T, D, L, I> {
     /// The mean of p(x|z) at the mean code of each observation, d×n.
     ///
     /// # Errors
     /// As [`Self::encode`].
     pub fn reconstruct<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>>
     where
-        I: EncodesNew<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         let codes = self.encode(x)?;
         Ok(self.model.likelihood.mean(self.model.decoder.decode(codes.mean()).as_view()))
     }
 }
 
-// The bounds stand on the methods and not on the block: only so does the compiler say, in our words, what is missing.
+// The bounds stand on the methods and not on the block: only so does the compiler say, in our
+// words, what is missing.
 impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// Draws n codes z ~ π (k×n) and observations x ~ p(x|z) (d×n).
     pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>)
@@ -148,7 +155,8 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// log p(x_i) in nats, one entry an observation, in closed form; O(n·d·k).
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>>
     where
         L: Likelihood<T>,
@@ -170,11 +178,12 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
         self.model.mean()
     }
 
-    /// (x−μ)ᵗC⁻¹(x−μ), the squared Mahalanobis distance of each observation under the model's covariance C = WWᵗ + noise; χ² with d degrees of
-    /// freedom for data from the model. O(n·d·k).
+    /// (x−μ)ᵗC⁻¹(x−μ), the squared Mahalanobis distance of each observation under the model's
+    /// covariance C = WWᵗ + noise; χ² with d degrees of freedom for data from the model. O(n·d·k).
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension).
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
     pub fn squared_distances<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
         self.model.squared_distances(x.into_observations()?)
     }
@@ -185,7 +194,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
     /// As [`Self::encode`].
     pub fn reconstruction_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>>
     where
-        I: EncodesNew<T, LinearGaussian<T, N>>,
+        I: OutOfSample<T, LinearGaussian<T, N>>,
     {
         let x = x.into_observations()?;
         let residuals = Decoder::residuals(&self.model.decoder, self.encode(x)?.mean(), x.values());
@@ -194,24 +203,29 @@ impl<T: Real, N: GaussianNoise<T>, I> Step<T, Linear<T>, N, I> {
 }
 
 impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
-    /// The same model with z turned by an orthogonal rotation, such as [`Varimax`](crate::rotation::Varimax) finds: W R in the place of W. The
-    /// likelihood does not change; the codes follow.
+    /// The same model with z turned by an orthogonal rotation, such as
+    /// [`Varimax`](crate::rotation::Varimax) finds: W R in the place of W. The likelihood does not
+    /// change; the codes follow.
     ///
     /// # Errors
-    /// [`Error::Dimension`](crate::Error::Dimension); [`Error::Setting`](crate::Error::Setting) for a rotation that is oblique, under which the
-    /// prior of z would no longer be N(0, I).
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension);
+    /// [`Error::InvalidParameter`](crate::Error::Setting) for a rotation that is oblique, under
+    /// which the prior of z would no longer be N(0, I).
     pub fn rotated(&self, rotation: &Rotation<T>) -> Result<Self> {
         let turn = &rotation.rotation;
         crate::data::expect("rows of the rotation", self.latent_dim(), turn.nrows())?;
-        let error = (product_tr_left(turn, turn) - DMatrix::identity(turn.ncols(), turn.ncols())).amax().as_f64();
+        let error = (product_tr_left(turn, turn) - DMatrix::identity(turn.ncols(), turn.ncols()))
+            .amax()
+            .as_f64();
         if error > T::EPSILON.as_f64() * 1000.0 {
-            return Err(crate::Error::Setting {
+            return Err(crate::Error::InvalidParameter {
                 name: "the rotation's distance from orthogonal",
                 value: error,
                 must: "0, but for rounding",
             });
         }
-        let mut decoder = Linear::new(matrix_product(self.loadings(), turn), self.mean().into_owned())?;
+        let mut decoder =
+            Linear::new(matrix_product(self.loadings(), turn), self.mean().into_owned())?;
         if self.model.decoder.bias_is_fixed() {
             decoder = decoder.with_fixed_bias();
         }
@@ -221,12 +235,19 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
 
 // The bounds stand on the methods here as well.
 impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
-    /// The two terms of J, one entry an observation, the first as a mean over `samples` draws of z by the reparameterisation trick: for any decoder.
+    /// The two terms of J, one entry an observation, the first as a mean over `samples` draws of z
+    /// by the reparameterisation trick: for any decoder.
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
-    /// observations that it was fitted to. [`Error::Setting`](crate::Error::Setting) for 0 draws.
-    pub fn estimate_elbo<'a, R: Rng + ?Sized>(&self, samples: usize, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<ElboTerms<T>>
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension); a table serves only the observations
+    /// that it was fitted to. [`Error::InvalidParameter`](crate::Error::Setting) for 0 draws.
+    pub fn estimate_elbo<'a, R: Rng + ?Sized>(
+        &self,
+        samples: usize,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<ElboTerms<T>>
     where
         L: Likelihood<T>,
         I: Inference<T, GenerativeModel<D, L>>,
@@ -242,8 +263,9 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// The two terms of J, one entry an observation, in closed form.
     ///
     /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new), and [`Error::Dimension`](crate::Error::Dimension); a table serves only the
-    /// observations that it was fitted to.
+    /// Those of [`Observations::new`](crate::Observations::new), and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension); a table serves only the observations
+    /// that it was fitted to.
     pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>>
     where
         L: GaussianNoise<T>,

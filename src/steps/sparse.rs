@@ -1,17 +1,23 @@
-//! The closed forms and the verbs of steps 1 and 2 for sparse observations: about the mean, without making them dense.
+//! The closed forms and the verbs of steps 1 and 2 for sparse observations: about the mean, without
+//! making them dense.
 
 use super::linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
 use super::ppca::{Ppca, PpcaBuilder};
-use crate::data::{Mean, SparseObservations, check_latent_dim, resolution_of};
+use crate::data::{Centering, SparseObservations, check_latent_dim, resolution_of};
 use crate::fit::Solved;
-use crate::fit::closed_form::{Principal, Route};
+use crate::fit::closed_form::{Principal, SolverReport};
 use crate::linalg::{Solver, matrix_product};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
 impl Principal {
     /// By products with the table and its transpose, the mean taken out of them as they are formed.
-    fn of_sparse<T: Real>(x: SparseObservations<'_, T>, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self> {
+    fn of_sparse<T: Real>(
+        x: SparseObservations<'_, T>,
+        mean: Centering,
+        latent_dim: usize,
+        solver: Solver,
+    ) -> Result<Self> {
         let n = x.len() as f64;
         let centre = x.centre(mean)?;
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
@@ -24,12 +30,22 @@ impl Principal {
             Ok(())
         })?;
         let (along, _) = x.projections(&found.vectors, &centre);
-        let variances = DVector::from_iterator(latent_dim, along.row_iter().map(|row| row.norm_squared() / n));
+        let variances =
+            DVector::from_iterator(latent_dim, along.row_iter().map(|row| row.norm_squared() / n));
         let outside = (total - variances.sum()).max(0.0);
         // What is left of the total after a subtraction in double precision.
         let tolerance = 1e-12 * total;
-        let route = Route { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
-        Ok(Self { directions: found.vectors, variances, outside, mean: centre, weight: n, tolerance, route })
+        let route =
+            SolverReport { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
+        Ok(Self {
+            directions: found.vectors,
+            variances,
+            outside,
+            mean: centre,
+            weight: n,
+            tolerance,
+            route,
+        })
     }
 }
 
@@ -37,18 +53,23 @@ impl Principal {
 fn check_solver(solver: Solver) -> Result<()> {
     match solver {
         Solver::Auto | Solver::Krylov | Solver::Randomized { .. } => Ok(()),
-        _ => Err(Error::Unsupported { what: "sparse observations", must: "Solver::Auto, Krylov or Randomized" }),
+        _ => Err(Error::Unsupported {
+            what: "sparse observations",
+            must: "Solver::Auto, Krylov or Randomized",
+        }),
     }
 }
 
 impl<T: Real> PpcaBuilder<T> {
-    /// The maximum of the likelihood of sparse observations: as [`Self::fit`] of [the dense table](SparseObservations::to_dense), in time in
-    /// proportion to the stored entries and O((n + d)k) memory.
+    /// The maximum of the likelihood of sparse observations: as [`Self::fit`] of [the dense
+    /// table](SparseObservations::to_dense), in time in proportion to the stored entries and O((n +
+    /// d)k) memory.
     ///
     /// A variance outside the k directions that is less than 1e-12 of the total is taken for none.
     ///
     /// # Errors
-    /// As [`Self::fit`]; [`Error::Unsupported`] for a [`Solver`] that forms a matrix or wants the whole table.
+    /// As [`Self::fit`]; [`Error::Unsupported`] for a [`Solver`] that forms a matrix or wants the
+    /// whole table.
     pub fn fit_sparse(&self, x: SparseObservations<'_, T>) -> Result<Solved<Ppca<T>>> {
         self.check_settings()?;
         check_solver(self.solver)?;
@@ -59,11 +80,13 @@ impl<T: Real> PpcaBuilder<T> {
 }
 
 impl<T: Real> LinearAutoencoderBuilder<T> {
-    /// The minimum of the squared error of sparse observations: as [`Self::fit`] of [the dense table](SparseObservations::to_dense).
+    /// The minimum of the squared error of sparse observations: as [`Self::fit`] of [the dense
+    /// table](SparseObservations::to_dense).
     ///
     /// ```
     /// use elbo::{LinearAutoencoder, data::SparseObservations};
-    /// let (offsets, rows, values) = ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
+    /// let (offsets, rows, values) =
+    ///     ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
     /// let x = SparseObservations::from_csc(3, 4, &offsets, &rows, &values)?;
     /// let model = LinearAutoencoder::<f64>::builder(1).fit_sparse(x)?;
     /// let error = model.squared_error(&x.to_dense())?;
@@ -72,7 +95,8 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`Self::fit`]; [`Error::Unsupported`] for a [`Solver`] that forms a matrix or wants the whole table.
+    /// As [`Self::fit`]; [`Error::Unsupported`] for a [`Solver`] that forms a matrix or wants the
+    /// whole table.
     pub fn fit_sparse(&self, x: SparseObservations<'_, T>) -> Result<Solved<LinearAutoencoder<T>>> {
         self.check_settings()?;
         check_solver(self.solver)?;
@@ -90,12 +114,15 @@ impl<T: Real> Ppca<T> {
     /// log p(x_i) in nats of sparse observations, one entry each; in double precision throughout.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     pub fn log_likelihood_sparse(&self, x: SparseObservations<'_, T>) -> Result<DVector<T>> {
         expect_dim(x, self.data_dim())?;
         let factor = self.model.wide_factor()?;
         let (along, squares) = x.projections(&factor.directions, &self.model.wide_mean());
-        let outside = along.column_iter().zip(&squares).map(|(y, square)| (square - y.norm_squared()).max(0.0));
+        let outside = along
+            .column_iter()
+            .zip(&squares)
+            .map(|(y, square)| (square - y.norm_squared()).max(0.0));
         let densities = factor.log_density_of(&along, outside.collect());
         Ok(densities.map(T::of))
     }
@@ -103,7 +130,7 @@ impl<T: Real> Ppca<T> {
     /// The codes E(z|x_i) of sparse observations, k×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     pub fn transform_sparse(&self, x: SparseObservations<'_, T>) -> Result<DMatrix<T>> {
         expect_dim(x, self.data_dim())?;
         let factor = self.model.wide_factor()?;
@@ -111,10 +138,11 @@ impl<T: Real> Ppca<T> {
         Ok(factor.codes_of(along).map(T::of))
     }
 
-    /// Σ_i ‖x_i − P(x_i)‖² of sparse observations, P the orthogonal projection on the span of W about the mean.
+    /// Σ_i ‖x_i − P(x_i)‖² of sparse observations, P the orthogonal projection on the span of W
+    /// about the mean.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     pub fn squared_error_sparse(&self, x: SparseObservations<'_, T>) -> Result<T> {
         expect_dim(x, self.data_dim())?;
         let (mean, factor) = (self.model.wide_mean(), self.model.wide_factor()?);
@@ -127,7 +155,7 @@ impl<T: Real> LinearAutoencoder<T> {
     /// The codes Ux of sparse observations, k×n.
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     pub fn transform_sparse(&self, x: SparseObservations<'_, T>) -> Result<DMatrix<T>> {
         Ok(self.wide_codes(x)?.map(T::of))
     }
@@ -137,14 +165,17 @@ impl<T: Real> LinearAutoencoder<T> {
         let encoder = &self.inference.encoder.map;
         let weights = encoder.weights().transpose().map(|v| v.as_f64());
         let (mut codes, _) = x.projections(&weights, &DVector::zeros(x.data_dim()));
-        codes.column_iter_mut().for_each(|mut code| code.iter_mut().zip(encoder.bias().iter()).for_each(|(z, b)| *z += b.as_f64()));
+        codes.column_iter_mut().for_each(|mut code| {
+            code.iter_mut().zip(encoder.bias().iter()).for_each(|(z, b)| *z += b.as_f64())
+        });
         Ok(codes)
     }
 
-    /// Σ_i ‖x_i − x'_i‖² of sparse observations: with b the bias of W, Σ‖x_i − b‖² − 2 Σ z_iᵗWᵗ(x_i − b) + Σ‖Wz_i‖².
+    /// Σ_i ‖x_i − x'_i‖² of sparse observations: with b the bias of W, Σ‖x_i − b‖² − 2 Σ z_iᵗWᵗ(x_i
+    /// − b) + Σ‖Wz_i‖².
     ///
     /// # Errors
-    /// [`Error::Dimension`].
+    /// [`Error::DimensionMismatch`].
     pub fn squared_error_sparse(&self, x: SparseObservations<'_, T>) -> Result<T> {
         let codes = self.wide_codes(x)?;
         let decoder = self.decoder_weights().map(|v| v.as_f64());

@@ -1,4 +1,5 @@
-//! The closed forms beyond one matrix in memory: streams, weights, files in blocks; and which way was taken.
+//! The closed forms beyond one matrix in memory: streams, weights, files in blocks; and which way
+//! was taken.
 
 use super::Step;
 use super::linear_autoencoder::{LinearAutoencoder, LinearAutoencoderBuilder};
@@ -6,7 +7,7 @@ use super::ppca::{Ppca, PpcaBuilder};
 use crate::data::{Moments, Source};
 use crate::fit::Solved;
 use crate::fit::closed_form::Principal;
-use crate::inference::EncodesNew;
+use crate::inference::OutOfSample;
 use crate::model::{Decoder, GenerativeModel, MarginalLikelihood};
 use crate::posterior::Posterior;
 use crate::{IntoObservations, Real, Result};
@@ -23,11 +24,11 @@ macro_rules! closed_forms {
             /// [`Self::fit`], and [which way](crate::fit::Route) it took.
             ///
             #[doc = concat!(
-                "```\nuse elbo::{", stringify!($model), ", linalg::{PrincipalSolver, Solver}};\n",
+                "```\nuse elbo::{", stringify!($model), ", linalg::{PcaAlgorithm, Solver}};\n",
                 "let x = nalgebra::DMatrix::from_fn(5, 40, |j, i| ((j + 1) as f64 * i as f64).sin() * (5 - j) as f64);\n",
                 "let solver = Solver::Randomized { oversampling: 2, power_iterations: 8 };\n",
                 "let found = ", stringify!($model), "::<f64>::builder(2).solver(solver).solve(&x)?;\n",
-                "assert_eq!(found.route.solver, PrincipalSolver::Randomized);\n",
+                "assert_eq!(found.route.solver, PcaAlgorithm::Randomized);\n",
                 "assert!(found.route.accuracy.is_some_and(|share| share < 1e-3));\n",
                 "# Ok::<(), elbo::Error>(())\n```"
             )]
@@ -55,12 +56,13 @@ macro_rules! closed_forms {
             /// As [`Self::fit`].
             pub fn fit_moments(&self, moments: &Moments) -> Result<$model<T>> {
                 self.check_settings()?;
-                let moment = moments.root_moment(self.mean)?;
+                let moment = moments.scatter_factor(self.mean)?;
                 self.assemble_principal(Principal::of_root(&moment, moments.weight(), self.latent_dim, self.solver)?)
             }
 
-            /// The same fit with a weight w_i ≥ 0 for each observation: mean and covariance are weighted, with divisor Σw; a weight of 2 is the same as
-            /// having the observation twice.
+            /// The same fit with a weight w_i ≥ 0 for each observation: mean and covariance are
+            /// weighted, with divisor Σw; a weight of 2 is the same as having the observation
+            /// twice.
             ///
             #[doc = concat!(
                 "```\nuse elbo::", stringify!($model), ";\n",
@@ -80,11 +82,13 @@ macro_rules! closed_forms {
                 self.fit_moments(&moments)
             }
 
-            /// The same fit of data that are read in blocks, and [how](crate::fit::Route) it was found.
+            /// The same fit of data that are read in blocks, and [how](crate::fit::Route) it was
+            /// found.
             ///
-            /// Up to 2000 variables it takes one pass, and O(d² + block) memory; beyond, or when [`Solver::Krylov`](crate::linalg::Solver::Krylov) is
-            /// asked for, a pass for each product and O(dk + block). [`Solver::Randomized`](crate::linalg::Solver::Randomized) takes as many passes
-            /// as its power iterations and 4 more.
+            /// Up to 2000 variables it takes one pass, and O(d² + block) memory; beyond, or when
+            /// [`Solver::Krylov`](crate::linalg::Solver::Krylov) is asked for, a pass for each
+            /// product and O(dk + block). [`Solver::Randomized`](crate::linalg::Solver::Randomized)
+            /// takes as many passes as its power iterations and 4 more.
             ///
             /// # Errors
             /// As [`Self::fit`], and those of reading.
@@ -102,8 +106,11 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// log p(x_i) in nats of each observation of a source, read block by block.
     ///
     /// # Errors
-    /// Those of reading, and [`Error::Dimension`](crate::Error::Dimension).
-    pub fn log_likelihood_source<S: Source<T> + ?Sized>(&self, source: &mut S) -> Result<DVector<T>, S::Error>
+    /// Those of reading, and [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn log_likelihood_source<S: Source<T> + ?Sized>(
+        &self,
+        source: &mut S,
+    ) -> Result<DVector<T>, S::Error>
     where
         GenerativeModel<D, L>: MarginalLikelihood<T>,
     {
@@ -115,27 +122,33 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
         Ok(DVector::from_vec(values))
     }
 
-    /// The codes of a source, k×b for each block of b observations, shown to `visit` in their order: what does not fit in memory need not be kept.
+    /// The codes of a source, k×b for each block of b observations, shown to `visit` in their
+    /// order: what does not fit in memory need not be kept.
     ///
     /// ```
     /// use elbo::{IntoObservations, Ppca};
-    /// let x = nalgebra::DMatrix::from_fn(5, 40, |j, i| ((j + 1) as f64 * i as f64).sin() * (5 - j) as f64);
+    /// let x = nalgebra::DMatrix::from_fn(5, 40, |j, i| {
+    ///     ((j + 1) as f64 * i as f64).sin() * (5 - j) as f64
+    /// });
     /// let model = Ppca::<f64>::fit(2, &x)?;
     /// let mut codes = 0;
-    /// model.transform_source(&mut (&x).into_observations()?, |block| { codes += block.ncols(); Ok(()) })?;
+    /// model.transform_source(&mut (&x).into_observations()?, |block| {
+    ///     codes += block.ncols();
+    ///     Ok(())
+    /// })?;
     /// assert_eq!(codes, 40);
     /// # Ok::<(), elbo::Error>(())
     /// ```
     ///
     /// # Errors
-    /// Those of reading and of `visit`, and [`Error::Dimension`](crate::Error::Dimension).
+    /// Those of reading and of `visit`, and [`Error::DimensionMismatch`](crate::Error::Dimension).
     pub fn transform_source<S: Source<T> + ?Sized>(
         &self,
         source: &mut S,
         mut visit: impl FnMut(DMatrixView<'_, T>) -> Result<()>,
     ) -> Result<(), S::Error>
     where
-        I: EncodesNew<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         source.pass(&mut |x| {
             x.expect_dim(self.data_dim())?;

@@ -1,9 +1,9 @@
 //! Step 3: variational EM, with one q_i for each observation.
 
 use super::Step;
-use crate::data::{Mean, RootMoment};
-use crate::fit::alternate::aligned::random_loadings;
-use crate::fit::{Alternate, Fitted, SpanAscent, SpanFamily};
+use crate::data::{Centering, ScatterFactor};
+use crate::fit::em::aligned::random_loadings;
+use crate::fit::{ExpectationMaximization, Fitted, SubspaceFamily, SubspaceVem};
 use crate::inference::{EStep, PerPoint};
 use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
@@ -15,7 +15,8 @@ use nalgebra::DMatrix;
 use rand::Rng;
 use std::marker::PhantomData;
 
-/// Probabilistic PCA by variational EM: a table of φ_i in the place of the exact posterior; isotropic, as in the lecture, unless another family is named.
+/// Probabilistic PCA by variational EM: a table of φ_i in the place of the exact posterior;
+/// isotropic, as in the lecture, unless another family is named.
 ///
 /// ```
 /// use elbo::{VariationalPpca, posterior::Full};
@@ -27,12 +28,18 @@ use std::marker::PhantomData;
 /// assert!((fit.elbo(&x)?.values().sum() - exact).abs() < 1e-8); // a full covariance leaves no gap
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub type VariationalPpca<T = f64, Q = Isotropic<T>> = Step<T, Linear<T>, IsotropicGaussian<T>, PerPoint<Q>>;
+pub type VariationalPpca<T = f64, Q = Isotropic<T>> =
+    Step<T, Linear<T>, IsotropicGaussian<T>, PerPoint<Q>>;
 
 impl<T: Real, Q: PosteriorFamily<T>> VariationalPpca<T, Q> {
     /// A fit with k latent dimensions.
     pub fn builder(latent_dim: usize) -> VariationalPpcaBuilder<T, Q> {
-        VariationalPpcaBuilder { latent_dim, mean: Mean::Estimated, family: PhantomData, scalar: PhantomData }
+        VariationalPpcaBuilder {
+            latent_dim,
+            mean: Centering::Mean,
+            family: PhantomData,
+            scalar: PhantomData,
+        }
     }
 }
 
@@ -40,31 +47,43 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpca<T, Q> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VariationalPpcaBuilder<T, Q> {
     latent_dim: usize,
-    mean: Mean,
+    mean: Centering,
     family: PhantomData<Q>,
     scalar: PhantomData<T>,
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
     /// The mean: estimated (default), or fixed at 0 as in the lecture.
-    pub fn mean(self, mean: Mean) -> Self {
-        Self { mean, ..self }
+    pub fn centering(self, centering: Centering) -> Self {
+        Self { mean: centering, ..self }
     }
 
     /// W about the mean, in the caller's precision.
-    fn model(&self, loadings: &DMatrix<f64>, moment: &RootMoment, likelihood: &IsotropicGaussian<f64>) -> Result<LinearGaussian<T>> {
-        Ok(LinearGaussian::new(Linear::about(loadings, moment.mean(), self.mean)?, likelihood.narrow()?))
+    fn model(
+        &self,
+        loadings: &DMatrix<f64>,
+        moment: &ScatterFactor,
+        likelihood: &IsotropicGaussian<f64>,
+    ) -> Result<LinearGaussian<T>> {
+        Ok(LinearGaussian::new(
+            Linear::about(loadings, moment.mean(), self.mean)?,
+            likelihood.narrow()?,
+        ))
     }
 
     /// The optimum of J by the [accelerated fitter](SpanAscent), from a random start.
     ///
     /// # Errors
     /// As [`Ppca::fit`](super::Ppca::fit).
-    pub fn fit<'a, R: Rng + ?Sized>(&self, x: impl IntoObservations<'a, T>, rng: &mut R) -> Result<Fitted<VariationalPpca<T, Q>>>
+    pub fn fit<'a, R: Rng + ?Sized>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+        rng: &mut R,
+    ) -> Result<Fitted<VariationalPpca<T, Q>>>
     where
-        Q: SpanFamily<T>,
+        Q: SubspaceFamily<T>,
     {
-        self.fit_by(&SpanAscent::default(), x, rng)
+        self.fit_by(&SubspaceVem::default(), x, rng)
     }
 
     /// The same with other settings.
@@ -73,15 +92,15 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
     /// As [`Ppca::fit`](super::Ppca::fit).
     pub fn fit_by<'a, R: Rng + ?Sized>(
         &self,
-        fitter: &SpanAscent,
+        fitter: &SubspaceVem,
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<VariationalPpca<T, Q>>>
     where
-        Q: SpanFamily<T>,
+        Q: SubspaceFamily<T>,
     {
         let x = x.into_observations()?;
-        let moment = RootMoment::of(x, self.mean)?;
+        let moment = ScatterFactor::of(x, self.mean)?;
         let Fitted { model, trace, stop } = fitter.fit::<T, Q, R>(&moment, self.latent_dim, rng)?;
         let model = self.model(&moment.lift(model.loadings()), &moment, &model.likelihood)?;
         // The last E-step fills the table: θ, Q and J belong together.
@@ -90,21 +109,23 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
         Ok(Fitted { model: Step::from_parts(model, table), trace, stop })
     }
 
-    /// The plain [alternation](Alternate) of E- and M-steps over the table, from a random start: readable and monotone, and slow.
+    /// The plain [alternation](Alternate) of E- and M-steps over the table, from a random start:
+    /// readable and monotone, and slow.
     ///
     /// # Errors
     /// As [`Ppca::fit`](super::Ppca::fit).
     pub fn fit_plain<'a, R: Rng + ?Sized>(
         &self,
-        fitter: &Alternate,
+        fitter: &ExpectationMaximization,
         x: impl IntoObservations<'a, T>,
         rng: &mut R,
     ) -> Result<Fitted<VariationalPpca<T, Q>>> {
         let x = x.into_observations()?;
-        let moment = RootMoment::of(x, self.mean)?;
+        let moment = ScatterFactor::of(x, self.mean)?;
         moment.check_noise_remains(self.latent_dim)?;
         let loadings = moment.lift(random_loadings(&moment, self.latent_dim, rng));
-        let start = self.model(&loadings, &moment, &IsotropicGaussian::new(moment.smallest_variance())?)?;
+        let start =
+            self.model(&loadings, &moment, &IsotropicGaussian::new(moment.smallest_variance())?)?;
         let table = PerPoint::<Q>::at_prior(self.latent_dim, x.len());
         let fitted = fitter.fit(&Elbo::closed_form(), start, table, x, rng)?;
         Ok(fitted.map(|(model, table)| Step::from_parts(model, table)))

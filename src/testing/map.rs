@@ -14,8 +14,9 @@ use rand::Rng;
 const MANY: usize = 7;
 const FEW: usize = 3;
 
-/// Checks a map: shapes, that a column's output does not depend on the columns beside it nor on what the tape held, and
-/// `backward` (by the parameters and by the input) against central differences.
+/// Checks a map: shapes, that a column's output does not depend on the columns beside it nor on
+/// what the tape held, and `backward` (by the parameters and by the input) against central
+/// differences.
 ///
 /// # Errors
 /// A [`Failure`] says what does not hold.
@@ -39,11 +40,15 @@ where
     let mut tape = M::Tape::default();
     let first = map.forward(input.as_view(), &mut tape).into_owned();
     ensure(first.shape() == (outputs, MANY), || {
-        format!("forward gives {:?} for {MANY} inputs, and output_dim says {outputs} rows", first.shape())
+        format!(
+            "forward gives {:?} for {MANY} inputs, and output_dim says {outputs} rows",
+            first.shape()
+        )
     })?;
     let few = map.forward(input.columns(0, FEW), &mut tape).into_owned();
     ensure(close(&few, &first.columns(0, FEW).into_owned(), rounding::<T>()), || {
-        "a column's output changes with the columns beside it, or with what the tape held".to_string()
+        "a column's output changes with the columns beside it, or with what the tape held"
+            .to_string()
     })?;
     ensure(map.output(&tape) == few, || "output is not what forward left in the tape".to_string())?;
     let again = map.forward(input.as_view(), &mut tape).into_owned();
@@ -51,19 +56,32 @@ where
 
     let mut d_parameters = vec![T::of(f64::NAN); map.parameters().len()];
     let mut d_input = DMatrix::zeros(0, 0);
-    map.backward(input.as_view(), &mut tape, weights.as_view(), &mut d_parameters, Some(&mut d_input));
-    ensure(d_input.shape() == input.shape(), || format!("d_input is {:?} for an input of {:?}", d_input.shape(), input.shape()))?;
+    map.backward(
+        input.as_view(),
+        &mut tape,
+        weights.as_view(),
+        &mut d_parameters,
+        Some(&mut d_input),
+    );
+    ensure(d_input.shape() == input.shape(), || {
+        format!("d_input is {:?} for an input of {:?}", d_input.shape(), input.shape())
+    })?;
     let mut without = vec![T::of(f64::NAN); map.parameters().len()];
     map.forward(input.as_view(), &mut tape);
     map.backward(input.as_view(), &mut tape, weights.as_view(), &mut without, None);
-    ensure(without == d_parameters, || "d_parameters changes with whether d_input is asked for, or is not overwritten".to_string())?;
+    ensure(without == d_parameters, || {
+        "d_parameters changes with whether d_input is asked for, or is not overwritten".to_string()
+    })?;
 
     let mut alone = DMatrix::zeros(0, 0);
     map.forward(input.as_view(), &mut tape);
     map.backward_to_input(input.as_view(), &mut tape, weights.as_view(), &mut without, &mut alone);
-    ensure(alone == d_input, || "backward_to_input does not give the d_input of backward".to_string())?;
+    ensure(alone == d_input, || {
+        "backward_to_input does not give the d_input of backward".to_string()
+    })?;
 
-    let weighted = |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
+    let weighted =
+        |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
     compare("backward by the parameters", map.parameters(), &d_parameters, |moved| {
         let mut other = map.clone();
         other.parameters_mut().copy_from_slice(moved);
@@ -75,7 +93,8 @@ where
     })
 }
 
-/// Checks a decoder: shapes, finite values near the prior, and that a column's output does not depend on the columns beside it.
+/// Checks a decoder: shapes, finite values near the prior, and that a column's output does not
+/// depend on the columns beside it.
 ///
 /// # Errors
 /// A [`Failure`] says what does not hold.
@@ -84,7 +103,11 @@ where
 /// use elbo::{map::Linear, testing::check_decoder};
 /// use nalgebra::{dmatrix, dvector};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// check_decoder(&Linear::new(dmatrix![1.0; 2.0], dvector![0.0, 0.5])?, &mut StdRng::seed_from_u64(1)).unwrap();
+/// check_decoder(
+///     &Linear::new(dmatrix![1.0; 2.0], dvector![0.0, 0.5])?,
+///     &mut StdRng::seed_from_u64(1),
+/// )
+/// .unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn check_decoder<T, D, R>(decoder: &D, rng: &mut R) -> Result<(), Failure>
@@ -96,16 +119,23 @@ where
     let z: DMatrix<T> = normal(decoder.latent_dim(), MANY, rng);
     let decoded = decoder.decode(z.as_view());
     ensure(decoded.shape() == (decoder.observed_dim(), MANY), || {
-        format!("decode gives {:?} for {MANY} codes, and observed_dim says {} rows", decoded.shape(), decoder.observed_dim())
+        format!(
+            "decode gives {:?} for {MANY} codes, and observed_dim says {} rows",
+            decoded.shape(),
+            decoder.observed_dim()
+        )
     })?;
-    ensure(decoded.iter().all(|v| v.is_finite()), || "a code drawn from the prior is decoded to a value that is not finite".to_string())?;
+    ensure(decoded.iter().all(|v| v.is_finite()), || {
+        "a code drawn from the prior is decoded to a value that is not finite".to_string()
+    })?;
     let few = decoder.decode(z.columns(1, FEW));
     ensure(close(&few, &decoded.columns(1, FEW).into_owned(), rounding::<T>()), || {
         "what a code is decoded to changes with the codes beside it".to_string()
     })
 }
 
-/// Checks an encoder on given data: shapes, finite means, that an observation's q does not depend on those beside it, and that another dimension is refused.
+/// Checks an encoder on given data: shapes, finite means, that an observation's q does not depend
+/// on those beside it, and that another dimension is refused.
 ///
 /// # Errors
 /// A [`Failure`] says what does not hold.
@@ -125,12 +155,18 @@ where
 {
     let q = encoder.encode(x)?;
     let (k, n) = (encoder.latent_dim(), x.len());
-    ensure(q.mean().shape() == (k, n), || format!("encode gives means of {:?} where {:?} is due", q.mean().shape(), (k, n)))?;
+    ensure(q.mean().shape() == (k, n), || {
+        format!("encode gives means of {:?} where {:?} is due", q.mean().shape(), (k, n))
+    })?;
     ensure(q.mean().iter().all(|v| v.is_finite()), || "a mean is not finite".to_string())?;
     let few = encoder.encode(x.columns(n / 2, n - n / 2)?)?;
     let expected = q.mean().columns(n / 2, n - n / 2).into_owned();
-    ensure(close(&few.mean().into_owned(), &expected, rounding::<T>()), || "a code changes with the observations beside it".to_string())?;
+    ensure(close(&few.mean().into_owned(), &expected, rounding::<T>()), || {
+        "a code changes with the observations beside it".to_string()
+    })?;
     let longer = DMatrix::from_element(x.data_dim() + 1, 1, T::one());
     let refused = Observations::new(longer.as_view()).and_then(|longer| encoder.encode(longer));
-    ensure(refused.is_err(), || format!("an observation of {} variables is not refused", x.data_dim() + 1))
+    ensure(refused.is_err(), || {
+        format!("an observation of {} variables is not refused", x.data_dim() + 1)
+    })
 }

@@ -1,7 +1,9 @@
-//! Conformance checks for those who implement the traits: each says in a sentence what is wrong, or nothing.
+//! Conformance checks for those who implement the traits: each says in a sentence what is wrong, or
+//! nothing.
 //!
-//! A check returns `Result<(), Failure>`, so that a test of yours is one line: `check_map(&my_map, &mut rng)?` or `.unwrap()`.
-//! Derivatives are compared with central differences, at points that the caller's generator draws; nothing here panics.
+//! A check returns `Result<(), Failure>`, so that a test of yours is one line:
+//! `check_map(&my_map, &mut rng)?` or `.unwrap()`. Derivatives are compared with central
+//! differences, at points that the caller's generator draws; nothing here panics.
 //!
 //! | you implement | you call |
 //! |---|---|

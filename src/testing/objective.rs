@@ -8,20 +8,31 @@ use crate::objective::{DifferentiableObjective, Gradient};
 use crate::{Observations, Real};
 use rand::Rng;
 
-/// Checks the gradient of an objective by θ and by φ against central differences, with the same random numbers at each evaluation (the generator is
-/// cloned), and that a second call with the same workspace and random numbers gives the same bits.
+/// Checks the gradient of an objective by θ and by φ against central differences, with the same
+/// random numbers at each evaluation (the generator is cloned), and that a second call with the
+/// same workspace and random numbers gives the same bits.
 ///
 /// # Errors
 /// A [`Failure`] says what does not hold.
 ///
 /// ```
-/// use elbo::{inference::PerPoint, model::LinearGaussian, objective::Elbo, posterior::Diagonal, testing::check_objective, Observations};
+/// use elbo::{
+///     Observations, inference::PerPoint, model::LinearGaussian, objective::Elbo,
+///     posterior::Diagonal, testing::check_objective,
+/// };
 /// use nalgebra::{dmatrix, dvector};
 /// use rand::{SeedableRng, rngs::Xoshiro256PlusPlus};
 /// let model = LinearGaussian::from_parameters(dmatrix![1.0; 2.0], dvector![0.0, 0.5], 0.7)?;
 /// let q = PerPoint::<Diagonal<f64>>::at_prior(1, 3);
 /// let x = dmatrix![1.0, 2.0, 3.0; 0.0, 1.0, 0.0];
-/// check_objective(&Elbo::reparameterized(2), &model, &q, Observations::new(x.as_view())?, &Xoshiro256PlusPlus::seed_from_u64(1)).unwrap();
+/// check_objective(
+///     &Elbo::reparameterized(2),
+///     &model,
+///     &q,
+///     Observations::new(x.as_view())?,
+///     &Xoshiro256PlusPlus::seed_from_u64(1),
+/// )
+/// .unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn check_objective<T, J, D, L, I, R>(
@@ -40,10 +51,25 @@ where
     R: Rng + Clone,
 {
     let mut workspace = J::Workspace::default();
-    let alone = objective.value(model, inference, x, &mut rng.clone(), &mut workspace, &mut Gradient::default())?;
-    let mut evaluate = |model: &GenerativeModel<D, L>, inference: &I, gradient: &mut Gradient<T>| {
-        objective.value_and_gradient(model, inference, x, &mut rng.clone(), &mut workspace, gradient)
-    };
+    let alone = objective.value(
+        model,
+        inference,
+        x,
+        &mut rng.clone(),
+        &mut workspace,
+        &mut Gradient::default(),
+    )?;
+    let mut evaluate =
+        |model: &GenerativeModel<D, L>, inference: &I, gradient: &mut Gradient<T>| {
+            objective.value_and_gradient(
+                model,
+                inference,
+                x,
+                &mut rng.clone(),
+                &mut workspace,
+                gradient,
+            )
+        };
     let (mut gradient, mut again) = (Gradient::default(), Gradient::default());
     let value = evaluate(model, inference, &mut gradient)?;
     let second = evaluate(model, inference, &mut again)?;
@@ -54,24 +80,42 @@ where
     let size = value.abs() + T::of_usize(x.len() * x.data_dim());
     let decoder_count = model.decoder.parameters().len();
     ensure(gradient.theta.len() >= decoder_count, || {
-        format!("the gradient by θ has {} entries for {decoder_count} parameters of the decoder alone", gradient.theta.len())
+        format!(
+            "the gradient by θ has {} entries for {decoder_count} parameters of the decoder alone",
+            gradient.theta.len()
+        )
     })?;
     let (d_decoder, d_likelihood) = gradient.theta.split_at(decoder_count);
-    compare("the gradient by the decoder's parameters", model.decoder.parameters(), d_decoder, |moved| {
-        let mut other = model.clone();
-        other.decoder.parameters_mut().copy_from_slice(moved);
-        Ok((evaluate(&other, inference, &mut again)?, size))
-    })?;
-    if !d_likelihood.is_empty() {
-        compare("the gradient by the likelihood's parameters", model.likelihood.parameters(), d_likelihood, |moved| {
+    compare(
+        "the gradient by the decoder's parameters",
+        model.decoder.parameters(),
+        d_decoder,
+        |moved| {
             let mut other = model.clone();
-            other.likelihood.parameters_mut().copy_from_slice(moved);
+            other.decoder.parameters_mut().copy_from_slice(moved);
             Ok((evaluate(&other, inference, &mut again)?, size))
-        })?;
+        },
+    )?;
+    if !d_likelihood.is_empty() {
+        compare(
+            "the gradient by the likelihood's parameters",
+            model.likelihood.parameters(),
+            d_likelihood,
+            |moved| {
+                let mut other = model.clone();
+                other.likelihood.parameters_mut().copy_from_slice(moved);
+                Ok((evaluate(&other, inference, &mut again)?, size))
+            },
+        )?;
     }
-    compare("the gradient by the parameters of the inference", inference.parameters(), &gradient.phi, |moved| {
-        let mut other = inference.clone();
-        other.parameters_mut().copy_from_slice(moved);
-        Ok((evaluate(model, &other, &mut again)?, size))
-    })
+    compare(
+        "the gradient by the parameters of the inference",
+        inference.parameters(),
+        &gradient.phi,
+        |moved| {
+            let mut other = inference.clone();
+            other.parameters_mut().copy_from_slice(moved);
+            Ok((evaluate(model, &other, &mut again)?, size))
+        },
+    )
 }

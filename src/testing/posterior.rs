@@ -9,8 +9,9 @@ use rand::Rng;
 
 const MEMBERS: usize = 4;
 
-/// Checks a Gaussian family at random members of latent dimension k: the divergence against its formula from mean and covariance; `transform`,
-/// whose factor must be one of the covariance; the traces; each gradient against central differences; and that `nearest` is stationary.
+/// Checks a Gaussian family at random members of latent dimension k: the divergence against its
+/// formula from mean and covariance; `transform`, whose factor must be one of the covariance; the
+/// traces; each gradient against central differences; and that `nearest` is stationary.
 ///
 /// # Errors
 /// A [`Failure`] says what does not hold.
@@ -33,10 +34,15 @@ where
         format!("a family of {:?} where {:?} is due", (q.latent_dim(), q.len()), (k, MEMBERS))
     })?;
     ensure(q.mean() == phi.rows(0, k), || "the first k rows of φ are not the mean".to_string())?;
-    ensure(Q::from_parameters(k, phi.clone().insert_row(0, T::one())).is_err(), || "a row of φ too many is not refused".to_string())?;
+    ensure(Q::from_parameters(k, phi.clone().insert_row(0, T::one())).is_err(), || {
+        "a row of φ too many is not refused".to_string()
+    })?;
     check_moments(&q, rng)?;
 
-    let members = |moved: &[T]| Q::from_parameters(k, DMatrix::from_column_slice(phi.nrows(), MEMBERS, moved)).map_err(Failure::from);
+    let members = |moved: &[T]| {
+        Q::from_parameters(k, DMatrix::from_column_slice(phi.nrows(), MEMBERS, moved))
+            .map_err(Failure::from)
+    };
     let scale = T::of(-1.5);
     let before: DMatrix<T> = normal(phi.nrows(), MEMBERS, rng);
     let added = |add: &dyn Fn(&mut DMatrix<T>)| {
@@ -68,8 +74,13 @@ where
         q.add_negative_kl_gradient(scale, d);
     });
     let mut gradient = DMatrix::from_element(phi.nrows(), MEMBERS, T::one() / T::zero());
-    let (total, kl) = (q.bound_gradient(noise.as_view(), d_z.as_view(), scale, &mut gradient), q.kl_to_prior_sum());
-    ensure(close(&gradient, &parts, rounding::<T>()), || "bound_gradient is not the sum of its parts".to_string())?;
+    let (total, kl) = (
+        q.bound_gradient(noise.as_view(), d_z.as_view(), scale, &mut gradient),
+        q.kl_to_prior_sum(),
+    );
+    ensure(close(&gradient, &parts, rounding::<T>()), || {
+        "bound_gradient is not the sum of its parts".to_string()
+    })?;
     ensure((total - kl).as_f64().abs() <= rounding::<T>() * kl.as_f64().abs().max(1.0), || {
         format!("bound_gradient returns {total} where the divergences sum to {kl}")
     })?;
@@ -77,7 +88,10 @@ where
 }
 
 /// What does not depend on how φ is laid out.
-fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(q: &Q, rng: &mut R) -> Result<(), Failure> {
+fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(
+    q: &Q,
+    rng: &mut R,
+) -> Result<(), Failure> {
     let k = q.latent_dim();
     let root: DMatrix<T> = normal(k + 2, k, rng);
     let (kl, traces) = (q.kl_to_prior(), q.trace_with(root.map(|v| v.as_f64()).as_view()));
@@ -85,10 +99,14 @@ fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(q: &Q, rng: &m
     let mut factors = vec![DMatrix::<T>::zeros(k, k); q.len()];
     let mut z = DMatrix::zeros(k, q.len());
     for j in 0..k {
-        let noise = DMatrix::from_fn(k, q.len(), |row, _| if row == j { T::one() } else { T::zero() });
+        let noise =
+            DMatrix::from_fn(k, q.len(), |row, _| if row == j { T::one() } else { T::zero() });
         q.transform(noise.as_view(), &mut z);
         let deviations = &z - q.mean();
-        factors.iter_mut().zip(deviations.column_iter()).for_each(|(factor, column)| factor.set_column(j, &column));
+        factors
+            .iter_mut()
+            .zip(deviations.column_iter())
+            .for_each(|(factor, column)| factor.set_column(j, &column));
     }
     let mut sum = DMatrix::zeros(k, k);
     for (i, factor) in factors.iter().enumerate() {
@@ -98,27 +116,46 @@ fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(q: &Q, rng: &m
             format!("member {i}: transform's factor times its transpose is not the covariance")
         })?;
         let trace = (&root * factor).norm_squared();
-        ensure((traces[i] - trace).as_f64().abs() <= rounding::<T>() * trace.as_f64().max(1.0), || {
-            format!("member {i}: trace_with gives {} where the factor gives {trace}", traces[i])
-        })?;
+        ensure(
+            (traces[i] - trace).as_f64().abs() <= rounding::<T>() * trace.as_f64().max(1.0),
+            || format!("member {i}: trace_with gives {} where the factor gives {trace}", traces[i]),
+        )?;
         let Some(cholesky) = covariance.clone().cholesky() else {
-            return Err(Failure::new(format!("member {i}: the covariance is not positive definite")));
+            return Err(Failure::new(format!(
+                "member {i}: the covariance is not positive definite"
+            )));
         };
-        let half_log_determinant = cholesky.l_dirty().diagonal().iter().fold(T::zero(), |sum, l| sum + l.ln());
-        let expected = T::of(0.5) * (covariance.trace() + q.mean().column(i).norm_squared() - T::of_usize(k)) - half_log_determinant;
-        ensure((kl[i] - expected).as_f64().abs() <= rounding::<T>() * expected.as_f64().abs().max(1.0), || {
-            format!("member {i}: kl_to_prior is {} where mean and covariance give {expected}", kl[i])
-        })?;
+        let half_log_determinant =
+            cholesky.l_dirty().diagonal().iter().fold(T::zero(), |sum, l| sum + l.ln());
+        let expected = T::of(0.5)
+            * (covariance.trace() + q.mean().column(i).norm_squared() - T::of_usize(k))
+            - half_log_determinant;
+        ensure(
+            (kl[i] - expected).as_f64().abs() <= rounding::<T>() * expected.as_f64().abs().max(1.0),
+            || {
+                format!(
+                    "member {i}: kl_to_prior is {} where mean and covariance give {expected}",
+                    kl[i]
+                )
+            },
+        )?;
     }
-    ensure(close(&sum, &q.covariance_sum(), rounding::<T>()), || "covariance_sum is not the sum of the covariances".to_string())?;
+    ensure(close(&sum, &q.covariance_sum(), rounding::<T>()), || {
+        "covariance_sum is not the sum of the covariances".to_string()
+    })?;
     let (total, parts) = (q.kl_to_prior_sum(), kl.sum());
-    ensure((total - parts).as_f64().abs() <= rounding::<T>() * parts.as_f64().abs().max(1.0), || {
-        format!("kl_to_prior_sum is {total} where the divergences sum to {parts}")
-    })
+    ensure(
+        (total - parts).as_f64().abs() <= rounding::<T>() * parts.as_f64().abs().max(1.0),
+        || format!("kl_to_prior_sum is {total} where the divergences sum to {parts}"),
+    )
 }
 
-/// At the nearest member, the derivative of KL(q‖N(m, (RᵗR)⁻¹)) by the scale is 0, and the mean is m.
-fn check_nearest<T: Real, Q: PosteriorFamily<T>>(mean: DMatrix<T>, root: &DMatrix<T>) -> Result<(), Failure> {
+/// At the nearest member, the derivative of KL(q‖N(m, (RᵗR)⁻¹)) by the scale is 0, and the mean is
+/// m.
+fn check_nearest<T: Real, Q: PosteriorFamily<T>>(
+    mean: DMatrix<T>,
+    root: &DMatrix<T>,
+) -> Result<(), Failure> {
     let k = mean.nrows();
     let q = Q::nearest(mean.clone(), root.map(|v| v.as_f64()).as_view())?;
     ensure(q.mean() == mean, || "nearest has another mean than the target".to_string())?;
@@ -128,8 +165,12 @@ fn check_nearest<T: Real, Q: PosteriorFamily<T>>(mean: DMatrix<T>, root: &DMatri
     q.add_negative_half_trace_gradient(DMatrix::identity(k, k).as_view(), -T::one(), &mut d);
     q.add_negative_half_trace_gradient(root.as_view(), T::one(), &mut d);
     let scales = d.rows(k, d.nrows() - k);
-    let size = root.norm_squared() * DVector::from_iterator(q.len(), (0..q.len()).map(|i| q.covariance(i).norm())).amax();
+    let size = root.norm_squared()
+        * DVector::from_iterator(q.len(), (0..q.len()).map(|i| q.covariance(i).norm())).amax();
     ensure(scales.amax().as_f64() <= rounding::<T>() * size.as_f64().max(1.0), || {
-        format!("nearest is not stationary: a derivative by the scale is {:e}", scales.amax().as_f64())
+        format!(
+            "nearest is not stationary: a derivative by the scale is {:e}",
+            scales.amax().as_f64()
+        )
     })
 }

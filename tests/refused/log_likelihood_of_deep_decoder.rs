@@ -1,5 +1,5 @@
-//! The closed-form log-likelihood of a deep decoder.
-//! expect: has no closed-form log-likelihood: the integral over z is only tractable for a linear decoder with Gaussian noise
+//! The closed-form log-likelihood of a deep decoder. expect: has no closed-form log-likelihood: the
+//! integral over z is only tractable for a linear decoder with Gaussian noise
 
 use elbo::Step;
 use elbo::inference::{Amortized, GaussianEncoder};

@@ -2,7 +2,7 @@
 //! expect: has no closed-form M-step under
 //! expect: move θ by the gradient: `fit::StochasticGradient`
 
-use elbo::fit::Alternate;
+use elbo::fit::ExpectationMaximization;
 use elbo::inference::PerPoint;
 use elbo::likelihood::IsotropicGaussian;
 use elbo::map::Mlp;
@@ -13,5 +13,5 @@ use elbo::posterior::Isotropic;
 type Deep = GenerativeModel<Mlp<f64>, IsotropicGaussian<f64>>;
 
 pub fn ask(model: Deep, q: PerPoint<Isotropic<f64>>, x: elbo::Observations<'_, f64>, generator: &mut rand::rngs::StdRng) {
-    let _ = Alternate::default().fit(&Elbo::reparameterized(1), model, q, x, generator);
+    let _ = ExpectationMaximization::default().fit(&Elbo::reparameterized(1), model, q, x, generator);
 }

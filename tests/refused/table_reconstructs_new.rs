@@ -1,5 +1,5 @@
-//! The same for a reconstruction, under another family.
-//! expect: cannot encode a new x: a table of φ_i has one row for each observation of the fit and says nothing of any other
+//! The same for a reconstruction, under another family. expect: cannot encode a new x: a table of
+//! φ_i has one row for each observation of the fit and says nothing of any other
 
 use elbo::{VariationalPpca, posterior::Full};
 

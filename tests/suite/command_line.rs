@@ -1,4 +1,5 @@
-//! The main program from outside: exit codes, standard error, the JSON it writes, and the files that it reads or refuses.
+//! The main program from outside: exit codes, standard error, the JSON it writes, and the files
+//! that it reads or refuses.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,12 +7,17 @@ use std::process::{Command, Output};
 const IRIS: &[u8] = include_bytes!("../../examples/data/iris.csv.gz");
 const LABELS: &[u8] = include_bytes!("../../examples/data/digits-labels.idx1-ubyte.gz");
 
-/// The example, which cargo builds beside the tests: `…/deps/command_line-…` and `…/examples/progression`.
+/// The example, which cargo builds beside the tests: `…/deps/command_line-…` and
+/// `…/examples/progression`.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let folder = tests.parent().and_then(Path::parent).unwrap();
     let path = folder.join("examples").join(format!("progression{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is not there: `cargo test` builds it, `cargo test --test command_line` alone does not", path.display());
+    assert!(
+        path.exists(),
+        "{} is not there: `cargo test` builds it, `cargo test --test command_line` alone does not",
+        path.display()
+    );
     path
 }
 
@@ -36,8 +42,13 @@ impl Folder {
 
     /// The figures of a run that must succeed; quick and without pictures.
     fn figures(&self, arguments: &[&str]) -> serde_json::Value {
-        let output = self.run(&[arguments, &["--quick", "--no-plots", "--json", "out.json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output =
+            self.run(&[arguments, &["--quick", "--no-plots", "--json", "out.json"]].concat());
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_str(&std::fs::read_to_string(self.0.join("out.json")).unwrap()).unwrap()
     }
 
@@ -48,7 +59,10 @@ impl Folder {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert!(errors.len() == 1 && said.lines().last() == errors.last().copied(), "{arguments:?}: {said}");
+        assert!(
+            errors.len() == 1 && said.lines().last() == errors.last().copied(),
+            "{arguments:?}: {said}"
+        );
         assert!(!said.contains("panicked"), "{said}");
         errors[0]["error: ".len()..].to_owned()
     }
@@ -118,8 +132,12 @@ fn figures_in_their_order_and_null_where_there_is_none() {
             assert_eq!(step[figure].is_null(), without_density, "{name}: {figure}");
         }
         assert_eq!(step["noise_variance"].is_null(), without_density, "{name}");
-        assert!(step["sum_squared_error"].as_f64().unwrap() > 0.0 && step["seconds"].as_f64().unwrap() >= 0.0);
-        let stops = ["closed_form", "converged", "iteration_limit", "early_stop", "floor", "diverged"];
+        assert!(
+            step["sum_squared_error"].as_f64().unwrap() > 0.0
+                && step["seconds"].as_f64().unwrap() >= 0.0
+        );
+        let stops =
+            ["closed_form", "converged", "iteration_limit", "early_stop", "floor", "diverged"];
         assert!(stops.contains(&step["stop"].as_str().unwrap()), "{name}");
     }
     let of = |name: &str| steps.iter().find(|s| s["name"] == name).unwrap();
@@ -133,7 +151,8 @@ fn figures_in_their_order_and_null_where_there_is_none() {
     // The keys stand in this order in the file as well.
     let text = std::fs::read_to_string(folder.0.join("out.json")).unwrap();
     let first = &text[text.find("\"steps\"").unwrap()..];
-    let places: Vec<usize> = FIGURES.iter().map(|f| first.find(&format!("\"{f}\"")).unwrap()).collect();
+    let places: Vec<usize> =
+        FIGURES.iter().map(|f| first.find(&format!("\"{f}\"")).unwrap()).collect();
     assert!(places.is_sorted(), "{places:?}");
     assert!(!folder.0.join("target").exists(), "--no-plots writes no pictures");
 }
@@ -146,23 +165,45 @@ fn the_same_seed_gives_the_same_figures() {
         figures["steps"].as_array_mut().unwrap().iter_mut().for_each(|s| s["seconds"] = 0.into());
         figures
     };
-    let one = without_time(folder.figures(&["--data", &data, "--latent-dim", "1", "--threads", "1"]));
-    assert_eq!(one, without_time(folder.figures(&["--data", &data, "--latent-dim", "1", "--threads", "2"])));
+    let one =
+        without_time(folder.figures(&["--data", &data, "--latent-dim", "1", "--threads", "1"]));
+    assert_eq!(
+        one,
+        without_time(folder.figures(&["--data", &data, "--latent-dim", "1", "--threads", "2"]))
+    );
 }
 
 #[test]
 fn labels_and_columns_kept_apart() {
     let folder = Folder::new("label");
-    let kind: String = small().lines().enumerate().map(|(i, l)| format!("{l},{}\n", if i == 0 { "kind" } else { "x" })).collect();
+    let kind: String = small()
+        .lines()
+        .enumerate()
+        .map(|(i, l)| format!("{l},{}\n", if i == 0 { "kind" } else { "x" }))
+        .collect();
     let data = folder.write("kinds.csv", &kind);
     let said = folder.refusal(&["--data", &data], 1);
-    assert!(said.contains("\"kind\"") && said.contains("is not a number") && said.starts_with("kinds.csv: "), "{said}");
-    assert_eq!(folder.figures(&["--data", &data, "--label", "kind", "--latent-dim", "1"])["data_dim"], 3);
-    assert_eq!(folder.figures(&["--data", &data, "--ignore", "kind,c", "--latent-dim", "1"])["data_dim"], 2);
+    assert!(
+        said.contains("\"kind\"")
+            && said.contains("is not a number")
+            && said.starts_with("kinds.csv: "),
+        "{said}"
+    );
+    assert_eq!(
+        folder.figures(&["--data", &data, "--label", "kind", "--latent-dim", "1"])["data_dim"],
+        3
+    );
+    assert_eq!(
+        folder.figures(&["--data", &data, "--ignore", "kind,c", "--latent-dim", "1"])["data_dim"],
+        2
+    );
     let said = folder.refusal(&["--data", &data, "--ignore", "nothing"], 1);
     assert!(said.contains("there is no column \"nothing\" among the 4 columns"), "{said}");
     let data = folder.write("comma.csv", kind.replacen("a,b,c,kind", "a,b,c,\"kind, of\"", 1));
-    assert_eq!(folder.figures(&["--data", &data, "--ignore", "\"kind, of\",c", "--latent-dim", "1"])["data_dim"], 2);
+    assert_eq!(
+        folder.figures(&["--data", &data, "--ignore", "\"kind, of\",c", "--latent-dim", "1"])["data_dim"],
+        2
+    );
     let plain: String = small().lines().skip(1).map(|l| format!("{l}\n")).collect();
     let data = folder.write("headless.csv", plain);
     assert_eq!(folder.figures(&["--data", &data, "--latent-dim", "1"])["observations"], 9);
@@ -199,8 +240,12 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn other_formats() {
     let folder = Folder::new("formats");
-    let values: Vec<u8> = (0..30u32).flat_map(|i| (f64::from(i * i % 13) + 0.5).to_le_bytes()).collect();
-    let data = folder.write("table.npy", npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10, 3), }", &values));
+    let values: Vec<u8> =
+        (0..30u32).flat_map(|i| (f64::from(i * i % 13) + 0.5).to_le_bytes()).collect();
+    let data = folder.write(
+        "table.npy",
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10, 3), }", &values),
+    );
     let figures = folder.figures(&["--data", &data, "--latent-dim", "1"]);
     assert_eq!((&figures["observations"], &figures["data_dim"]), (&10.into(), &3.into()));
     let pixels: Vec<u8> = (0..80u32).map(|i| u8::try_from(i * i % 251).unwrap()).collect();
@@ -213,12 +258,18 @@ fn other_formats() {
 fn precision_and_standardisation() {
     let folder = Folder::new("precision");
     let data = folder.write("small.csv", small());
-    let of = |figures: &serde_json::Value, step: usize, figure: &str| figures["steps"][step][figure].as_f64().unwrap();
+    let of = |figures: &serde_json::Value, step: usize, figure: &str| {
+        figures["steps"][step][figure].as_f64().unwrap()
+    };
     let narrow = folder.figures(&["--data", &data, "--dtype", "f32"]);
     assert_eq!(narrow["latent_dim"], 2, "min(8, rank − 1)");
     let standard = folder.figures(&["--data", &data, "--standardize"]);
-    // The squared error in closed form, and the same in other units: below the total of 9 × 3, where each variance is 1.
-    assert!(of(&narrow, 0, "sum_squared_error") > 0.0 && of(&standard, 0, "sum_squared_error") < 27.0 / 3.0);
+    // The squared error in closed form, and the same in other units: below the total of 9 × 3,
+    // where each variance is 1.
+    assert!(
+        of(&narrow, 0, "sum_squared_error") > 0.0
+            && of(&standard, 0, "sum_squared_error") < 27.0 / 3.0
+    );
     assert!((of(&narrow, 3, "log_likelihood") - of(&narrow, 6, "elbo")).abs() < 1e-4);
 }
 
@@ -229,16 +280,25 @@ fn pictures_stand_in_target() {
     let output = folder.run(&["--data", &data, "--latent-dim", "1", "--quick"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let pages = std::fs::read_dir(folder.0.join("target").join("progression")).unwrap();
-    let names: Vec<String> = pages.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
-    assert!(names.iter().any(|n| n.ends_with(".html")) && names.iter().any(|n| n == "spectrum.svg"), "{names:?}");
+    let names: Vec<String> =
+        pages.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    assert!(
+        names.iter().any(|n| n.ends_with(".html")) && names.iter().any(|n| n == "spectrum.svg"),
+        "{names:?}"
+    );
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(LINEAR.iter().all(|step| table.lines().any(|l| l.split_whitespace().next() == Some(step))), "{table}");
+    assert!(
+        LINEAR.iter().all(|step| table.lines().any(|l| l.split_whitespace().next() == Some(step))),
+        "{table}"
+    );
 }
 
 #[test]
 fn what_cannot_be_written_is_said_before_the_work() {
     let folder = Folder::new("unwritable");
-    for (path, reason) in [("missing/out.json", "its folder does not exist"), (".", "it is a folder")] {
+    for (path, reason) in
+        [("missing/out.json", "its folder does not exist"), (".", "it is a folder")]
+    {
         let output = folder.run(&["--quick", "--no-plots", "--json", path]);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1));
@@ -253,9 +313,16 @@ fn a_closed_standard_output_is_no_failure() {
     use std::process::Stdio;
     let folder = Folder::new("closed");
     let data = folder.write("small.csv", small());
-    let arguments = ["--data", &data, "--latent-dim", "1", "--quick", "--no-plots", "--json", "out.json"];
+    let arguments =
+        ["--data", &data, "--latent-dim", "1", "--quick", "--no-plots", "--json", "out.json"];
     let mut command = Command::new(program());
-    let mut child = command.args(arguments).current_dir(&folder.0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .args(arguments)
+        .current_dir(&folder.0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -290,7 +357,9 @@ fn usage_is_exit_code_2() {
 #[test]
 fn bad_data_is_exit_code_1() {
     let folder = Folder::new("bad");
-    let of_f8 = |shape: &str, content: &[u8]| npy(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"), content);
+    let of_f8 = |shape: &str, content: &[u8]| {
+        npy(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"), content)
+    };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty.csv", vec![], "the file is empty"),
         ("header.csv", b"a,b\n".to_vec(), "a header of 2 columns and no rows"),
@@ -298,8 +367,16 @@ fn bad_data_is_exit_code_1() {
         ("text.csv", b"a,b\n1,2\n3,x\n".to_vec(), "line 3, column \"b\": \"x\" is not a number"),
         ("hole.csv", b"a,b\n1,2\n3,\n".to_vec(), "line 3, column \"b\": the value is missing"),
         ("infinite.csv", b"a,b\n1,2\n3,inf\n".to_vec(), "infinite or out of range"),
-        ("huge.csv", b"a,b\n1,2\n3,1e200\n4,5\n".to_vec(), "huge.csv: row 2, column \"b\": 1e200 is too large"),
-        ("constant.csv", b"a,b\n1,2\n1,2\n1,2\n".to_vec(), "all 2 variables are constant over 3 observations"),
+        (
+            "huge.csv",
+            b"a,b\n1,2\n3,1e200\n4,5\n".to_vec(),
+            "huge.csv: row 2, column \"b\": 1e200 is too large",
+        ),
+        (
+            "constant.csv",
+            b"a,b\n1,2\n1,2\n1,2\n".to_vec(),
+            "all 2 variables are constant over 3 observations",
+        ),
         ("one.csv", b"a,b\n1,2\n".to_vec(), "1 observations, and at least 2 are needed"),
         ("line.csv", b"a,b\n1,2\n2,4\n3,6\n".to_vec(), "rank 1"),
         ("notes.txt", b"1,2\n".to_vec(), "ends in none of .csv, .npy and .idxN-ubyte"),
@@ -307,10 +384,18 @@ fn bad_data_is_exit_code_1() {
         ("cut.csv.gz", IRIS[..IRIS.len() / 2].to_vec(), "truncated"),
         ("labels.idx1-ubyte.gz", LABELS.to_vec(), "two axes or more are needed"),
         ("forged.npy", of_f8("(1000000000000, 3)", &[0; 24]), "the header announces"),
-        ("oversized.npy", of_f8("(18446744073709551615, 18446744073709551615)", &[0; 24]), "exceeds the address space"),
+        (
+            "oversized.npy",
+            of_f8("(18446744073709551615, 18446744073709551615)", &[0; 24]),
+            "exceeds the address space",
+        ),
         ("magic.npy", b"PK\x03\x04....".to_vec(), "the first bytes are"),
         ("header.npy", npy("{'descr': '<f8'", &[]), "npy header"),
-        ("objects.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2), }", &[0; 32]), "is not a real number type"),
+        (
+            "objects.npy",
+            npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 2), }", &[0; 32]),
+            "is not a real number type",
+        ),
         ("forged.idx3-ubyte", idx(&[u32::MAX, 28, 28], &[0; 100]), "the header announces"),
     ];
     for (name, content, said) in cases {
@@ -325,6 +410,7 @@ fn bad_data_is_exit_code_1() {
     assert!(said.contains("rank 3") && said.contains("latent dimension of 3"), "{said}");
     let said = folder.refusal(&["--data", &data, "--latent-dim", "4"], 1);
     assert!(said.contains("the latent dimension 4 is not between 1 and 3"), "{said}");
-    let said = folder.refusal(&["--data", &data, "--latent-dim", "1", "--json", "no/such/folder/out.json"], 1);
+    let said = folder
+        .refusal(&["--data", &data, "--latent-dim", "1", "--json", "no/such/folder/out.json"], 1);
     assert!(said.starts_with("no/such/folder/out.json: "), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Principal components as users ask for them, and rotations of loadings.
 
 use elbo::data::files::{ReadOptions, read};
-use elbo::fit::Stop;
+use elbo::fit::StopReason;
 use elbo::rotation::{Promax, Varimax};
 use elbo::{Error, FactorAnalysis, Pca, Ppca};
 use nalgebra::{DMatrix, DVector};
@@ -9,7 +9,9 @@ use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
 fn table(name: &str) -> DMatrix<f64> {
-    read::<f64>(format!("examples/data/{name}.csv.gz"), &ReadOptions::default().label("label")).unwrap().values
+    read::<f64>(format!("examples/data/{name}.csv.gz"), &ReadOptions::default().label("label"))
+        .unwrap()
+        .values
 }
 
 fn normal(rows: usize, columns: usize, seed: u64) -> DMatrix<f64> {
@@ -22,26 +24,50 @@ fn variances_ratios_and_divisors() {
     let x = table("iris");
     let (d, n) = x.shape();
     // numpy: eigvalsh(cov(iris, bias=True)).
-    let expected = [4.200_053_427_994_632, 0.241_052_942_942_442_45, 0.077_688_103_375_966_36, 0.023_676_192_353_627_116];
+    let expected = [
+        4.200_053_427_994_632,
+        0.241_052_942_942_442_45,
+        0.077_688_103_375_966_36,
+        0.023_676_192_353_627_116,
+    ];
     let pca = Pca::fit(4, &x).unwrap();
     for (found, expected) in pca.explained_variance().iter().zip(expected) {
         assert!((found - expected).abs() < 1e-9, "{found} {expected}");
     }
-    assert!((pca.explained_variance_unbiased() * ((n - 1) as f64 / n as f64) - pca.explained_variance()).amax() < 1e-14);
+    assert!(
+        (pca.explained_variance_unbiased() * ((n - 1) as f64 / n as f64)
+            - pca.explained_variance())
+        .amax()
+            < 1e-14
+    );
     assert!((pca.explained_variance_ratio().sum() - 1.0).abs() < 1e-14);
     let first = Pca::fit(1, &x).unwrap();
-    assert!((first.explained_variance_ratio()[0] - expected[0] / expected.iter().sum::<f64>()).abs() < 1e-12, "of the total, at k = 1 too");
+    assert!(
+        (first.explained_variance_ratio()[0] - expected[0] / expected.iter().sum::<f64>()).abs()
+            < 1e-12,
+        "of the total, at k = 1 too"
+    );
     assert!(
         (pca.loadings() * pca.loadings().transpose()
-            - pca.directions() * DMatrix::from_diagonal(pca.explained_variance()) * pca.directions().transpose())
+            - pca.directions()
+                * DMatrix::from_diagonal(pca.explained_variance())
+                * pca.directions().transpose())
         .amax()
             < 1e-12
     );
-    assert_eq!(pca.directions().column(2).iter().fold(0.0f64, |a, &b| if b.abs() > a.abs() { b } else { a }).signum(), 1.0);
+    assert_eq!(
+        pca.directions()
+            .column(2)
+            .iter()
+            .fold(0.0f64, |a, &b| if b.abs() > a.abs() { b } else { a })
+            .signum(),
+        1.0
+    );
     let model = Ppca::fit(2, &x).unwrap().pca(n).unwrap();
     let two = Pca::fit(2, &x).unwrap();
     assert!(
-        (model.directions() - two.directions()).amax() < 1e-12 && (model.explained_variance() - two.explained_variance()).amax() < 1e-12
+        (model.directions() - two.directions()).amax() < 1e-12
+            && (model.explained_variance() - two.explained_variance()).amax() < 1e-12
     );
     assert!((model.explained_variance_ratio() - two.explained_variance_ratio()).amax() < 1e-12);
     assert_eq!(d, pca.mean().len());
@@ -63,7 +89,10 @@ fn distances_divide_the_squared_length() {
     assert!((&under_model - sum).amax() < 1e-8 * under_model.amax());
     assert!((under_model.mean() - 13.0).abs() < 1e-9, "at the maximum the mean distance is d");
     let errors = ppca.reconstruction_error(&x).unwrap();
-    assert!((errors.sum() - (&x - ppca.reconstruct(&x).unwrap()).norm_squared()).abs() < 1e-8 * errors.sum());
+    assert!(
+        (errors.sum() - (&x - ppca.reconstruct(&x).unwrap()).norm_squared()).abs()
+            < 1e-8 * errors.sum()
+    );
     // An outlier of each kind.
     let mut odd = x.column(0).into_owned();
     odd += pca.directions().column(0) * 1e5;
@@ -73,25 +102,32 @@ fn distances_divide_the_squared_length() {
 
 #[test]
 fn varimax_agrees_with_scikit_learn_and_is_a_maximum() {
-    let reference: serde_json::Value = serde_json::from_str(include_str!("../reference/factor_analysis.json")).unwrap();
+    let reference: serde_json::Value =
+        serde_json::from_str(include_str!("../reference/factor_analysis.json")).unwrap();
     let matrix = |name: &str| {
-        let rows: Vec<Vec<f64>> = serde_json::from_value(reference["varimax"][name].clone()).unwrap();
+        let rows: Vec<Vec<f64>> =
+            serde_json::from_value(reference["varimax"][name].clone()).unwrap();
         DMatrix::from_fn(rows.len(), rows[0].len(), |i, j| rows[i][j])
     };
     let (loadings, rotated) = (matrix("loadings"), matrix("rotated"));
     let rotated = if rotated.shape() == loadings.shape() { rotated } else { rotated.transpose() };
-    let found = Varimax { normalize: false, ..Varimax::default() }.rotate(loadings.as_view()).unwrap();
-    assert_eq!(found.stop, Stop::Converged);
+    let found =
+        Varimax { normalize: false, ..Varimax::default() }.rotate(loadings.as_view()).unwrap();
+    assert_eq!(found.stop, StopReason::Converged);
     // Up to the order and the signs of the columns.
     let overlap = found.loadings.transpose() * &rotated;
     let lengths = |m: &DMatrix<f64>, j: usize| m.column(j).norm();
     for i in 0..3 {
-        let best = (0..3).map(|j| overlap[(i, j)].abs() / lengths(&found.loadings, i) / lengths(&rotated, j)).fold(0.0, f64::max);
+        let best = (0..3)
+            .map(|j| overlap[(i, j)].abs() / lengths(&found.loadings, i) / lengths(&rotated, j))
+            .fold(0.0, f64::max);
         assert!((best - 1.0).abs() < 1e-6, "{}{rotated}", found.loadings);
     }
     let value = |l: &DMatrix<f64>| -> f64 {
         let d = l.nrows() as f64;
-        l.column_iter().map(|c| c.iter().map(|v| v.powi(4)).sum::<f64>() / d - (c.norm_squared() / d).powi(2)).sum()
+        l.column_iter()
+            .map(|c| c.iter().map(|v| v.powi(4)).sum::<f64>() / d - (c.norm_squared() / d).powi(2))
+            .sum()
     };
     assert!((found.criterion - value(&found.loadings)).abs() < 1e-12);
     for seed in 0..200 {
@@ -108,9 +144,14 @@ fn a_rotated_model_is_the_same_model() {
     let rotated = fit.rotated(&rotation).unwrap();
     assert!((rotated.log_likelihood(&x).unwrap() - fit.log_likelihood(&x).unwrap()).amax() < 1e-8);
     assert!((rotated.loadings() - rotation.loadings).amax() < 1e-9);
-    assert!((rotated.transform(&x).unwrap() - rotation.rotation.transpose() * fit.transform(&x).unwrap()).amax() < 1e-9);
+    assert!(
+        (rotated.transform(&x).unwrap()
+            - rotation.rotation.transpose() * fit.transform(&x).unwrap())
+        .amax()
+            < 1e-9
+    );
     let oblique = Promax::default().rotate(fit.loadings()).unwrap();
-    assert!(matches!(fit.rotated(&oblique), Err(Error::Setting { .. })));
+    assert!(matches!(fit.rotated(&oblique), Err(Error::InvalidParameter { .. })));
     let standardized = fit.standardized_loadings();
     let oblique = Promax::default().rotate(standardized.as_view()).unwrap();
     let again = &oblique.loadings * &oblique.factor_correlations * oblique.loadings.transpose();
@@ -121,7 +162,8 @@ fn a_rotated_model_is_the_same_model() {
 
 #[test]
 fn oblique_factors_that_nearly_coincide_still_have_variance_one() {
-    // Loadings in the variables' own units, over three orders of magnitude: promax makes correlations close to ±1 of them.
+    // Loadings in the variables' own units, over three orders of magnitude: promax makes
+    // correlations close to ±1 of them.
     let loadings = Pca::fit(12, &table("wine")).unwrap().loadings();
     let found = Promax::default().rotate(loadings.as_view()).unwrap();
     let off = found.factor_correlations.diagonal().map(|v| (v - 1.0).abs()).max();
@@ -139,11 +181,23 @@ fn what_has_no_components_is_refused_by_name() {
             && pca.unwhiten(&normal(3, 2, 1)).is_err()
             && pca.inverse_transform(&normal(1, 2, 1)).is_err()
     );
-    assert!(matches!(Varimax::default().rotate(DMatrix::<f64>::zeros(0, 2).as_view()), Err(Error::Empty { .. })));
+    assert!(matches!(
+        Varimax::default().rotate(DMatrix::<f64>::zeros(0, 2).as_view()),
+        Err(Error::Empty { .. })
+    ));
     assert!(Varimax::default().rotate(DMatrix::from_element(2, 2, f64::NAN).as_view()).is_err());
-    assert!(Varimax::default().rotate(DMatrix::<f64>::zeros(3, 2).as_view()).unwrap().loadings.amax() == 0.0);
-    assert!(matches!(Promax::default().rotate(DMatrix::<f64>::zeros(3, 2).as_view()), Err(Error::NotPositiveDefinite { size: 2 })));
-    assert!(matches!(Promax { power: 1.0, ..Promax::default() }.rotate(x.as_view()), Err(Error::Setting { .. })));
+    assert!(
+        Varimax::default().rotate(DMatrix::<f64>::zeros(3, 2).as_view()).unwrap().loadings.amax()
+            == 0.0
+    );
+    assert!(matches!(
+        Promax::default().rotate(DMatrix::<f64>::zeros(3, 2).as_view()),
+        Err(Error::NotPositiveDefinite { size: 2 })
+    ));
+    assert!(matches!(
+        Promax { power: 1.0, ..Promax::default() }.rotate(x.as_view()),
+        Err(Error::InvalidParameter { .. })
+    ));
 }
 
 proptest! {
@@ -172,7 +226,7 @@ proptest! {
         prop_assume!(d >= 2 * k);
         let turned = &simple * normal(k, k, seed).qr().q();
         let found = Varimax::default().rotate(turned.as_view()).unwrap();
-        prop_assert_eq!(found.stop, Stop::Converged);
+        prop_assert_eq!(found.stop, StopReason::Converged);
         let nonzero = found.loadings.iter().filter(|l| l.abs() > 1e-6).count();
         prop_assert_eq!(nonzero, d);
         prop_assert!((&turned * &found.rotation - &found.loadings).amax() < 1e-10);

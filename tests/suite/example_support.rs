@@ -14,7 +14,17 @@ use support::scatter::{Classes, latent, scatter};
 const PROGRAM: Program = Program {
     name: "demo",
     about: "Tries the options.",
-    options: &["data", "label", "ignore", "latent-dim", "seed", "dtype", "threads", "quick", "json"],
+    options: &[
+        "data",
+        "label",
+        "ignore",
+        "latent-dim",
+        "seed",
+        "dtype",
+        "threads",
+        "quick",
+        "json",
+    ],
     needs_data: false,
 };
 
@@ -89,13 +99,19 @@ fn check(svg: &str) {
 
 /// The centres of the points of a chart, those of the legend among them.
 fn centres(svg: &str) -> Vec<(i32, i32)> {
-    let number = |circle: &str, name: &str| circle.split_once(name).unwrap().1.split('"').next().unwrap().parse().unwrap();
-    svg.split("<circle ").skip(1).map(|circle| (number(circle, "cx=\""), number(circle, "cy=\""))).collect()
+    let number = |circle: &str, name: &str| {
+        circle.split_once(name).unwrap().1.split('"').next().unwrap().parse().unwrap()
+    };
+    svg.split("<circle ")
+        .skip(1)
+        .map(|circle| (number(circle, "cx=\""), number(circle, "cy=\"")))
+        .collect()
 }
 
 #[test]
 fn equal_values_of_several_series_stand_side_by_side() {
-    let series = |chart: Chart, i: usize| chart.values(&format!("series {i}"), Mark::Beside, &[3.0, 2.0]);
+    let series =
+        |chart: Chart, i: usize| chart.values(&format!("series {i}"), Mark::Beside, &[3.0, 2.0]);
     let mut circles = centres(&(0..5).fold(Chart::new("t", "x", "y"), series).svg());
     assert_eq!(circles.len(), 5 * 2 + 5);
     circles.sort_unstable();
@@ -118,7 +134,11 @@ fn charts_survive_any_data() {
     ];
     for values in hostile {
         for mark in [Mark::Line, Mark::Dashed, Mark::Level, Mark::DashedLevel, Mark::Beside] {
-            for chart in [Chart::new("t", "x", "y"), Chart::new("t", "x", "y").log_x(), Chart::new("t", "x", "y").log_y()] {
+            for chart in [
+                Chart::new("t", "x", "y"),
+                Chart::new("t", "x", "y").log_x(),
+                Chart::new("t", "x", "y").log_y(),
+            ] {
                 check(&chart.values("name", mark, values).values("", mark, &[1.0, 2.0]).svg());
             }
         }
@@ -159,7 +179,11 @@ fn a_page_stands_alone() {
     assert_eq!(table.text().lines().next().unwrap(), "step       log p (nats)");
     let mut section = Section::new("Steps", "a & b");
     section.table = Some(table);
-    section.pictures.push(Picture::new("one", "caption", Chart::new("t", "x", "y").values("v", Mark::Line, &[1.0, 2.0]).svg()));
+    section.pictures.push(Picture::new(
+        "one",
+        "caption",
+        Chart::new("t", "x", "y").values("v", Mark::Line, &[1.0, 2.0]).svg(),
+    ));
     let page = Page { title: "T".into(), lead: "L".into(), sections: vec![section] };
     let folder = std::env::temp_dir().join(format!("elbo-page-{}", std::process::id()));
     let path = page.write(&folder).unwrap();
@@ -169,6 +193,8 @@ fn a_page_stands_alone() {
     assert!(page.write(&path.join("below")).is_err());
     std::fs::remove_dir_all(&folder).unwrap();
     check(&svg);
-    assert!(html.contains("a &amp; b") && html.contains("ppca &lt;ml&gt;") && html.contains("<svg "));
+    assert!(
+        html.contains("a &amp; b") && html.contains("ppca &lt;ml&gt;") && html.contains("<svg ")
+    );
     assert!(!html.contains("src=") && !html.contains("<link"));
 }

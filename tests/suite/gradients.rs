@@ -1,4 +1,5 @@
-//! Every derivative of the crate against central differences, in both precisions, by the published checks.
+//! Every derivative of the crate against central differences, in both precisions, by the published
+//! checks.
 
 use elbo::inference::{Amortized, GaussianEncoder, PerPoint, PointEncoder};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
@@ -6,7 +7,10 @@ use elbo::map::{Activation, DifferentiableMap, Initialization, Linear, Mlp};
 use elbo::model::{GenerativeModel, LinearGaussian};
 use elbo::objective::{Elbo, ImportanceWeighted, SquaredError};
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
-use elbo::testing::{Failure, check_decoder, check_encoder, check_likelihood, check_map, check_objective, check_posterior_family};
+use elbo::testing::{
+    Failure, check_decoder, check_encoder, check_likelihood, check_map, check_objective,
+    check_posterior_family,
+};
 use elbo::{Observations, Real};
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -23,15 +27,29 @@ fn normal<T: Real>(rows: usize, columns: usize, rng: &mut Generator) -> DMatrix<
     DMatrix::from_fn(rows, columns, |_, _| T::standard_normal(rng))
 }
 
-fn mlp<T: Real>(input: usize, output: usize, activation: Activation, rng: &mut Generator) -> Mlp<T> {
-    let standardization = (DVector::from_element(input, T::of(0.3)), DVector::from_element(input, T::of(1.7)));
-    let scale = (normal::<T>(output, 1, rng).column(0).into_owned(), DVector::from_element(output, T::of(0.6)));
+fn mlp<T: Real>(
+    input: usize,
+    output: usize,
+    activation: Activation,
+    rng: &mut Generator,
+) -> Mlp<T> {
+    let standardization =
+        (DVector::from_element(input, T::of(0.3)), DVector::from_element(input, T::of(1.7)));
+    let scale = (
+        normal::<T>(output, 1, rng).column(0).into_owned(),
+        DVector::from_element(output, T::of(0.6)),
+    );
     let builder = Mlp::builder(input, output).hidden(&[5, 3]).activation(activation);
-    builder.input_standardization(standardization.0, standardization.1).output_scale(scale.0, scale.1).build(rng).unwrap()
+    builder
+        .input_standardization(standardization.0, standardization.1)
+        .output_scale(scale.0, scale.1)
+        .build(rng)
+        .unwrap()
 }
 
 fn linear<T: Real>(input: usize, output: usize, rng: &mut Generator) -> Linear<T> {
-    Linear::new(normal(output, input, rng), normal::<T>(output, 1, rng).column(0).into_owned()).unwrap()
+    Linear::new(normal(output, input, rng), normal::<T>(output, 1, rng).column(0).into_owned())
+        .unwrap()
 }
 
 fn maps<T: Real>() -> Result<(), Failure> {
@@ -51,7 +69,8 @@ fn maps<T: Real>() -> Result<(), Failure> {
             .unwrap();
         check_map(&plain, rng)?;
         check_decoder(&plain, rng)?;
-        let (mean, deviation) = (DVector::from_element(4, T::of(0.3)), DVector::from_element(4, T::of(1.7)));
+        let (mean, deviation) =
+            (DVector::from_element(4, T::of(0.3)), DVector::from_element(4, T::of(1.7)));
         check_map(&plain.with_output_scale(mean, deviation).unwrap(), rng)?;
         check_map(&Mlp::<T>::builder(3, 4).activation(activation).build(rng).unwrap(), rng)?;
     }
@@ -93,7 +112,12 @@ fn likelihoods<T: Real>() -> Result<(), Failure> {
     let binary = x.map(|v| if v > T::zero() { T::one() } else { T::zero() });
     let noise = IsotropicGaussian::new(T::of(0.7))?;
     check_likelihood(&noise, Observations::new(x.as_view())?, &output, rng)?;
-    check_likelihood(&IsotropicGaussian::fixed(T::of(0.7))?, Observations::new(x.as_view())?, &output, rng)?;
+    check_likelihood(
+        &IsotropicGaussian::fixed(T::of(0.7))?,
+        Observations::new(x.as_view())?,
+        &output,
+        rng,
+    )?;
     check_likelihood(&Bernoulli, Observations::new(binary.as_view())?, &output, rng)
 }
 
@@ -108,7 +132,12 @@ fn likelihoods_in_f32() {
 }
 
 /// One decoder and likelihood, with each family from each inference.
-fn reparameterized<T: Real, D: DifferentiableMap<T> + Clone, L: Likelihood<T>, Q: PosteriorFamily<T>>(
+fn reparameterized<
+    T: Real,
+    D: DifferentiableMap<T> + Clone,
+    L: Likelihood<T>,
+    Q: PosteriorFamily<T>,
+>(
     model: &GenerativeModel<D, L>,
     x: Observations<'_, T>,
 ) -> Result<(), Failure> {
@@ -117,13 +146,21 @@ fn reparameterized<T: Real, D: DifferentiableMap<T> + Clone, L: Likelihood<T>, Q
     let mut table = Q::from_parameters(K, normal::<T>(rows, N, rng))?;
     table.parameters_mut().scale_mut(T::of(0.5));
     for samples in [1, 3] {
-        let (objective, weighted) = (Elbo::reparameterized(samples), ImportanceWeighted::new(samples));
+        let (objective, weighted) =
+            (Elbo::reparameterized(samples), ImportanceWeighted::new(samples));
         check_objective(&objective, model, &PerPoint::new(table.clone()), x, rng)?;
-        check_objective(&weighted, model, &PerPoint::new(table.clone()), x.of_population(2 * N), rng)?;
+        check_objective(
+            &weighted,
+            model,
+            &PerPoint::new(table.clone()),
+            x.of_population(2 * N),
+            rng,
+        )?;
         let encoder = GaussianEncoder::<_, Q>::new(linear::<T>(x.data_dim(), rows, rng), K)?;
         check_encoder(&encoder, x)?;
         check_objective(&objective, model, &Amortized::new(encoder), x.of_population(3 * N), rng)?;
-        let encoder = GaussianEncoder::<_, Q>::new(mlp::<T>(x.data_dim(), rows, Activation::Tanh, rng), K)?;
+        let encoder =
+            GaussianEncoder::<_, Q>::new(mlp::<T>(x.data_dim(), rows, Activation::Tanh, rng), K)?;
         check_encoder(&encoder, x)?;
         check_objective(&weighted, model, &Amortized::new(encoder.clone()), x, rng)?;
         check_objective(&objective, model, &Amortized::new(encoder), x, rng)?;
@@ -147,8 +184,20 @@ fn reparameterized_bounds<T: Real>() -> Result<(), Failure> {
     let (x, binary) = (Observations::new(x.as_view())?, Observations::new(binary.as_view())?);
     let noise = IsotropicGaussian::new(T::of(0.7))?;
     of_families(&GenerativeModel::new(linear::<T>(K, D, rng), noise), x)?;
-    of_families(&GenerativeModel::new(linear::<T>(K, D, rng).with_fixed_bias(), IsotropicGaussian::fixed(T::of(0.7))?), x)?;
-    of_families(&GenerativeModel::new(mlp::<T>(K, D, Activation::Silu, rng), IsotropicGaussian::analytic(T::of(0.7))?), x)?;
+    of_families(
+        &GenerativeModel::new(
+            linear::<T>(K, D, rng).with_fixed_bias(),
+            IsotropicGaussian::fixed(T::of(0.7))?,
+        ),
+        x,
+    )?;
+    of_families(
+        &GenerativeModel::new(
+            mlp::<T>(K, D, Activation::Silu, rng),
+            IsotropicGaussian::analytic(T::of(0.7))?,
+        ),
+        x,
+    )?;
     of_families(&GenerativeModel::new(mlp::<T>(K, D, Activation::Tanh, rng), Bernoulli), binary)
 }
 
@@ -167,9 +216,19 @@ fn closed_form<T: Real, Q: PosteriorFamily<T>>() -> Result<(), Failure> {
     let x = normal::<T>(D, N, rng);
     let x = Observations::new(x.as_view())?;
     let objective = Elbo::closed_form();
-    let model = LinearGaussian::from_parameters(normal(D, K, rng), normal::<T>(D, 1, rng).column(0).into_owned(), T::of(0.7))?;
+    let model = LinearGaussian::from_parameters(
+        normal(D, K, rng),
+        normal::<T>(D, 1, rng).column(0).into_owned(),
+        T::of(0.7),
+    )?;
     let rows = Q::parameter_count(K);
-    check_objective(&objective, &model, &PerPoint::new(Q::from_parameters(K, normal::<T>(rows, N, rng))?), x, rng)?;
+    check_objective(
+        &objective,
+        &model,
+        &PerPoint::new(Q::from_parameters(K, normal::<T>(rows, N, rng))?),
+        x,
+        rng,
+    )?;
     let encoder = GaussianEncoder::<_, Q>::new(linear::<T>(D, rows, rng), K)?;
     check_objective(&objective, &model, &Amortized::new(encoder), x.of_population(3 * N), rng)?;
     let encoder = GaussianEncoder::<_, Q>::new(mlp::<T>(D, rows, Activation::Gelu, rng), K)?;
@@ -197,8 +256,15 @@ fn squared_error<T: Real>() -> Result<(), Failure> {
     let noiseless = GenerativeModel::new(linear::<T>(K, D, rng), elbo::likelihood::Noiseless);
     let encoder = Amortized::new(PointEncoder::new(linear::<T>(D, K, rng)));
     check_objective(&SquaredError::new(), &noiseless, &encoder, x, rng)?;
-    check_objective(&SquaredError::with_weight(T::of(0.4)).unwrap(), &noiseless, &encoder, x.of_population(2 * N), rng)?;
-    let deep = GenerativeModel::new(mlp::<T>(K, D, Activation::Tanh, rng), elbo::likelihood::Noiseless);
+    check_objective(
+        &SquaredError::with_weight(T::of(0.4)).unwrap(),
+        &noiseless,
+        &encoder,
+        x.of_population(2 * N),
+        rng,
+    )?;
+    let deep =
+        GenerativeModel::new(mlp::<T>(K, D, Activation::Tanh, rng), elbo::likelihood::Noiseless);
     let encoder = Amortized::new(PointEncoder::new(mlp::<T>(D, K, Activation::Tanh, rng)));
     check_encoder(&encoder.encoder, x)?;
     check_objective(&SquaredError::new(), &deep, &encoder, x, rng)
@@ -235,7 +301,11 @@ fn a_wrong_derivative_is_found() {
         fn output_dim(&self) -> usize {
             self.0.output_dim()
         }
-        fn forward<'t>(&self, input: nalgebra::DMatrixView<'_, f64>, tape: &'t mut Self::Tape) -> nalgebra::DMatrixView<'t, f64> {
+        fn forward<'t>(
+            &self,
+            input: nalgebra::DMatrixView<'_, f64>,
+            tape: &'t mut Self::Tape,
+        ) -> nalgebra::DMatrixView<'t, f64> {
             self.0.forward(input, tape)
         }
         fn output<'t>(&self, tape: &'t Self::Tape) -> nalgebra::DMatrixView<'t, f64> {
@@ -254,5 +324,10 @@ fn a_wrong_derivative_is_found() {
         }
     }
     let refused = check_map(&Wrong(linear(3, 2, &mut rng())), &mut rng()).unwrap_err();
-    assert!(refused.to_string().starts_with("backward by the parameters: the derivative by parameter 3 is"), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .starts_with("backward by the parameters: the derivative by parameter 3 is"),
+        "{refused}"
+    );
 }

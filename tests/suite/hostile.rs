@@ -1,6 +1,6 @@
 //! Bad input: a typed error that names the numbers, and never a panic or a NaN.
 
-use elbo::data::{Mean, RootMoment};
+use elbo::data::{Centering, ScatterFactor};
 use elbo::fit::StochasticGradient;
 use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance};
 use elbo::map::{Activation, Linear, Mlp};
@@ -8,10 +8,10 @@ use elbo::mixture::MixtureOfPpca;
 use elbo::objective::SquaredError;
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::selection::BayesianPpca;
-use elbo::steps::StepName;
+use elbo::steps::ModelKind;
 use elbo::{
-    AmortizedPpca, DeepEncoderPpca, Error, FactorAnalysis, IntoObservations, LinearAutoencoder, Observations, Pca, Ppca, Real, Vae,
-    VariationalPpca,
+    AmortizedPpca, DeepEncoderPpca, Error, FactorAnalysis, IntoObservations, LinearAutoencoder,
+    Observations, Pca, Ppca, Real, Vae, VariationalPpca,
 };
 use nalgebra::{DMatrix, DVector, dmatrix, dvector};
 use proptest::prelude::*;
@@ -29,20 +29,31 @@ fn normal<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix<T> {
 /// Every step refuses; what it says is one lower-case line.
 #[track_caller]
 fn every_step_refuses<T: Real>(k: usize, x: &DMatrix<T>, expected: impl Fn(&Error) -> bool) {
-    for step in StepName::ALL {
+    for step in ModelKind::ALL {
         let refused = x.into_observations().and_then(|x| step.fit(k, x, &mut rng(1)).map(drop));
         let error = refused.expect_err(step.name());
         assert!(expected(&error), "{}: {error:?}", step.name());
         let text = error.to_string();
-        assert!(text.lines().count() == 1 && !text.ends_with('.') && text.starts_with(|c: char| !c.is_uppercase()), "{text}");
+        assert!(
+            text.lines().count() == 1
+                && !text.ends_with('.')
+                && text.starts_with(|c: char| !c.is_uppercase()),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn empty_tables() {
-    every_step_refuses::<f64>(1, &DMatrix::zeros(0, 0), |e| *e == Error::Empty { rows: 0, columns: 0 });
-    every_step_refuses::<f64>(1, &DMatrix::zeros(3, 0), |e| *e == Error::Empty { rows: 3, columns: 0 });
-    every_step_refuses::<f32>(1, &DMatrix::zeros(0, 3), |e| *e == Error::Empty { rows: 0, columns: 3 });
+    every_step_refuses::<f64>(1, &DMatrix::zeros(0, 0), |e| {
+        *e == Error::Empty { rows: 0, columns: 0 }
+    });
+    every_step_refuses::<f64>(1, &DMatrix::zeros(3, 0), |e| {
+        *e == Error::Empty { rows: 3, columns: 0 }
+    });
+    every_step_refuses::<f32>(1, &DMatrix::zeros(0, 3), |e| {
+        *e == Error::Empty { rows: 0, columns: 3 }
+    });
     assert!(Observations::<f64>::from_rows(&[], 0, 4).is_err());
     assert!(observed_columns_are_refused());
 }
@@ -64,7 +75,10 @@ fn values_that_are_not_finite() {
         assert!((&x).into_observations().unwrap_err().to_string().contains("row 2, column 5"));
         // New data as well as those of the fit.
         let model = Ppca::fit(1, &normal::<f64>(3, 8, 2)).unwrap();
-        assert!(matches!(model.log_likelihood(&x), Err(Error::NotFinite { row: 2, column: 5, .. })));
+        assert!(matches!(
+            model.log_likelihood(&x),
+            Err(Error::NotFinite { row: 2, column: 5, .. })
+        ));
         assert!(matches!(model.transform(&x), Err(Error::NotFinite { .. })));
     }
 }
@@ -73,7 +87,11 @@ fn values_that_are_not_finite() {
 fn finite_values_whose_squares_overflow() {
     let mut x = normal(3, 8, 3);
     x[(1, 4)] = 1e160;
-    every_step_refuses(1, &x, |e| matches!(e, Error::TooLarge { row: 1, column: 4, value, limit } if *value == 1e160 && *limit < 1e154));
+    every_step_refuses(
+        1,
+        &x,
+        |e| matches!(e, Error::TooLarge { row: 1, column: 4, value, limit } if *value == 1e160 && *limit < 1e154),
+    );
     let mut narrow = normal::<f32>(3, 8, 3);
     narrow[(0, 7)] = 1e30;
     every_step_refuses(1, &narrow, |e| matches!(e, Error::TooLarge { row: 0, column: 7, .. }));
@@ -82,11 +100,19 @@ fn finite_values_whose_squares_overflow() {
 #[test]
 fn latent_dimensions() {
     let x = normal::<f64>(4, 9, 4);
-    every_step_refuses(0, &x, |e| *e == Error::LatentDim { latent_dim: 0, smallest: 1, largest: 4 });
-    every_step_refuses(5, &x, |e| *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 });
-    every_step_refuses(usize::MAX, &x, |e| matches!(e, Error::LatentDim { latent_dim: usize::MAX, .. }));
+    every_step_refuses(0, &x, |e| {
+        *e == Error::LatentDim { latent_dim: 0, smallest: 1, largest: 4 }
+    });
+    every_step_refuses(5, &x, |e| {
+        *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 }
+    });
+    every_step_refuses(usize::MAX, &x, |e| {
+        matches!(e, Error::LatentDim { latent_dim: usize::MAX, .. })
+    });
     let wide = normal::<f64>(9, 4, 4);
-    every_step_refuses(5, &wide, |e| *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 });
+    every_step_refuses(5, &wide, |e| {
+        *e == Error::LatentDim { latent_dim: 5, smallest: 1, largest: 4 }
+    });
     // k = d: no variance is left for the noise, but an autoencoder has none.
     assert_eq!(Ppca::fit(4, &x).unwrap_err(), Error::Unbounded { latent_dim: 4, rank: 4 });
     assert!(LinearAutoencoder::fit(4, &x).unwrap().squared_error(&x).unwrap() < 1e-25);
@@ -94,19 +120,40 @@ fn latent_dimensions() {
 
 #[test]
 fn constant_data_and_one_observation() {
-    every_step_refuses_centred(&DMatrix::from_element(3, 6, 2.5), |e| *e == Error::Constant { variables: 3, observations: 6 });
-    every_step_refuses_centred(&DMatrix::zeros(3, 6), |e| *e == Error::Constant { variables: 3, observations: 6 });
-    every_step_refuses_centred(&dmatrix![1.0; 2.0; 4.0], |e| *e == Error::TooFewObservations { actual: 1, least: 2 });
-    assert!(matches!(RootMoment::of((&DMatrix::<f64>::zeros(2, 4)).into_observations().unwrap(), Mean::Zero), Err(Error::Constant { .. })));
+    every_step_refuses_centred(&DMatrix::from_element(3, 6, 2.5), |e| {
+        *e == Error::ZeroVariance { variables: 3, observations: 6 }
+    });
+    every_step_refuses_centred(&DMatrix::zeros(3, 6), |e| {
+        *e == Error::ZeroVariance { variables: 3, observations: 6 }
+    });
+    every_step_refuses_centred(&dmatrix![1.0; 2.0; 4.0], |e| {
+        *e == Error::TooFewObservations { actual: 1, least: 2 }
+    });
+    assert!(matches!(
+        ScatterFactor::of(
+            (&DMatrix::<f64>::zeros(2, 4)).into_observations().unwrap(),
+            Centering::None
+        ),
+        Err(Error::ZeroVariance { .. })
+    ));
     // Without a mean, what is constant is not without variation.
-    assert!(LinearAutoencoder::builder(1).mean(Mean::Zero).fit(&DMatrix::from_element(3, 6, 2.5)).is_ok());
+    assert!(
+        LinearAutoencoder::builder(1)
+            .centering(Centering::None)
+            .fit(&DMatrix::from_element(3, 6, 2.5))
+            .is_ok()
+    );
 }
 
 /// All steps but the one without a mean.
 #[track_caller]
 fn every_step_refuses_centred(x: &DMatrix<f64>, expected: impl Fn(&Error) -> bool) {
-    for step in StepName::ALL.into_iter().filter(|s| *s != StepName::LinearAutoencoderUncentered) {
-        let error = step.fit(1, x.into_observations().unwrap(), &mut rng(1)).map(drop).expect_err(step.name());
+    for step in ModelKind::ALL.into_iter().filter(|s| *s != ModelKind::LinearAutoencoderUncentered)
+    {
+        let error = step
+            .fit(1, x.into_observations().unwrap(), &mut rng(1))
+            .map(drop)
+            .expect_err(step.name());
         assert!(expected(&error), "{}: {error:?}", step.name());
     }
 }
@@ -115,7 +162,9 @@ fn every_step_refuses_centred(x: &DMatrix<f64>, expected: impl Fn(&Error) -> boo
 fn wrong_dimensions() {
     let x = normal::<f64>(4, 20, 5);
     let other = normal::<f64>(3, 20, 6);
-    let wrong = |e: Error| assert!(matches!(e, Error::Dimension { expected: 4, actual: 3, .. }), "{e:?}");
+    let wrong = |e: Error| {
+        assert!(matches!(e, Error::DimensionMismatch { expected: 4, actual: 3, .. }), "{e:?}")
+    };
     let autoencoder = LinearAutoencoder::fit(2, &x).unwrap();
     wrong(autoencoder.transform(&other).unwrap_err());
     wrong(autoencoder.reconstruct(&other).unwrap_err());
@@ -127,13 +176,19 @@ fn wrong_dimensions() {
     wrong(ppca.log_likelihood(&other).unwrap_err());
     wrong(ppca.elbo(&other).unwrap_err());
     let codes = normal::<f64>(3, 5, 7);
-    assert!(matches!(ppca.decode(&codes), Err(Error::Dimension { expected: 2, actual: 3, .. })));
+    assert!(matches!(
+        ppca.decode(&codes),
+        Err(Error::DimensionMismatch { expected: 2, actual: 3, .. })
+    ));
     let table = VariationalPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
     wrong(table.elbo(&other).unwrap_err());
     wrong(table.log_likelihood(&other).unwrap_err());
     // A table serves only as many observations as it has rows for.
     let fewer = x.columns(0, 19).into_owned();
-    assert!(matches!(table.elbo(&fewer), Err(Error::Dimension { expected: 20, actual: 19, .. })));
+    assert!(matches!(
+        table.elbo(&fewer),
+        Err(Error::DimensionMismatch { expected: 20, actual: 19, .. })
+    ));
     let amortized = AmortizedPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
     wrong(amortized.transform(&other).unwrap_err());
     wrong(amortized.elbo(&other).unwrap_err());
@@ -145,21 +200,29 @@ fn wrong_dimensions() {
     not_finite(pca.inverse_transform(&bad));
     not_finite(pca.unwhiten(&bad));
     not_finite(ppca.decode(&bad));
-    assert_eq!(ppca.decode(&DMatrix::zeros(2, 0)).unwrap_err(), Error::Empty { rows: 2, columns: 0 });
+    assert_eq!(
+        ppca.decode(&DMatrix::zeros(2, 0)).unwrap_err(),
+        Error::Empty { rows: 2, columns: 0 }
+    );
     for step in linear() {
         let fit = step.fit(2, (&x).into_observations().unwrap(), &mut rng(1)).unwrap();
         not_finite(fit.step.decode(&bad));
         assert!(fit.step.codes((&other).into_observations().unwrap()).is_err(), "{}", step.name());
         assert!(fit.step.decode(&codes).is_err(), "{}", step.name());
     }
-    assert!(Observations::from_rows(&[1.0, 2.0, 3.0], 2, 2).unwrap_err().to_string().contains("expected 4, got 3"));
+    assert!(
+        Observations::from_rows(&[1.0, 2.0, 3.0], 2, 2)
+            .unwrap_err()
+            .to_string()
+            .contains("expected 4, got 3")
+    );
 }
 
 #[test]
 fn settings() {
     let x = normal::<f64>(4, 20, 8);
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let said = |e: Error| assert!(matches!(e, Error::Setting { .. }), "{e:?}");
+        let said = |e: Error| assert!(matches!(e, Error::InvalidParameter { .. }), "{e:?}");
         let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(bad));
         said(fixed.fit(&x).unwrap_err());
         said(fixed.fit_em(&x, &mut rng(1)).unwrap_err());
@@ -167,25 +230,52 @@ fn settings() {
         said(Ppca::builder(2).noise_floor(bad).fit_em(&x, &mut rng(1)).unwrap_err());
         said(IsotropicGaussian::new(bad).unwrap_err());
         said(IsotropicGaussian::fixed(bad).unwrap_err());
-        said(Ppca::from_parameters(x.columns(0, 2).into_owned(), DVector::zeros(4), bad).unwrap_err());
+        said(
+            Ppca::from_parameters(x.columns(0, 2).into_owned(), DVector::zeros(4), bad)
+                .unwrap_err(),
+        );
     }
     for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let said = |e: Error| assert!(matches!(e, Error::Setting { .. }), "{e:?}");
+        let said = |e: Error| assert!(matches!(e, Error::InvalidParameter { .. }), "{e:?}");
         said(IsotropicGaussian::new(1.0).unwrap().with_floor(bad).unwrap_err());
-        said(DiagonalGaussian::new(DVector::repeat(2, 1.0)).unwrap().with_floors(dvector![0.5, bad]).unwrap_err());
+        said(
+            DiagonalGaussian::new(DVector::repeat(2, 1.0))
+                .unwrap()
+                .with_floors(dvector![0.5, bad])
+                .unwrap_err(),
+        );
         said(DeepEncoderPpca::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
         said(Vae::<f64>::builder(1).noise_floor(bad).fit(&x, &mut rng(1)).unwrap_err());
         said(SquaredError::with_weight(bad).unwrap_err());
-        said(LinearAutoencoder::builder(2).weight(bad).fit_by_gradient(&Default::default(), &x, &mut rng(1)).unwrap_err());
-        assert!(matches!(LinearAutoencoder::builder(2).weight(bad).fit(&x), Err(Error::Setting { .. })));
+        said(
+            LinearAutoencoder::builder(2)
+                .weight(bad)
+                .fit_by_gradient(&Default::default(), &x, &mut rng(1))
+                .unwrap_err(),
+        );
+        assert!(matches!(
+            LinearAutoencoder::builder(2).weight(bad).fit(&x),
+            Err(Error::InvalidParameter { .. })
+        ));
     }
-    let draws = |refused: Error| assert!(matches!(refused, Error::Setting { name: "the number of draws of ε", .. }), "{refused}");
+    let draws = |refused: Error| {
+        assert!(
+            matches!(refused, Error::InvalidParameter { name: "the number of draws of ε", .. }),
+            "{refused}"
+        )
+    };
     draws(DeepEncoderPpca::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
     draws(Vae::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
     draws(Ppca::fit(1, &x).unwrap().estimate_elbo(0, &x, &mut rng(1)).unwrap_err());
-    assert!(matches!(Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)), Err(Error::NotFinite { row: 0, column: 1, .. })));
-    assert!(matches!(Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)), Err(Error::Dimension { .. })));
-    assert!(matches!("no_such_step".parse::<StepName>(), Err(Error::UnknownStep { .. })));
+    assert!(matches!(
+        Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)),
+        Err(Error::NotFinite { row: 0, column: 1, .. })
+    ));
+    assert!(matches!(
+        Linear::new(dmatrix![1.0, 2.0], DVector::zeros(2)),
+        Err(Error::DimensionMismatch { .. })
+    ));
+    assert!(matches!("no_such_step".parse::<ModelKind>(), Err(Error::UnknownModelKind { .. })));
 }
 
 /// 2πσ² is beyond the largest number, its logarithm is not.
@@ -193,11 +283,19 @@ fn the_largest_noise_has_a_density<T: Real>() {
     let x = normal::<T>(4, 20, 8);
     let largest = T::MAX * T::of(0.9);
     let expected = -2.0 * (largest.as_f64().ln() + (2.0 * std::f64::consts::PI).ln());
-    let close = |value: T| assert!((value.as_f64() / expected - 1.0).abs() < 1e-6, "{value} for {expected}");
+    let close = |value: T| {
+        assert!((value.as_f64() / expected - 1.0).abs() < 1e-6, "{value} for {expected}")
+    };
     let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(largest)).fit(&x).unwrap();
     let floored = Ppca::builder(2).noise_floor(largest).fit_em(&x, &mut rng(1)).unwrap().model;
     for model in [fixed, floored] {
-        assert!(model.explained_variance_ratio().unwrap().iter().all(|&ratio| (ratio.as_f64() - 0.25).abs() < 1e-6));
+        assert!(
+            model
+                .explained_variance_ratio()
+                .unwrap()
+                .iter()
+                .all(|&ratio| (ratio.as_f64() - 0.25).abs() < 1e-6)
+        );
         model.log_likelihood(&x).unwrap().iter().copied().for_each(close);
         model.elbo(&x).unwrap().values().iter().copied().for_each(close);
         model.estimate_elbo(3, &x, &mut rng(1)).unwrap().values().iter().copied().for_each(close);
@@ -205,7 +303,13 @@ fn the_largest_noise_has_a_density<T: Real>() {
     let noise = DiagonalGaussian::new(DVector::repeat(4, largest)).unwrap();
     let (zero, mut d_output) = (DMatrix::zeros(4, 1), DMatrix::zeros(0, 0));
     close(noise.log_density(x.columns(0, 1), zero.as_view())[0]);
-    close(noise.log_density_gradient(x.columns(0, 1), zero.as_view(), T::one(), &mut d_output, &mut [T::zero(); 4]));
+    close(noise.log_density_gradient(
+        x.columns(0, 1),
+        zero.as_view(),
+        T::one(),
+        &mut d_output,
+        &mut [T::zero(); 4],
+    ));
 }
 
 #[test]
@@ -214,13 +318,22 @@ fn the_largest_noise_has_a_density_in_both_precisions() {
     the_largest_noise_has_a_density::<f64>();
 }
 
-/// Found in double precision, and below what single precision holds: no other variance is put in its place.
+/// Found in double precision, and below what single precision holds: no other variance is put in
+/// its place.
 #[test]
 fn variances_that_the_precision_cannot_hold() {
-    let told = |e: Error| assert!(matches!(e, Error::TooSmall { what: "the standard deviation of the noise", .. }), "{e:?}");
-    // One direction of deviation 1e-15 above three of 5e-20, whose squares lack digits in single precision.
+    let told = |e: Error| {
+        assert!(
+            matches!(e, Error::Underflow { what: "the standard deviation of the noise", .. }),
+            "{e:?}"
+        )
+    };
+    // One direction of deviation 1e-15 above three of 5e-20, whose squares lack digits in single
+    // precision.
     let noise = normal::<f32>(4, 60, 21) * 5e-20;
-    let x = DMatrix::from_fn(4, 60, |j, i| noise[(j, i)] + if j == 0 { 1e-15 * (i as f32 * 0.7).sin() } else { 0.0 });
+    let x = DMatrix::from_fn(4, 60, |j, i| {
+        noise[(j, i)] + if j == 0 { 1e-15 * (i as f32 * 0.7).sin() } else { 0.0 }
+    });
     told(Ppca::fit(1, &x).unwrap_err());
     told(BayesianPpca::fit(&x).unwrap_err());
     // A mixture has a floor, which is to be small enough too.
@@ -239,11 +352,20 @@ fn sizes_beyond_memory() {
     assert_eq!(Mlp::<f64>::parameter_count(&[3, huge, huge]), huge);
     for hidden in [&[huge][..], &[huge / 2, 3], &[1 << 40, 1 << 40]] {
         let refused = Mlp::<f64>::builder(3, 2).hidden(hidden).build(&mut rng(1)).unwrap_err();
-        assert!(matches!(refused, Error::Setting { name: "the number of parameters", .. }), "{refused}");
-        let refused = Vae::<f64>::builder(1).hidden(hidden).fit(&normal::<f64>(3, 9, 1), &mut rng(1)).unwrap_err();
-        assert!(matches!(refused, Error::Setting { .. }), "{refused}");
+        assert!(
+            matches!(refused, Error::InvalidParameter { name: "the number of parameters", .. }),
+            "{refused}"
+        );
+        let refused = Vae::<f64>::builder(1)
+            .hidden(hidden)
+            .fit(&normal::<f64>(3, 9, 1), &mut rng(1))
+            .unwrap_err();
+        assert!(matches!(refused, Error::InvalidParameter { .. }), "{refused}");
     }
-    assert!(matches!(Mlp::from_parameters(&[2, huge], Activation::Tanh, Activation::Identity, vec![0.0]), Err(Error::Dimension { .. })));
+    assert!(matches!(
+        Mlp::from_parameters(&[2, huge], Activation::Tanh, Activation::Identity, vec![0.0]),
+        Err(Error::DimensionMismatch { .. })
+    ));
     let phi = || DMatrix::<f64>::zeros(4, 2);
     assert!(Isotropic::from_parameters(huge, phi()).is_err());
     assert!(Diagonal::from_parameters(huge, phi()).is_err());
@@ -262,17 +384,33 @@ fn constant_columns_are_fine() {
 }
 
 /// A fit is an error, or everything that it says is finite.
-fn check_fit<T: Real>(step: StepName, k: usize, x: &DMatrix<T>) -> Result<(), Error> {
+fn check_fit<T: Real>(step: ModelKind, k: usize, x: &DMatrix<T>) -> Result<(), Error> {
     let x = x.into_observations()?;
     let fit = step.fit(k, x, &mut rng(3))?;
     let name = step.name();
     let codes = fit.step.codes(x)?;
     assert!(codes.iter().all(|v| v.is_finite()), "{name}: a code is not finite");
-    assert!(fit.step.decode(&codes)?.iter().all(|v| v.is_finite()), "{name}: a reconstruction is not finite");
-    assert!(fit.trace.values().iter().all(|v| v.is_finite()), "{name}: a J of the trace is not finite");
-    assert!(fit.step.noise_variance().is_none_or(|v| v.is_finite() && v > T::zero()), "{name}: noise variance");
+    assert!(
+        fit.step.decode(&codes)?.iter().all(|v| v.is_finite()),
+        "{name}: a reconstruction is not finite"
+    );
+    assert!(
+        fit.trace.values().iter().all(|v| v.is_finite()),
+        "{name}: a J of the trace is not finite"
+    );
+    assert!(
+        fit.step.noise_variance().is_none_or(|v| v.is_finite() && v > T::zero()),
+        "{name}: noise variance"
+    );
     if let Some(gaps) = fit.step.gaps(x, Default::default(), &mut rng(4))? {
-        let figures = [gaps.log_likelihood, gaps.elbo, gaps.reconstruction, gaps.kl, gaps.approximation, gaps.amortization];
+        let figures = [
+            gaps.log_likelihood,
+            gaps.elbo,
+            gaps.reconstruction,
+            gaps.kl,
+            gaps.approximation,
+            gaps.amortization,
+        ];
         assert!(figures.iter().all(|v| v.is_finite()), "{name}: {gaps:?}");
     }
     if let Some(variances) = fit.step.explained_variance()? {
@@ -281,12 +419,12 @@ fn check_fit<T: Real>(step: StepName, k: usize, x: &DMatrix<T>) -> Result<(), Er
     Ok(())
 }
 
-fn at_scale<T: Real>(scale: f64, fits: bool, steps: &[StepName]) {
+fn at_scale<T: Real>(scale: f64, fits: bool, steps: &[ModelKind]) {
     let x = normal::<f64>(4, 30, 10).map(|v| T::of(v * scale));
     for step in steps {
         match check_fit(*step, 2, &x) {
             Ok(()) => {}
-            Err(Error::TooSmall { .. } | Error::TooLarge { .. }) if !fits => {}
+            Err(Error::Underflow { .. } | Error::TooLarge { .. }) if !fits => {}
             Err(error) => panic!("{} at {scale:e}: {error}", step.name()),
         }
     }
@@ -296,21 +434,32 @@ fn at_scale<T: Real>(scale: f64, fits: bool, steps: &[StepName]) {
 #[test]
 fn deviations_whose_squares_are_nothing() {
     let x = normal::<f64>(3, 9, 11);
-    let small = |e: &Error| matches!(e, Error::TooSmall { deviation, limit, .. } if *deviation > 0.0 && *limit > 0.0);
+    let small = |e: &Error| matches!(e, Error::Underflow { deviation, limit, .. } if *deviation > 0.0 && *limit > 0.0);
     every_step_refuses(1, &(&x * 1e-200), small);
     every_step_refuses(1, &(&x * 1e-320), small);
-    // Where double precision carries the fit, a step may take what single precision could not square.
+    // Where double precision carries the fit, a step may take what single precision could not
+    // square.
     let narrow = x.map(|v| (v * 1e-30) as f32);
-    for step in StepName::ALL {
+    for step in ModelKind::ALL {
         assert!(check_fit(step, 1, &narrow).err().is_none_or(|e| small(&e)), "{}", step.name());
     }
-    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 0.1f32)), Err(Error::Constant { .. })));
-    assert!(matches!(LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 1e-300)), Err(Error::Constant { .. })));
+    assert!(matches!(
+        LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 0.1f32)),
+        Err(Error::ZeroVariance { .. })
+    ));
+    assert!(matches!(
+        LinearAutoencoder::fit(1, &DMatrix::from_element(2, 5, 1e-300)),
+        Err(Error::ZeroVariance { .. })
+    ));
 }
 
-/// The steps whose decoder and encoder are linear: what they cost in a debug build allows many tables.
-fn linear() -> Vec<StepName> {
-    StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)).collect()
+/// The steps whose decoder and encoder are linear: what they cost in a debug build allows many
+/// tables.
+fn linear() -> Vec<ModelKind> {
+    ModelKind::ALL
+        .into_iter()
+        .filter(|s| !matches!(s, ModelKind::DeepEncoder | ModelKind::Vae))
+        .collect()
 }
 
 #[test]
@@ -318,16 +467,18 @@ fn scales() {
     for scale in [1e-138, 1e-100, 1e-60, 1e-20, 1e20, 1e60, 1e100, 1e151] {
         at_scale::<f64>(scale, true, &linear());
     }
-    at_scale::<f64>(1e-130, true, &StepName::ALL);
+    at_scale::<f64>(1e-130, true, &ModelKind::ALL);
     for scale in [1e-18, 1e-12, 1e12, 1e16] {
         at_scale::<f32>(scale, true, &linear());
     }
     // Where squares leave the range of the numbers, an error that says so will do.
-    for scale in [1e-320, 1e-310, 1e-200, 1e-162, 1e-160, 1e-155, 1e-145, 1e-139, 1e152, 1e153, 1e300] {
-        at_scale::<f64>(scale, false, &StepName::ALL);
+    for scale in
+        [1e-320, 1e-310, 1e-200, 1e-162, 1e-160, 1e-155, 1e-145, 1e-139, 1e152, 1e153, 1e300]
+    {
+        at_scale::<f64>(scale, false, &ModelKind::ALL);
     }
     for scale in [1e-44, 1e-40, 1e-30, 1e-24, 1e-22, 1e-20, 1e-19, 1e17, 1e18] {
-        at_scale::<f32>(scale, false, &StepName::ALL);
+        at_scale::<f32>(scale, false, &ModelKind::ALL);
     }
 }
 
@@ -345,7 +496,8 @@ fn special() -> impl Strategy<Value = f64> {
 
 fn matrices() -> impl Strategy<Value = (DMatrix<f64>, usize)> {
     (1usize..6, 1usize..8).prop_flat_map(|(d, n)| {
-        (prop::collection::vec(special(), d * n), 0usize..7).prop_map(move |(v, k)| (DMatrix::from_vec(d, n, v), k))
+        (prop::collection::vec(special(), d * n), 0usize..7)
+            .prop_map(move |(v, k)| (DMatrix::from_vec(d, n, v), k))
     })
 }
 

@@ -1,11 +1,14 @@
-//! Odd tables through every front door of the linear-Gaussian family: a typed error or finite figures, never a panic, an endless loop or a NaN.
+//! Odd tables through every front door of the linear-Gaussian family: a typed error or finite
+//! figures, never a panic, an endless loop or a NaN.
 
-use elbo::data::{IncompleteObservations, Mean, Moments, SparseObservations};
-use elbo::fit::{Alternate, IncompleteEm};
+use elbo::data::{Centering, IncompleteObservations, Moments, SparseObservations};
+use elbo::fit::{ExpectationMaximization, MissingDataEm};
 use elbo::linalg::Solver;
 use elbo::mixture::MixtureOfPpca;
 use elbo::rotation::{Promax, Varimax};
-use elbo::selection::{BayesianPpca, Criterion, ObservedCriterion, choose_latent_dim, choose_latent_dim_observed};
+use elbo::selection::{
+    BayesianPpca, Criterion, ObservedCriterion, choose_latent_dim, choose_latent_dim_observed,
+};
 use elbo::steps::Pca;
 use elbo::{FactorAnalysis, Ppca, Real};
 use nalgebra::DMatrix;
@@ -63,9 +66,11 @@ fn tables_with_holes() -> impl Strategy<Value = (DMatrix<f64>, usize)> {
 }
 
 fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
-    for builder in
-        [FactorAnalysis::<T>::builder(k), FactorAnalysis::builder(k).mean(Mean::Zero), FactorAnalysis::builder(k).noise_floor(0.3)]
-    {
+    for builder in [
+        FactorAnalysis::<T>::builder(k),
+        FactorAnalysis::builder(k).centering(Centering::None),
+        FactorAnalysis::builder(k).noise_floor(0.3),
+    ] {
         if let Ok(fit) = builder.fit(x) {
             finite("factor scores", fit.transform(x).unwrap().iter());
             finite("Bartlett's scores", fit.bartlett_scores(x).unwrap().iter());
@@ -73,19 +78,23 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
             finite("the trace of factor analysis", fit.trace.values());
         }
     }
-    let few = Alternate { max_iterations: 50, ..Alternate::default() };
+    let few = ExpectationMaximization { max_iterations: 50, ..ExpectationMaximization::default() };
     if let Ok(fit) = FactorAnalysis::<T>::builder(k).fit_em(&few, x, &mut rng()) {
         finite("the trace of EM", fit.trace.values());
     }
-    for solver in
-        [Solver::Gram, Solver::Covariance, Solver::Krylov, Solver::Full, Solver::Randomized { oversampling: 2, power_iterations: 2 }]
-    {
+    for solver in [
+        Solver::Gram,
+        Solver::Covariance,
+        Solver::Krylov,
+        Solver::Full,
+        Solver::Randomized { oversampling: 2, power_iterations: 2 },
+    ] {
         if let Ok(found) = Ppca::<T>::builder(k).solver(solver).solve(x) {
             finite("loadings", found.model.loadings().iter());
             finite("codes", found.model.transform(x).unwrap().iter());
         }
     }
-    for mean in [Mean::Estimated, Mean::Zero] {
+    for mean in [Centering::Mean, Centering::None] {
         if let Ok(pca) = Pca::fit_about(k, mean, x) {
             finite("scores", pca.transform(x).unwrap().iter());
             if let Ok(white) = pca.whiten(x) {
@@ -96,18 +105,31 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
                 finite("distances", distances.inside.iter().chain(distances.outside.iter()));
             }
             finite("ratios", pca.explained_variance_ratio().iter());
-            let rotations = [Varimax::default().rotate(pca.loadings().as_view()), Promax::default().rotate(pca.loadings().as_view())];
+            let rotations = [
+                Varimax::default().rotate(pca.loadings().as_view()),
+                Promax::default().rotate(pca.loadings().as_view()),
+            ];
             for rotated in rotations.into_iter().flatten() {
                 finite("rotated loadings", rotated.loadings.iter());
                 assert!(rotated.criterion.as_f64().is_finite());
             }
         }
     }
-    for criterion in [Criterion::LaplaceEvidence, Criterion::Bic, Criterion::RelevanceDetermination, Criterion::HeldOut { folds: 2 }] {
+    for criterion in
+        [Criterion::Laplace, Criterion::Bic, Criterion::Ard, Criterion::HeldOut { folds: 2 }]
+    {
         if let Ok(selection) = choose_latent_dim(x, criterion) {
             // A held-out observation may be so far out that its density is 0 in any precision.
-            let good = |score: f64| score.is_finite() || (matches!(criterion, Criterion::HeldOut { .. }) && score == f64::NEG_INFINITY);
-            assert!(selection.scores.iter().all(|(_, score)| good(*score)), "{criterion:?}: {:?}", selection.scores);
+            let good = |score: f64| {
+                score.is_finite()
+                    || (matches!(criterion, Criterion::HeldOut { .. })
+                        && score == f64::NEG_INFINITY)
+            };
+            assert!(
+                selection.scores.iter().all(|(_, score)| good(*score)),
+                "{criterion:?}: {:?}",
+                selection.scores
+            );
         }
     }
     if let Ok(fit) = BayesianPpca::fit(x) {
@@ -122,7 +144,8 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
             finite("a reconstruction", fit.reconstruct(x).unwrap().iter());
         }
     }
-    let weights: Vec<T> = (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-300, 2.5, 1e300][i % 5]).min(T::MAX)).collect();
+    let weights: Vec<T> =
+        (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-300, 2.5, 1e300][i % 5]).min(T::MAX)).collect();
     if let Ok(model) = Ppca::<T>::builder(k).fit_weighted(x, &weights) {
         finite("weighted loadings", model.loadings().iter());
     }
@@ -162,29 +185,43 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
 }
 
 fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
-    let few = IncompleteEm { max_iterations: 60, ..IncompleteEm::default() };
+    let few = MissingDataEm { max_iterations: 60, ..MissingDataEm::default() };
     let plain = Ppca::<T>::builder(k).restarts(1);
-    for builder in [plain, plain.mean(Mean::Zero), plain.noise_floor(T::of(1e-3))] {
+    for builder in [plain, plain.centering(Centering::None), plain.noise_floor(T::of(1e-3))] {
         if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
             finite("a completed table", fit.impute(x).unwrap().iter());
             finite("codes", fit.transform_incomplete(x).unwrap().iter());
             finite("variances", fit.conditional(x).unwrap().variance.iter());
             finite("the trace", fit.trace.values());
             let starts = fit.trace.starts();
-            assert!(starts.iter().all(|v| v.is_finite()) && fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)));
+            assert!(
+                starts.iter().all(|v| v.is_finite())
+                    && fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0))
+            );
         }
     }
-    for builder in [FactorAnalysis::<T>::builder(k).restarts(1), FactorAnalysis::builder(k).mean(Mean::Zero)] {
+    for builder in [
+        FactorAnalysis::<T>::builder(k).restarts(1),
+        FactorAnalysis::builder(k).centering(Centering::None),
+    ] {
         if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
             finite("a completed table", fit.impute(x).unwrap().iter());
             finite("variances", fit.conditional(x).unwrap().variance.iter());
             finite("the trace", fit.trace.values());
             finite("loadings", fit.loadings().iter());
-            assert!(fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)), "{:?}", fit.trace.values());
+            assert!(
+                fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)),
+                "{:?}",
+                fit.trace.values()
+            );
         }
     }
     let weights: Vec<T> = (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-30, 2.5][i % 4])).collect();
-    if let Ok(fit) = Ppca::<T>::builder(k).noise_floor(T::of(1e-3)).fit_incomplete_weighted(x, &weights, &mut rng()) {
+    if let Ok(fit) = Ppca::<T>::builder(k).noise_floor(T::of(1e-3)).fit_incomplete_weighted(
+        x,
+        &weights,
+        &mut rng(),
+    ) {
         finite("a completed table", fit.impute(x).unwrap().iter());
     }
     for components in [1, 2] {
@@ -196,7 +233,11 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
     }
     for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 2 }] {
         if let Ok(selection) = choose_latent_dim_observed(x, 1..=k.max(1), criterion, &mut rng()) {
-            assert!(selection.scores.iter().all(|(_, score)| score.is_finite()), "{criterion:?}: {:?}", selection.scores);
+            assert!(
+                selection.scores.iter().all(|(_, score)| score.is_finite()),
+                "{criterion:?}: {:?}",
+                selection.scores
+            );
         }
     }
     if let Ok(seen) = IncompleteObservations::new(x.as_view()) {

@@ -3,10 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Runs the example that `cargo test` built beside this test; builds it first where only this test was asked for.
+/// Runs the example that `cargo test` built beside this test; builds it first where only this test
+/// was asked for.
 fn impute(arguments: &[&str]) -> Output {
     let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap().join("examples").join(format!("impute{}", std::env::consts::EXE_SUFFIX));
+    let built = test
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples")
+        .join(format!("impute{}", std::env::consts::EXE_SUFFIX));
     let mut command = if built.exists() {
         Command::new(built)
     } else {
@@ -44,33 +50,75 @@ fn penguins() {
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     assert!(String::from_utf8_lossy(&run.stdout).contains("2 observations have no entry"));
     let json: serde_json::Value = serde_json::from_str(&text(&json)).unwrap();
-    assert_eq!((&json["observations"], &json["data_dim"], &json["missing"]), (&344.into(), &4.into(), &8.into()));
+    assert_eq!(
+        (&json["observations"], &json["data_dim"], &json["missing"]),
+        (&344.into(), &4.into(), &8.into())
+    );
     assert_eq!((&json["latent_dim"], &json["stop"]), (&3.into(), &"converged".into()));
-    assert!(json["log_likelihood"].as_f64().unwrap() < -5000.0 && json["noise_variance"].as_f64().unwrap() > 0.0);
+    assert!(
+        json["log_likelihood"].as_f64().unwrap() < -5000.0
+            && json["noise_variance"].as_f64().unwrap() > 0.0
+    );
     assert!(String::from_utf8_lossy(&run.stdout).contains("\nstarts             5, "));
     assert!(json["seconds"].as_f64().unwrap() > 0.0 && json["iterations"].as_u64().unwrap() > 0);
     let completed = text(&out);
     let lines: Vec<&str> = completed.lines().collect();
     assert_eq!(lines.len(), 345);
-    assert_eq!(lines[0], "species,island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year");
-    assert_eq!(lines[1], "Adelie,Torgersen,39.1,18.7,181.0,3750.0,male,2007", "as it stood in the file");
+    assert_eq!(
+        lines[0],
+        "species,island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g,sex,year"
+    );
+    assert_eq!(
+        lines[1], "Adelie,Torgersen,39.1,18.7,181.0,3750.0,male,2007",
+        "as it stood in the file"
+    );
     let empty: Vec<&str> = lines[4].split(',').collect();
     assert_eq!((empty[0], empty[6], empty[7]), ("Adelie", "", "2007"));
-    assert!((empty[5].parse::<f64>().unwrap() - 4201.754).abs() < 0.1, "an empty row gets the mean: {}", lines[4]);
-    assert_eq!(lines[4].split(',').skip(2).take(4).collect::<Vec<_>>(), lines[272].split(',').skip(2).take(4).collect::<Vec<_>>());
+    assert!(
+        (empty[5].parse::<f64>().unwrap() - 4201.754).abs() < 0.1,
+        "an empty row gets the mean: {}",
+        lines[4]
+    );
+    assert_eq!(
+        lines[4].split(',').skip(2).take(4).collect::<Vec<_>>(),
+        lines[272].split(',').skip(2).take(4).collect::<Vec<_>>()
+    );
 }
 
 #[test]
 fn the_keys_stand_in_order_and_a_header_is_optional() {
     let (data, out, json) = (file("plain-in.csv"), file("plain.csv"), file("plain.json"));
     std::fs::write(&data, "1,2,3\n2,NA,4.50\n3,+7,nan\n5,1,\n2,2,2\n8,1,3\n4,NaN,4\n").unwrap();
-    let (from, to, figures) = (data.to_str().unwrap(), out.to_str().unwrap(), json.to_str().unwrap());
-    let run = impute(&["--data", from, "--latent-dim", "1", "--seed", "3", "--out", to, "--json", figures]);
+    let (from, to, figures) =
+        (data.to_str().unwrap(), out.to_str().unwrap(), json.to_str().unwrap());
+    let run = impute(&[
+        "--data",
+        from,
+        "--latent-dim",
+        "1",
+        "--seed",
+        "3",
+        "--out",
+        to,
+        "--json",
+        figures,
+    ]);
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     std::fs::remove_file(&data).unwrap();
     let json = text(&json);
-    let keys = ["observations", "data_dim", "latent_dim", "missing", "log_likelihood", "noise_variance", "iterations", "stop", "seconds"];
-    let places: Vec<usize> = keys.iter().map(|key| json.find(&format!("\"{key}\"")).unwrap()).collect();
+    let keys = [
+        "observations",
+        "data_dim",
+        "latent_dim",
+        "missing",
+        "log_likelihood",
+        "noise_variance",
+        "iterations",
+        "stop",
+        "seconds",
+    ];
+    let places: Vec<usize> =
+        keys.iter().map(|key| json.find(&format!("\"{key}\"")).unwrap()).collect();
     assert!(places.is_sorted(), "{json}");
     let completed = text(&out);
     let lines: Vec<Vec<&str>> = completed.lines().map(|line| line.split(',').collect()).collect();
@@ -90,11 +138,19 @@ fn errors_are_one_line_with_their_exit_code() {
         (vec!["--data", "x.csv", "--quick"], 2, "invalid option '--quick'"),
         (vec!["--data", "x.csv", "--latent-dim", "0"], 2, "is not a positive integer"),
         (vec!["--data", "x.csv", "--restarts", "-1"], 2, "is not 0 or a positive integer"),
-        (vec!["--data", "x.csv", "--json", "y.csv", "--out", "y.csv"], 2, "option '--out': y.csv is that of --json"),
+        (
+            vec!["--data", "x.csv", "--json", "y.csv", "--out", "y.csv"],
+            2,
+            "option '--out': y.csv is that of --json",
+        ),
         (vec!["--data", "no-such-file.csv"], 1, "no-such-file.csv"),
         (vec!["--data", data.to_str().unwrap()], 1, "column \"b\" is empty"),
         (vec!["--data", constant.to_str().unwrap()], 1, "constant"),
-        (vec!["--data", "examples/data/iris.csv.gz", "--latent-dim", "4"], 1, "the likelihood is unbounded"),
+        (
+            vec!["--data", "examples/data/iris.csv.gz", "--latent-dim", "4"],
+            1,
+            "the likelihood is unbounded",
+        ),
     ] {
         let run = impute(&arguments);
         let error = String::from_utf8_lossy(&run.stderr).into_owned();

@@ -1,7 +1,9 @@
-//! The integration tests, one module for each subject. They are a single executable because each further one would instantiate
-//! and link the same generic code again: 22 executables took 730 CPU seconds to build, one takes a third.
+//! The integration tests, one module for each subject. They are a single executable because each
+//! further one would instantiate and link the same generic code again: 22 executables took 730 CPU
+//! seconds to build, one takes a third.
 //!
-//! The crate is its own development dependency with every feature on, so that no module depends on the command line.
+//! The crate is its own development dependency with every feature on, so that no module depends on
+//! the command line.
 
 mod command_line;
 mod components;

@@ -1,6 +1,7 @@
-//! Stepwise EM: block by block to the maximum of the likelihood, the same bits each time, and nothing lost on the way.
+//! Stepwise EM: block by block to the maximum of the likelihood, the same bits each time, and
+//! nothing lost on the way.
 
-use elbo::data::{Mean, Source};
+use elbo::data::{Centering, Source};
 use elbo::likelihood::NoiseVariance;
 use elbo::linalg::Solver;
 use elbo::{Error, IntoObservations, Ppca, Real};
@@ -9,7 +10,8 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
 fn table<T: Real>(d: usize, n: usize, seed: u64) -> DMatrix<T> {
     let rng = &mut Generator::seed_from_u64(seed);
-    let mut normal = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f64::standard_normal(rng));
+    let mut normal =
+        |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f64::standard_normal(rng));
     let (w, z, noise) = (normal(d, 3), normal(3, n), normal(d, n));
     let mut x = w * DMatrix::from_diagonal(&nalgebra::dvector![3.0, 2.0, 1.0]) * z + noise * 0.5;
     x.row_iter_mut().enumerate().for_each(|(j, mut row)| row.add_scalar_mut(j as f64 - 2.0));
@@ -26,11 +28,11 @@ fn mean_log_likelihood<T: Real>(model: &Ppca<T>, x: &DMatrix<T>) -> f64 {
     model.log_likelihood(x).unwrap().iter().map(|v| v.as_f64()).sum::<f64>() / x.ncols() as f64
 }
 
-fn converges<T: Real>(mean: Mean, offset: f64, tolerance: f64) {
+fn converges<T: Real>(mean: Centering, offset: f64, tolerance: f64) {
     let mut x = table::<T>(8, 1000, 1);
     x.add_scalar_mut(T::of(offset));
     for k in [2, 3] {
-        let builder = Ppca::<T>::builder(k).mean(mean);
+        let builder = Ppca::<T>::builder(k).centering(mean);
         let best = mean_log_likelihood(&builder.fit(&x).unwrap(), &x);
         let mut online = builder.online();
         let mut gaps = Vec::new();
@@ -38,7 +40,10 @@ fn converges<T: Real>(mean: Mean, offset: f64, tolerance: f64) {
             (0..5).for_each(|_| pass(&mut online, &x, 73));
             gaps.push(best - mean_log_likelihood(&online.model().unwrap(), &x));
         }
-        assert!(gaps.iter().all(|gap| *gap > -tolerance) && gaps[3] < 2e-4_f64.max(2.0 * tolerance), "k={k}: {gaps:?}");
+        assert!(
+            gaps.iter().all(|gap| *gap > -tolerance) && gaps[3] < 2e-4_f64.max(2.0 * tolerance),
+            "k={k}: {gaps:?}"
+        );
         assert!(gaps[3] < 0.5 * gaps[0].max(2.0 * tolerance), "k={k}: {gaps:?}");
         // Exact passes end it, and never lose.
         let mut source = (&x).into_observations().unwrap();
@@ -55,12 +60,13 @@ fn converges<T: Real>(mean: Mean, offset: f64, tolerance: f64) {
 
 #[test]
 fn repeated_passes_reach_the_maximum() {
-    converges::<f64>(Mean::Estimated, 0.0, 1e-9);
-    converges::<f64>(Mean::Zero, 0.0, 1e-9);
-    converges::<f32>(Mean::Estimated, 0.0, 1e-4);
+    converges::<f64>(Centering::Mean, 0.0, 1e-9);
+    converges::<f64>(Centering::None, 0.0, 1e-9);
+    converges::<f32>(Centering::Mean, 0.0, 1e-4);
 }
 
-/// The superfluous directions turn slowly in any EM; products with all of the data in one space end it.
+/// The superfluous directions turn slowly in any EM; products with all of the data in one space end
+/// it.
 #[test]
 fn a_k_that_is_too_large_is_ended_by_krylov_passes() {
     let x = table::<f64>(8, 1000, 1);
@@ -75,14 +81,19 @@ fn a_k_that_is_too_large_is_ended_by_krylov_passes() {
         assert!(eager > 0.0 && eager < patient && patient < 1e-2, "k={k}: {eager:e} {patient:e}");
         let mut source = (&x).into_observations().unwrap();
         let found = Ppca::<f64>::builder(k).solver(Solver::Krylov).fit_source(&mut source).unwrap();
-        assert!((best - mean_log_likelihood(&found.model, &x)).abs() < 1e-10 && found.route.passes <= 10, "{:?}", found.route);
+        assert!(
+            (best - mean_log_likelihood(&found.model, &x)).abs() < 1e-10
+                && found.route.passes <= 10,
+            "{:?}",
+            found.route
+        );
     }
 }
 
 /// A mean a million times the noise is not what is left of a difference.
 #[test]
 fn a_large_mean_costs_no_digits() {
-    converges::<f64>(Mean::Estimated, 1e6, 1e-7);
+    converges::<f64>(Centering::Mean, 1e6, 1e-7);
 }
 
 #[test]
@@ -116,17 +127,23 @@ fn what_is_refused_leaves_the_model_as_it_was() {
     let mut online = builder.online();
     assert!(matches!(online.model(), Err(Error::TooFewObservations { actual: 0, least: 4 })));
     assert!(online.exact_pass(&mut (&x).into_observations().unwrap()).is_err());
-    assert!(matches!(online.partial_fit(x.columns(0, 1)), Err(Error::TooFewObservations { actual: 1, .. })));
+    assert!(matches!(
+        online.partial_fit(x.columns(0, 1)),
+        Err(Error::TooFewObservations { actual: 1, .. })
+    ));
     assert!(matches!(online.partial_fit(x.columns(0, 3)), Err(Error::Unbounded { .. })));
     online.partial_fit(x.columns(0, 50)).unwrap();
     let before = online.model().unwrap();
     let mut bad = x.clone();
     bad[(2, 9)] = f64::INFINITY;
     assert!(matches!(online.partial_fit(&bad), Err(Error::NotFinite { row: 2, column: 9, .. })));
-    assert!(matches!(online.partial_fit(&DMatrix::<f64>::zeros(4, 9)), Err(Error::Dimension { expected: 5, actual: 4, .. })));
+    assert!(matches!(
+        online.partial_fit(&DMatrix::<f64>::zeros(4, 9)),
+        Err(Error::DimensionMismatch { expected: 5, actual: 4, .. })
+    ));
     assert!(online.model().unwrap() == before && online.observations_seen() == 50.0);
-    assert!(matches!(builder.online().exponent(0.5), Err(Error::Setting { .. })));
-    assert!(matches!(builder.online().least_step(1.0), Err(Error::Setting { .. })));
+    assert!(matches!(builder.online().exponent(0.5), Err(Error::InvalidParameter { .. })));
+    assert!(matches!(builder.online().least_step(1.0), Err(Error::InvalidParameter { .. })));
     // One observation at a time, once begun.
     for i in 50..100 {
         online.partial_fit(x.columns(i, 1)).unwrap();

@@ -1,12 +1,14 @@
 //! What holds for any table, on random ones: sizes, scales, means and ranks vary.
 
-use elbo::diagnostics::exact_gaps;
-use elbo::fit::{Alternate, SpanFamily};
+use elbo::diagnostics::inference_gap_summary;
+use elbo::fit::{ExpectationMaximization, SubspaceFamily};
 use elbo::inference::{Exact, Inference, PerPoint};
 use elbo::model::{LinearGaussian, MStep};
-use elbo::posterior::{Common, Diagonal, Full, Isotropic, PosteriorFamily};
-use elbo::steps::StepName;
-use elbo::{AmortizedPpca, IntoObservations, LinearAutoencoder, Observations, Ppca, VariationalPpca};
+use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily, SharedCovariance};
+use elbo::steps::ModelKind;
+use elbo::{
+    AmortizedPpca, IntoObservations, LinearAutoencoder, Observations, Ppca, VariationalPpca,
+};
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -49,32 +51,49 @@ fn sine(a: &DMatrix<f64>, b: &DMatrix<f64>) -> f64 {
 
 fn monotone(values: &[f64]) -> TestCaseResult {
     for pair in values.windows(2) {
-        prop_assert!(pair[1] >= pair[0] - 1e-10 * pair[0].abs().max(1.0), "{} after {}", pair[1], pair[0]);
+        prop_assert!(
+            pair[1] >= pair[0] - 1e-10 * pair[0].abs().max(1.0),
+            "{} after {}",
+            pair[1],
+            pair[0]
+        );
     }
     Ok(())
 }
 
 /// At any θ and any q of the family, J ≤ log p, and the best member is not below it.
-fn bounded<Q: PosteriorFamily<f64> + elbo::diagnostics::BestMember<f64>>(table: &Table) -> TestCaseResult {
+fn bounded<Q: PosteriorFamily<f64> + elbo::diagnostics::KlProjection<f64>>(
+    table: &Table,
+) -> TestCaseResult {
     let (d, n, k) = (table.x.nrows(), table.x.ncols(), table.k);
     let rng = &mut rng(table.seed ^ 1);
     let size = table.x.amax();
-    let model = LinearGaussian::from_parameters(normal(d, k, rng) * size, DVector::zeros(d), size * size).unwrap();
+    let model =
+        LinearGaussian::from_parameters(normal(d, k, rng) * size, DVector::zeros(d), size * size)
+            .unwrap();
     let q = Q::from_parameters(k, normal(Q::parameter_count(k), n, rng)).unwrap();
-    let gaps = exact_gaps(&model, &PerPoint::new(q), observed(&table.x)).unwrap();
+    let gaps = inference_gap_summary(&model, &PerPoint::new(q), observed(&table.x)).unwrap();
     let rounding = 1e-10 * gaps.log_likelihood.abs().max(1.0);
-    prop_assert!(gaps.total() >= -rounding && gaps.approximation >= -rounding && gaps.amortization >= -rounding, "{gaps:?}");
+    prop_assert!(
+        gaps.total() >= -rounding
+            && gaps.approximation >= -rounding
+            && gaps.amortization >= -rounding,
+        "{gaps:?}"
+    );
     Ok(())
 }
 
-fn variational<Q: SpanFamily<f64>>(table: &Table) -> TestCaseResult {
+fn variational<Q: SubspaceFamily<f64>>(table: &Table) -> TestCaseResult {
     let rng = &mut rng(table.seed);
     let builder = VariationalPpca::<f64, Q>::builder(table.k);
     let fit = builder.fit(&table.x, rng).unwrap();
     monotone(fit.trace.values())?;
-    let (bound, log_p) = (fit.elbo(&table.x).unwrap().values(), fit.log_likelihood(&table.x).unwrap());
+    let (bound, log_p) =
+        (fit.elbo(&table.x).unwrap().values(), fit.log_likelihood(&table.x).unwrap());
     prop_assert!(bound.iter().zip(log_p.iter()).all(|(j, p)| *j <= p + 1e-9 * p.abs().max(1.0)));
-    let plain = builder.fit_plain(&Alternate { max_iterations: 20, tolerance: 0.0 }, &table.x, rng).unwrap();
+    let plain = builder
+        .fit_plain(&ExpectationMaximization { max_iterations: 20, tolerance: 0.0 }, &table.x, rng)
+        .unwrap();
     monotone(plain.trace.values())
 }
 
@@ -85,10 +104,11 @@ proptest! {
     fn the_autoencoder_by_gradient_spans_pca(table in table()) {
         let fit = LinearAutoencoder::builder(table.k).fit_by_gradient(&Default::default(), &table.x, &mut rng(table.seed)).unwrap();
         let ppca = Ppca::fit(table.k, &table.x).unwrap();
-        // An error within ε of the least leaves an angle of about √ε: where the spectrum has no gap, there is no subspace to find.
+        // An error within ε of the least leaves an angle of about √ε: where the spectrum has no
+        // gap, there is no subspace to find.
         let values = ppca.explained_variance().unwrap();
         prop_assume!(values[table.k - 1] > 3.0 * ppca.noise_variance() * (table.x.nrows() - table.k) as f64);
-        let angle = sine(&fit.decoder_weights().into_owned(), &ppca.principal_directions().unwrap());
+        let angle = sine(&fit.decoder_weights().into_owned(), &ppca.components().unwrap());
         prop_assert!(angle < 3e-3, "sine of the largest principal angle: {angle:e}");
         let error = LinearAutoencoder::fit(table.k, &table.x).unwrap().squared_error(&table.x).unwrap();
         prop_assert!(fit.squared_error(&table.x).unwrap() <= error * (1.0 + 1e-4));
@@ -105,7 +125,7 @@ proptest! {
     #[test]
     fn no_step_of_em_lowers_j(table in table()) {
         let builder = Ppca::builder(table.k);
-        let few = Alternate { max_iterations: 40, tolerance: 0.0 };
+        let few = ExpectationMaximization { max_iterations: 40, tolerance: 0.0 };
         monotone(builder.fit_em_by(&few, &table.x, &mut rng(table.seed)).unwrap().trace.values())?;
         let expanded = builder.fit_em(&table.x, &mut rng(table.seed)).unwrap();
         monotone(expanded.trace.values())?;
@@ -156,7 +176,7 @@ proptest! {
         let of = |x: Observations<'_, f64>| MStep::statistics(&model, x, &Exact.infer(&model, x).unwrap()).unwrap();
         let maximum = |statistics| {
             let mut moved = model.clone();
-            MStep::<f64, Common<f64>>::maximize(&mut moved, statistics).unwrap();
+            MStep::<f64, SharedCovariance<f64>>::maximize(&mut moved, statistics).unwrap();
             moved
         };
         let mut sum = of(observed(&table.x).columns(0, cut).unwrap());
@@ -175,7 +195,7 @@ proptest! {
 }
 
 /// What a step says of a table, as bits.
-fn bits(step: StepName, x: &DMatrix<f64>, seed: u64) -> Vec<u64> {
+fn bits(step: ModelKind, x: &DMatrix<f64>, seed: u64) -> Vec<u64> {
     let fit = step.fit(2, observed(x), &mut rng(seed)).unwrap();
     let codes = fit.step.codes(observed(x)).unwrap();
     let decoded = fit.step.decode(&codes).unwrap();
@@ -187,15 +207,22 @@ fn with_threads<V: Send>(threads: usize, run: impl FnOnce() -> V + Send) -> V {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
 }
 
-/// Same seed, same bits, on one thread or two; on a table large enough that the products are divided among them.
+/// Same seed, same bits, on one thread or two; on a table large enough that the products are
+/// divided among them.
 #[test]
 fn the_same_seed_gives_the_same_bits() {
     let rng = &mut rng(5);
     let x = normal(30, 3, rng) * normal(3, 2000, rng) + normal(30, 2000, rng);
     // The deep steps are covered on the small tables of the command line.
-    for step in StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)) {
+    for step in
+        ModelKind::ALL.into_iter().filter(|s| !matches!(s, ModelKind::DeepEncoder | ModelKind::Vae))
+    {
         let one = with_threads(1, || bits(step, &x, 9));
-        assert!(one == with_threads(1, || bits(step, &x, 9)), "{} twice on one thread", step.name());
+        assert!(
+            one == with_threads(1, || bits(step, &x, 9)),
+            "{} twice on one thread",
+            step.name()
+        );
         assert!(one == with_threads(2, || bits(step, &x, 9)), "{} on two threads", step.name());
     }
 }

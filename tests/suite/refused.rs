@@ -1,7 +1,8 @@
 //! What must not compile, and the sentence that says why.
 //!
-//! Each file of `tests/refused/` is a module of one small crate, which is checked once per file with the toolchain of this test. Only the sentences after
-//! `//! expect:` must stand in what the compiler says, and not its whole output, which changes from release to release.
+//! Each file of `tests/refused/` is a module of one small crate, which is checked once per file
+//! with the toolchain of this test. Only the sentences after `//! expect:` must stand in what the
+//! compiler says, and not its whole output, which changes from release to release.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -38,7 +39,11 @@ fn cases() -> Vec<(String, PathBuf, Vec<String>)> {
         .filter(|path| path.extension().is_some_and(|e| e == "rs"))
         .map(|path| {
             let text = std::fs::read_to_string(&path).unwrap();
-            let expected = text.lines().filter_map(|l| l.strip_prefix("//! expect: ")).map(String::from).collect::<Vec<_>>();
+            let expected = text
+                .lines()
+                .filter_map(|l| l.strip_prefix("//! expect: "))
+                .map(String::from)
+                .collect::<Vec<_>>();
             assert!(!expected.is_empty(), "{} says no sentence", path.display());
             (path.file_stem().unwrap().to_string_lossy().into_owned(), path, expected)
         })
@@ -47,13 +52,20 @@ fn cases() -> Vec<(String, PathBuf, Vec<String>)> {
     cases
 }
 
-/// A crate whose modules are the files, each behind a feature of its own: the dependencies are checked once.
+/// A crate whose modules are the files, each behind a feature of its own: the dependencies are
+/// checked once.
 fn write_crate(folder: &Path, cases: &[(String, PathBuf, Vec<String>)]) {
     std::fs::create_dir_all(folder).unwrap();
     let features: String = cases.iter().map(|(name, ..)| format!("{name} = []\n")).collect();
-    let modules: String =
-        cases.iter().map(|(name, path, _)| format!("#[cfg(feature = {name:?})]\n#[path = {path:?}]\npub mod {name};\n")).collect();
-    let manifest = MANIFEST.replace("FEATURES", &features).replace("ROOT", &root().display().to_string().replace('\\', "/"));
+    let modules: String = cases
+        .iter()
+        .map(|(name, path, _)| {
+            format!("#[cfg(feature = {name:?})]\n#[path = {path:?}]\npub mod {name};\n")
+        })
+        .collect();
+    let manifest = MANIFEST
+        .replace("FEATURES", &features)
+        .replace("ROOT", &root().display().to_string().replace('\\', "/"));
     std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     std::fs::write(folder.join("lib.rs"), modules).unwrap();
     // The versions that this crate was built with, so that nothing is looked up.
@@ -93,7 +105,10 @@ fn what_must_not_compile_says_why() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{name} compiles");
         for sentence in expected {
-            assert!(said.contains(sentence), "{name} is refused without saying: {sentence}\n\n{said}");
+            assert!(
+                said.contains(sentence),
+                "{name} is refused without saying: {sentence}\n\n{said}"
+            );
         }
         println!("{name}\n{said}");
     }

@@ -1,6 +1,6 @@
 //! Saving and loading: the same bits come back, and nothing that is loaded is trusted.
 
-use elbo::data::Mean;
+use elbo::data::Centering;
 use elbo::data::files::{Format, ReadOptions, decode};
 use elbo::likelihood::NoiseVariance;
 use elbo::posterior::{Diagonal, Full, Isotropic};
@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 fn iris<T: Real>() -> DMatrix<T> {
-    decode(include_bytes!("../../examples/data/iris.csv.gz"), Format::Csv, &ReadOptions::default()).unwrap().values
+    decode(include_bytes!("../../examples/data/iris.csv.gz"), Format::Csv, &ReadOptions::default())
+        .unwrap()
+        .values
 }
 
 fn round_trip<S: Serialize + DeserializeOwned + PartialEq + Debug>(step: &S) {
@@ -31,26 +33,34 @@ fn round_trip<S: Serialize + DeserializeOwned + PartialEq + Debug>(step: &S) {
 
 fn steps<T: Real + Serialize + DeserializeOwned>() {
     let x = iris::<T>();
-    for mean in [Mean::Estimated, Mean::Zero] {
-        round_trip(&LinearAutoencoder::<T>::builder(2).mean(mean).fit(&x).unwrap());
-        round_trip(&Ppca::<T>::builder(2).mean(mean).fit(&x).unwrap());
+    for mean in [Centering::Mean, Centering::None] {
+        round_trip(&LinearAutoencoder::<T>::builder(2).centering(mean).fit(&x).unwrap());
+        round_trip(&Ppca::<T>::builder(2).centering(mean).fit(&x).unwrap());
     }
-    round_trip(&Ppca::<T>::builder(2).noise_variance(NoiseVariance::Fixed(T::of(0.3))).fit(&x).unwrap());
+    round_trip(
+        &Ppca::<T>::builder(2).noise_variance(NoiseVariance::Fixed(T::of(0.3))).fit(&x).unwrap(),
+    );
     round_trip(&Ppca::<T>::builder(2).noise_floor(T::of(0.2)).fit(&x).unwrap());
     round_trip(&elbo::FactorAnalysis::<T>::fit(1, &x).unwrap().model);
     fn with_family<T, Q>(x: &DMatrix<T>)
     where
         T: Real + Serialize + DeserializeOwned,
-        Q: elbo::fit::SpanFamily<T> + elbo::fit::AffineHead<T> + NamedFamily + PartialEq + Debug,
+        Q: elbo::fit::SubspaceFamily<T>
+            + elbo::fit::AffineScaleHead<T>
+            + NamedFamily
+            + PartialEq
+            + Debug,
     {
         let rng = &mut StdRng::seed_from_u64(1);
         let table = VariationalPpca::<T, Q>::builder(2).fit(x, rng).unwrap().model;
         round_trip(&table);
-        let loaded: VariationalPpca<T, Q> = serde_json::from_str(&serde_json::to_string(&table).unwrap()).unwrap();
+        let loaded: VariationalPpca<T, Q> =
+            serde_json::from_str(&serde_json::to_string(&table).unwrap()).unwrap();
         assert_eq!(loaded.elbo(x).unwrap(), table.elbo(x).unwrap());
         let amortized = AmortizedPpca::<T, Q>::builder(2).fit(x, rng).unwrap().model;
         round_trip(&amortized);
-        let loaded: AmortizedPpca<T, Q> = serde_json::from_str(&serde_json::to_string(&amortized).unwrap()).unwrap();
+        let loaded: AmortizedPpca<T, Q> =
+            serde_json::from_str(&serde_json::to_string(&amortized).unwrap()).unwrap();
         assert_eq!(loaded.transform(x).unwrap(), amortized.transform(x).unwrap());
     }
     with_family::<T, Isotropic<T>>(&x);
@@ -80,8 +90,12 @@ fn refusal<S: DeserializeOwned + Debug>(value: serde_json::Value) -> String {
 fn another_version_is_refused_by_its_number() {
     let mut value = saved();
     value["format_version"] = 7.into();
-    assert!(refusal::<Ppca>(value).starts_with("the saved model has format version 7, and only version 1 is known"));
-    // Also where the format says nothing of what follows: the version is the first thing that is read.
+    assert!(
+        refusal::<Ppca>(value)
+            .starts_with("the saved model has format version 7, and only version 1 is known")
+    );
+    // Also where the format says nothing of what follows: the version is the first thing that is
+    // read.
     let bytes = postcard::to_allocvec(&(9u32, "something else", [1u8; 3])).unwrap();
     assert!(postcard::from_bytes::<Ppca>(&bytes).is_err());
 }
@@ -91,24 +105,50 @@ fn another_kind_is_refused_by_its_name() {
     let found = "the saved model is `f64: linear, isotropic_gaussian, exact`, and not ";
     let text = serde_json::to_string(&Ppca::fit(2, &iris::<f64>()).unwrap()).unwrap();
     let said = serde_json::from_str::<LinearAutoencoder>(&text).unwrap_err().to_string();
-    assert!(said.starts_with(&format!("{found}`f64: linear, noiseless, amortized point linear`")), "{said}");
-    let said = serde_json::from_str::<VariationalPpca<f64, Full<f64>>>(&text).unwrap_err().to_string();
-    assert!(said.starts_with(&format!("{found}`f64: linear, isotropic_gaussian, per_point full`")), "{said}");
+    assert!(
+        said.starts_with(&format!("{found}`f64: linear, noiseless, amortized point linear`")),
+        "{said}"
+    );
+    let said =
+        serde_json::from_str::<VariationalPpca<f64, Full<f64>>>(&text).unwrap_err().to_string();
+    assert!(
+        said.starts_with(&format!("{found}`f64: linear, isotropic_gaussian, per_point full`")),
+        "{said}"
+    );
     let said = serde_json::from_str::<Ppca<f32>>(&text).unwrap_err().to_string();
-    assert!(said.starts_with(&format!("{found}`f32: linear, isotropic_gaussian, exact`")), "{said}");
+    assert!(
+        said.starts_with(&format!("{found}`f32: linear, isotropic_gaussian, exact`")),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_loaded_model_is_checked() {
     for (field, wrong, said) in [
-        ("/likelihood/given", serde_json::json!(0.0), "the saved noise variance is 0, and must be positive and finite"),
+        (
+            "/likelihood/given",
+            serde_json::json!(0.0),
+            "the saved noise variance is 0, and must be positive and finite",
+        ),
         ("/likelihood/given", serde_json::json!(-1.5), "the saved noise variance is -1.5"),
         ("/likelihood/log_variance", serde_json::json!(1e9), "the saved noise variance is inf"),
         ("/likelihood/floor", serde_json::json!(-1), "the saved floor is -1"),
-        ("/decoder/weights/rows", serde_json::json!(5), "entries of a saved matrix: expected 10, got 8"),
-        ("/decoder/weights/rows", serde_json::json!(u64::MAX), "entries of a saved matrix: expected"),
+        (
+            "/decoder/weights/rows",
+            serde_json::json!(5),
+            "entries of a saved matrix: expected 10, got 8",
+        ),
+        (
+            "/decoder/weights/rows",
+            serde_json::json!(u64::MAX),
+            "entries of a saved matrix: expected",
+        ),
         ("/decoder/weights/values/3", serde_json::json!(null), "invalid type: null"),
-        ("/decoder/weights", serde_json::json!({"rows": 0, "columns": 0, "values": []}), "the data are empty"),
+        (
+            "/decoder/weights",
+            serde_json::json!({"rows": 0, "columns": 0, "values": []}),
+            "the data are empty",
+        ),
         ("/decoder/bias", serde_json::json!([1.0]), "entries of the bias: expected 4, got 1"),
     ] {
         let mut value = saved();
@@ -116,7 +156,8 @@ fn a_loaded_model_is_checked() {
         let refused = refusal::<Ppca>(value);
         assert!(refused.contains(said), "{field}: {refused}");
     }
-    // Numbers that only a binary format can hold: the last of W is in the middle of what is saved, and so is found by its bits.
+    // Numbers that only a binary format can hold: the last of W is in the middle of what is saved,
+    // and so is found by its bits.
     let model = Ppca::fit(2, &iris::<f64>()).unwrap();
     let last = model.loadings()[(3, 1)].to_le_bytes();
     let mut bytes = postcard::to_allocvec(&model).unwrap();
@@ -130,7 +171,11 @@ fn noise_of_each_variable_is_checked() {
     let model = elbo::FactorAnalysis::fit(1, &iris::<f64>()).unwrap().model;
     for (field, wrong, said) in [
         ("/likelihood/given/2", serde_json::json!(-1.0), "a noise variance is -1"),
-        ("/likelihood/log_variances", serde_json::json!([0.0]), "saved logarithms of the noise variances: expected 4, got 1"),
+        (
+            "/likelihood/log_variances",
+            serde_json::json!([0.0]),
+            "saved logarithms of the noise variances: expected 4, got 1",
+        ),
         ("/likelihood/floors/0", serde_json::json!(-2.0), "a floor of a noise variance is -2"),
     ] {
         let mut value = serde_json::to_value(&model).unwrap();
@@ -140,24 +185,41 @@ fn noise_of_each_variable_is_checked() {
     }
     let mut value = serde_json::to_value(&model).unwrap();
     value["likelihood"] = serde_json::json!({"given": [1.0], "log_variances": [0.0], "floors": [0.0], "fixed": false});
-    assert!(refusal::<elbo::FactorAnalysis>(value).contains("variables of the saved noise: expected 4, got 1"));
+    assert!(
+        refusal::<elbo::FactorAnalysis>(value)
+            .contains("variables of the saved noise: expected 4, got 1")
+    );
 }
 
 #[test]
 fn slots_must_fit_each_other() {
     let x = iris::<f64>();
     let rng = &mut StdRng::seed_from_u64(1);
-    let of = |k| serde_json::to_value(VariationalPpca::<f64>::builder(k).fit(&x, &mut StdRng::seed_from_u64(1)).unwrap().model).unwrap();
+    let of = |k| {
+        serde_json::to_value(
+            VariationalPpca::<f64>::builder(k)
+                .fit(&x, &mut StdRng::seed_from_u64(1))
+                .unwrap()
+                .model,
+        )
+        .unwrap()
+    };
     let mut mixed = of(2);
     mixed["inference"] = of(1)["inference"].take();
     let said = refusal::<VariationalPpca>(mixed);
     assert!(said.contains("latent dimensions of the saved table: expected 2, got 1"), "{said}");
     let mut forged = of(2);
     forged["inference"]["latent_dim"] = u64::MAX.into();
-    assert!(refusal::<VariationalPpca<f64>>(forged).contains("the latent dimension 18446744073709551615 is not between 1 and 2"));
+    assert!(
+        refusal::<VariationalPpca<f64>>(forged)
+            .contains("the latent dimension 18446744073709551615 is not between 1 and 2")
+    );
     let narrow = x.rows(0, 3).into_owned();
-    let mut encoder = serde_json::to_value(AmortizedPpca::<f64>::builder(2).fit(&x, rng).unwrap().model).unwrap();
-    let mut of_three = serde_json::to_value(AmortizedPpca::<f64>::builder(2).fit(&narrow, rng).unwrap().model).unwrap();
+    let mut encoder =
+        serde_json::to_value(AmortizedPpca::<f64>::builder(2).fit(&x, rng).unwrap().model).unwrap();
+    let mut of_three =
+        serde_json::to_value(AmortizedPpca::<f64>::builder(2).fit(&narrow, rng).unwrap().model)
+            .unwrap();
     encoder["inference"] = of_three["inference"].take();
     let said = refusal::<AmortizedPpca>(encoder);
     assert!(said.contains("variables of the saved encoder: expected 4, got 3"), "{said}");

@@ -1,7 +1,7 @@
 //! Sparse observations: the same figures as the dense table, about the mean, and never made dense.
 
-use elbo::data::{Mean, SparseObservations};
-use elbo::linalg::{PrincipalSolver, Solver};
+use elbo::data::{Centering, SparseObservations};
+use elbo::linalg::{PcaAlgorithm, Solver};
 use elbo::{Error, LinearAutoencoder, Ppca, Real};
 use nalgebra::DMatrix;
 use proptest::prelude::*;
@@ -16,7 +16,14 @@ struct Table<T> {
 
 impl<T: Real> Table<T> {
     fn view(&self) -> SparseObservations<'_, T> {
-        SparseObservations::from_csc(self.d, self.offsets.len() - 1, &self.offsets, &self.rows, &self.values).unwrap()
+        SparseObservations::from_csc(
+            self.d,
+            self.offsets.len() - 1,
+            &self.offsets,
+            &self.rows,
+            &self.values,
+        )
+        .unwrap()
     }
 }
 
@@ -43,30 +50,40 @@ fn counts<T: Real>(d: usize, n: usize, words: usize, seed: u64) -> Table<T> {
 }
 
 fn equal_dense<T: Real>(tolerance: f64) {
-    for (d, n, k, mean) in [(40, 200, 3, Mean::Estimated), (40, 200, 3, Mean::Zero), (700, 90, 4, Mean::Estimated)] {
+    for (d, n, k, mean) in [
+        (40, 200, 3, Centering::Mean),
+        (40, 200, 3, Centering::None),
+        (700, 90, 4, Centering::Mean),
+    ] {
         let table = counts::<T>(d, n, 30, 1);
         let x = table.view();
         let dense = x.to_dense();
-        let builder = Ppca::<T>::builder(k).mean(mean);
+        let builder = Ppca::<T>::builder(k).centering(mean);
         let (sparse, whole) = (builder.fit_sparse(x).unwrap(), builder.fit(&dense).unwrap());
-        assert_eq!(sparse.route.solver, PrincipalSolver::Krylov);
+        assert_eq!(sparse.route.solver, PcaAlgorithm::Krylov);
         let relative = |a: &DMatrix<T>, b: &DMatrix<T>| ((a - b).amax() / b.amax()).as_f64();
         let covariance = |m: &Ppca<T>| m.loadings() * m.loadings().transpose();
         assert!(relative(&covariance(&sparse), &covariance(&whole)) < tolerance);
-        assert!(((sparse.noise_variance() / whole.noise_variance()).as_f64() - 1.0).abs() < tolerance);
+        assert!(
+            ((sparse.noise_variance() / whole.noise_variance()).as_f64() - 1.0).abs() < tolerance
+        );
         assert!((sparse.mean() - whole.mean()).amax().as_f64() < tolerance);
         let column = |v: nalgebra::DVector<T>| DMatrix::from_column_slice(v.len(), 1, v.as_slice());
-        let (one, other) = (sparse.log_likelihood_sparse(x).unwrap(), whole.log_likelihood(&dense).unwrap());
+        let (one, other) =
+            (sparse.log_likelihood_sparse(x).unwrap(), whole.log_likelihood(&dense).unwrap());
         assert!(relative(&column(one), &column(other)) < tolerance);
         let (one, other) = (sparse.transform_sparse(x).unwrap(), sparse.transform(&dense).unwrap());
         assert!(relative(&one, &other) < tolerance);
         let error = (&dense - whole.project(&dense).unwrap()).norm_squared().as_f64();
         assert!((sparse.squared_error_sparse(x).unwrap().as_f64() / error - 1.0).abs() < tolerance);
-        let builder = LinearAutoencoder::<T>::builder(k).mean(mean).weight(T::of(0.5));
+        let builder = LinearAutoencoder::<T>::builder(k).centering(mean).weight(T::of(0.5));
         let (sparse, whole) = (builder.fit_sparse(x).unwrap(), builder.fit(&dense).unwrap());
         let error = whole.squared_error(&dense).unwrap().as_f64();
         assert!((sparse.squared_error_sparse(x).unwrap().as_f64() / error - 1.0).abs() < tolerance);
-        assert!(relative(&sparse.transform_sparse(x).unwrap(), &sparse.transform(&dense).unwrap()) < tolerance);
+        assert!(
+            relative(&sparse.transform_sparse(x).unwrap(), &sparse.transform(&dense).unwrap())
+                < tolerance
+        );
     }
 }
 
@@ -97,12 +114,16 @@ fn many_variables() {
     let randomized = Solver::Randomized { oversampling: 10, power_iterations: 3 };
     let found = Ppca::<f64>::builder(4).solver(randomized).fit_sparse(x).unwrap();
     let exact = Ppca::<f64>::builder(4).fit_sparse(x).unwrap();
-    let (mean, best) = (found.log_likelihood_sparse(x).unwrap().mean(), exact.log_likelihood_sparse(x).unwrap().mean());
+    let (mean, best) = (
+        found.log_likelihood_sparse(x).unwrap().mean(),
+        exact.log_likelihood_sparse(x).unwrap().mean(),
+    );
     // The maximum, whatever the way, as the spectrum has it.
     let (d, k, n) = (20_000.0, 4.0, 800.0);
     let variances = exact.explained_variance().unwrap();
     let logs: f64 = variances.iter().map(|v| v.ln()).sum();
-    let formula = -0.5 * (d * std::f64::consts::TAU.ln() + logs + (d - k) * exact.noise_variance().ln() + d);
+    let formula =
+        -0.5 * (d * std::f64::consts::TAU.ln() + logs + (d - k) * exact.noise_variance().ln() + d);
     assert!((best - formula).abs() < 1e-7 * formula.abs(), "{best} {formula}");
     assert!(mean <= best + 1e-6 && best - mean < 1e-3 * best.abs());
     assert!(found.route.accuracy.is_some_and(|share| share < 0.05), "{:?}", found.route);
@@ -116,17 +137,50 @@ fn malformed_tables_are_refused_with_their_numbers() {
     let read = |offsets: &[usize], rows: &[usize], values: &[f64]| {
         SparseObservations::from_csc(3, 2, offsets, rows, values).map(|_| ()).unwrap_err()
     };
-    assert!(matches!(read(&[0, 1], &[0], &[1.0]), Error::Dimension { expected: 3, actual: 2, .. }));
-    assert!(matches!(read(&[0, 1, 2], &[0], &[1.0, 2.0]), Error::Dimension { expected: 2, actual: 1, .. }));
-    assert!(matches!(read(&[1, 1, 2], &[0, 1], &[1.0, 2.0]), Error::SparseOffsets { column: 0, start: 1, end: 1, entries: 2 }));
-    assert!(matches!(read(&[0, 2, 1], &[0, 1], &[1.0, 2.0]), Error::SparseOffsets { column: 1, start: 2, end: 1, .. }));
-    assert!(matches!(read(&[0, 1, 1], &[0, 1], &[1.0, 2.0]), Error::SparseOffsets { column: 1, end: 1, entries: 2, .. }));
-    assert!(matches!(read(&[0, 9, 2], &[0, 1], &[1.0, 2.0]), Error::SparseOffsets { column: 0, end: 9, .. }));
-    assert!(matches!(read(&[0, 1, 2], &[0, 3], &[1.0, 2.0]), Error::SparseRow { row: 3, column: 1, rows: 3 }));
-    assert!(matches!(read(&[0, 2, 2], &[1, 1], &[1.0, 2.0]), Error::SparseOrder { row: 1, before: 1, column: 0 }));
-    assert!(matches!(read(&[0, 2, 2], &[2, 0], &[1.0, 2.0]), Error::SparseOrder { row: 0, before: 2, column: 0 }));
-    assert!(matches!(read(&[0, 1, 2], &[0, 2], &[1.0, f64::NAN]), Error::NotFinite { row: 2, column: 1, .. }));
-    assert!(matches!(read(&[0, 1, 2], &[0, 2], &[1e200, 1.0]), Error::TooLarge { row: 0, column: 0, .. }));
+    assert!(matches!(
+        read(&[0, 1], &[0], &[1.0]),
+        Error::DimensionMismatch { expected: 3, actual: 2, .. }
+    ));
+    assert!(matches!(
+        read(&[0, 1, 2], &[0], &[1.0, 2.0]),
+        Error::DimensionMismatch { expected: 2, actual: 1, .. }
+    ));
+    assert!(matches!(
+        read(&[1, 1, 2], &[0, 1], &[1.0, 2.0]),
+        Error::SparseOffsets { column: 0, start: 1, end: 1, entries: 2 }
+    ));
+    assert!(matches!(
+        read(&[0, 2, 1], &[0, 1], &[1.0, 2.0]),
+        Error::SparseOffsets { column: 1, start: 2, end: 1, .. }
+    ));
+    assert!(matches!(
+        read(&[0, 1, 1], &[0, 1], &[1.0, 2.0]),
+        Error::SparseOffsets { column: 1, end: 1, entries: 2, .. }
+    ));
+    assert!(matches!(
+        read(&[0, 9, 2], &[0, 1], &[1.0, 2.0]),
+        Error::SparseOffsets { column: 0, end: 9, .. }
+    ));
+    assert!(matches!(
+        read(&[0, 1, 2], &[0, 3], &[1.0, 2.0]),
+        Error::SparseRow { row: 3, column: 1, rows: 3 }
+    ));
+    assert!(matches!(
+        read(&[0, 2, 2], &[1, 1], &[1.0, 2.0]),
+        Error::SparseOrder { row: 1, before: 1, column: 0 }
+    ));
+    assert!(matches!(
+        read(&[0, 2, 2], &[2, 0], &[1.0, 2.0]),
+        Error::SparseOrder { row: 0, before: 2, column: 0 }
+    ));
+    assert!(matches!(
+        read(&[0, 1, 2], &[0, 2], &[1.0, f64::NAN]),
+        Error::NotFinite { row: 2, column: 1, .. }
+    ));
+    assert!(matches!(
+        read(&[0, 1, 2], &[0, 2], &[1e200, 1.0]),
+        Error::TooLarge { row: 0, column: 0, .. }
+    ));
     let empty = SparseObservations::<f64>::from_csc(0, 2, &[0, 0, 0], &[], &[]).map(|_| ());
     assert!(matches!(empty, Err(Error::Empty { rows: 0, columns: 2 })));
     let told = read(&[0, 2, 2], &[2, 0], &[1.0, 2.0]).to_string();
@@ -142,20 +196,37 @@ fn fits_that_cannot_be_are_refused() {
     assert!(matches!(fit(12, Solver::Auto), Err(Error::Unbounded { latent_dim: 12, .. })));
     assert!(matches!(fit(2, Solver::Covariance), Err(Error::Unsupported { .. })));
     let model = Ppca::fit(2, &DMatrix::from_fn(5, 20, |i, j| ((i * j) as f64).sin())).unwrap();
-    assert!(matches!(model.log_likelihood_sparse(x), Err(Error::Dimension { expected: 5, actual: 12, .. })));
+    assert!(matches!(
+        model.log_likelihood_sparse(x),
+        Err(Error::DimensionMismatch { expected: 5, actual: 12, .. })
+    ));
     let zeros = SparseObservations::<f64>::from_csc(4, 3, &[0; 4], &[], &[]).unwrap();
-    assert!(matches!(Ppca::<f64>::builder(1).fit_sparse(zeros), Err(Error::Constant { variables: 4, observations: 3 })));
+    assert!(matches!(
+        Ppca::<f64>::builder(1).fit_sparse(zeros),
+        Err(Error::ZeroVariance { variables: 4, observations: 3 })
+    ));
     let one = SparseObservations::<f64>::from_csc(4, 1, &[0, 1], &[2], &[1.0]).unwrap();
-    assert!(matches!(Ppca::<f64>::builder(1).fit_sparse(one), Err(Error::TooFewObservations { actual: 1, least: 2 })));
-    // Every entry stored and a large mean: the mean is taken out of the projections before they are summed.
+    assert!(matches!(
+        Ppca::<f64>::builder(1).fit_sparse(one),
+        Err(Error::TooFewObservations { actual: 1, least: 2 })
+    ));
+    // Every entry stored and a large mean: the mean is taken out of the projections before they are
+    // summed.
     let dense = DMatrix::from_fn(4, 60, |j, i| 1e5 + ((j + 1) as f64 * i as f64).sin());
-    let (offsets, rows): (Vec<_>, Vec<_>) = ((0..=60).map(|i| 4 * i).collect(), (0..240).map(|e| e % 4).collect());
+    let (offsets, rows): (Vec<_>, Vec<_>) =
+        ((0..=60).map(|i| 4 * i).collect(), (0..240).map(|e| e % 4).collect());
     let full = SparseObservations::from_csc(4, 60, &offsets, &rows, dense.as_slice()).unwrap();
     let (a, b) = (Ppca::<f64>::builder(1).fit_sparse(full).unwrap(), Ppca::fit(1, &dense).unwrap());
-    assert!((a.noise_variance() / b.noise_variance() - 1.0).abs() < 1e-5, "{} {}", a.noise_variance(), b.noise_variance());
+    assert!(
+        (a.noise_variance() / b.noise_variance() - 1.0).abs() < 1e-5,
+        "{} {}",
+        a.noise_variance(),
+        b.noise_variance()
+    );
 }
 
-/// The Reuters counts, where they are at hand: a file of lines "document word count" (from 0), named by ELBO_REUTERS.
+/// The Reuters counts, where they are at hand: a file of lines "document word count" (from 0),
+/// named by ELBO_REUTERS.
 #[test]
 fn reuters() {
     let Some(path) = std::env::var_os("ELBO_REUTERS") else {
@@ -169,7 +240,10 @@ fn reuters() {
     };
     let mut entries: Vec<_> = text.lines().map(entry).collect();
     entries.sort_unstable();
-    let (n, d) = (entries.iter().map(|e| e.0).max().unwrap() + 1, entries.iter().map(|e| e.1).max().unwrap() + 1);
+    let (n, d) = (
+        entries.iter().map(|e| e.0).max().unwrap() + 1,
+        entries.iter().map(|e| e.1).max().unwrap() + 1,
+    );
     let offsets: Vec<usize> = (0..=n).map(|i| entries.partition_point(|e| e.0 < i)).collect();
     let rows: Vec<usize> = entries.iter().map(|e| e.1).collect();
     let values: Vec<f64> = entries.iter().map(|e| (1.0 + e.2 as f64).ln()).collect();

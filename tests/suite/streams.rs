@@ -1,17 +1,20 @@
-//! Streams, sources, weights and the choice of solver: every way to the closed form leads to the fit of all data at once.
+//! Streams, sources, weights and the choice of solver: every way to the closed form leads to the
+//! fit of all data at once.
 
-use elbo::data::{Chunks, Mean, Moments};
+use elbo::data::{Centering, Chunks, Moments};
 use elbo::likelihood::NoiseVariance;
-use elbo::linalg::{PrincipalSolver, Solver};
+use elbo::linalg::{PcaAlgorithm, Solver};
 use elbo::{Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real};
 use nalgebra::DMatrix;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
-/// Observations of a model with three latent dimensions about a mean, with a scale for each variable.
+/// Observations of a model with three latent dimensions about a mean, with a scale for each
+/// variable.
 fn table<T: Real>(d: usize, n: usize, seed: u64) -> DMatrix<T> {
     let rng = &mut Generator::seed_from_u64(seed);
-    let mut normal = |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f64::standard_normal(rng));
+    let mut normal =
+        |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f64::standard_normal(rng));
     let (w, z, noise) = (normal(d, 3), normal(3, n), normal(d, n));
     let mut x = w * DMatrix::from_diagonal(&nalgebra::dvector![3.0, 2.0, 1.0]) * z + noise * 0.5;
     x.row_iter_mut().enumerate().for_each(|(j, mut row)| row.add_scalar_mut(j as f64 - 2.0));
@@ -51,10 +54,10 @@ fn chunks_of<T: Real>(x: &DMatrix<T>, cuts: &[usize]) -> Moments {
 }
 
 fn any_chunking<T: Real>() {
-    for mean in [Mean::Estimated, Mean::Zero] {
+    for mean in [Centering::Mean, Centering::None] {
         for (d, n, k) in [(6, 400, 2), (40, 25, 3), (12, 12, 2)] {
             let x = table::<T>(d, n, 1);
-            let builder = Ppca::<T>::builder(k).mean(mean);
+            let builder = Ppca::<T>::builder(k).centering(mean);
             let whole = builder.fit(&x).unwrap();
             for cuts in [&[1][..], &[7], &[n], &[3, 1, 50], &[n - 1, 1]] {
                 let moments = chunks_of(&x, cuts);
@@ -101,9 +104,11 @@ fn ten_orders_of_magnitude_survive_the_stream() {
     }
     for solver in [Solver::Auto, Solver::Full] {
         let builder = Ppca::builder(4).solver(solver);
-        let (whole, streamed) = (builder.fit(&x).unwrap(), builder.fit_moments(&chunks_of(&x, &[11])).unwrap());
+        let (whole, streamed) =
+            (builder.fit(&x).unwrap(), builder.fit_moments(&chunks_of(&x, &[11])).unwrap());
         assert!((streamed.noise_variance() / whole.noise_variance() - 1.0).abs() < 1e-9);
-        let apart = (streamed.log_likelihood(&x).unwrap() - whole.log_likelihood(&x).unwrap()).amax();
+        let apart =
+            (streamed.log_likelihood(&x).unwrap() - whole.log_likelihood(&x).unwrap()).amax();
         assert!(apart < 1e-6, "{apart:e}");
     }
     let plain = table::<f64>(5, 300, 6);
@@ -142,10 +147,10 @@ fn a_source_is_the_fit_of_all() {
     let whole = Ppca::fit(3, &x).unwrap();
     let randomized = Solver::Randomized { oversampling: 10, power_iterations: 6 };
     let ways = [
-        (Solver::Auto, PrincipalSolver::Covariance, 1),
-        (Solver::Full, PrincipalSolver::Full, 1),
-        (Solver::Krylov, PrincipalSolver::Krylov, 3),
-        (randomized, PrincipalSolver::Randomized, 10),
+        (Solver::Auto, PcaAlgorithm::Covariance, 1),
+        (Solver::Full, PcaAlgorithm::Full, 1),
+        (Solver::Krylov, PcaAlgorithm::Krylov, 3),
+        (randomized, PcaAlgorithm::Randomized, 10),
     ];
     for (solver, used, passes) in ways {
         let mut count = 0;
@@ -175,7 +180,7 @@ fn wide_sources_take_no_square_matrix() {
     let x = table::<f32>(2100, 150, 11);
     let mut source: Observations<'_, f32> = (&x).into_observations().unwrap();
     let found = Ppca::builder(3).fit_source(&mut source).unwrap();
-    assert_eq!(found.route.solver, PrincipalSolver::Krylov);
+    assert_eq!(found.route.solver, PcaAlgorithm::Krylov);
     same(&found, &Ppca::fit(3, &x).unwrap(), &x, 1e-4);
     let autoencoder = LinearAutoencoder::builder(3).fit_source(&mut source).unwrap();
     let whole = LinearAutoencoder::fit(3, &x).unwrap();
@@ -190,38 +195,65 @@ fn what_is_refused() {
     let mut bad = x.clone();
     bad[(1, 4)] = f64::NAN;
     assert!(matches!(moments.update(&bad), Err(Error::NotFinite { row: 1, column: 4, .. })));
-    assert!(matches!(moments.update(&DMatrix::<f64>::zeros(2, 2)), Err(Error::Dimension { expected: 3, actual: 2, .. })));
-    assert!(matches!(moments.merge(&Moments::new(4)), Err(Error::Dimension { expected: 3, actual: 4, .. })));
-    assert!(matches!(moments.update_weighted(&x, &[1.0]), Err(Error::Dimension { expected: 20, actual: 1, .. })));
+    assert!(matches!(
+        moments.update(&DMatrix::<f64>::zeros(2, 2)),
+        Err(Error::DimensionMismatch { expected: 3, actual: 2, .. })
+    ));
+    assert!(matches!(
+        moments.merge(&Moments::new(4)),
+        Err(Error::DimensionMismatch { expected: 3, actual: 4, .. })
+    ));
+    assert!(matches!(
+        moments.update_weighted(&x, &[1.0]),
+        Err(Error::DimensionMismatch { expected: 20, actual: 1, .. })
+    ));
     for wrong in [-1.0, f64::NAN, f64::INFINITY] {
         let mut weights = [1.0; 20];
         weights[7] = wrong;
         let told = moments.update_weighted(&x, &weights).unwrap_err();
-        assert!(matches!(told, Error::Weight { observation: 7, .. }), "{told}");
+        assert!(matches!(told, Error::InvalidWeight { observation: 7, .. }), "{told}");
     }
     moments.update_weighted(&x, &[0.0; 20]).unwrap();
     assert_eq!(moments, before);
     let fit = |moments: &Moments| Ppca::<f64>::builder(1).fit_moments(moments);
-    assert!(matches!(fit(&Moments::new(3)), Err(Error::TooFewObservations { actual: 0, least: 2 })));
-    assert!(matches!(fit(&Moments::of(x.columns(0, 1)).unwrap()), Err(Error::TooFewObservations { actual: 1, least: 2 })));
+    assert!(matches!(
+        fit(&Moments::new(3)),
+        Err(Error::TooFewObservations { actual: 0, least: 2 })
+    ));
+    assert!(matches!(
+        fit(&Moments::of(x.columns(0, 1)).unwrap()),
+        Err(Error::TooFewObservations { actual: 1, least: 2 })
+    ));
     assert!(matches!(
         fit(&Moments::of(&DMatrix::from_element(3, 9, 2.0)).unwrap()),
-        Err(Error::Constant { variables: 3, observations: 9 })
+        Err(Error::ZeroVariance { variables: 3, observations: 9 })
     ));
     let low = DMatrix::from_fn(3, 30, |j, i| (j + 1) as f64 * (i as f64).sin());
-    assert!(matches!(fit(&Moments::of(&low).unwrap()), Err(Error::Unbounded { latent_dim: 1, rank: 1 })));
-    assert!(matches!(Ppca::<f64>::builder(4).fit_moments(&before), Err(Error::LatentDim { latent_dim: 4, .. })));
+    assert!(matches!(
+        fit(&Moments::of(&low).unwrap()),
+        Err(Error::Unbounded { latent_dim: 1, rank: 1 })
+    ));
+    assert!(matches!(
+        Ppca::<f64>::builder(4).fit_moments(&before),
+        Err(Error::LatentDim { latent_dim: 4, .. })
+    ));
     let mut seen = 0;
     let mut shrinking = Chunks::new(3, || {
         seen += 1;
         std::iter::once(Ok::<_, Error>(x.columns(0, 21 - seen).into_owned()))
     });
     let told = Ppca::builder(1).solver(Solver::Krylov).fit_source(&mut shrinking).unwrap_err();
-    assert!(matches!(told, Error::Dimension { expected: 20, actual: 19, .. }), "{told}");
+    assert!(matches!(told, Error::DimensionMismatch { expected: 20, actual: 19, .. }), "{told}");
     let mut nothing = Chunks::new(3, std::iter::empty::<Result<DMatrix<f64>, Error>>);
-    assert!(matches!(Ppca::builder(1).fit_source(&mut nothing), Err(Error::TooFewObservations { actual: 0, least: 2 })));
+    assert!(matches!(
+        Ppca::builder(1).fit_source(&mut nothing),
+        Err(Error::TooFewObservations { actual: 0, least: 2 })
+    ));
     let mut late = Chunks::new(3, || [x.clone(), bad.clone()].map(Ok::<_, Error>));
-    assert!(matches!(Ppca::builder(1).fit_source(&mut late), Err(Error::NotFinite { row: 1, column: 24, .. })));
+    assert!(matches!(
+        Ppca::builder(1).fit_source(&mut late),
+        Err(Error::NotFinite { row: 1, column: 24, .. })
+    ));
 }
 
 /// An error of a reader's own comes through the search for directions.
@@ -243,7 +275,10 @@ fn a_reader_may_fail_in_a_later_pass() {
         passes += 1;
         [if passes < 2 { Ok(x.clone()) } else { Err(Broken::Wire) }]
     });
-    assert_eq!(Ppca::builder(1).solver(Solver::Krylov).fit_source(&mut source).unwrap_err(), Broken::Wire);
+    assert_eq!(
+        Ppca::builder(1).solver(Solver::Krylov).fit_source(&mut source).unwrap_err(),
+        Broken::Wire
+    );
 }
 
 #[test]
@@ -254,7 +289,7 @@ fn settings_reach_every_way() {
     assert_eq!(fixed.fit_moments(&moments).unwrap().noise_variance(), 0.7);
     same(&fixed.fit_moments(&moments).unwrap(), &fixed.fit(&x).unwrap(), &x, 1e-12);
     let told = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(-1.0)).fit_moments(&moments);
-    assert!(matches!(told, Err(Error::Setting { .. })));
+    assert!(matches!(told, Err(Error::InvalidParameter { .. })));
     let floor = Ppca::builder(5).noise_floor(1e-3);
     same(&floor.fit_moments(&moments).unwrap(), &floor.fit(&x).unwrap(), &x, 1e-11);
 }

@@ -1,6 +1,7 @@
-//! The same bits for any number of threads, through the public API and at sizes where threads are used.
+//! The same bits for any number of threads, through the public API and at sizes where threads are
+//! used.
 
-use elbo::fit::{FactorDescent, StochasticGradient};
+use elbo::fit::{AutoencoderDescent, StochasticGradient};
 use elbo::inference::{Amortized, GaussianEncoder};
 use elbo::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
 use elbo::map::{Mlp, Parameters};
@@ -29,7 +30,16 @@ fn trained<L: Likelihood<f32> + Send + Sync>(likelihood: L, x: &DMatrix<f32>) ->
     let inference = Amortized::new(GaussianEncoder::<_, Diagonal<f32>>::new(encoder, k).unwrap());
     let fitter = StochasticGradient { epochs: 2, batch_size: 48, ..Default::default() };
     let x = Observations::new(x.as_view()).unwrap();
-    let fitted = fitter.fit(&Elbo::reparameterized(1), GenerativeModel::new(decoder, likelihood), inference, x, rng, &mut ()).unwrap();
+    let fitted = fitter
+        .fit(
+            &Elbo::reparameterized(1),
+            GenerativeModel::new(decoder, likelihood),
+            inference,
+            x,
+            rng,
+            &mut (),
+        )
+        .unwrap();
     let (model, inference) = fitted.model;
     model
         .decoder
@@ -70,17 +80,30 @@ fn deep_steps() {
     fn fitted<T: Real>(x: &DMatrix<T>, binary: &DMatrix<T>) -> Vec<T> {
         let fitter = StochasticGradient { epochs: 2, held_out: 0.1, ..Default::default() };
         let (hidden, rng) = ([150, 60], &mut StdRng::seed_from_u64(7));
-        let encoder = DeepEncoderPpca::<T>::builder(6).hidden(&hidden).fitter(fitter).fit(x, rng).unwrap();
-        let vae = Vae::<T>::builder(6).hidden(&hidden).samples(2).fitter(fitter).fit(x, rng).unwrap();
-        let of_binary = BinaryVae::<T, Full<T>>::builder(6).hidden(&hidden).fitter(fitter).fit(binary, rng).unwrap();
+        let encoder =
+            DeepEncoderPpca::<T>::builder(6).hidden(&hidden).fitter(fitter).fit(x, rng).unwrap();
+        let vae =
+            Vae::<T>::builder(6).hidden(&hidden).samples(2).fitter(fitter).fit(x, rng).unwrap();
+        let of_binary = BinaryVae::<T, Full<T>>::builder(6)
+            .hidden(&hidden)
+            .fitter(fitter)
+            .fit(binary, rng)
+            .unwrap();
         let traces = [&encoder.trace, &vae.trace, &of_binary.trace];
         let values = traces.into_iter().flat_map(|trace| trace.values().iter().map(|v| T::of(*v)));
-        let results = [encoder.reconstruct(x), vae.reconstruct(x), of_binary.transform(binary)].map(Result::unwrap);
+        let results = [encoder.reconstruct(x), vae.reconstruct(x), of_binary.transform(binary)]
+            .map(Result::unwrap);
         let scores = encoder.log_likelihood(x).unwrap();
-        results.iter().flat_map(|m| m.iter().copied()).chain(scores.iter().copied()).chain(values).collect()
+        results
+            .iter()
+            .flat_map(|m| m.iter().copied())
+            .chain(scores.iter().copied())
+            .chain(values)
+            .collect()
     }
     let (x, single) = (data::<f64>(200, 150), data::<f32>(200, 150));
-    let (binary, single_binary) = (x.map(|v| f64::from(v > 0.0)), single.map(|v| if v > 0.0 { 1.0f32 } else { 0.0 }));
+    let (binary, single_binary) =
+        (x.map(|v| f64::from(v > 0.0)), single.map(|v| if v > 0.0 { 1.0f32 } else { 0.0 }));
     let (one, one_single) = on(1, || (fitted(&x, &binary), fitted(&single, &single_binary)));
     for threads in [2, 3] {
         assert!(on(threads, || fitted(&x, &binary)) == one, "{threads}");
@@ -92,11 +115,17 @@ fn deep_steps() {
 fn closed_form_and_gradient() {
     fn fitted<T: Real>(x: &DMatrix<T>) -> [DMatrix<T>; 4] {
         let model = Ppca::fit(3, x).unwrap();
-        let autoencoder =
-            LinearAutoencoder::builder(3).fit_by_gradient(&FactorDescent::default(), x, &mut StdRng::seed_from_u64(2)).unwrap();
+        let autoencoder = LinearAutoencoder::builder(3)
+            .fit_by_gradient(&AutoencoderDescent::default(), x, &mut StdRng::seed_from_u64(2))
+            .unwrap();
         let scores = model.log_likelihood(x).unwrap();
         let scores = DMatrix::from_column_slice(scores.len(), 1, scores.as_slice());
-        [model.loadings().into_owned(), model.transform(x).unwrap(), scores, autoencoder.transform(x).unwrap()]
+        [
+            model.loadings().into_owned(),
+            model.transform(x).unwrap(),
+            scores,
+            autoencoder.transform(x).unwrap(),
+        ]
     }
     // The covariance of many variables, that of few, and more variables than observations.
     for (d, n) in [(200, 300), (20, 5000), (300, 60)] {

@@ -1,17 +1,21 @@
 //! Comma-separated values.
 //!
-//! A record is an observation, so the n×d records read one after the other are already the d×n column-major matrix.
+//! A record is an observation, so the n×d records read one after the other are already the d×n
+//! column-major matrix.
 
 use super::newlines::Newlines;
 use super::options::{Header, Role, numbered};
 use super::source::Source;
-use super::table::{Apart, Texts, check, parse};
-use super::{FileError, Missing, Place, ReadOptions, Table};
+use super::table::{TextColumn, Texts, check, parse};
+use super::{FileError, Location, Missing, ReadOptions, Table};
 use crate::Real;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder, Terminator};
 use nalgebra::DMatrix;
 
-pub(super) fn read<T: Real>(source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
+pub(super) fn read<T: Real>(
+    source: Source<'_>,
+    options: &ReadOptions,
+) -> Result<Table<T>, FileError> {
     let mut reader: Records<'_> = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -22,7 +26,9 @@ pub(super) fn read<T: Real>(source: Source<'_>, options: &ReadOptions) -> Result
     let Some(line) = next(&mut reader, &mut record)? else {
         return Err(FileError::EmptyFile);
     };
-    let first = fields(&record, line).map(|field| field.map(str::to_owned)).collect::<Result<Vec<_>, _>>()?;
+    let first = fields(&record, line)
+        .map(|field| field.map(str::to_owned))
+        .collect::<Result<Vec<_>, _>>()?;
     let header = is_header(&first, options);
     let mut columns = Columns::new(if header { first } else { numbered(first.len()) }, options)?;
     if !header {
@@ -39,7 +45,8 @@ type Records<'a> = Reader<Newlines<Source<'a>>>;
 /// Reads the next record that is no blank line, and says in which line it starts.
 fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>, FileError> {
     match reader.read_byte_record(record) {
-        // the record's own position is before the blank lines that it skipped: count back from its end
+        // the record's own position is before the blank lines that it skipped: count back from its
+        // end
         Ok(true) => {
             let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
             let skipped = record.position().map_or(1, |position| position.line());
@@ -56,10 +63,11 @@ fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>
 
 /// The trimmed fields of a record.
 fn fields(record: &ByteRecord, line: u64) -> impl Iterator<Item = Result<&str, FileError>> {
-    record
-        .iter()
-        .enumerate()
-        .map(move |(field, bytes)| std::str::from_utf8(bytes).map(str::trim).map_err(|_| FileError::NotUtf8 { line, field: field + 1 }))
+    record.iter().enumerate().map(move |(field, bytes)| {
+        std::str::from_utf8(bytes)
+            .map(str::trim)
+            .map_err(|_| FileError::NotUtf8 { line, field: field + 1 })
+    })
 }
 
 fn is_missing(field: &str) -> bool {
@@ -72,8 +80,8 @@ fn is_number(field: &str) -> bool {
 
 /// Whether the first record names the columns.
 ///
-/// A record that mixes text and numbers where numbers must stand is taken for data, so that its text is refused: as a
-/// header it would cost an observation without a word.
+/// A record that mixes text and numbers where numbers must stand is taken for data, so that its
+/// text is refused: as a header it would cost an observation without a word.
 fn is_header(first: &[String], options: &ReadOptions) -> bool {
     match options.header {
         Header::Present => return true,
@@ -84,7 +92,8 @@ fn is_header(first: &[String], options: &ReadOptions) -> bool {
         return true;
     }
     let names = numbered(first.len());
-    let mut numeric = first.iter().zip(&names).filter(|(_, name)| options.role(name) == Role::Number);
+    let mut numeric =
+        first.iter().zip(&names).filter(|(_, name)| options.role(name) == Role::Number);
     let text = numeric.clone().any(|(field, _)| !is_number(field) && !is_missing(field));
     text && !numeric.any(|(field, _)| is_number(field))
 }
@@ -106,19 +115,32 @@ impl<T: Real> Columns<T> {
         let roles = options.roles(&names)?;
         let apart = vec![Vec::new(); roles.iter().filter(|&&role| role != Role::Number).count()];
         let text = options.keep_text.then(Texts::default);
-        Ok(Self { names, roles, missing: options.missing, values: Vec::new(), apart, text, rows: 0, holes: 0 })
+        Ok(Self {
+            names,
+            roles,
+            missing: options.missing,
+            values: Vec::new(),
+            apart,
+            text,
+            rows: 0,
+            holes: 0,
+        })
     }
 
     fn push(&mut self, record: &ByteRecord, line: u64) -> Result<(), FileError> {
         if record.len() != self.names.len() {
-            return Err(FileError::Ragged { line, expected: self.names.len(), actual: record.len() });
+            return Err(FileError::Ragged {
+                line,
+                expected: self.names.len(),
+                actual: record.len(),
+            });
         }
         let mut apart = self.apart.iter_mut();
         for ((field, role), name) in fields(record, line).zip(&self.roles).zip(&self.names) {
             let field = field?;
             match role {
                 Role::Number => {
-                    let value = number(field, Place::Line(line), name, self.missing)?;
+                    let value = number(field, Location::Line(line), name, self.missing)?;
                     self.holes += usize::from(value.is_none());
                     self.values.push(value.unwrap_or(T::of(f64::NAN)));
                     if let Some(text) = &mut self.text {
@@ -146,7 +168,12 @@ impl<T: Real> Columns<T> {
         for (position, (name, role)) in self.names.into_iter().zip(self.roles).enumerate() {
             match (role, text.len()) {
                 (Role::Number, _) => names.push(name),
-                _ => apart.extend(text.next().map(|text| Apart { name, position, label: role == Role::Label, text })),
+                _ => apart.extend(text.next().map(|text| TextColumn {
+                    name,
+                    position,
+                    label: role == Role::Label,
+                    text,
+                })),
             }
         }
         let values = DMatrix::from_vec(names.len(), self.rows, self.values);
@@ -155,7 +182,12 @@ impl<T: Real> Columns<T> {
 }
 
 /// The number in a field; none if it is missing.
-fn number<T: Real>(field: &str, place: Place, column: &str, missing: Missing) -> Result<Option<T>, FileError> {
+fn number<T: Real>(
+    field: &str,
+    place: Location,
+    column: &str,
+    missing: Missing,
+) -> Result<Option<T>, FileError> {
     if is_missing(field) {
         return check(T::of(f64::NAN), place, column, missing).map(|()| None);
     }
@@ -164,6 +196,8 @@ fn number<T: Real>(field: &str, place: Place, column: &str, missing: Missing) ->
         Some(value) if value.as_f64().is_infinite() => {
             Err(FileError::Infinite { place, column: column.to_owned(), text: field.to_owned() })
         }
-        _ => Err(FileError::NotANumber { place, column: column.to_owned(), text: field.to_owned() }),
+        _ => {
+            Err(FileError::NotANumber { place, column: column.to_owned(), text: field.to_owned() })
+        }
     }
 }

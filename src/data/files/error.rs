@@ -6,18 +6,18 @@ use std::io;
 /// A place in a file: a line of text, or a row of an array. Both are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Place {
+pub enum Location {
     /// A line of a text file; the header is line 1.
     Line(u64),
     /// A row of an array, which is one observation.
     Row(u64),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Line(line) => write!(f, "line {line}"),
-            Place::Row(row) => write!(f, "row {row}"),
+            Location::Line(line) => write!(f, "line {line}"),
+            Location::Row(row) => write!(f, "row {row}"),
         }
     }
 }
@@ -27,8 +27,9 @@ impl fmt::Display for Place {
 /// No message names the file: the caller knows it and puts it in front.
 ///
 /// ```
-/// use elbo::data::files::{decode, FileError, Format, ReadOptions};
-/// let error = decode::<f64>(b"a,b\n1,2\n3,four\n", Format::Csv, &ReadOptions::default()).unwrap_err();
+/// use elbo::data::files::{FileError, Format, ReadOptions, decode};
+/// let error = decode::<f64>(b"a,b\n1,2\n3,four\n", Format::Csv, &ReadOptions::default())
+///     .unwrap_err();
 /// assert_eq!(error.to_string(), r#"line 3, column "b": "four" is not a number"#);
 /// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -67,7 +68,8 @@ pub enum FileError {
         /// Decompressed bytes up to the fault.
         bytes: u64,
     },
-    /// More bytes come out of a gzip stream than [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes) allows.
+    /// More bytes come out of a gzip stream than
+    /// [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes) allows.
     #[error("the decompressed content exceeds the limit of {limit} bytes")]
     TooLarge {
         /// The limit.
@@ -118,7 +120,7 @@ pub enum FileError {
     #[error("{place}, column {}: {} is not a number", Quoted(column), Quoted(text))]
     NotANumber {
         /// Where.
-        place: Place,
+        place: Location,
         /// Name of the column.
         column: String,
         /// The offending text.
@@ -128,7 +130,7 @@ pub enum FileError {
     #[error("{place}, column {}: {} is infinite or out of range", Quoted(column), Quoted(text))]
     Infinite {
         /// Where.
-        place: Place,
+        place: Location,
         /// Name of the column.
         column: String,
         /// The offending text.
@@ -138,7 +140,7 @@ pub enum FileError {
     #[error("{place}, column {}: the value is missing", Quoted(column))]
     Missing {
         /// Where.
-        place: Place,
+        place: Location,
         /// Name of the column.
         column: String,
     },
@@ -245,7 +247,8 @@ impl fmt::Display for Quoted<'_> {
 }
 
 impl FileError {
-    /// The refusal behind an input error: one of ours that a reader carried through `std::io`, or the system's.
+    /// The refusal behind an input error: one of ours that a reader carried through `std::io`, or
+    /// the system's.
     pub(super) fn reading(error: io::Error) -> Self {
         let kind = error.kind();
         error.downcast::<FileError>().unwrap_or(FileError::Unreadable { kind })

@@ -1,4 +1,5 @@
-//! IDX, the format of MNIST: the bytes `0 0 type axes`, the big-endian `u32` sizes, then the elements.
+//! IDX, the format of MNIST: the bytes `0 0 type axes`, the big-endian `u32` sizes, then the
+//! elements.
 
 use super::source::Source;
 use super::{FileError, ReadOptions, Table};
@@ -59,9 +60,15 @@ fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
     let mut sizes = vec![0; 4 * axes];
     let found = source.fill(&mut sizes)?;
     if found < sizes.len() {
-        return Err(FileError::Length { expected: 4 + sizes.len() as u64, actual: 4 + found as u64 });
+        return Err(FileError::Length {
+            expected: 4 + sizes.len() as u64,
+            actual: 4 + found as u64,
+        });
     }
-    let shape: Vec<u64> = sizes.chunks_exact(4).map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]]))).collect();
+    let shape: Vec<u64> = sizes
+        .chunks_exact(4)
+        .map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]])))
+        .collect();
     let total = product(&shape, 1)?;
     let mut bytes = Vec::new();
     source.pieces(total, 1, |piece| bytes.extend_from_slice(piece))?;
@@ -92,7 +99,10 @@ pub(super) fn flatten(shape: &[u64]) -> Result<(usize, usize), FileError> {
     }
 }
 
-pub(super) fn read<T: Real>(source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
+pub(super) fn read<T: Real>(
+    source: Source<'_>,
+    options: &ReadOptions,
+) -> Result<Table<T>, FileError> {
     let array = from_source(source)?;
     let shape: Vec<u64> = array.shape.iter().map(|&size| size as u64).collect();
     let (n, d) = flatten(&shape)?;
@@ -128,21 +138,45 @@ mod tests {
 
     #[test]
     fn forged_headers_cost_no_memory() {
-        assert_eq!(refused(&idx(&[u32::MAX, u32::MAX], &[1])), refused(&idx(&[u32::MAX, u32::MAX], &[])));
+        assert_eq!(
+            refused(&idx(&[u32::MAX, u32::MAX], &[1])),
+            refused(&idx(&[u32::MAX, u32::MAX], &[]))
+        );
         assert!(refused(&idx(&[u32::MAX, u32::MAX], &[1])).contains("exceeds the address space"));
-        assert_eq!(refused(&idx(&[1 << 20, 1 << 20], &[1])), "the header announces 1099511627788 bytes, the file holds 13");
-        assert_eq!(refused(&gzip(&idx(&[1 << 20, 1 << 20], &[1]))), "the decompressed content exceeds the limit of 4294967296 bytes");
-        assert_eq!(refused(&gzip(&idx(&[1 << 10, 1 << 20], &[1]))), "the header announces 1073741836 bytes, the file holds 13");
+        assert_eq!(
+            refused(&idx(&[1 << 20, 1 << 20], &[1])),
+            "the header announces 1099511627788 bytes, the file holds 13"
+        );
+        assert_eq!(
+            refused(&gzip(&idx(&[1 << 20, 1 << 20], &[1]))),
+            "the decompressed content exceeds the limit of 4294967296 bytes"
+        );
+        assert_eq!(
+            refused(&gzip(&idx(&[1 << 10, 1 << 20], &[1]))),
+            "the header announces 1073741836 bytes, the file holds 13"
+        );
         assert_eq!(refused(&[0, 0, 8, 255]), "the header announces 1024 bytes, the file holds 4");
-        assert_eq!(refused(&gzip(&idx(&[1, 1], &[1, 2]))), "the header announces 13 bytes, and more follow");
+        assert_eq!(
+            refused(&gzip(&idx(&[1, 1], &[1, 2]))),
+            "the header announces 13 bytes, and more follow"
+        );
     }
 
     #[test]
     fn other_shapes_types_and_beginnings_are_refused() {
-        assert_eq!(refused(&idx(&[3], &[1, 2, 3])), "an array of shape [3] is no table: two axes or more are needed");
-        assert_eq!(refused(&idx(&[], &[1])), "an array of shape [] is no table: two axes or more are needed");
+        assert_eq!(
+            refused(&idx(&[3], &[1, 2, 3])),
+            "an array of shape [3] is no table: two axes or more are needed"
+        );
+        assert_eq!(
+            refused(&idx(&[], &[1])),
+            "an array of shape [] is no table: two axes or more are needed"
+        );
         assert_eq!(refused(&idx(&[0, 4], &[])), "the array is empty: 0 rows and 4 columns");
-        assert_eq!(refused(&[0, 0, 0x0d, 1]), "the element type \"0x0d\" is not a real number type that is read");
+        assert_eq!(
+            refused(&[0, 0, 0x0d, 1]),
+            "the element type \"0x0d\" is not a real number type that is read"
+        );
         assert_eq!(refused(b"\x89PNG"), "not idx: the first bytes are [89, 50, 4e, 47]");
         assert_eq!(refused(b""), "the file is empty");
     }

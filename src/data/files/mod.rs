@@ -6,14 +6,17 @@
 //! | `*.npy` | real numbers, integers or booleans, any byte order, C or Fortran order | the first axis; further axes are flattened |
 //! | `*.idxN-ubyte` | bytes | the first axis; further axes are flattened |
 //!
-//! `.gz` may follow each name, and what begins as gzip is decompressed under any name. [`read`] takes a path, [`decode`]
-//! bytes in memory (`include_bytes!`), [`NpyBlocks`] a file larger than memory; [`write_csv`] and [`write_npy`] write.
+//! `.gz` may follow each name, and what begins as gzip is decompressed under any name. [`read`]
+//! takes a path, [`decode`] bytes in memory (`include_bytes!`), [`NpyBlocks`] a file larger than
+//! memory; [`write_csv`] and [`write_npy`] write.
 //!
-//! A file is not trusted: sizes in a header are checked against the length of the file before memory is taken, what comes
-//! out of gzip is bounded ([`ReadOptions::max_bytes`]), and every refusal is a [`FileError`] of one line with its numbers.
+//! A file is not trusted: sizes in a header are checked against the length of the file before
+//! memory is taken, what comes out of gzip is bounded ([`ReadOptions::max_bytes`]), and every
+//! refusal is a [`FileError`] of one line with its numbers.
 //!
-//! In CSV, blank lines are skipped, spaces around a field are not part of it, a field may be quoted, a byte-order mark is
-//! skipped, and line ends of every kind are read as `\n`. A number is what Rust parses as one; it must be finite.
+//! In CSV, blank lines are skipped, spaces around a field are not part of it, a field may be
+//! quoted, a byte-order mark is skipped, and line ends of every kind are read as `\n`. A number is
+//! what Rust parses as one; it must be finite.
 //!
 //! ```
 //! use elbo::data::files::{decode, Format, Missing, ReadOptions};
@@ -40,12 +43,12 @@ mod table;
 mod tests;
 mod write;
 
-pub use error::{FileError, Place};
+pub use error::{FileError, Location};
 pub use idx::IdxArray;
 pub use npy::write_npy;
 pub use npy_blocks::NpyBlocks;
 pub use options::{Header, Missing, ReadOptions};
-pub use table::{Apart, Table};
+pub use table::{Table, TextColumn};
 pub use write::{encode_csv, write_csv};
 
 use crate::Real;
@@ -82,11 +85,15 @@ impl Format {
         let lower = name.to_lowercase();
         let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
         // MNIST itself writes both `images.idx3-ubyte` and `images-idx3-ubyte`
-        let idx = stem.strip_suffix("-ubyte").and_then(|stem| stem.strip_suffix(|axes: char| axes.is_ascii_digit()));
+        let idx = stem
+            .strip_suffix("-ubyte")
+            .and_then(|stem| stem.strip_suffix(|axes: char| axes.is_ascii_digit()));
         match stem {
             _ if stem.ends_with(".csv") => Ok(Self::Csv),
             _ if stem.ends_with(".npy") => Ok(Self::Npy),
-            _ if idx.is_some_and(|stem| stem.ends_with(".idx") || stem.ends_with("-idx")) => Ok(Self::Idx),
+            _ if idx.is_some_and(|stem| stem.ends_with(".idx") || stem.ends_with("-idx")) => {
+                Ok(Self::Idx)
+            }
             _ => Err(FileError::UnknownFormat { name: name.into_owned() }),
         }
     }
@@ -116,11 +123,19 @@ pub fn read<T: Real>(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Ta
 ///
 /// # Errors
 /// Content that is refused; see [`FileError`].
-pub fn decode<T: Real>(bytes: &[u8], format: Format, options: &ReadOptions) -> Result<Table<T>, FileError> {
+pub fn decode<T: Real>(
+    bytes: &[u8],
+    format: Format,
+    options: &ReadOptions,
+) -> Result<Table<T>, FileError> {
     table(Source::memory(bytes, options.max_bytes)?, format, options)
 }
 
-fn table<T: Real>(source: Source<'_>, format: Format, options: &ReadOptions) -> Result<Table<T>, FileError> {
+fn table<T: Real>(
+    source: Source<'_>,
+    format: Format,
+    options: &ReadOptions,
+) -> Result<Table<T>, FileError> {
     match format {
         Format::Csv => csv::read(source, options),
         Format::Npy => npy::read(source, options),

@@ -57,9 +57,13 @@ mod tests {
                 self.0.read(&mut buffer[..one])
             }
         }
-        for (given, expected) in
-            [("a\r\nb\r\n", "a\nb\n"), ("a\rb", "a\nb\n"), ("a\n\r\n\nb\r\r\n", "a\n\n\nb\n\n"), ("", ""), ("a", "a\n")]
-        {
+        for (given, expected) in [
+            ("a\r\nb\r\n", "a\nb\n"),
+            ("a\rb", "a\nb\n"),
+            ("a\n\r\n\nb\r\r\n", "a\n\n\nb\n\n"),
+            ("", ""),
+            ("a", "a\n"),
+        ] {
             let (mut fast, mut slow) = (String::new(), String::new());
             Newlines::new(given.as_bytes()).read_to_string(&mut fast).unwrap();
             Newlines::new(Slow(given.as_bytes())).read_to_string(&mut slow).unwrap();

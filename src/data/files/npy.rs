@@ -9,7 +9,10 @@ use crate::linalg::room;
 use nalgebra::DMatrix;
 use std::path::Path;
 
-pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Result<Table<T>, FileError> {
+pub(super) fn read<T: Real>(
+    mut source: Source<'_>,
+    options: &ReadOptions,
+) -> Result<Table<T>, FileError> {
     let header = NpyHeader::read(&mut source)?;
     let (n, d) = flatten(&header.shape)?;
     // A length that is known has been compared with the header's before the first piece comes.
@@ -27,21 +30,28 @@ pub(super) fn read<T: Real>(mut source: Source<'_>, options: &ReadOptions) -> Re
         true => {
             let places = storage(&header.shape[1..]);
             let mut turned = room(n * d);
-            turned
-                .extend((0..n).flat_map(|observation| places.iter().map(move |place| observation + n * place)).map(|place| values[place]));
+            turned.extend(
+                (0..n)
+                    .flat_map(|observation| places.iter().map(move |place| observation + n * place))
+                    .map(|place| values[place]),
+            );
             DMatrix::from_vec(d, n, turned)
         }
     };
     Table::from_array(values, options)
 }
 
-/// Where each variable stands in Fortran order (first axis fastest), for the variables in C order (last axis fastest).
+/// Where each variable stands in Fortran order (first axis fastest), for the variables in C order
+/// (last axis fastest).
 pub(super) fn storage(axes: &[u64]) -> Vec<usize> {
     let mut places = vec![0];
     let mut stride = 1;
     for &size in axes {
         let size = size as usize;
-        places = places.iter().flat_map(|&place| (0..size).map(move |index| place + stride * index)).collect();
+        places = places
+            .iter()
+            .flat_map(|&place| (0..size).map(move |index| place + stride * index))
+            .collect();
         stride *= size;
     }
     places

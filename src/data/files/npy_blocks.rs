@@ -6,7 +6,7 @@ use super::npy_header::NpyHeader;
 use super::options::numbered;
 use super::source::Source;
 use super::table::check;
-use super::{FileError, Missing, Place};
+use super::{FileError, Location, Missing};
 use crate::Real;
 use nalgebra::DMatrix;
 use std::fs::File;
@@ -54,8 +54,9 @@ impl<T: Real> NpyBlocks<T> {
     /// Opens a file to be read `block` observations at a time.
     ///
     /// # Errors
-    /// As for [`read`](super::read); the sizes in the header are checked against the length of the file. A block of 0.
-    /// Compressed files are refused, because they cannot be read from the middle.
+    /// As for [`read`](super::read); the sizes in the header are checked against the length of the
+    /// file. A block of 0. Compressed files are refused, because they cannot be read from the
+    /// middle.
     pub fn open(path: impl AsRef<Path>, block: usize, missing: Missing) -> Result<Self, FileError> {
         let path = path.as_ref();
         let mut source = Source::open(path, 1 << 32)?;
@@ -69,12 +70,28 @@ impl<T: Real> NpyBlocks<T> {
             return Err(FileError::Length { expected, actual });
         }
         if block == 0 {
-            return Err(FileError::Dimension { what: "observations in a block", expected: 1, actual: 0 });
+            return Err(FileError::Dimension {
+                what: "observations in a block",
+                expected: 1,
+                actual: 0,
+            });
         }
         let places = if header.fortran { storage(&header.shape[1..]) } else { Vec::new() };
         let file = File::open(path).map_err(FileError::reading)?;
         let names = numbered(d);
-        Ok(Self { file, header, missing, places, names, n, d, block, next: 0, buffer: Vec::new(), scalar: PhantomData })
+        Ok(Self {
+            file,
+            header,
+            missing,
+            places,
+            names,
+            n,
+            d,
+            block,
+            next: 0,
+            buffer: Vec::new(),
+            scalar: PhantomData,
+        })
     }
 
     /// Observations in the file.
@@ -93,7 +110,11 @@ impl<T: Real> NpyBlocks<T> {
     }
 
     /// Reads `count` elements from the one numbered `first`.
-    fn run(&mut self, first: usize, count: usize) -> Result<impl Iterator<Item = T> + '_, FileError> {
+    fn run(
+        &mut self,
+        first: usize,
+        count: usize,
+    ) -> Result<impl Iterator<Item = T> + '_, FileError> {
         let item = self.header.item;
         self.buffer.resize(count * item, 0);
         let start = self.header.offset + (first * item) as u64;
@@ -109,14 +130,18 @@ impl<T: Real> NpyBlocks<T> {
         if self.header.fortran {
             for variable in 0..d {
                 let start = first + n * self.places[variable];
-                values.row_mut(variable).iter_mut().zip(self.run(start, b)?).for_each(|(to, from)| *to = from);
+                values
+                    .row_mut(variable)
+                    .iter_mut()
+                    .zip(self.run(start, b)?)
+                    .for_each(|(to, from)| *to = from);
             }
         } else {
             values.iter_mut().zip(self.run(first * d, b * d)?).for_each(|(to, from)| *to = from);
         }
         for (row, observation) in values.column_iter().enumerate() {
             for (&value, name) in observation.iter().zip(&self.names) {
-                check(value, Place::Row((first + row) as u64 + 1), name, self.missing)?;
+                check(value, Location::Row((first + row) as u64 + 1), name, self.missing)?;
             }
         }
         Ok(values)

@@ -1,7 +1,8 @@
 //! The head of an `.npy` file: magic, version, and a Python dictionary.
 //!
-//! Read here and not by the `npyz` crate: on a forged header that one panics where the sizes overflow, and its parser of
-//! Python literals brings 15 crates, one of which wants a C compiler; of those literals an array needs three keys.
+//! Read here and not by the `npyz` crate: on a forged header that one panics where the sizes
+//! overflow, and its parser of Python literals brings 15 crates, one of which wants a C compiler;
+//! of those literals an array needs three keys.
 
 use super::FileError;
 use super::idx::product;
@@ -50,7 +51,10 @@ impl NpyHeader {
         let found = source.fill(&mut length[..width])?;
         let length = u32::from_le_bytes(length);
         if length > LONGEST {
-            return Err(FileError::NpyHeader { position: 0, expected: "a header of at most 65536 bytes" });
+            return Err(FileError::NpyHeader {
+                position: 0,
+                expected: "a header of at most 65536 bytes",
+            });
         }
         let (before, claimed) = (8 + found as u64, u64::from(length));
         let mut text = vec![0; length as usize];
@@ -99,7 +103,8 @@ impl NpyHeader {
 
     /// The head of an n×d array of little-endian floats in C order.
     pub(super) fn write(item: usize, n: usize, d: usize) -> Vec<u8> {
-        let mut dictionary = format!("{{'descr': '<f{item}', 'fortran_order': False, 'shape': ({n}, {d}), }}");
+        let mut dictionary =
+            format!("{{'descr': '<f{item}', 'fortran_order': False, 'shape': ({n}, {d}), }}");
         // the elements start at a multiple of 64
         let padding = (64 - (10 + dictionary.len() + 1) % 64) % 64;
         dictionary.extend(std::iter::repeat_n(' ', padding));

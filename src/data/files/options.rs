@@ -16,7 +16,8 @@ pub enum Missing {
 /// Whether the first record of a CSV file names the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Header {
-    /// Look: it does if it names a column that is kept apart, or if it has a text and no number where numbers must stand.
+    /// Look: it does if it names a column that is kept apart, or if it has a text and no number
+    /// where numbers must stand.
     #[default]
     Detect,
     /// It does.
@@ -29,13 +30,17 @@ pub enum Header {
 ///
 /// ```
 /// use elbo::data::files::{Missing, ReadOptions};
-/// let options = ReadOptions::default().label("species").ignore(["island", "sex"]).missing(Missing::Allow);
+/// let options = ReadOptions::default()
+///     .label("species")
+///     .ignore(["island", "sex"])
+///     .missing(Missing::Allow);
 /// assert_eq!(options.label.as_deref(), Some("species"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// The column kept apart as text and used as the class. Named here, it must exist; otherwise a column `label` is taken if there is one.
+    /// The column kept apart as text and used as the class. Named here, it must exist; otherwise a
+    /// column `label` is taken if there is one.
     pub label: Option<String>,
     /// Other columns to keep apart. Each must exist.
     pub ignore: Vec<String>,
@@ -43,7 +48,8 @@ pub struct ReadOptions {
     pub missing: Missing,
     /// Whether a CSV file has a header.
     pub header: Header,
-    /// Whether the table keeps the text of every number of a CSV file, so that it can be written as it stood.
+    /// Whether the table keeps the text of every number of a CSV file, so that it can be written as
+    /// it stood.
     pub keep_text: bool,
     /// The most bytes that may come out of a gzip stream: 4 GiB unless told.
     pub max_bytes: u64,
@@ -51,7 +57,14 @@ pub struct ReadOptions {
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { label: None, ignore: Vec::new(), missing: Missing::Refuse, header: Header::Detect, keep_text: false, max_bytes: 1 << 32 }
+        Self {
+            label: None,
+            ignore: Vec::new(),
+            missing: Missing::Refuse,
+            header: Header::Detect,
+            keep_text: false,
+            max_bytes: 1 << 32,
+        }
     }
 }
 
@@ -114,10 +127,16 @@ impl ReadOptions {
         let mut seen = HashMap::with_capacity(names.len());
         for (second, name) in names.iter().enumerate() {
             if let Some(first) = seen.insert(name.as_str(), second) {
-                return Err(FileError::DuplicateColumn { name: name.clone(), first: first + 1, second: second + 1 });
+                return Err(FileError::DuplicateColumn {
+                    name: name.clone(),
+                    first: first + 1,
+                    second: second + 1,
+                });
             }
         }
-        if let Some(name) = self.label.iter().chain(&self.ignore).find(|name| !seen.contains_key(name.as_str())) {
+        if let Some(name) =
+            self.label.iter().chain(&self.ignore).find(|name| !seen.contains_key(name.as_str()))
+        {
             return Err(FileError::UnknownColumn { name: name.clone(), columns: names.len() });
         }
         let roles: Vec<Role> = names.iter().map(|name| self.role(name)).collect();

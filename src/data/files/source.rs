@@ -26,7 +26,11 @@ pub(super) fn is_gz(path: &Path) -> bool {
 impl Source<'static> {
     pub(super) fn open(path: &Path, limit: u64) -> Result<Self, FileError> {
         let file = File::open(path).map_err(FileError::reading)?;
-        let length = file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
+        let length = file
+            .metadata()
+            .ok()
+            .filter(|metadata| metadata.is_file())
+            .map(|metadata| metadata.len());
         Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), length, is_gz(path), limit)
     }
 }
@@ -36,7 +40,12 @@ impl<'a> Source<'a> {
         Self::new(Box::new(bytes), Some(bytes.len() as u64), false, limit)
     }
 
-    fn new(mut reader: Box<dyn BufRead + 'a>, length: Option<u64>, gz: bool, limit: u64) -> Result<Self, FileError> {
+    fn new(
+        mut reader: Box<dyn BufRead + 'a>,
+        length: Option<u64>,
+        gz: bool,
+        limit: u64,
+    ) -> Result<Self, FileError> {
         let gzip = reader.fill_buf().map_err(FileError::reading)?.starts_with(&[0x1f, 0x8b]);
         Ok(match (gzip, gz) {
             (true, _) => {
@@ -75,9 +84,14 @@ impl<'a> Source<'a> {
         Ok(filled)
     }
 
-    /// Hands exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes: memory follows what is really
-    /// there, never what a header claims. Then the stream must end.
-    pub(super) fn pieces(&mut self, bytes: u64, item: usize, mut take: impl FnMut(&[u8])) -> Result<(), FileError> {
+    /// Hands exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes: memory
+    /// follows what is really there, never what a header claims. Then the stream must end.
+    pub(super) fn pieces(
+        &mut self,
+        bytes: u64,
+        item: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), FileError> {
         let expected = self.position.saturating_add(bytes);
         if let Some(actual) = self.length.filter(|&actual| actual != expected) {
             return Err(FileError::Length { expected, actual });
@@ -115,8 +129,12 @@ impl Read for Source<'_> {
                 Ok(read) => read,
                 Err(error) => {
                     return Err(match error.kind() {
-                        io::ErrorKind::UnexpectedEof => io::Error::other(FileError::TruncatedGzip { bytes }),
-                        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => io::Error::other(FileError::CorruptGzip { bytes }),
+                        io::ErrorKind::UnexpectedEof => {
+                            io::Error::other(FileError::TruncatedGzip { bytes })
+                        }
+                        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                            io::Error::other(FileError::CorruptGzip { bytes })
+                        }
                         _ => error,
                     });
                 }
@@ -156,7 +174,10 @@ mod tests {
     fn a_cut_or_broken_stream_is_named() {
         let whole = gzip(&[7; 5000]);
         for cut in [3, 12, whole.len() - 9, whole.len() - 1] {
-            assert!(matches!(all(&whole[..cut], 1 << 20), Err(FileError::TruncatedGzip { .. })), "{cut}");
+            assert!(
+                matches!(all(&whole[..cut], 1 << 20), Err(FileError::TruncatedGzip { .. })),
+                "{cut}"
+            );
         }
         let mut broken = whole.clone();
         let last = broken.len() - 6;

@@ -1,7 +1,7 @@
 //! A table as it was in its file.
 
 use super::options::{Role, numbered};
-use super::{FileError, Missing, Place, ReadOptions};
+use super::{FileError, Location, Missing, ReadOptions};
 use crate::Real;
 use nalgebra::DMatrix;
 use std::collections::HashMap;
@@ -9,8 +9,12 @@ use std::collections::HashMap;
 /// A table of n observations of d numbers, with the columns that are no numbers beside it.
 ///
 /// ```
-/// use elbo::data::files::{decode, Format, ReadOptions};
-/// let table = decode::<f64>(b"a,label,b\n1,u,2\n3,v,4\n5,u,6\n", Format::Csv, &ReadOptions::default())?;
+/// use elbo::data::files::{Format, ReadOptions, decode};
+/// let table = decode::<f64>(
+///     b"a,label,b\n1,u,2\n3,v,4\n5,u,6\n",
+///     Format::Csv,
+///     &ReadOptions::default(),
+/// )?;
 /// assert_eq!(table.values.shape(), (2, 3)); // d×n: an observation is a column
 /// assert_eq!(table.names, ["a", "b"]);
 /// assert_eq!(table.labels().unwrap(), ["u", "v", "u"]);
@@ -26,7 +30,7 @@ pub struct Table<T: Real> {
     /// Whether the names stood in the file; if not, a written table has no header either.
     pub header: bool,
     /// The columns kept apart, in the order of the file.
-    pub apart: Vec<Apart>,
+    pub apart: Vec<TextColumn>,
     /// How many entries of `values` were missing when the table was read (they are NaN).
     pub missing: usize,
     /// The text of every entry, if it was [kept](ReadOptions::keep_text).
@@ -47,14 +51,15 @@ impl Texts {
     }
 
     pub(super) fn get(&self, entry: usize) -> Option<&str> {
-        let start = entry.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        let start =
+            entry.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
         self.joined.get(start..*self.ends.get(entry)?)
     }
 }
 
 /// A column kept apart, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Apart {
+pub struct TextColumn {
     /// Its name.
     pub name: String,
     /// Its place among all the columns of the file, counted from 0.
@@ -84,19 +89,21 @@ impl<T: Real> Table<T> {
         self.apart.iter().find(|column| column.label).map(|column| column.text.as_slice())
     }
 
-    /// Gives every observation a label, which stands in a column `label` after all others; labels that were there are replaced.
+    /// Gives every observation a label, which stands in a column `label` after all others; labels
+    /// that were there are replaced.
     pub fn set_labels(&mut self, labels: Vec<String>) {
         self.apart.retain(|column| !column.label);
         let position = self.values.nrows() + self.apart.len();
-        self.apart.push(Apart { name: "label".into(), position, label: true, text: labels });
+        self.apart.push(TextColumn { name: "label".into(), position, label: true, text: labels });
     }
 
-    /// The labels as numbers: the class of every observation, and the names of the classes in sorted order (numbers by
-    /// size, then text by letters).
+    /// The labels as numbers: the class of every observation, and the names of the classes in
+    /// sorted order (numbers by size, then text by letters).
     ///
     /// ```
     /// # use elbo::data::files::{decode, Format, ReadOptions};
-    /// let table = decode::<f64>(b"a,label\n1,10\n3,9\n5,10\n", Format::Csv, &ReadOptions::default())?;
+    /// let table =
+    ///     decode::<f64>(b"a,label\n1,10\n3,9\n5,10\n", Format::Csv, &ReadOptions::default())?;
     /// let (classes, names) = table.classes().unwrap();
     /// assert_eq!(classes, [1, 0, 1]);
     /// assert_eq!(names, ["9", "10"]);
@@ -112,7 +119,8 @@ impl<T: Real> Table<T> {
             (Some(a), Some(b)) => a.total_cmp(&b),
             (a, b) => b.is_some().cmp(&a.is_some()),
         });
-        let index: HashMap<&String, usize> = names.iter().enumerate().map(|(class, name)| (*name, class)).collect();
+        let index: HashMap<&String, usize> =
+            names.iter().enumerate().map(|(class, name)| (*name, class)).collect();
         let classes = labels.iter().map(|label| index[label]).collect();
         Some((classes, names.into_iter().cloned().collect()))
     }
@@ -124,13 +132,13 @@ impl<T: Real> Table<T> {
         for (row, observation) in values.column_iter().enumerate() {
             for ((&value, role), name) in observation.iter().zip(&roles).zip(&names) {
                 if *role == Role::Number {
-                    check(value, Place::Row(row as u64 + 1), name, options.missing)?;
+                    check(value, Location::Row(row as u64 + 1), name, options.missing)?;
                 }
             }
         }
-        let apart: Vec<Apart> = (0..names.len())
+        let apart: Vec<TextColumn> = (0..names.len())
             .filter(|&position| roles[position] != Role::Number)
-            .map(|position| Apart {
+            .map(|position| TextColumn {
                 name: names[position].clone(),
                 position,
                 label: roles[position] == Role::Label,
@@ -147,7 +155,12 @@ impl<T: Real> Table<T> {
 }
 
 /// Lets a finite number pass, and NaN if entries may be missing.
-pub(super) fn check<T: Real>(value: T, place: Place, column: &str, missing: Missing) -> Result<(), FileError> {
+pub(super) fn check<T: Real>(
+    value: T,
+    place: Location,
+    column: &str,
+    missing: Missing,
+) -> Result<(), FileError> {
     let number = value.as_f64();
     if number.is_nan() && missing == Missing::Refuse {
         return Err(FileError::Missing { place, column: column.to_owned() });
@@ -199,10 +212,19 @@ mod tests {
         let hole = dmatrix![1.0f32, 2.0; 3.0, f32::NAN];
         let refused = Table::from_array(hole.clone(), &ReadOptions::default()).unwrap_err();
         assert_eq!(refused.to_string(), r#"row 2, column "x2": the value is missing"#);
-        assert_eq!(Table::from_array(hole, &ReadOptions::default().missing(Missing::Allow)).unwrap().missing, 1);
+        assert_eq!(
+            Table::from_array(hole, &ReadOptions::default().missing(Missing::Allow))
+                .unwrap()
+                .missing,
+            1
+        );
         let infinite = dmatrix![1.0, f64::NEG_INFINITY];
-        let refused = Table::from_array(infinite, &ReadOptions::default().missing(Missing::Allow)).unwrap_err();
-        assert_eq!(refused.to_string(), r#"row 2, column "x1": "-inf" is infinite or out of range"#);
+        let refused = Table::from_array(infinite, &ReadOptions::default().missing(Missing::Allow))
+            .unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            r#"row 2, column "x1": "-inf" is infinite or out of range"#
+        );
     }
 
     #[test]
@@ -210,7 +232,7 @@ mod tests {
         let mut table = Table::new(DMatrix::<f64>::zeros(1, 5));
         assert_eq!(table.classes(), None);
         let text = ["b", "10", "9", "", "b"].map(String::from).to_vec();
-        table.apart.push(Apart { name: "label".into(), position: 0, label: true, text });
+        table.apart.push(TextColumn { name: "label".into(), position: 0, label: true, text });
         let (classes, names) = table.classes().unwrap();
         assert_eq!(names, ["9", "10", "", "b"]);
         assert_eq!(classes, [3, 1, 0, 2, 3]);

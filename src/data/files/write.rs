@@ -2,7 +2,7 @@
 
 use super::source::is_gz;
 use super::table::{parse, print};
-use super::{FileError, Place, Table};
+use super::{FileError, Location, Table};
 use crate::Real;
 use flate2::{Compression, write::GzEncoder};
 use std::borrow::Cow;
@@ -11,7 +11,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Creates a file, in gzip if its name ends in `.gz`, and lets `body` fill it.
-pub(super) fn create(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
+pub(super) fn create(
+    path: &Path,
+    body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FileError> {
     let write = || {
         let mut out = BufWriter::with_capacity(1 << 16, File::create(path)?);
         if is_gz(path) {
@@ -26,9 +29,10 @@ pub(super) fn create(path: &Path, body: impl FnOnce(&mut dyn Write) -> io::Resul
     write().map_err(FileError::writing)
 }
 
-/// Writes a table as CSV: the header if there was one, rows and columns in the order of the file, the columns kept apart
-/// as they were, every number so that it reads back as the same bits, NaN as an empty field. A number whose text was
-/// [kept](super::ReadOptions::keep_text) stands as it stood, unless it is another by now. Gzip if the name ends in `.gz`.
+/// Writes a table as CSV: the header if there was one, rows and columns in the order of the file,
+/// the columns kept apart as they were, every number so that it reads back as the same bits, NaN as
+/// an empty field. A number whose text was [kept](super::ReadOptions::keep_text) stands as it
+/// stood, unless it is another by now. Gzip if the name ends in `.gz`.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-{}.csv", std::process::id()));
@@ -73,13 +77,23 @@ fn verify<T: Real>(table: &Table<T>) -> Result<(), FileError> {
     for column in &table.apart {
         same("entries of a column kept apart", n, column.text.len())?;
         if column.position < free || column.position >= columns {
-            return Err(FileError::Dimension { what: "position of a column kept apart", expected: free, actual: column.position });
+            return Err(FileError::Dimension {
+                what: "position of a column kept apart",
+                expected: free,
+                actual: column.position,
+            });
         }
         free = column.position + 1;
     }
     for (row, observation) in table.values.column_iter().enumerate() {
-        if let Some((value, name)) = observation.iter().zip(&table.names).find(|(value, _)| value.as_f64().is_infinite()) {
-            return Err(FileError::Infinite { place: Place::Row(row as u64 + 1), column: name.clone(), text: print(*value) });
+        if let Some((value, name)) =
+            observation.iter().zip(&table.names).find(|(value, _)| value.as_f64().is_infinite())
+        {
+            return Err(FileError::Infinite {
+                place: Location::Row(row as u64 + 1),
+                column: name.clone(),
+                text: print(*value),
+            });
         }
     }
     Ok(())
@@ -96,7 +110,9 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>) -> io::Result<()> {
             let text = table.text.as_ref()?.get(row * observation.len() + j)?;
             (parse(text) == Some(value)).then_some(Cow::Borrowed(text))
         };
-        let number = |(j, &value): (usize, &T)| as_it_stood(j, value).unwrap_or_else(|| Cow::Owned(print(value)));
+        let number = |(j, &value): (usize, &T)| {
+            as_it_stood(j, value).unwrap_or_else(|| Cow::Owned(print(value)))
+        };
         let numbers: Vec<Cow<'_, str>> = observation.iter().enumerate().map(number).collect();
         let apart = table.apart.iter().map(|column| (column.position, column.text[row].as_str()));
         writer.write_record(merge(numbers.iter().map(AsRef::as_ref), apart))?;
@@ -105,7 +121,10 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>) -> io::Result<()> {
 }
 
 /// The fields of a record in the order of the file.
-fn merge<'a>(numbers: impl Iterator<Item = &'a str>, apart: impl Iterator<Item = (usize, &'a str)>) -> impl Iterator<Item = &'a str> {
+fn merge<'a>(
+    numbers: impl Iterator<Item = &'a str>,
+    apart: impl Iterator<Item = (usize, &'a str)>,
+) -> impl Iterator<Item = &'a str> {
     let (mut numbers, mut apart) = (numbers, apart.peekable());
     (0..).map_while(move |position| match apart.next_if(|(place, _)| *place == position) {
         Some((_, text)) => Some(text),

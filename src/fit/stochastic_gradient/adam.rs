@@ -26,15 +26,23 @@ impl AdamSettings {
     /// Refuses settings without a meaning.
     ///
     /// # Errors
-    /// [`Error::Setting`] unless 0 ≤ β₁, β₂ < 1 and ε ≥ 0.
+    /// [`Error::InvalidParameter`] unless 0 ≤ β₁, β₂ < 1 and ε ≥ 0.
     pub fn check(&self) -> Result<()> {
         for (name, value) in [("beta_1", self.beta_1), ("beta_2", self.beta_2)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(Error::Setting { name, value, must: "at least 0 and below 1" });
+                return Err(Error::InvalidParameter {
+                    name,
+                    value,
+                    must: "at least 0 and below 1",
+                });
             }
         }
         if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
-            return Err(Error::Setting { name: "epsilon", value: self.epsilon, must: "at least 0 and finite" });
+            return Err(Error::InvalidParameter {
+                name: "epsilon",
+                value: self.epsilon,
+                must: "at least 0 and finite",
+            });
         }
         Ok(())
     }
@@ -47,8 +55,8 @@ impl AdamSettings {
 /// p \leftarrow p + s\,\eta\,\frac{m/(1-\beta_1^t)}{\sqrt{v/(1-\beta_2^t)}+\epsilon},\quad g = s\,\frac{\partial J}{\partial p}
 /// ```
 ///
-/// The scales s (1 unless they are given) are a diagonal preconditioner: the ascent is that of p/s, so that loadings in the units of x move in those
-/// units[^1].
+/// The scales s (1 unless they are given) are a diagonal preconditioner: the ascent is that of p/s,
+/// so that loadings in the units of x move in those units[^1].
 ///
 /// ```
 /// use elbo::fit::{Adam, AdamSettings};
@@ -59,7 +67,8 @@ impl AdamSettings {
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// [^1]: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, algorithm 1.
+/// [^1]: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, algorithm
+/// 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adam<T> {
     settings: AdamSettings,
@@ -76,19 +85,30 @@ impl<T: Real> Adam<T> {
     /// As [`AdamSettings::check`].
     pub fn new(count: usize, settings: AdamSettings) -> Result<Self> {
         settings.check()?;
-        Ok(Self { settings, first: vec![T::zero(); count], second: vec![T::zero(); count], scales: Vec::new(), powers: [1.0; 2] })
+        Ok(Self {
+            settings,
+            first: vec![T::zero(); count],
+            second: vec![T::zero(); count],
+            scales: Vec::new(),
+            powers: [1.0; 2],
+        })
     }
 
     /// The same state with a scale for each parameter; none at all means 1.
     ///
     /// # Errors
-    /// [`Error::Dimension`] when there are more or fewer than the parameters; [`Error::Setting`] unless all are positive and finite.
+    /// [`Error::DimensionMismatch`] when there are more or fewer than the parameters;
+    /// [`Error::InvalidParameter`] unless all are positive and finite.
     pub fn with_scales(self, scales: Vec<T>) -> Result<Self> {
         if !scales.is_empty() {
             expect("scales of the parameters", self.first.len(), scales.len())?;
         }
         if let Some(bad) = scales.iter().find(|&&s| !(s > T::zero() && s.is_finite())) {
-            return Err(Error::Setting { name: "the scale of a parameter", value: bad.as_f64(), must: "positive and finite" });
+            return Err(Error::InvalidParameter {
+                name: "the scale of a parameter",
+                value: bad.as_f64(),
+                must: "positive and finite",
+            });
         }
         Ok(Self { scales, ..self })
     }
@@ -100,13 +120,21 @@ impl<T: Real> Adam<T> {
         self.powers = [1.0; 2];
     }
 
-    /// Moves the parameters up along `gradient_scale`·gradient, and returns the sum of its squares: not finite if an entry is not.
+    /// Moves the parameters up along `gradient_scale`·gradient, and returns the sum of its squares:
+    /// not finite if an entry is not.
     ///
     /// Slices of another length than the state's are moved as far as both go.
-    pub fn step(&mut self, parameters: &mut [T], gradient: &[T], learning_rate: f64, gradient_scale: T) -> T {
+    pub fn step(
+        &mut self,
+        parameters: &mut [T],
+        gradient: &[T],
+        learning_rate: f64,
+        gradient_scale: T,
+    ) -> T {
         let AdamSettings { beta_1, beta_2, epsilon } = self.settings;
         for (power, beta) in self.powers.iter_mut().zip([beta_1, beta_2]) {
-            // Far below the last digit of 1 − βᵗ; a subnormal power would stay one for ever, and costs time.
+            // Far below the last digit of 1 − βᵗ; a subnormal power would stay one for ever, and
+            // costs time.
             *power = if *power < 1e-300 { 0.0 } else { *power * beta };
         }
         // Both bias corrections are folded into the rate and into ε.
@@ -164,8 +192,20 @@ impl<T: Real> Halves for Part<'_, T> {
         let (first, second) = (self.first.split_at_mut(at), self.second.split_at_mut(at));
         let scales = self.scales.split_at(at.min(self.scales.len()));
         (
-            Self { parameters: parameters.0, gradient: gradient.0, first: first.0, second: second.0, scales: scales.0 },
-            Self { parameters: parameters.1, gradient: gradient.1, first: first.1, second: second.1, scales: scales.1 },
+            Self {
+                parameters: parameters.0,
+                gradient: gradient.0,
+                first: first.0,
+                second: second.0,
+                scales: scales.0,
+            },
+            Self {
+                parameters: parameters.1,
+                gradient: gradient.1,
+                first: first.1,
+                second: second.1,
+                scales: scales.1,
+            },
         )
     }
 }
@@ -187,14 +227,16 @@ impl<T: Real> Constants<T> {
         self.rate * *first / (second.sqrt() + self.epsilon)
     }
 
-    /// One pass over the arrays; partial sums, one for each place in a block, leave the loop without a chain of additions.
+    /// One pass over the arrays; partial sums, one for each place in a block, leave the loop
+    /// without a chain of additions.
     #[inline(always)]
     fn ascend(&self, part: Part<'_, T>, gradient_scale: T) -> T {
         let Part { parameters, gradient, first, second, .. } = part;
         let mut squares = [T::zero(); BLOCK];
         let (parameters, parameters_rest) = parameters.as_chunks_mut::<BLOCK>();
         let (gradient, gradient_rest) = gradient.as_chunks::<BLOCK>();
-        let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut::<BLOCK>(), second.as_chunks_mut::<BLOCK>());
+        let ((first, first_rest), (second, second_rest)) =
+            (first.as_chunks_mut::<BLOCK>(), second.as_chunks_mut::<BLOCK>());
         for (((p, g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
             // Arrays of a known length and a plain loop: this is what becomes vector instructions.
             for i in 0..BLOCK {
@@ -203,7 +245,9 @@ impl<T: Real> Constants<T> {
                 p[i] += self.change(g, &mut m[i], &mut v[i]);
             }
         }
-        for (((p, &g), m), v) in parameters_rest.iter_mut().zip(gradient_rest).zip(first_rest).zip(second_rest) {
+        for (((p, &g), m), v) in
+            parameters_rest.iter_mut().zip(gradient_rest).zip(first_rest).zip(second_rest)
+        {
             let g = gradient_scale * g;
             squares[0] += g * g;
             *p += self.change(g, m, v);
@@ -215,7 +259,9 @@ impl<T: Real> Constants<T> {
     fn ascend_scaled(&self, part: Part<'_, T>, gradient_scale: T) -> T {
         let Part { parameters, gradient, first, second, scales } = part;
         let mut squares = T::zero();
-        for ((((p, &g), m), v), &scale) in parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(scales) {
+        for ((((p, &g), m), v), &scale) in
+            parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(scales)
+        {
             let g = scale * (gradient_scale * g);
             squares += g * g;
             *p += scale * self.change(g, m, v);
@@ -234,7 +280,8 @@ mod tests {
         let mut adam = Adam::new(2, AdamSettings::default()).unwrap().with_scales(scales).unwrap();
         let mut p = [T::zero(); 2];
         for t in 0..4000 {
-            let gradient: Vec<T> = (0..2).map(|i| T::of(curvature[i]) * (target[i] - p[i])).collect();
+            let gradient: Vec<T> =
+                (0..2).map(|i| T::of(curvature[i]) * (target[i] - p[i])).collect();
             adam.step(&mut p, &gradient, 0.1 * (1.0 - t as f64 / 4000.0), T::one());
         }
         for i in 0..2 {
@@ -255,6 +302,8 @@ mod tests {
         assert_eq!(adam.step(&mut [0.0f64; 2], &[3.0, 4.0], 0.1, 0.5), 6.25);
         assert!(!adam.step(&mut [0.0f64; 2], &[3.0, f64::NAN], 0.1, 0.5).is_finite());
         assert!(Adam::<f64>::new(1, AdamSettings { beta_1: 1.0, ..Default::default() }).is_err());
-        assert!(Adam::<f64>::new(1, AdamSettings::default()).unwrap().with_scales(vec![0.0]).is_err());
+        assert!(
+            Adam::<f64>::new(1, AdamSettings::default()).unwrap().with_scales(vec![0.0]).is_err()
+        );
     }
 }

@@ -3,12 +3,12 @@
 /// How the learning rate falls from its start to 0 at the last step.
 ///
 /// ```
-/// use elbo::fit::Decay;
-/// assert_eq!(Decay::Linear.factor(0.25), 0.75);
-/// assert!((Decay::Cosine.factor(0.5) - 0.5).abs() < 1e-15);
+/// use elbo::fit::LearningRateSchedule;
+/// assert_eq!(LearningRateSchedule::Linear.factor(0.25), 0.75);
+/// assert!((LearningRateSchedule::Cosine.factor(0.5) - 0.5).abs() < 1e-15);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Decay {
+pub enum LearningRateSchedule {
     /// It does not fall.
     Constant,
     /// In proportion to what is left.
@@ -18,7 +18,7 @@ pub enum Decay {
     Cosine,
 }
 
-impl Decay {
+impl LearningRateSchedule {
     /// The factor of the learning rate when the part `done` (0 to 1) of all steps is done.
     pub fn factor(self, done: f64) -> f64 {
         match self {

@@ -1,4 +1,5 @@
-//! What a gradient fit keeps from step to step: the batch, the gradient, the optimiser's state, and the parameters to go back to.
+//! What a gradient fit keeps from step to step: the batch, the gradient, the optimiser's state, and
+//! the parameters to go back to.
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
@@ -11,7 +12,14 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 
-pub(super) struct Training<'a, T: Real, D, L, I, J: DifferentiableObjective<T, GenerativeModel<D, L>, I>> {
+pub(super) struct Training<
+    'a,
+    T: Real,
+    D,
+    L,
+    I,
+    J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+> {
     settings: &'a StochasticGradient,
     objective: &'a J,
     model: GenerativeModel<D, L>,
@@ -67,7 +75,11 @@ where
         preconditioner: &Preconditioner<T>,
         rng: &mut R,
     ) -> Result<Self> {
-        let counts = [model.decoder.parameters().len(), model.likelihood.parameters().len(), inference.parameters().len()];
+        let counts = [
+            model.decoder.parameters().len(),
+            model.likelihood.parameters().len(),
+            inference.parameters().len(),
+        ];
         let state = |count| Adam::new(count, settings.adam);
         let adam = [
             state(counts[0])?.with_scales(preconditioner.decoder.clone())?,
@@ -100,8 +112,14 @@ where
         self.x.len().div_ceil(self.settings.batch_size.min(self.x.len()))
     }
 
-    /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go on.
-    pub(super) fn epoch<R: Rng + ?Sized>(&mut self, epoch: usize, trace: &mut Trace, rng: &mut R) -> Result<Option<f64>> {
+    /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go
+    /// on.
+    pub(super) fn epoch<R: Rng + ?Sized>(
+        &mut self,
+        epoch: usize,
+        trace: &mut Trace,
+        rng: &mut R,
+    ) -> Result<Option<f64>> {
         loop {
             if let Some(value) = self.pass(epoch, rng)? {
                 return Ok(Some(value));
@@ -120,7 +138,8 @@ where
         let n = self.x.len();
         let size = self.settings.batch_size.min(n);
         let whole = size == n;
-        // A batch of everything is taken as it lies: a table of φ_i needs its observations in their order.
+        // A batch of everything is taken as it lies: a table of φ_i needs its observations in their
+        // order.
         if self.settings.shuffle && !whole {
             self.order.shuffle(rng);
         }
@@ -129,10 +148,27 @@ where
         for start in (0..n).step_by(size) {
             let count = size.min(n - start);
             let value = if whole {
-                self.objective.value_and_gradient(&self.model, &self.inference, self.x, rng, &mut self.workspace, &mut self.gradient)?
+                self.objective.value_and_gradient(
+                    &self.model,
+                    &self.inference,
+                    self.x,
+                    rng,
+                    &mut self.workspace,
+                    &mut self.gradient,
+                )?
             } else {
-                let batch = self.x.gather(&self.order[start..start + count], &mut self.batch)?.of_population(n);
-                self.objective.value_and_gradient(&self.model, &self.inference, batch, rng, &mut self.workspace, &mut self.gradient)?
+                let batch = self
+                    .x
+                    .gather(&self.order[start..start + count], &mut self.batch)?
+                    .of_population(n);
+                self.objective.value_and_gradient(
+                    &self.model,
+                    &self.inference,
+                    batch,
+                    rng,
+                    &mut self.workspace,
+                    &mut self.gradient,
+                )?
             };
             if !value.is_finite() {
                 return Ok(None);
@@ -154,11 +190,19 @@ where
         let settings = self.settings;
         let total = settings.epochs * self.batches();
         let warm = ((self.steps + 1) as f64 / settings.warm_up_steps.max(1) as f64).min(1.0);
-        let rate = settings.learning_rate * self.rate_factor * warm * settings.decay.factor(self.steps as f64 / total as f64);
+        let rate = settings.learning_rate
+            * self.rate_factor
+            * warm
+            * settings.schedule.factor(self.steps as f64 / total as f64);
         let n = self.x.len();
         let mut scale = T::one() / T::of_usize(n);
         if let Some(longest) = settings.clip_norm {
-            let squares = self.gradient.theta.iter().chain(&self.gradient.phi).fold(T::zero(), |sum, &g| sum + (scale * g) * (scale * g));
+            let squares = self
+                .gradient
+                .theta
+                .iter()
+                .chain(&self.gradient.phi)
+                .fold(T::zero(), |sum, &g| sum + (scale * g) * (scale * g));
             let longest = T::of(longest);
             if squares > longest * longest {
                 scale *= longest / squares.sqrt();
@@ -168,19 +212,23 @@ where
         let (d_decoder, d_likelihood) = self.gradient.theta.split_at(decoder_count);
         let [decoder, likelihood, inference] = &mut self.adam;
         // The encoder first: its gradient was written last, and is near.
-        let mut squares = inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
+        let mut squares =
+            inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
         squares += decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
         // A running mean over the last epoch, and over all steps before there is one.
-        let weight = T::one() / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
+        let weight = T::one()
+            / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
         if !self.model.likelihood.approach_optimum(d_likelihood, entries, weight) {
-            squares += likelihood.step(self.model.likelihood.parameters_mut(), d_likelihood, rate, scale);
+            squares +=
+                likelihood.step(self.model.likelihood.parameters_mut(), d_likelihood, rate, scale);
         }
         self.steps += 1;
         squares.is_finite()
     }
 
-    /// J per observation, with the same noise at each call; `refit` puts parameters whose optimum is a formula there.
+    /// J per observation, with the same noise at each call; `refit` puts parameters whose optimum
+    /// is a formula there.
     pub(super) fn evaluate(&mut self, x: Observations<'_, T>, refit: bool) -> Result<f64> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.noise_seed);
         let n = x.len();
@@ -191,22 +239,41 @@ where
             let part = x.columns(start, size.min(n - start))?;
             let (objective, buffers) = (self.objective, (&mut self.workspace, &mut self.gradient));
             if !refit {
-                sum += objective.value(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?.as_f64();
+                sum += objective
+                    .value(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?
+                    .as_f64();
                 continue;
             }
-            sum += objective.value_and_gradient(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?.as_f64();
-            let of_likelihood = self.gradient.theta.iter().skip(self.model.decoder.parameters().len());
+            sum += objective
+                .value_and_gradient(
+                    &self.model,
+                    &self.inference,
+                    part,
+                    &mut rng,
+                    buffers.0,
+                    buffers.1,
+                )?
+                .as_f64();
+            let of_likelihood =
+                self.gradient.theta.iter().skip(self.model.decoder.parameters().len());
             self.likelihood_gradient.iter_mut().zip(of_likelihood).for_each(|(sum, &d)| *sum += d);
         }
         let entries = T::of_usize(n) * T::of_usize(x.data_dim());
-        if refit && self.model.likelihood.approach_optimum(&self.likelihood_gradient, entries, T::one()) {
+        if refit
+            && self.model.likelihood.approach_optimum(&self.likelihood_gradient, entries, T::one())
+        {
             return self.evaluate(x, false);
         }
         Ok(sum / n as f64)
     }
 
-    /// The parameters to return, with J there: the best if something was held out, else the last if J is finite there and no worse than at the start.
-    pub(super) fn finish(mut self, held_out: bool, start: f64) -> Result<(f64, GenerativeModel<D, L>, I)> {
+    /// The parameters to return, with J there: the best if something was held out, else the last if
+    /// J is finite there and no worse than at the start.
+    pub(super) fn finish(
+        mut self,
+        held_out: bool,
+        start: f64,
+    ) -> Result<(f64, GenerativeModel<D, L>, I)> {
         let x = self.x;
         if held_out {
             Self::restore(&self.best, &mut self.model, &mut self.inference);
@@ -242,7 +309,9 @@ where
 
     fn store(to: &mut [T], model: &GenerativeModel<D, L>, inference: &I) {
         let mut rest = to;
-        for part in [model.decoder.parameters(), model.likelihood.parameters(), inference.parameters()] {
+        for part in
+            [model.decoder.parameters(), model.likelihood.parameters(), inference.parameters()]
+        {
             let (own, after) = rest.split_at_mut(part.len());
             own.copy_from_slice(part);
             rest = after;
@@ -251,7 +320,11 @@ where
 
     fn restore(from: &[T], model: &mut GenerativeModel<D, L>, inference: &mut I) {
         let mut rest = from;
-        for part in [model.decoder.parameters_mut(), model.likelihood.parameters_mut(), inference.parameters_mut()] {
+        for part in [
+            model.decoder.parameters_mut(),
+            model.likelihood.parameters_mut(),
+            inference.parameters_mut(),
+        ] {
             let (own, after) = rest.split_at(part.len());
             part.copy_from_slice(own);
             rest = after;

@@ -8,26 +8,32 @@ use crate::steps::{Ppca, PpcaBuilder};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::DMatrix;
 
-/// Stepwise EM[^1]: each block moves a running mean of the E-step's statistics, and the M-step follows it.
+/// Stepwise EM[^1]: each block moves a running mean of the E-step's statistics, and the M-step
+/// follows it.
 ///
 /// ```math
 /// \bar s \leftarrow (1-\gamma_t)\,\bar s + \gamma_t\, s(x_t; \theta),\qquad \theta \leftarrow \arg\max E_{\bar s}\log p(x, z|\theta),
 /// \qquad \gamma_t = (n_t/N_t)^\alpha
 /// ```
 ///
-/// n_t observations are in block t and N_t were seen up to it. The statistics are those of residuals, carried along when θ moves, so that
-/// neither a large mean nor a small σ² is what is left of a difference; after each step z is brought back to mean 0 and covariance I
-/// (parameter expansion), without which the last digits take thousands of passes. The sums are in double precision. Nothing is random:
-/// the same blocks in the same order give the same bits.
+/// n_t observations are in block t and N_t were seen up to it. The statistics are those of
+/// residuals, carried along when θ moves, so that neither a large mean nor a small σ² is what is
+/// left of a difference; after each step z is brought back to mean 0 and covariance I (parameter
+/// expansion), without which the last digits take thousands of passes. The sums are in double
+/// precision. Nothing is random: the same blocks in the same order give the same bits.
 ///
-/// The first block starts the model by its closed form, so that it must hold more than k observations of full rank. Repeated passes over the same data lead
-/// to the maximum of their likelihood; where d² numbers fit in memory, [`Moments`](crate::data::Moments) are there after one.
+/// The first block starts the model by its closed form, so that it must hold more than k
+/// observations of full rank. Repeated passes over the same data lead to the maximum of their
+/// likelihood; where d² numbers fit in memory, [`Moments`](crate::data::Moments) are there after
+/// one.
 ///
-/// Where k is larger than the data bear, the superfluous directions compete with others of nearly the same variance, and EM of any kind turns towards the
-/// best of them by the ratio of two neighbouring eigenvalues only: 100 passes end 10⁻³ to 10⁻² nats per observation short (8 variables, 3 true
-/// dimensions, k = 5: 2.6·10⁻³; with an [exponent](Self::exponent) of 0.6, 4·10⁻⁴). No step size mends that. Data that can be passed over again are
-/// better fitted by [`PpcaBuilder::fit_source`] with [`Solver::Krylov`](crate::linalg::Solver::Krylov), which ends at the maximum after 3 passes there, in
-/// O(d·k + block) memory too.
+/// Where k is larger than the data bear, the superfluous directions compete with others of nearly
+/// the same variance, and EM of any kind turns towards the best of them by the ratio of two
+/// neighbouring eigenvalues only: 100 passes end 10⁻³ to 10⁻² nats per observation short (8
+/// variables, 3 true dimensions, k = 5: 2.6·10⁻³; with an [exponent](Self::exponent) of 0.6,
+/// 4·10⁻⁴). No step size mends that. Data that can be passed over again are better fitted by
+/// [`PpcaBuilder::fit_source`] with [`Solver::Krylov`](crate::linalg::Solver::Krylov), which ends
+/// at the maximum after 3 passes there, in O(d·k + block) memory too.
 ///
 /// ```
 /// use elbo::Ppca;
@@ -36,15 +42,20 @@ use nalgebra::DMatrix;
 /// let x = DMatrix::from_fn(6, 300, |j, i| 3.0 * wave(j % 2, i) + 0.5 * wave(j + 3, i * i));
 /// let mut online = Ppca::<f64>::builder(2).online();
 /// for _pass in 0..20 {
-///     for start in (0..300).step_by(50) { online.partial_fit(x.columns(start, 50))?; }
+///     for start in (0..300).step_by(50) {
+///         online.partial_fit(x.columns(start, 50))?;
+///     }
 /// }
-/// let (best, found) = (Ppca::fit(2, &x)?.log_likelihood(&x)?.mean(), online.model()?.log_likelihood(&x)?.mean());
+/// let (best, found) = (
+///     Ppca::fit(2, &x)?.log_likelihood(&x)?.mean(),
+///     online.model()?.log_likelihood(&x)?.mean(),
+/// );
 /// assert!(best - found < 1e-3);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// [^1]: O. Cappé and E. Moulines, [On-line expectation-maximization algorithm for latent data models](https://doi.org/10.1111/j.1467-9868.2009.00698.x),
-/// JRSS B 71 (2009), equation (13).
+/// [^1]: O. Cappé and E. Moulines, [On-line expectation-maximization algorithm for latent data
+/// models](https://doi.org/10.1111/j.1467-9868.2009.00698.x), JRSS B 71 (2009), equation (13).
 #[derive(Debug, Clone)]
 pub struct OnlineEm<T: Real> {
     setting: PpcaBuilder<T>,
@@ -67,21 +78,30 @@ impl<T: Real> OnlineEm<T> {
     /// α, between 0.5 and 1: the larger, the longer early blocks are remembered; 0.8 by default.
     ///
     /// # Errors
-    /// [`Error::Setting`] outside (0.5, 1].
+    /// [`Error::InvalidParameter`] outside (0.5, 1].
     pub fn exponent(self, exponent: f64) -> Result<Self> {
         if !(exponent > 0.5 && exponent <= 1.0) {
-            return Err(Error::Setting { name: "the exponent of the step size", value: exponent, must: "above 0.5 and at most 1" });
+            return Err(Error::InvalidParameter {
+                name: "the exponent of the step size",
+                value: exponent,
+                must: "above 0.5 and at most 1",
+            });
         }
         Ok(Self { exponent, ..self })
     }
 
-    /// A step γ below which none is taken: with it the model follows data whose law drifts, and does not come to rest; 0 by default.
+    /// A step γ below which none is taken: with it the model follows data whose law drifts, and
+    /// does not come to rest; 0 by default.
     ///
     /// # Errors
-    /// [`Error::Setting`] outside [0, 1).
+    /// [`Error::InvalidParameter`] outside [0, 1).
     pub fn least_step(self, least_step: f64) -> Result<Self> {
         if !(0.0..1.0).contains(&least_step) {
-            return Err(Error::Setting { name: "the least step size", value: least_step, must: "at least 0 and below 1" });
+            return Err(Error::InvalidParameter {
+                name: "the least step size",
+                value: least_step,
+                must: "at least 0 and below 1",
+            });
         }
         Ok(Self { least_step, ..self })
     }
@@ -89,7 +109,8 @@ impl<T: Real> OnlineEm<T> {
     /// Takes a step with one block. After an error the model is what it was.
     ///
     /// # Errors
-    /// Those of [`Observations::new`]; [`Error::Dimension`]; for the first block those of [`Ppca::fit`]; [`Error::NoiseVanished`].
+    /// Those of [`Observations::new`]; [`Error::DimensionMismatch`]; for the first block those of
+    /// [`Ppca::fit`]; [`Error::NoiseVanished`].
     pub fn partial_fit<'a>(&mut self, x: impl IntoObservations<'a, T>) -> Result<()> {
         let x = x.into_observations()?;
         let wide = x.values().map(|v| v.as_f64());
@@ -118,11 +139,13 @@ impl<T: Real> OnlineEm<T> {
         source.pass(&mut |x| self.partial_fit(x))
     }
 
-    /// One iteration of EM over all of a source: the statistics of every block under the same model, then one M-step. J never falls, and
-    /// converges to the maximum itself; it is what to end with when steps block by block have brought the model near.
+    /// One iteration of EM over all of a source: the statistics of every block under the same
+    /// model, then one M-step. J never falls, and converges to the maximum itself; it is what to
+    /// end with when steps block by block have brought the model near.
     ///
     /// # Errors
-    /// As [`Self::partial_fit`], and those of reading; [`Error::TooFewObservations`] before the first [`Self::partial_fit`], and for an empty source.
+    /// As [`Self::partial_fit`], and those of reading; [`Error::TooFewObservations`] before the
+    /// first [`Self::partial_fit`], and for an empty source.
     pub fn exact_pass<S: Source<T> + ?Sized>(&mut self, source: &mut S) -> Result<(), S::Error> {
         let least = self.setting.least_observations();
         let unstarted = Error::TooFewObservations { actual: 0, least };
@@ -130,7 +153,8 @@ impl<T: Real> OnlineEm<T> {
         let mut sum: Option<ResidualStatistics<f64>> = None;
         source.pass(&mut |x| {
             let wide = x.values().map(|v| v.as_f64());
-            let mut own = Self::statistics(model, Observations::trusted(wide.as_view(), wide.ncols()))?;
+            let mut own =
+                Self::statistics(model, Observations::trusted(wide.as_view(), wide.ncols()))?;
             own.scale(x.len() as f64);
             match &mut sum {
                 Some(sum) => *sum += own,
@@ -144,12 +168,20 @@ impl<T: Real> OnlineEm<T> {
         Ok(())
     }
 
-    fn statistics(model: &LinearGaussian<f64>, x: Observations<'_, f64>) -> Result<ResidualStatistics<f64>> {
+    fn statistics(
+        model: &LinearGaussian<f64>,
+        x: Observations<'_, f64>,
+    ) -> Result<ResidualStatistics<f64>> {
         x.expect_dim(model.mean().len())?;
         Ok(model.statistics(x, &model.posterior(x)?)?.per_observation())
     }
 
-    fn moved(model: LinearGaussian<f64>, mut statistics: ResidualStatistics<f64>, x: Observations<'_, f64>, step: f64) -> Result<State> {
+    fn moved(
+        model: LinearGaussian<f64>,
+        mut statistics: ResidualStatistics<f64>,
+        x: Observations<'_, f64>,
+        step: f64,
+    ) -> Result<State> {
         let mut own = Self::statistics(&model, x)?;
         own.scale(step);
         statistics.scale(1.0 - step);
@@ -158,9 +190,12 @@ impl<T: Real> OnlineEm<T> {
     }
 
     /// The M-step, and z brought back to mean 0 and covariance I.
-    fn maximized(mut model: LinearGaussian<f64>, mut statistics: ResidualStatistics<f64>) -> Result<State> {
+    fn maximized(
+        mut model: LinearGaussian<f64>,
+        mut statistics: ResidualStatistics<f64>,
+    ) -> Result<State> {
         let before = model.decoder.augmented_mut().clone();
-        MStep::<f64, crate::posterior::Common<f64>>::maximize(&mut model, &statistics)?;
+        MStep::<f64, crate::posterior::SharedCovariance<f64>>::maximize(&mut model, &statistics)?;
         let change = model.decoder.augmented_mut().clone() - before;
         statistics.move_to(&change);
         let noise_variance = model.noise_variance();
@@ -186,7 +221,10 @@ impl<T: Real> OnlineEm<T> {
     /// [`Error::TooFewObservations`] before the first block.
     pub fn model(&self) -> Result<Ppca<T>> {
         let Some((model, _)) = &self.state else {
-            return Err(Error::TooFewObservations { actual: 0, least: self.setting.least_observations() });
+            return Err(Error::TooFewObservations {
+                actual: 0,
+                least: self.setting.least_observations(),
+            });
         };
         self.setting.narrow(model).map(|model| Ppca::from_parts(model, Exact))
     }

@@ -1,7 +1,7 @@
 //! The directions of largest variance of data that are read in blocks.
 
-use crate::data::{Mean, Moments, Source, check_latent_dim, resolution_of};
-use crate::fit::closed_form::{Principal, Route};
+use crate::data::{Centering, Moments, Source, check_latent_dim, resolution_of};
+use crate::fit::closed_form::{Principal, SolverReport};
 use crate::linalg::{Captured, Solver, add_product};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -10,10 +10,11 @@ use nalgebra::{DMatrix, DVector};
 const WIDE: usize = 2000;
 
 impl Principal {
-    /// One pass and O(d² + block) memory for the [moments](Moments); a pass for each product and O(dk + block) when d is large.
+    /// One pass and O(d² + block) memory for the [moments](Moments); a pass for each product and
+    /// O(dk + block) when d is large.
     pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(
         source: &mut S,
-        mean: Mean,
+        mean: Centering,
         latent_dim: usize,
         solver: Solver,
     ) -> Result<Self, S::Error> {
@@ -26,10 +27,15 @@ impl Principal {
             return Self::by_passes(source, mean, latent_dim, solver);
         }
         let moments = Moments::of_source(source)?;
-        Ok(Self::of_root(&moments.root_moment(mean)?, moments.weight(), latent_dim, solver)?)
+        Ok(Self::of_root(&moments.scatter_factor(mean)?, moments.weight(), latent_dim, solver)?)
     }
 
-    fn by_passes<T: Real, S: Source<T> + ?Sized>(source: &mut S, mean: Mean, latent_dim: usize, solver: Solver) -> Result<Self, S::Error> {
+    fn by_passes<T: Real, S: Source<T> + ?Sized>(
+        source: &mut S,
+        mean: Centering,
+        latent_dim: usize,
+        solver: Solver,
+    ) -> Result<Self, S::Error> {
         let d = source.data_dim();
         let (centre, n) = mean_of(source, mean)?;
         check_latent_dim(latent_dim, n, d)?;
@@ -66,25 +72,37 @@ impl Principal {
         let variances = DVector::from_vec(captured.values) / n as f64;
         let outside = captured.outside / n as f64;
         let tolerance = resolution_of(variances.sum() + outside, &centre, n)?;
-        let route = Route { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
-        Ok(Self { directions: found.vectors, variances, outside, mean: centre, weight: n as f64, tolerance, route })
+        let route =
+            SolverReport { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
+        Ok(Self {
+            directions: found.vectors,
+            variances,
+            outside,
+            mean: centre,
+            weight: n as f64,
+            tolerance,
+            route,
+        })
     }
 }
 
 /// μ and n.
-fn mean_of<T: Real, S: Source<T> + ?Sized>(source: &mut S, mean: Mean) -> Result<(DVector<f64>, usize), S::Error> {
+fn mean_of<T: Real, S: Source<T> + ?Sized>(
+    source: &mut S,
+    mean: Centering,
+) -> Result<(DVector<f64>, usize), S::Error> {
     let d = source.data_dim();
     let (mut centre, mut n) = (DVector::<f64>::zeros(d), 0);
     source.pass(&mut |x| {
         x.expect_dim(d)?;
         n += x.len();
-        if mean == Mean::Estimated {
+        if mean == Centering::Mean {
             // Towards the mean of the block: the sum of all might lose digits, the mean does not.
             centre += (x.wide_mean() - &centre) * (x.len() as f64 / n as f64);
         }
         Ok(())
     })?;
-    let least = if mean == Mean::Estimated { 2 } else { 1 };
+    let least = if mean == Centering::Mean { 2 } else { 1 };
     if n < least {
         return Err(Error::TooFewObservations { actual: n, least }.into());
     }

@@ -1,4 +1,5 @@
-//! The largest eigenvalues of a tridiagonal matrix, each between two bounds that are drawn together.
+//! The largest eigenvalues of a tridiagonal matrix, each between two bounds that are drawn
+//! together.
 //!
 //! Legend: diagonal d, off-diagonal e, both of a matrix T whose largest entry is about 1.
 
@@ -21,7 +22,9 @@ impl<'a> Bisection<'a> {
     pub(super) fn new(d: &'a [f64], e: &[f64], k: usize) -> Self {
         let n = d.len();
         let squares: Vec<f64> = std::iter::once(0.0).chain(e.iter().map(|v| v * v)).collect();
-        let radius = |i: usize| (if i > 0 { e[i - 1].abs() } else { 0.0 }) + e.get(i).map_or(0.0, |v| v.abs());
+        let radius = |i: usize| {
+            (if i > 0 { e[i - 1].abs() } else { 0.0 }) + e.get(i).map_or(0.0, |v| v.abs())
+        };
         let low = (0..n).map(|i| d[i] - radius(i)).fold(f64::INFINITY, f64::min);
         let high = (0..n).map(|i| d[i] + radius(i)).fold(f64::NEG_INFINITY, f64::max);
         let size = low.abs().max(high.abs()).max(f64::MIN_POSITIVE);
@@ -35,7 +38,11 @@ impl<'a> Bisection<'a> {
         let k = self.brackets.len();
         for first in (0..k).step_by(LANES) {
             // The last group's values are bounds for this one.
-            let bound = if first > 0 { self.brackets[first - 1].1 + 4.0 * f64::EPSILON * self.size } else { f64::INFINITY };
+            let bound = if first > 0 {
+                self.brackets[first - 1].1 + 4.0 * f64::EPSILON * self.size
+            } else {
+                f64::INFINITY
+            };
             let of = |l: usize| self.brackets[(first + l).min(k - 1)];
             let mut lows: [f64; LANES] = std::array::from_fn(|l| of(l).0);
             let mut highs: [f64; LANES] = std::array::from_fn(|l| of(l).1.min(bound));
@@ -71,7 +78,8 @@ impl<'a> Bisection<'a> {
 
     /// The middles of the brackets, falling.
     pub(super) fn values(&self) -> Vec<f64> {
-        let mut values: Vec<f64> = self.brackets.iter().map(|(low, high)| 0.5 * (low + high)).collect();
+        let mut values: Vec<f64> =
+            self.brackets.iter().map(|(low, high)| 0.5 * (low + high)).collect();
         // Bisection may order equal values by their last bit only.
         for j in 1..values.len() {
             values[j] = values[j].min(values[j - 1]);

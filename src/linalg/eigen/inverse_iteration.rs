@@ -1,15 +1,19 @@
-//! Eigenvectors of a tridiagonal matrix by inverse iteration: side by side where the eigenvalues are far apart, else one after another.
+//! Eigenvectors of a tridiagonal matrix by inverse iteration: side by side where the eigenvalues
+//! are far apart, else one after another.
 //!
-//! Legend: diagonal d, off-diagonal e, both of a matrix T whose largest entry is about 1; eigenvalues λ.
+//! Legend: diagonal d, off-diagonal e, both of a matrix T whose largest entry is about 1;
+//! eigenvalues λ.
 
 use super::bisection::Bisection;
 use crate::linalg::kernel::vector::{LANES, add_scaled, dot, norm};
 use crate::linalg::vector::vectorized;
 use nalgebra::DMatrix;
 
-/// Eigenvalues nearer to each other than this share of the largest entry need their vectors set at right angles.
+/// Eigenvalues nearer to each other than this share of the largest entry need their vectors set at
+/// right angles.
 const NEAR: f64 = 1e-3;
-/// Solutions side by side: each brings an error down by the width of a bracket over the distance of the next eigenvalue.
+/// Solutions side by side: each brings an error down by the width of a bracket over the distance of
+/// the next eigenvalue.
 const SOLUTIONS: usize = 3;
 
 fn size_of(d: &[f64], e: &[f64]) -> f64 {
@@ -51,9 +55,14 @@ struct SideRow {
     exchanged: Side,
 }
 
-/// The pairs of brackets (falling) that are narrow beside the distances of the eigenvalues; `None` if some are not, or a vector is not found to full
-/// accuracy, or is that of an eigenvalue further down. The eigenvalues are the Rayleigh quotients, which have twice the vectors' digits.
-pub(super) fn isolated_pairs(d: &[f64], e: &[f64], search: &Bisection<'_>) -> Option<(Vec<f64>, DMatrix<f64>)> {
+/// The pairs of brackets (falling) that are narrow beside the distances of the eigenvalues; `None`
+/// if some are not, or a vector is not found to full accuracy, or is that of an eigenvalue further
+/// down. The eigenvalues are the Rayleigh quotients, which have twice the vectors' digits.
+pub(super) fn isolated_pairs(
+    d: &[f64],
+    e: &[f64],
+    search: &Bisection<'_>,
+) -> Option<(Vec<f64>, DMatrix<f64>)> {
     let (n, size, brackets) = (d.len(), size_of(d, e), search.brackets());
     let slack = tolerance(n, size);
     if brackets.windows(2).any(|pair| pair[0].0 - pair[1].1 <= NEAR * size) {
@@ -62,14 +71,21 @@ pub(super) fn isolated_pairs(d: &[f64], e: &[f64], search: &Bisection<'_>) -> Op
     let mut values = Vec::with_capacity(brackets.len());
     let mut vectors = DMatrix::<f64>::zeros(n, brackets.len());
     let mut start = Start::new();
-    let mut rows =
-        vec![
-            SideRow { inverse: [0.0; LANES], first: [0.0; LANES], second: [0.0; LANES], multiplier: [0.0; LANES], exchanged: [0.0; LANES] };
-            n
-        ];
+    let mut rows = vec![
+        SideRow {
+            inverse: [0.0; LANES],
+            first: [0.0; LANES],
+            second: [0.0; LANES],
+            multiplier: [0.0; LANES],
+            exchanged: [0.0; LANES]
+        };
+        n
+    ];
     let mut x = vec![[0.0; LANES]; n];
     for group in brackets.chunks(LANES) {
-        let shifts: Side = std::array::from_fn(|l| group.get(l).or(group.last()).map_or(0.0, |(low, high)| 0.5 * (low + high)));
+        let shifts: Side = std::array::from_fn(|l| {
+            group.get(l).or(group.last()).map_or(0.0, |(low, high)| 0.5 * (low + high))
+        });
         x.iter_mut().for_each(|x| *x = [start.next(); LANES]);
         let (quotients, residuals) = vectorized(
             #[inline(always)]
@@ -84,9 +100,14 @@ pub(super) fn isolated_pairs(d: &[f64], e: &[f64], search: &Bisection<'_>) -> Op
         );
         let above = search.above(&quotients.map(|quotient| quotient + slack));
         for (l, (low, high)) in group.iter().enumerate() {
-            // A residual that is not a number fails as well. A bracket may hold eigenvalues that are not asked for: those found already are all that lie above.
+            // A residual that is not a number fails as well. A bracket may hold eigenvalues that
+            // are not asked for: those found already are all that lie above.
             let is_next = above[l] <= values.len() as f64;
-            if !(residuals[l] <= slack && low - slack <= quotients[l] && quotients[l] <= high + slack && is_next) {
+            if !(residuals[l] <= slack
+                && low - slack <= quotients[l]
+                && quotients[l] <= high + slack
+                && is_next)
+            {
                 return None;
             }
             let mut vector = vectors.column_mut(values.len());
@@ -101,7 +122,8 @@ pub(super) fn isolated_pairs(d: &[f64], e: &[f64], search: &Bisection<'_>) -> Op
 fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow]) {
     let n = d.len();
     let held = |pivot: f64| if pivot.abs() < least { least } else { pivot };
-    let (mut pivot, mut beside) = (shifts.map(|shift| d[0] - shift), [e.first().copied().unwrap_or(0.0); LANES]);
+    let (mut pivot, mut beside) =
+        (shifts.map(|shift| d[0] - shift), [e.first().copied().unwrap_or(0.0); LANES]);
     for i in 0..n - 1 {
         let (below, after, row) = (e[i], e.get(i + 1).copied().unwrap_or(0.0), &mut rows[i]);
         for l in 0..LANES {
@@ -112,7 +134,8 @@ fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow])
             row.first[l] = if exchanged { next } else { beside[l] };
             row.second[l] = if exchanged { after } else { 0.0 };
             row.exchanged[l] = if exchanged { 1.0 } else { 0.0 };
-            pivot[l] = (if exchanged { beside[l] } else { next }) - row.multiplier[l] * row.first[l];
+            pivot[l] =
+                (if exchanged { beside[l] } else { next }) - row.multiplier[l] * row.first[l];
             beside[l] = if exchanged { -row.multiplier[l] * after } else { after };
         }
     }
@@ -134,7 +157,8 @@ fn solve(rows: &[SideRow], x: &mut [Side]) {
     let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
     for (row, x) in rows.iter().zip(x).rev() {
         for l in 0..LANES {
-            let value = (x[l] - row.first[l] * first[l] - row.second[l] * second[l]) * row.inverse[l];
+            let value =
+                (x[l] - row.first[l] * first[l] - row.second[l] * second[l]) * row.inverse[l];
             second[l] = first[l];
             first[l] = value;
             x[l] = value;
@@ -182,7 +206,8 @@ fn quotients(d: &[f64], e: &[f64], x: &[Side]) -> (Side, Side) {
     (quotients, squares.map(f64::sqrt))
 }
 
-/// Eigenvectors of the values given (falling) by inverse iteration; `None` when one is not found to full accuracy.
+/// Eigenvectors of the values given (falling) by inverse iteration; `None` when one is not found to
+/// full accuracy.
 pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix<f64>> {
     let n = d.len();
     let size = size_of(d, e);
@@ -264,28 +289,41 @@ struct Pivoted {
 impl Pivoted {
     fn new(n: usize) -> Self {
         let zeros = || vec![0.0; n];
-        Self { diagonal: zeros(), inverses: zeros(), first: zeros(), second: zeros(), multipliers: zeros(), exchanged: vec![false; n] }
+        Self {
+            diagonal: zeros(),
+            inverses: zeros(),
+            first: zeros(),
+            second: zeros(),
+            multipliers: zeros(),
+            exchanged: vec![false; n],
+        }
     }
 
     fn factor(&mut self, d: &[f64], e: &[f64], shift: f64, least: f64) {
         let n = d.len();
         let (mut pivot, mut beside) = (d[0] - shift, e.first().copied().unwrap_or(0.0));
         for i in 0..n.saturating_sub(1) {
-            let (below, next, after) = (e[i], d[i + 1] - shift, e.get(i + 1).copied().unwrap_or(0.0));
+            let (below, next, after) =
+                (e[i], d[i + 1] - shift, e.get(i + 1).copied().unwrap_or(0.0));
             self.exchanged[i] = below.abs() > pivot.abs();
             if self.exchanged[i] {
                 let m = pivot / below;
-                (self.diagonal[i], self.first[i], self.second[i], self.multipliers[i]) = (below, next, after, m);
+                (self.diagonal[i], self.first[i], self.second[i], self.multipliers[i]) =
+                    (below, next, after, m);
                 (pivot, beside) = (beside - m * next, -m * after);
             } else {
                 let safe = if pivot.abs() < least { least } else { pivot };
                 let m = below / safe;
-                (self.diagonal[i], self.first[i], self.second[i], self.multipliers[i]) = (safe, beside, 0.0, m);
+                (self.diagonal[i], self.first[i], self.second[i], self.multipliers[i]) =
+                    (safe, beside, 0.0, m);
                 (pivot, beside) = (next - m * beside, after);
             }
         }
         self.diagonal[n - 1] = if pivot.abs() < least { least } else { pivot };
-        self.inverses.iter_mut().zip(&self.diagonal).for_each(|(inverse, pivot)| *inverse = 1.0 / pivot);
+        self.inverses
+            .iter_mut()
+            .zip(&self.diagonal)
+            .for_each(|(inverse, pivot)| *inverse = 1.0 / pivot);
     }
 
     fn solve(&self, x: &mut [f64]) {

@@ -1,12 +1,15 @@
-//! The leading eigenpairs of a large symmetric operator from products with blocks of vectors: block Krylov with Rayleigh–Ritz.
+//! The leading eigenpairs of a large symmetric operator from products with blocks of vectors: block
+//! Krylov with Rayleigh–Ritz.
 //!
-//! Legend: A the operator, Q the orthonormal basis built so far, H = QᵗAQ; A Q y − θ Q y = Q_next B y_last is the residual of a Ritz pair.
+//! Legend: A the operator, Q the orthonormal basis built so far, H = QᵗAQ; A Q y − θ Q y = Q_next B
+//! y_last is the residual of a Ritz pair.
 
 use super::symmetric::{SymmetricEigen, leading};
 use crate::linalg::kernel::vector::norm;
 use crate::linalg::svd::largest_entry;
 use crate::linalg::{
-    Operand, check_finite, cholesky_lower, gemm, matrix_product, orthonormalize, product_tr_left, solve_lower, thin_qr, zeros,
+    Operand, check_finite, cholesky_lower, gemm, matrix_product, orthonormalize, product_tr_left,
+    solve_lower, thin_qr, zeros,
 };
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
@@ -19,14 +22,16 @@ const SEARCH: &str = "the block Krylov search for eigenvectors";
 /// A residual of this share of the largest eigenvalue ends the search in double precision.
 pub(super) const SHARE: f64 = 1e-9;
 
-/// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator known by its products alone.
+/// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator known
+/// by its products alone.
 ///
-/// `apply(v, out)` writes A·V into `out` (both `dimension`×b, with b of its choosing); X(XᵗV) needs no d×d matrix. The start is fixed,
-/// so the same operator gives the same bits. Each residual ‖Av − λv‖ is at most 1e-9 of λ_1 (64 ε in `f32`).
+/// `apply(v, out)` writes A·V into `out` (both `dimension`×b, with b of its choosing); X(XᵗV) needs
+/// no d×d matrix. The start is fixed, so the same operator gives the same bits. Each residual ‖Av −
+/// λv‖ is at most 1e-9 of λ_1 (64 ε in `f32`).
 ///
 /// # Errors
-/// What `apply` returns; [`Error::Empty`] for dimension 0, [`Error::NotFinite`] when a product is not finite,
-/// [`Error::DecompositionLimit`] after 400 products.
+/// What `apply` returns; [`Error::Empty`] for dimension 0, [`Error::NotFinite`] when a product is
+/// not finite, [`Error::DecompositionLimit`] after 400 products.
 ///
 /// ```
 /// use elbo::linalg::{leading_eigenpairs_of, product_tr_left_into, matrix_product};
@@ -58,12 +63,17 @@ pub fn leading_eigenpairs_of<T: Real>(
         return leading(whole.as_view(), k);
     }
     if k == 0 {
-        return Ok(SymmetricEigen { values: DVector::zeros(0), vectors: DMatrix::zeros(dimension, 0) });
+        return Ok(SymmetricEigen {
+            values: DVector::zeros(0),
+            vectors: DMatrix::zeros(dimension, 0),
+        });
     }
-    search(dimension, k, block, room, true, apply)?.ok_or(Error::DecompositionLimit { what: SEARCH, limit: PRODUCTS })
+    search(dimension, k, block, room, true, apply)?
+        .ok_or(Error::DecompositionLimit { what: SEARCH, limit: PRODUCTS })
 }
 
-/// The search in a basis of at most `room` columns; without `restarts` it is given up (`None`) as soon as the room will not do.
+/// The search in a basis of at most `room` columns; without `restarts` it is given up (`None`) as
+/// soon as the room will not do.
 pub(super) fn search<T: Real>(
     dimension: usize,
     k: usize,
@@ -72,11 +82,17 @@ pub(super) fn search<T: Real>(
     restarts: bool,
     mut apply: impl FnMut(DMatrixView<'_, T>, DMatrixViewMut<'_, T>) -> Result<()>,
 ) -> Result<Option<SymmetricEigen<T>>> {
-    let mut search = Search { basis: zeros(dimension, room + block), inner: zeros(room + block, room + block), size: 0, block };
+    let mut search = Search {
+        basis: zeros(dimension, room + block),
+        inner: zeros(room + block, room + block),
+        size: 0,
+        block,
+    };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
     let mut next_look = 2 * k + 2 * block;
-    // A residual as a share of the largest eigenvalue, and the size it was seen at: all of it, when only what is wanted was there.
+    // A residual as a share of the largest eigenvalue, and the size it was seen at: all of it, when
+    // only what is wanted was there.
     let mut before = Some((k, 1.0));
     let mut product = DMatrix::zeros(dimension, block);
     for _ in 0..PRODUCTS {
@@ -104,11 +120,15 @@ pub(super) fn search<T: Real>(
             let rate = (residual / worst).ln() / (search.size - size) as f64;
             if rate > 0.0 { (worst / limit).ln() / rate } else { f64::INFINITY }
         });
-        if !restarts && (full || needed.is_some_and(|needed| needed > 2.0 * (room - search.size) as f64)) {
+        if !restarts
+            && (full || needed.is_some_and(|needed| needed > 2.0 * (room - search.size) as f64))
+        {
             return Ok(None);
         }
         before = Some((search.size, worst));
-        let share = needed.map_or(0.2 * search.size as f64, |needed| (0.6 * needed).min(0.5 * search.size as f64));
+        let share = needed.map_or(0.2 * search.size as f64, |needed| {
+            (0.6 * needed).min(0.5 * search.size as f64)
+        });
         next_look = search.size + (share as usize).max(block);
         if full {
             search.restart(&ritz);
@@ -128,7 +148,8 @@ struct Search<T: Real> {
 }
 
 impl<T: Real> Search<T> {
-    /// Takes A times the last block: H grows by it and the next block is what is new in it. Returns B.
+    /// Takes A times the last block: H grows by it and the next block is what is new in it. Returns
+    /// B.
     fn extend(&mut self, product: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
         let (first, block) = (self.size, self.block);
         let known = first + block;
@@ -137,7 +158,8 @@ impl<T: Real> Search<T> {
             let basis = self.basis.columns(0, known);
             let along = product_tr_left(basis, &*product);
             gemm(-T::one(), basis, &along, T::one(), &mut *product);
-            // A Q = Q H + (what is left): later passes correct H in units of the factor taken out so far.
+            // A Q = Q H + (what is left): later passes correct H in units of the factor taken out
+            // so far.
             let along = along.map(|v| v.as_f64());
             let orthogonal = pass > 0 && along.amax() < T::EPSILON.as_f64().sqrt();
             let share = if pass == 0 { along } else { &along * &factor };
@@ -145,14 +167,19 @@ impl<T: Real> Search<T> {
             column += share;
             let r = orthonormalize_block(product)?;
             factor = r * factor;
-            // Twice is enough, unless next to nothing was new: that much of rounding has to be made orthogonal once more.
+            // Twice is enough, unless next to nothing was new: that much of rounding has to be made
+            // orthogonal once more.
             if orthogonal {
                 break;
             }
         }
         for i in 0..known {
             for j in first..known {
-                let value = if i < first { self.inner[(i, j)] } else { 0.5 * (self.inner[(i, j)] + self.inner[(j, i)]) };
+                let value = if i < first {
+                    self.inner[(i, j)]
+                } else {
+                    0.5 * (self.inner[(i, j)] + self.inner[(j, i)])
+                };
                 self.inner[(i, j)] = value;
                 self.inner[(j, i)] = value;
             }
@@ -190,7 +217,8 @@ impl<T: Real> Search<T> {
     }
 }
 
-/// Orthonormal columns in place and the factor R: twice Cholesky where the columns are well apart, else Householder.
+/// Orthonormal columns in place and the factor R: twice Cholesky where the columns are well apart,
+/// else Householder.
 fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
     let b = w.ncols();
     let lengths: Vec<T> = w.column_iter().map(|c| norm(c.clone_owned().as_slice())).collect();
@@ -204,8 +232,17 @@ fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
         {
             let mut inverse = DMatrix::<f64>::identity(b, b);
             solve_lower(&l, inverse.as_view_mut());
-            gemm(T::one(), &scaled, Operand::from(&inverse.map(T::of)).transposed(), T::zero(), &mut *w);
-            let scale = DMatrix::from_diagonal(&DVector::from_iterator(b, lengths.iter().map(|v| v.as_f64())));
+            gemm(
+                T::one(),
+                &scaled,
+                Operand::from(&inverse.map(T::of)).transposed(),
+                T::zero(),
+                &mut *w,
+            );
+            let scale = DMatrix::from_diagonal(&DVector::from_iterator(
+                b,
+                lengths.iter().map(|v| v.as_f64()),
+            ));
             return Ok(l.transpose() * scale);
         }
     }
@@ -246,7 +283,11 @@ mod tests {
         let mut sorted: Vec<f64> = spectrum.iter().copied().collect();
         sorted.sort_by(|a, b| b.total_cmp(a));
         let tolerance = if T::EPSILON.as_f64() > 1e-10 { 2e-5 } else { 1e-9 };
-        assert!(orthonormality(&eigen.vectors) < 1e3 * T::EPSILON.as_f64(), "{:e}", orthonormality(&eigen.vectors));
+        assert!(
+            orthonormality(&eigen.vectors) < 1e3 * T::EPSILON.as_f64(),
+            "{:e}",
+            orthonormality(&eigen.vectors)
+        );
         let lost: f64 = (0..k).map(|j| (sorted[j] - eigen.values[j].as_f64()).abs()).sum();
         assert!(lost <= tolerance * sorted[..k].iter().sum::<f64>(), "{lost:e}");
     }
@@ -254,7 +295,9 @@ mod tests {
     #[test]
     fn known_spectra() {
         let noise = random::<f64>(700, 1, 3);
-        let power = DVector::from_fn(700, |i, _| ((i * 37) % 700 + 1) as f64).map(|r| 100.0 * r.powf(-1.4)) + noise.map(|v| 0.1 + 0.02 * v);
+        let power = DVector::from_fn(700, |i, _| ((i * 37) % 700 + 1) as f64)
+            .map(|r| 100.0 * r.powf(-1.4))
+            + noise.map(|v| 0.1 + 0.02 * v);
         check::<f64>(&power, 20);
         check::<f32>(&power, 20);
         check::<f64>(&power, 1);
@@ -268,7 +311,10 @@ mod tests {
         check::<f64>(&DVector::from_element(500, 3.0), 2);
         check::<f64>(&DVector::from_element(20, 3.0), 2);
         // Many equal leading values, more than a block.
-        check::<f64>(&DVector::from_fn(600, |i, _| if i < 40 { 2.0 } else { 1.0 / (i as f64) }), 12);
+        check::<f64>(
+            &DVector::from_fn(600, |i, _| if i < 40 { 2.0 } else { 1.0 / (i as f64) }),
+            12,
+        );
     }
 
     #[test]
@@ -278,7 +324,9 @@ mod tests {
             Ok(())
         });
         assert!(matches!(bad, Err(Error::NotFinite { .. })));
-        let own = leading_eigenpairs_of::<f64>(400, 2, |_, _| Err(Error::NotPositiveDefinite { size: 1 }));
+        let own = leading_eigenpairs_of::<f64>(400, 2, |_, _| {
+            Err(Error::NotPositiveDefinite { size: 1 })
+        });
         assert_eq!(own, Err(Error::NotPositiveDefinite { size: 1 }));
         assert!(leading_eigenpairs_of::<f64>(0, 1, |_, _| Ok(())).is_err());
     }

@@ -27,10 +27,12 @@ use symmetric::{leading, lower_over, unit_of};
 
 /// From this size on a few leading pairs are searched for by products.
 const SEARCHED: usize = 256;
-/// Columns of such a product: a matrix in the cache is read quickly, and few at a time end the search soonest.
+/// Columns of such a product: a matrix in the cache is read quickly, and few at a time end the
+/// search soonest.
 const BLOCK: usize = 8;
 
-/// The k largest eigenvalues of a symmetric d×d matrix (the lower triangle is read) and their eigenvectors (d×k); k is cut at d.
+/// The k largest eigenvalues of a symmetric d×d matrix (the lower triangle is read) and their
+/// eigenvectors (d×k); k is cut at d.
 ///
 /// # Errors
 /// As for [`symmetric_eigen`].
@@ -49,14 +51,21 @@ pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Sy
         let mut whole = lower_over(s, unit);
         mirror(&mut whole);
         if let Some(found) = searched(&whole, k)? {
-            return Ok(SymmetricEigen { values: found.values.map(|v| T::of(v * unit)), vectors: found.vectors.map(T::of) });
+            return Ok(SymmetricEigen {
+                values: found.values.map(|v| T::of(v * unit)),
+                vectors: found.vectors.map(T::of),
+            });
         }
     }
     leading(s, k)
 }
 
-/// The same of a matrix of which both triangles are given: without a copy, where its entries are of a moderate size.
-pub(crate) fn leading_eigenpairs_of_whole(s: &DMatrix<f64>, k: usize) -> Result<SymmetricEigen<f64>> {
+/// The same of a matrix of which both triangles are given: without a copy, where its entries are of
+/// a moderate size.
+pub(crate) fn leading_eigenpairs_of_whole(
+    s: &DMatrix<f64>,
+    k: usize,
+) -> Result<SymmetricEigen<f64>> {
     if is_searched(s.nrows(), k) {
         check_finite(s.as_view())?;
         if unit_of(s.as_view()).log2().abs() > 400.0 {
@@ -73,7 +82,8 @@ fn is_searched(d: usize, k: usize) -> bool {
     d >= SEARCHED && k > 0 && 12 * k <= d
 }
 
-/// The k leading pairs by products with the whole of S; `None` where a decomposition costs less, or a pair was overlooked.
+/// The k leading pairs by products with the whole of S; `None` where a decomposition costs less, or
+/// a pair was overlooked.
 fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
     let d = s.nrows();
     let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
@@ -86,14 +96,21 @@ fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
 
 /// Whether S has no eigenvalue above the smallest one found but those found.
 ///
-/// A search sees of equal eigenvalues no more copies than its block has columns. S − VΛVᵗ has what was not found, and stays below μ if and
-/// only if μ1 − S + VΛVᵗ has a Cholesky factor.
+/// A search sees of equal eigenvalues no more copies than its block has columns. S − VΛVᵗ has what
+/// was not found, and stays below μ if and only if μ1 − S + VΛVᵗ has a Cholesky factor.
 fn nothing_above(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
-    let (Some(smallest), Some(largest)) = (found.values.iter().next_back(), found.values.iter().next()) else { return true };
+    let (Some(smallest), Some(largest)) =
+        (found.values.iter().next_back(), found.values.iter().next())
+    else {
+        return true;
+    };
     let margin = 4.0 * krylov::SHARE * largest.abs();
     let mut rest = lower_over(s.as_view(), -1.0);
     let mut scaled = found.vectors.clone();
-    scaled.column_iter_mut().zip(found.values.iter()).for_each(|(mut column, value)| column *= *value);
+    scaled
+        .column_iter_mut()
+        .zip(found.values.iter())
+        .for_each(|(mut column, value)| column *= *value);
     add_lower(&scaled, &found.vectors, rest.as_view_mut());
     (0..s.nrows()).for_each(|i| rest[(i, i)] += smallest + margin);
     factor_lower(&mut rest).is_ok()
@@ -115,12 +132,22 @@ mod tests {
         assert!(all.values.as_slice().windows(2).all(|w| w[0] >= w[1]));
         for k in [d, d / 4, 1] {
             let some = leading_eigenpairs(s.as_view(), k).unwrap();
-            assert!(orthonormality(&some.vectors) < tolerance * 10.0, "{d} {k}: {:e}", orthonormality(&some.vectors));
+            assert!(
+                orthonormality(&some.vectors) < tolerance * 10.0,
+                "{d} {k}: {:e}",
+                orthonormality(&some.vectors)
+            );
             let (v, l) = (some.vectors.map(|v| v.as_f64()), some.values.map(|v| v.as_f64()));
-            assert!((&exact * &v - &v * DMatrix::from_diagonal(&l)).amax() < tolerance * size, "{d} {k}");
+            assert!(
+                (&exact * &v - &v * DMatrix::from_diagonal(&l)).amax() < tolerance * size,
+                "{d} {k}"
+            );
             assert!((some.values - all.values.rows(0, k)).amax().as_f64() < tolerance * size);
         }
-        assert!((all.values.iter().map(|v| v.as_f64()).sum::<f64>() - exact.trace()).abs() < tolerance * size);
+        assert!(
+            (all.values.iter().map(|v| v.as_f64()).sum::<f64>() - exact.trace()).abs()
+                < tolerance * size
+        );
     }
 
     #[test]
@@ -154,12 +181,17 @@ mod tests {
         let d = 400;
         // More equal ones than the search has columns in a block, at the top and within.
         for copies in [0..20, 5..25] {
-            let known = DVector::from_fn(d, |i, _| if copies.contains(&i) { 50.0 } else { 100.0 / (1.0 + i as f64).powf(1.3) });
+            let known = DVector::from_fn(d, |i, _| {
+                if copies.contains(&i) { 50.0 } else { 100.0 / (1.0 + i as f64).powf(1.3) }
+            });
             let mut sorted: Vec<f64> = known.iter().copied().collect();
             sorted.sort_by(|a, b| b.total_cmp(a));
             let s = with_spectrum(&known);
             let eigen = leading_eigenpairs(s.as_view(), 30).unwrap();
-            assert!(eigen.values.iter().zip(&sorted).all(|(a, b)| (a - b).abs() < 1e-11), "{copies:?}");
+            assert!(
+                eigen.values.iter().zip(&sorted).all(|(a, b)| (a - b).abs() < 1e-11),
+                "{copies:?}"
+            );
             assert!(orthonormality(&eigen.vectors) < 1e-12);
         }
         // Without one copy, the rest is told apart from the whole.
@@ -168,7 +200,10 @@ mod tests {
         let all = leading(s.as_view(), 6).unwrap();
         let without = |left_out: usize| {
             let kept: Vec<usize> = (0..6).filter(|j| *j != left_out).collect();
-            SymmetricEigen { values: all.values.select_rows(&kept), vectors: all.vectors.select_columns(&kept) }
+            SymmetricEigen {
+                values: all.values.select_rows(&kept),
+                vectors: all.vectors.select_columns(&kept),
+            }
         };
         assert!(nothing_above(&s, &all) && nothing_above(&s, &without(5)));
         assert!(!nothing_above(&s, &without(1)) && !nothing_above(&s, &without(4)));
@@ -182,13 +217,22 @@ mod tests {
         // A spectrum without an end of its head: the search is given up.
         let flat = with_spectrum(&DVector::from_fn(d, |i, _| 1.0 - 1e-3 * i as f64));
         assert!(searched(&flat, 30).unwrap().is_none());
-        for s in [power, flat, DMatrix::identity(d, d), DMatrix::zeros(d, d), DMatrix::from_element(d, d, 1.0)] {
+        for s in [
+            power,
+            flat,
+            DMatrix::identity(d, d),
+            DMatrix::zeros(d, d),
+            DMatrix::from_element(d, d, 1.0),
+        ] {
             for k in [1, 12, 30] {
-                let (some, whole) = (leading_eigenpairs(s.as_view(), k).unwrap(), leading(s.as_view(), k).unwrap());
+                let (some, whole) =
+                    (leading_eigenpairs(s.as_view(), k).unwrap(), leading(s.as_view(), k).unwrap());
                 assert!((&some.values - &whole.values).amax() < 1e-12, "{k}");
                 assert!(orthonormality(&some.vectors) < 1e-12);
                 assert!(
-                    (&s * &some.vectors - &some.vectors * DMatrix::from_diagonal(&some.values)).amax() < 1e-8 * some.values[0].max(1e-300),
+                    (&s * &some.vectors - &some.vectors * DMatrix::from_diagonal(&some.values))
+                        .amax()
+                        < 1e-8 * some.values[0].max(1e-300),
                     "{k}"
                 );
             }
@@ -203,10 +247,14 @@ mod tests {
         assert!(searched(&s, 5).unwrap().is_some());
         for scale in [-1000, -300, 300, 1000].map(|exponent| 2f64.powi(exponent)) {
             let scaled = s.scale(scale);
-            for eigen in [leading_eigenpairs(scaled.as_view(), 5), leading_eigenpairs_of_whole(&scaled, 5)] {
+            for eigen in
+                [leading_eigenpairs(scaled.as_view(), 5), leading_eigenpairs_of_whole(&scaled, 5)]
+            {
                 let eigen = eigen.unwrap();
                 // A power of two changes no bit but the exponent's.
-                assert!(eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors);
+                assert!(
+                    eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors
+                );
             }
         }
         assert_eq!(leading_eigenpairs(s.as_view(), 0).unwrap().values.len(), 0);
@@ -220,9 +268,15 @@ mod tests {
             assert!((eigen.values / scale - DVector::from_vec(vec![3.0, 1.0])).amax() < 1e-14);
         }
         for bad in [f64::NAN, f64::NEG_INFINITY] {
-            assert!(matches!(symmetric_eigen(DMatrix::from_element(2, 2, bad).as_view()), Err(Error::NotFinite { .. })));
+            assert!(matches!(
+                symmetric_eigen(DMatrix::from_element(2, 2, bad).as_view()),
+                Err(Error::NotFinite { .. })
+            ));
         }
-        assert!(matches!(leading_eigenpairs(DMatrix::<f64>::zeros(2, 3).as_view(), 1), Err(Error::Dimension { .. })));
+        assert!(matches!(
+            leading_eigenpairs(DMatrix::<f64>::zeros(2, 3).as_view(), 1),
+            Err(Error::DimensionMismatch { .. })
+        ));
         assert!(symmetric_eigen(DMatrix::<f64>::zeros(0, 0).as_view()).is_err());
         assert_eq!(leading_eigenpairs(s.as_view(), 0).unwrap().values.len(), 0);
     }

@@ -16,14 +16,16 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 pub struct SymmetricEigen<T: Real> {
     /// Eigenvalues, falling.
     pub values: DVector<T>,
-    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each is positive.
+    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each
+    /// is positive.
     pub vectors: DMatrix<T>,
 }
 
 /// All eigenvalues and eigenvectors of a symmetric d×d matrix, of which the lower triangle is read.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`], [`Error::Dimension`] when it is not square; [`Error::DecompositionLimit`].
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::DimensionMismatch`] when it is not square;
+/// [`Error::DecompositionLimit`].
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -36,9 +38,12 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
     leading(s, dimension)
 }
 
-/// The size of the largest entry of the lower triangle as a power of two: division by it is exact, and nothing over- or underflows then.
+/// The size of the largest entry of the lower triangle as a power of two: division by it is exact,
+/// and nothing over- or underflows then.
 pub(super) fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
-    let largest = (0..s.nrows()).fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..]))).as_f64();
+    let largest = (0..s.nrows())
+        .fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..])))
+        .as_f64();
     if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
 }
 
@@ -46,7 +51,10 @@ pub(super) fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
 pub(super) fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
     let mut lower = zeros(s.nrows(), s.nrows());
     for j in 0..s.nrows() {
-        let (to, from) = (&mut lower.column_mut(j).data.into_slice_mut()[j..], &s.column(j).data.into_slice()[j..]);
+        let (to, from) = (
+            &mut lower.column_mut(j).data.into_slice_mut()[j..],
+            &s.column(j).data.into_slice()[j..],
+        );
         to.iter_mut().zip(from).for_each(|(to, from)| *to = from.as_f64() / unit);
     }
     lower
@@ -57,7 +65,11 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
     check_finite(s)?;
     let d = s.nrows();
     if s.ncols() != d {
-        return Err(Error::Dimension { what: "columns of a symmetric matrix", expected: d, actual: s.ncols() });
+        return Err(Error::DimensionMismatch {
+            what: "columns of a symmetric matrix",
+            expected: d,
+            actual: s.ncols(),
+        });
     }
     let k = k.min(d);
     let unit = unit_of(s);

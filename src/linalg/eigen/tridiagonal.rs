@@ -1,6 +1,8 @@
-//! A symmetric matrix brought to tridiagonal form by Householder reflections, in panels, on all threads.
+//! A symmetric matrix brought to tridiagonal form by Householder reflections, in panels, on all
+//! threads.
 //!
-//! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by −V Wᵗ − W Vᵗ.
+//! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by
+//! −V Wᵗ − W Vᵗ.
 
 use crate::linalg::gram::add_lower;
 use crate::linalg::kernel::vector::{add_scaled, dot, four_columns, subtract_two, two_dots};
@@ -18,7 +20,8 @@ pub(crate) struct Tridiagonal {
     pub diagonal: Vec<f64>,
     /// One entry fewer than the diagonal.
     pub off_diagonal: Vec<f64>,
-    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1 written out.
+    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1
+    /// written out.
     vectors: DMatrix<f64>,
     factors: Vec<f64>,
 }
@@ -73,9 +76,13 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
         }
         let next = first + width;
         if next < n {
-            let (v, w) = (vectors.view((next, first), (n - next, width)), others.view((next, 0), (n - next, width)));
+            let (v, w) = (
+                vectors.view((next, first), (n - next, width)),
+                others.view((next, 0), (n - next, width)),
+            );
             // [−V, −W] [W, V]ᵗ: one product, of which the lower triangle is wanted.
-            let (mut left, mut right) = (DMatrix::zeros(n - next, 2 * width), DMatrix::zeros(n - next, 2 * width));
+            let (mut left, mut right) =
+                (DMatrix::zeros(n - next, 2 * width), DMatrix::zeros(n - next, 2 * width));
             left.columns_mut(0, width).zip_apply(&v, |to, v| *to = -v);
             left.columns_mut(width, width).zip_apply(&w, |to, w| *to = -w);
             right.columns_mut(0, width).copy_from(&w);
@@ -90,7 +97,8 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
 /// Columns whose share of a product is summed apart.
 const STRIP: usize = 96;
 
-/// w ← S v for the symmetric S whose lower triangle is given: each entry is read once, for its own row and for its mirror image's.
+/// w ← S v for the symmetric S whose lower triangle is given: each entry is read once, for its own
+/// row and for its mirror image's.
 fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     let n = v.len();
     w.fill(0.0);
@@ -124,7 +132,12 @@ fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, sha
                 above[a] += columns[a][b] * v[b];
             }
         }
-        let sums = four_columns(columns.map(|column| &column[4..]), &v[4..], [v[0], v[1], v[2], v[3]], rest);
+        let sums = four_columns(
+            columns.map(|column| &column[4..]),
+            &v[4..],
+            [v[0], v[1], v[2], v[3]],
+            rest,
+        );
         above.iter_mut().zip(sums).for_each(|(w, sum)| *w += sum);
         j += 4;
     }

@@ -1,4 +1,5 @@
-//! Eigenvalues and eigenvectors of a tridiagonal matrix: all by implicit QL, or the leading ones by bisection and inverse iteration.
+//! Eigenvalues and eigenvectors of a tridiagonal matrix: all by implicit QL, or the leading ones by
+//! bisection and inverse iteration.
 //!
 //! Legend: diagonal d, off-diagonal e, both of a matrix whose largest entry is about 1.
 
@@ -15,11 +16,17 @@ const STEPS: usize = 80;
 /// Rows of the vectors that stay in the cache while rotations pass over them.
 const ROWS: usize = 64;
 
-/// Brackets of this share of the largest entry are narrow enough for inverse iteration, where eigenvalues are far apart.
+/// Brackets of this share of the largest entry are narrow enough for inverse iteration, where
+/// eigenvalues are far apart.
 const COARSE: f64 = 4e-9;
 
-/// The k largest eigenvalues, falling, and their eigenvectors: one by one while they are few, else out of all.
-pub(crate) fn leading_pairs(diagonal: &[f64], off_diagonal: &[f64], k: usize) -> Result<(Vec<f64>, DMatrix<f64>)> {
+/// The k largest eigenvalues, falling, and their eigenvectors: one by one while they are few, else
+/// out of all.
+pub(crate) fn leading_pairs(
+    diagonal: &[f64],
+    off_diagonal: &[f64],
+    k: usize,
+) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let d = diagonal.len();
     if let Some(pairs) = (3 * k < d).then(|| few_pairs(diagonal, off_diagonal, k)).flatten() {
         return Ok(pairs);
@@ -47,8 +54,12 @@ fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<(Vec<f64>, DMatrix<f64>)>
 /// All eigenvalues, in no order, and the eigenvectors as columns in that order.
 fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let n = diagonal.len();
-    let mut blocks: Vec<DMatrix<f64>> =
-        (0..n).step_by(ROWS).map(|first| DMatrix::from_fn(ROWS.min(n - first), n, |i, j| f64::from(u8::from(first + i == j)))).collect();
+    let mut blocks: Vec<DMatrix<f64>> = (0..n)
+        .step_by(ROWS)
+        .map(|first| {
+            DMatrix::from_fn(ROWS.min(n - first), n, |i, j| f64::from(u8::from(first + i == j)))
+        })
+        .collect();
     let mut pending: Vec<(usize, f64, f64)> = Vec::new();
     let flush = |pending: &mut Vec<(usize, f64, f64)>, blocks: &mut [DMatrix<f64>]| {
         for_each_chunk(blocks, 1, 3 * n * pending.len(), |_, block| {
@@ -72,7 +83,11 @@ fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatri
 }
 
 /// The eigenvalues; each rotation (i, c, s) of columns i and i + 1 is told to `rotation`.
-fn implicit_ql(diagonal: &[f64], off_diagonal: &[f64], mut rotation: impl FnMut((usize, f64, f64))) -> Result<Vec<f64>> {
+fn implicit_ql(
+    diagonal: &[f64],
+    off_diagonal: &[f64],
+    mut rotation: impl FnMut((usize, f64, f64)),
+) -> Result<Vec<f64>> {
     let n = diagonal.len();
     let mut d = diagonal.to_vec();
     let mut e = off_diagonal.to_vec();
@@ -81,13 +96,18 @@ fn implicit_ql(diagonal: &[f64], off_diagonal: &[f64], mut rotation: impl FnMut(
     for l in 0..n {
         for step in 0.. {
             // Relative to the whole too: among zeros to working precision nothing else ends.
-            let negligible = |i: usize| e[i].abs() <= f64::EPSILON * (d[i].abs() + d[i + 1].abs()).max(0.05 * size);
+            let negligible = |i: usize| {
+                e[i].abs() <= f64::EPSILON * (d[i].abs() + d[i + 1].abs()).max(0.05 * size)
+            };
             let m = (l..n - 1).find(|i| negligible(*i)).unwrap_or(n - 1);
             if m == l {
                 break;
             }
             if step == STEPS {
-                return Err(Error::DecompositionLimit { what: "the symmetric eigenvalue decomposition", limit: STEPS });
+                return Err(Error::DecompositionLimit {
+                    what: "the symmetric eigenvalue decomposition",
+                    limit: STEPS,
+                });
             }
             let slope = (d[l + 1] - d[l]) / (2.0 * e[l]);
             let mut g = d[m] - d[l] + e[l] / (slope + hypotenuse_with_one(slope).copysign(slope));
@@ -146,10 +166,21 @@ mod tests {
             let mut search = Bisection::new(d, e, k);
             search.narrow(f64::EPSILON);
             let largest = search.values();
-            assert!(largest.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-14 * size * (n as f64)), "k={k} of {n}");
+            assert!(
+                largest.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-14 * size * (n as f64)),
+                "k={k} of {n}"
+            );
             let all_digits = vectors_of(d, e, &largest).map(|vectors| (largest, vectors));
-            for (found, vectors) in [all_digits, few_pairs(d, e, k), leading_pairs(d, e, k).ok()].into_iter().flatten() {
-                assert!(found.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-14 * size * (n as f64)), "k={k} of {n}");
+            for (found, vectors) in
+                [all_digits, few_pairs(d, e, k), leading_pairs(d, e, k).ok()].into_iter().flatten()
+            {
+                assert!(
+                    found
+                        .iter()
+                        .zip(&values)
+                        .all(|(a, b)| (a - b).abs() < 1e-14 * size * (n as f64)),
+                    "k={k} of {n}"
+                );
                 assert!(orthonormality(&vectors) < 1e-12, "{n}: {:e}", orthonormality(&vectors));
                 let error = &t * &vectors - &vectors * DMatrix::from_diagonal(&found.into());
                 assert!(error.amax() < 1e-12 * size);
@@ -167,7 +198,8 @@ mod tests {
             check(&vec![1.0; n], &vec![0.0; n - 1]);
             check(d.as_slice(), &vec![0.0; n - 1]);
             // Wilkinson's: pairs that agree to the last digit.
-            let wilkinson: Vec<f64> = (0..n).map(|i| (i as f64 - (n / 2) as f64).abs() / n as f64).collect();
+            let wilkinson: Vec<f64> =
+                (0..n).map(|i| (i as f64 - (n / 2) as f64).abs() / n as f64).collect();
             check(&wilkinson, &vec![1.0 / n as f64; n - 1]);
         }
     }
@@ -177,7 +209,10 @@ mod tests {
         let (d, e) = (random::<f64>(200, 1, 1), random::<f64>(199, 1, 2));
         assert!(few_pairs(d.as_slice(), e.as_slice(), 30).is_some());
         let ones = vec![1.0; 40];
-        assert!(vectors_of(&ones, &ones[1..].iter().map(|_| 0.0).collect::<Vec<_>>(), &ones[..20]).is_some());
+        assert!(
+            vectors_of(&ones, &ones[1..].iter().map(|_| 0.0).collect::<Vec<_>>(), &ones[..20])
+                .is_some()
+        );
     }
 
     #[test]
@@ -192,7 +227,12 @@ mod tests {
             let angle = (j + 1) as f64 * std::f64::consts::PI / (n + 1) as f64;
             assert!((value - (2.0 + 2.0 * angle.cos())).abs() < 4e-15, "{j}");
             let scale = vectors[(0, j)] / angle.sin();
-            assert!((0..n).all(|i| (vectors[(i, j)] - scale * ((i + 1) as f64 * angle).sin()).abs() < 1e-13), "{j}");
+            assert!(
+                (0..n)
+                    .all(|i| (vectors[(i, j)] - scale * ((i + 1) as f64 * angle).sin()).abs()
+                        < 1e-13),
+                "{j}"
+            );
         }
         // Two that agree in all digits are not far apart.
         let (d, e) = ([1.0, 2.0, 2.0, 0.0, 0.5], [0.0; 4]);
@@ -204,14 +244,25 @@ mod tests {
     #[test]
     fn a_neighbour_that_is_not_asked_for_is_not_taken_instead() {
         // The last of those wanted, and one below it that lies in the same bracket.
-        for (gap, place) in [1e-6, 1e-8, 3e-9, 1e-9, 3e-10, 1e-11, 1e-13].iter().flat_map(|gap| (0..40).map(move |p| (*gap, p))) {
+        for (gap, place) in [1e-6, 1e-8, 3e-9, 1e-9, 3e-10, 1e-11, 1e-13]
+            .iter()
+            .flat_map(|gap| (0..40).map(move |p| (*gap, p)))
+        {
             let wanted = 1.0 + 0.0123 * f64::from(place);
             let mut d: Vec<f64> = (0..12).map(|i| -0.05 * f64::from(i)).collect();
             (d[2], d[7], d[4], d[9]) = (3.0, 2.0, wanted, wanted - gap);
             let (values, vectors) = leading_pairs(&d, &[0.0; 11], 3).unwrap();
-            assert!((values[2] - wanted).abs() < 2e-13, "{gap:e} at {place}: {:e}", values[2] - wanted);
+            assert!(
+                (values[2] - wanted).abs() < 2e-13,
+                "{gap:e} at {place}: {:e}",
+                values[2] - wanted
+            );
             // Below the tolerance of a residual the two are not told apart.
-            assert!(gap < 1e-12 || vectors[(4, 2)].abs() > 1.0 - 1e-6, "{gap:e} at {place}: {}", vectors[(4, 2)]);
+            assert!(
+                gap < 1e-12 || vectors[(4, 2)].abs() > 1.0 - 1e-6,
+                "{gap:e} at {place}: {}",
+                vectors[(4, 2)]
+            );
         }
     }
 }

@@ -6,11 +6,12 @@ pub(crate) const VECTORS: usize = 3;
 /// Tiles of fewer columns come in steps of a quarter.
 pub(crate) const QUARTERS: usize = 4;
 
-/// One micro-kernel: a tile of C from a sliver of A (rows side by side, columns a step apart) and one of B, packed or as it lies.
+/// One micro-kernel: a tile of C from a sliver of A (rows side by side, columns a step apart) and
+/// one of B, packed or as it lies.
 ///
 /// # Safety
-/// `a` holds `depth` columns of `V·lanes` rows, `b` entries for `depth` rows and all the columns of a tile at the strides given, and the
-/// tile's `rows × columns` entries of C are writable.
+/// `a` holds `depth` columns of `V·lanes` rows, `b` entries for `depth` rows and all the columns of
+/// a tile at the strides given, and the tile's `rows × columns` entries of C are writable.
 pub(crate) type MicroFn<T> = unsafe fn(from: Slivers<T>, to: Tile<T>);
 
 /// Where a micro-kernel reads.
@@ -21,7 +22,8 @@ pub(crate) struct Slivers<T> {
     /// From one column of A to the next.
     pub a_step: usize,
     pub b: *const T,
-    /// From one row of B to the next, and from one column to the next (kernels for a B by rows take it as 1).
+    /// From one row of B to the next, and from one column to the next (kernels for a B by rows take
+    /// it as 1).
     pub b_rs: usize,
     pub b_cs: usize,
     /// What is asked of memory, and how many bytes to move on there with each step.
@@ -41,7 +43,8 @@ pub(crate) struct Tile<T> {
     pub beta: T,
 }
 
-/// Transposes a square: the entries of row i, one behind the other from `from + i·rs` on, go to place i behind `to`, `to + step`, …
+/// Transposes a square: the entries of row i, one behind the other from `from + i·rs` on, go to
+/// place i behind `to`, `to + step`, …
 ///
 /// # Safety
 /// As many rows of as many entries as the square's side can be read, and as many columns written.
@@ -53,7 +56,8 @@ pub(crate) struct Micro<T: 'static> {
     pub lanes: usize,
     /// Columns of a tile.
     pub columns: usize,
-    /// The kernels for tiles of 1, 2 and 3 vectors of rows, of 1 to 4 quarters of the columns, and a B whose rows are contiguous.
+    /// The kernels for tiles of 1, 2 and 3 vectors of rows, of 1 to 4 quarters of the columns, and
+    /// a B whose rows are contiguous.
     pub rows: [[MicroFn<T>; QUARTERS]; VECTORS],
     /// The same for a B of any strides.
     pub strided: [[MicroFn<T>; QUARTERS]; VECTORS],
@@ -82,7 +86,8 @@ macro_rules! kernels {
 }
 pub(crate) use kernels;
 
-/// The micro-kernels of one kind of vectors, in its own instructions. Their file has `ask`, which asks memory for an address, and names what the kernels use.
+/// The micro-kernels of one kind of vectors, in its own instructions. Their file has `ask`, which
+/// asks memory for an address, and names what the kernels use.
 macro_rules! vector_kernels {
     ($table:ident, $tile:ident, $t:ty, $vector:ty, $lanes:literal, $columns:literal, $features:literal,
      $zero:ident, $load:ident, $store:ident, $broadcast:ident, $multiply_add:ident, $multiply:ident, $side:expr, $turn:ident) => {
@@ -91,7 +96,10 @@ macro_rules! vector_kernels {
         /// # Safety
         /// See [`super::micro::MicroFn`]; the processor has the features named.
         #[target_feature(enable = $features)]
-        unsafe fn $tile<const V: usize, const N: usize, const ROWS: bool>(from: Slivers<$t>, to: Tile<$t>) {
+        unsafe fn $tile<const V: usize, const N: usize, const ROWS: bool>(
+            from: Slivers<$t>,
+            to: Tile<$t>,
+        ) {
             let mut sum: [[$vector; V]; N] = [[$zero(); V]; N];
             let (mut a, mut b) = (from.a, from.b);
             let (b_rs, b_cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
@@ -99,8 +107,9 @@ macro_rules! vector_kernels {
             for _ in 0..from.depth {
                 ask(ahead);
                 ahead = ahead.wrapping_add(from.ahead_step);
-                // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many entries as a tile has columns; the
-                // pointers may step beyond the last one, but are not read there.
+                // SAFETY: `a` holds `depth` columns of V·lanes rows, `b` `depth` rows of as many
+                // entries as a tile has columns; the pointers may step beyond the last one, but are
+                // not read there.
                 unsafe {
                     let mut rows: [$vector; V] = [$zero(); V];
                     for v in 0..V {
@@ -126,7 +135,11 @@ macro_rules! vector_kernels {
                         unsafe {
                             let c = to.c.add(j * to.cs + v * $lanes);
                             let product = $multiply(alpha, sum[j][v]);
-                            let value = if to.beta == 0.0 { product } else { $multiply_add(beta, $load(c), product) };
+                            let value = if to.beta == 0.0 {
+                                product
+                            } else {
+                                $multiply_add(beta, $load(c), product)
+                            };
                             $store(c, value);
                         }
                     }

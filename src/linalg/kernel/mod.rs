@@ -1,4 +1,5 @@
-//! The seam through which matrix products reach the machine, chosen by the scalar type and, at run time, by the processor: all of the crate's `unsafe`.
+//! The seam through which matrix products reach the machine, chosen by the scalar type and, at run
+//! time, by the processor: all of the crate's `unsafe`.
 //!
 //! Legend: C (m×n) ← α·A (m×k)·B (k×n) + β·C.
 //!
@@ -11,15 +12,15 @@
 //! | `team` | threads that stay awake between forks |
 //! | `pages` | large pages for large memory |
 
+#[cfg(feature = "rayon")]
+pub(crate) mod fork_join;
 pub(crate) mod gemm;
+pub(crate) mod huge_pages;
 pub(crate) mod level;
 mod micro;
 mod neon;
 mod operand;
-pub(crate) mod pages;
 mod portable;
-#[cfg(feature = "rayon")]
-pub(crate) mod team;
 pub(crate) mod vector;
 mod x86;
 
@@ -54,7 +55,8 @@ pub trait Kernel: sealed::Sealed + crate::linalg::Elementary + Scalar + Copy + S
     /// a·b.
     #[doc(hidden)]
     fn times(a: Self, b: Self) -> Self;
-    /// C ← C + A·B for a part of C, kept in double precision; what lies `ahead` is asked for on the way.
+    /// C ← C + A·B for a part of C, kept in double precision; what lies `ahead` is asked for on the
+    /// way.
     #[doc(hidden)]
     fn accumulate(
         level: Level,
@@ -85,7 +87,8 @@ macro_rules! kernel {
             const ONE: Self = 1.0;
             #[inline(always)]
             fn multiply_add(a: Self, b: Self, c: Self) -> Self {
-                // A fused operation is one instruction on aarch64 and a library call on plain x86-64.
+                // A fused operation is one instruction on aarch64 and a library call on plain
+                // x86-64.
                 if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
             }
             #[inline(always)]

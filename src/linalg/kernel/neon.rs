@@ -10,7 +10,9 @@ use std::arch::aarch64::*;
 #[inline(always)]
 fn ask(address: *const i8) {
     // SAFETY: a hint: no address makes it fail.
-    unsafe { std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags)) };
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags))
+    };
 }
 
 /// The operations in the order of arguments that the kernels have.

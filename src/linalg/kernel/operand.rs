@@ -43,11 +43,18 @@ impl<'a, T> Operand<'a, T> {
     /// A rectangle of it; the caller stays within the shape.
     pub(crate) fn part(&self, row: usize, column: usize, rows: usize, columns: usize) -> Self {
         debug_assert!(row + rows <= self.rows && column + columns <= self.columns);
-        Self { data: self.data.wrapping_add(row * self.rs + column * self.cs), rows, columns, ..*self }
+        Self {
+            data: self.data.wrapping_add(row * self.rs + column * self.cs),
+            rows,
+            columns,
+            ..*self
+        }
     }
 }
 
-impl<'a, T: Scalar, R: Dim, C: Dim, S: RawStorage<T, R, C>> From<&'a Matrix<T, R, C, S>> for Operand<'a, T> {
+impl<'a, T: Scalar, R: Dim, C: Dim, S: RawStorage<T, R, C>> From<&'a Matrix<T, R, C, S>>
+    for Operand<'a, T>
+{
     fn from(matrix: &'a Matrix<T, R, C, S>) -> Self {
         let (rows, columns) = matrix.shape();
         let (rs, cs) = matrix.strides();
@@ -97,7 +104,11 @@ impl<'a, T: Kernel> OperandMut<'a, T> {
     /// Two halves, the first of `rows` rows.
     pub(crate) fn split_rows(self, rows: usize) -> (Self, Self) {
         assert!(rows <= self.rows);
-        let rest = Self { data: self.data.wrapping_add(rows * self.rs), rows: self.rows - rows, ..Self { life: PhantomData, ..self } };
+        let rest = Self {
+            data: self.data.wrapping_add(rows * self.rs),
+            rows: self.rows - rows,
+            ..Self { life: PhantomData, ..self }
+        };
         (Self { rows, ..self }, rest)
     }
     /// Two halves, the first of `columns` columns.
@@ -107,7 +118,9 @@ impl<'a, T: Kernel> OperandMut<'a, T> {
     }
 }
 
-impl<'a, T: Scalar, R: Dim, C: Dim, S: RawStorageMut<T, R, C>> From<&'a mut Matrix<T, R, C, S>> for OperandMut<'a, T> {
+impl<'a, T: Scalar, R: Dim, C: Dim, S: RawStorageMut<T, R, C>> From<&'a mut Matrix<T, R, C, S>>
+    for OperandMut<'a, T>
+{
     fn from(matrix: &'a mut Matrix<T, R, C, S>) -> Self {
         let (rows, columns) = matrix.shape();
         let (rs, cs) = matrix.strides();

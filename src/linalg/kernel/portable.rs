@@ -13,7 +13,10 @@ const COLUMNS: usize = 4;
 ///
 /// # Safety
 /// See [`super::micro::MicroFn`].
-unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(from: Slivers<T>, to: Tile<T>) {
+unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(
+    from: Slivers<T>,
+    to: Tile<T>,
+) {
     let mut sum = [[[T::ZERO; LANES]; V]; N];
     let (rs, cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
     for p in 0..from.depth {
@@ -35,7 +38,11 @@ unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(from
             // SAFETY: the tile's rows × columns entries are writable.
             unsafe {
                 let c = to.c.add(i * to.rs + j * to.cs);
-                *c = if to.beta == T::ZERO { product } else { T::multiply_add(to.beta, *c, product) };
+                *c = if to.beta == T::ZERO {
+                    product
+                } else {
+                    T::multiply_add(to.beta, *c, product)
+                };
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Sums and rotations of vectors, compiled for each kind of processor; without fused operations, so the bits are the same on all.
+//! Sums and rotations of vectors, compiled for each kind of processor; without fused operations, so
+//! the bits are the same on all.
 #![allow(unsafe_code)]
 
 /// Compiles one function for plain, AVX2 and AVX-512 processors, and calls the best one.
@@ -53,7 +54,11 @@ pub(crate) fn up_to<R>(level: Level, run: impl FnOnce() -> R) -> R {
         fn avx512<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
-        let wide = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+        let wide = || {
+            is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        };
         if level >= Level::Avx512 && wide() {
             // SAFETY: the processor has these features.
             return unsafe { avx512(run) };
@@ -140,7 +145,8 @@ dispatch! {
 }
 
 dispatch! {
-    /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over them.
+    /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over
+    /// them.
     pub(crate) fn four_columns(columns: [&[f64]; 4], v: &[f64], factors: [f64; 4], w: &mut [f64]) -> [f64; 4] {
         const LANES: usize = 8;
         let len = w.len();
@@ -251,7 +257,8 @@ dispatch! {
 /// ‖a‖ without overflow or underflow.
 pub(crate) fn norm<T: Real>(a: &[T]) -> T {
     let square = dot(a, a);
-    // A sum of squares is exact to rounding between the squares' limits; only outside are they scaled.
+    // A sum of squares is exact to rounding between the squares' limits; only outside are they
+    // scaled.
     if square.as_f64() > T::TINY_SQUARE && square.is_finite() {
         return square.sqrt();
     }
@@ -266,10 +273,18 @@ pub(crate) fn norm<T: Real>(a: &[T]) -> T {
 mod tests {
     use super::*;
 
-    /// Each function of a slice at each level of this processor, against single calls: the same bits.
+    /// Each function of a slice at each level of this processor, against single calls: the same
+    /// bits.
     fn same_on_every_level<T: Real>(bits: impl Fn(T) -> u64) {
-        let special = [0.0, -0.0, 1e-45, -1e-310, 1e-38, 0.3466, -0.3466, 8.0, 87.5, -87.5, 709.5, -745.0, 1e30, -1e30];
-        let mut x: Vec<T> = special.into_iter().chain([f64::INFINITY, f64::NEG_INFINITY, f64::NAN]).map(T::of).collect();
+        let special = [
+            0.0, -0.0, 1e-45, -1e-310, 1e-38, 0.3466, -0.3466, 8.0, 87.5, -87.5, 709.5, -745.0,
+            1e30, -1e30,
+        ];
+        let mut x: Vec<T> = special
+            .into_iter()
+            .chain([f64::INFINITY, f64::NEG_INFINITY, f64::NAN])
+            .map(T::of)
+            .collect();
         x.extend((0..4001).map(|i| T::of((f64::from(i) - 2000.0) * 0.0137)));
         let functions: [fn(T) -> T; 8] = [
             T::quick_exp,
@@ -322,15 +337,26 @@ mod tests {
     #[test]
     fn four_columns_at_once() {
         for len in [0, 1, 7, 8, 23, 64] {
-            let column = |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
+            let column =
+                |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
             let columns: [Vec<f64>; 4] = std::array::from_fn(column);
             let (v, mut w) = (column(9), vec![1.0; len]);
-            let sums = four_columns(std::array::from_fn(|c| columns[c].as_slice()), &v, [1.0, -2.0, 3.0, 0.5], &mut w);
+            let sums = four_columns(
+                std::array::from_fn(|c| columns[c].as_slice()),
+                &v,
+                [1.0, -2.0, 3.0, 0.5],
+                &mut w,
+            );
             for c in 0..4 {
                 assert_eq!(sums[c], columns[c].iter().zip(&v).map(|(a, b)| a * b).sum::<f64>());
             }
             for i in 0..len {
-                assert_eq!(w[i], 1.0 + columns[0][i] - 2.0 * columns[1][i] + 3.0 * columns[2][i] + 0.5 * columns[3][i]);
+                assert_eq!(
+                    w[i],
+                    1.0 + columns[0][i] - 2.0 * columns[1][i]
+                        + 3.0 * columns[2][i]
+                        + 0.5 * columns[3][i]
+                );
             }
         }
     }
@@ -338,7 +364,8 @@ mod tests {
     #[test]
     fn two_vectors_at_once() {
         for len in [0, 1, 8, 23, 64] {
-            let column = |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
+            let column =
+                |c: usize| (0..len).map(|i| ((i * 7 + c * 3) % 11) as f64).collect::<Vec<f64>>();
             let (x, y, v) = (column(0), column(1), column(2));
             assert_eq!(two_dots(&x, &y, &v), (dot(&x, &v), dot(&y, &v)));
             let mut b = v.clone();

@@ -44,7 +44,10 @@ unsafe fn eight_f64(from: *const f64, rs: usize, to: *mut f64, step: usize) {
         // SAFETY: the caller's promise.
         unsafe {
             _mm512_storeu_pd(to.add(c * step), _mm512_shuffle_f64x2::<0b10_00_10_00>(upper, lower));
-            _mm512_storeu_pd(to.add((c + 4) * step), _mm512_shuffle_f64x2::<0b11_01_11_01>(upper, lower));
+            _mm512_storeu_pd(
+                to.add((c + 4) * step),
+                _mm512_shuffle_f64x2::<0b11_01_11_01>(upper, lower),
+            );
         }
     }
 }
@@ -58,12 +61,21 @@ unsafe fn four_f64(from: *const f64, rs: usize, to: *mut f64, step: usize) {
     // SAFETY: the caller's promise.
     let row: [__m256d; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_pd(from.add(i * rs)) });
     for odd in 0..2 {
-        let pair = |i: usize| if odd == 0 { _mm256_unpacklo_pd(row[i], row[i + 1]) } else { _mm256_unpackhi_pd(row[i], row[i + 1]) };
+        let pair = |i: usize| {
+            if odd == 0 {
+                _mm256_unpacklo_pd(row[i], row[i + 1])
+            } else {
+                _mm256_unpackhi_pd(row[i], row[i + 1])
+            }
+        };
         let (upper, lower) = (pair(0), pair(2));
         // SAFETY: the caller's promise.
         unsafe {
             _mm256_storeu_pd(to.add(odd * step), _mm256_permute2f128_pd::<0x20>(upper, lower));
-            _mm256_storeu_pd(to.add((odd + 2) * step), _mm256_permute2f128_pd::<0x31>(upper, lower));
+            _mm256_storeu_pd(
+                to.add((odd + 2) * step),
+                _mm256_permute2f128_pd::<0x31>(upper, lower),
+            );
         }
     }
 }
@@ -76,7 +88,8 @@ unsafe fn four_f64(from: *const f64, rs: usize, to: *mut f64, step: usize) {
 unsafe fn eight_f32(from: *const f32, rs: usize, to: *mut f32, step: usize) {
     // SAFETY: the caller's promise.
     let row: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * rs)) });
-    // Columns 0, 1, 4, 5 of two neighbouring rows, and columns 2, 3, 6, 7; as pairs of numbers that go together from here.
+    // Columns 0, 1, 4, 5 of two neighbouring rows, and columns 2, 3, 6, 7; as pairs of numbers that
+    // go together from here.
     let pair: [__m256d; 8] = std::array::from_fn(|i| {
         _mm256_castps_pd(match i % 2 {
             0 => _mm256_unpacklo_ps(row[i], row[i + 1]),
@@ -92,8 +105,14 @@ unsafe fn eight_f32(from: *const f32, rs: usize, to: *mut f32, step: usize) {
         let (upper, lower) = (four(0), four(4));
         // SAFETY: the caller's promise.
         unsafe {
-            _mm256_storeu_ps(to.add(c * step), _mm256_castpd_ps(_mm256_permute2f128_pd::<0x20>(upper, lower)));
-            _mm256_storeu_ps(to.add((c + 4) * step), _mm256_castpd_ps(_mm256_permute2f128_pd::<0x31>(upper, lower)));
+            _mm256_storeu_ps(
+                to.add(c * step),
+                _mm256_castpd_ps(_mm256_permute2f128_pd::<0x20>(upper, lower)),
+            );
+            _mm256_storeu_ps(
+                to.add((c + 4) * step),
+                _mm256_castpd_ps(_mm256_permute2f128_pd::<0x31>(upper, lower)),
+            );
         }
     }
 }

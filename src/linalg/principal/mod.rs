@@ -1,4 +1,5 @@
-//! Principal components: the leading eigenvectors of the covariance, by whichever route keeps the digits and costs least.
+//! Principal components: the leading eigenvectors of the covariance, by whichever route keeps the
+//! digits and costs least.
 //!
 //! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n, λ_j its eigenvalues.
 //!
@@ -13,11 +14,11 @@ mod routes;
 mod solver;
 
 pub(crate) use products::{Captured, add_product, block_of};
-pub use solver::{PrincipalSolver, Solver};
+pub use solver::{PcaAlgorithm, Solver};
 
 use super::centred::centred_moments;
 use super::gram::wide;
-use super::parallel::together;
+use super::parallel::fork_join_scope;
 use super::{check_finite, mean_wide, refined_mean, squares_wide};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -36,9 +37,9 @@ pub struct PrincipalComponents<T: Real> {
     /// The sum of the d − k eigenvalues that are left.
     pub residual_variance: T,
     /// The way that was taken.
-    pub solver: PrincipalSolver,
-    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, measured on the [randomised](Solver::Randomized) way: within this of each λ_j (in units of λ_1) stands
-    /// an eigenvalue of S.
+    pub solver: PcaAlgorithm,
+    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, measured on the [randomised](Solver::Randomized)
+    /// way: within this of each λ_j (in units of λ_1) stands an eigenvalue of S.
     pub accuracy: Option<T>,
 }
 
@@ -47,13 +48,15 @@ pub struct PrincipalComponents<T: Real> {
 /// ```math
 /// S = \frac 1 n (X − μ)(X − μ)^⊤ = \sum_j λ_j u_j u_j^⊤
 /// ```
-/// Variances and residual keep about nine digits even where the variables' scales span ten orders of magnitude: S is formed only when
-/// that loses nothing. Beyond the data it takes O(min(d, n)²) memory, and a copy of the data on the [`PrincipalSolver::Full`] route (in double precision, also where `f32`
-/// products would lose what `f32` data determine).
+/// Variances and residual keep about nine digits even where the variables' scales span ten orders
+/// of magnitude: S is formed only when that loses nothing. Beyond the data it takes O(min(d, n)²)
+/// memory, and a copy of the data on the [`PcaAlgorithm::Full`] route (in double precision, also
+/// where `f32` products would lose what `f32` data determine).
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`] (also when a variance is beyond the largest number), [`Error::Dimension`] when k > d or the
-/// mean has another length; [`Error::DecompositionLimit`].
+/// [`Error::Empty`], [`Error::NotFinite`] (also when a variance is beyond the largest number),
+/// [`Error::DimensionMismatch`] when k > d or the mean has another length;
+/// [`Error::DecompositionLimit`].
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -62,18 +65,25 @@ pub struct PrincipalComponents<T: Real> {
 /// assert!((p.variances[0] - 5.0_f64).abs() < 1e-12 && (p.residual_variance - 0.25).abs() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn principal_components<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>, k: usize) -> Result<PrincipalComponents<T>> {
+pub fn principal_components<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Option<&DVector<T>>,
+    k: usize,
+) -> Result<PrincipalComponents<T>> {
     principal_components_by(x, mean, k, Solver::Auto)
 }
 
 /// [`principal_components`] by a way of one's own choice.
 ///
 /// # Errors
-/// As for [`principal_components`]; [`Error::Dimension`] also for [`Solver::Gram`] with k > n.
+/// As for [`principal_components`]; [`Error::DimensionMismatch`] also for [`Solver::Gram`] with k >
+/// n.
 ///
 /// ```
-/// use elbo::linalg::{principal_components_by, Solver};
-/// let x = nalgebra::DMatrix::from_fn(40, 90, |i, j| ((i * j) as f64).sin() + if i < 2 { (j * i + j) as f64 } else { 0.0 });
+/// use elbo::linalg::{Solver, principal_components_by};
+/// let x = nalgebra::DMatrix::from_fn(40, 90, |i, j| {
+///     ((i * j) as f64).sin() + if i < 2 { (j * i + j) as f64 } else { 0.0 }
+/// });
 /// let solver = Solver::Randomized { oversampling: 8, power_iterations: 3 };
 /// let found = principal_components_by(x.as_view(), None, 2, solver)?;
 /// assert!(found.accuracy.is_some_and(|share| share < 1e-2));
@@ -91,23 +101,33 @@ pub fn principal_components_by<T: Real>(
     }
     if let Some(m) = mean {
         if m.len() != d {
-            return Err(Error::Dimension { what: "entries of the mean", expected: d, actual: m.len() });
+            return Err(Error::DimensionMismatch {
+                what: "entries of the mean",
+                expected: d,
+                actual: m.len(),
+            });
         }
         check_finite(m.as_view())?;
     }
     if k > d {
-        return Err(Error::Dimension { what: "components, at most the variables", expected: d, actual: k });
+        return Err(Error::DimensionMismatch {
+            what: "components, at most the variables",
+            expected: d,
+            actual: k,
+        });
     }
     let mean = mean.map(wide);
     let squares = squares_wide(x, mean.as_deref(), 1.0);
     let data = Data::new(x, mean.as_deref(), squares, None)?;
-    let solution = together(|| data.solve_by(k, solver))?;
+    let solution = fork_join_scope(|| data.solve_by(k, solver))?;
     data.finish(solution, k)
 }
 
-/// The same about the mean of the data, rounded by `round`, which is returned beside: where the covariance is the way, one pass finds both.
+/// The same about the mean of the data, rounded by `round`, which is returned beside: where the
+/// covariance is the way, one pass finds both.
 ///
-/// That pass sees every entry: it calls for the `check` of the data only where it does not prove their squares to be below `limit`.
+/// That pass sees every entry: it calls for the `check` of the data only where it does not prove
+/// their squares to be below `limit`.
 pub(crate) fn principal_components_centred<T: Real>(
     x: DMatrixView<'_, T>,
     limit: f64,
@@ -134,7 +154,7 @@ pub(crate) fn principal_components_centred<T: Real>(
         (mean, squares, None)
     };
     let data = Data::new(x, Some(&mean), squares, moments)?;
-    let solution = together(|| data.solve_by(k, solver))?;
+    let solution = fork_join_scope(|| data.solve_by(k, solver))?;
     let found = data.finish(solution, k)?;
     Ok((mean, found))
 }
@@ -156,7 +176,11 @@ impl<T: Real> Data<'_, T> {
             vectors,
             variances: DVector::from_iterator(k, solution.values.iter().map(|v| T::of(unit(*v)))),
             total_variance,
-            residual_variance: T::of(unit(if k == self.x.nrows() { 0.0 } else { solution.residual })),
+            residual_variance: T::of(unit(if k == self.x.nrows() {
+                0.0
+            } else {
+                solution.residual
+            })),
             solver: solution.solver,
             accuracy: solution.accuracy.map(T::of),
         })
@@ -175,7 +199,10 @@ impl<T: Real> Data<'_, T> {
 /// assert!((spectrum[0] - 5.0_f64).abs() < 1e-12 && spectrum[1].abs() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn covariance_spectrum<T: Real>(x: DMatrixView<'_, T>, mean: Option<&DVector<T>>) -> Result<DVector<T>> {
+pub fn covariance_spectrum<T: Real>(
+    x: DMatrixView<'_, T>,
+    mean: Option<&DVector<T>>,
+) -> Result<DVector<T>> {
     let d = x.nrows();
     let rank = d.min(x.ncols());
     let components = principal_components(x, mean, rank)?;
@@ -200,13 +227,25 @@ mod tests {
                 continue;
             }
             let p = principal_components(x.as_view(), Some(&mean), k).unwrap();
-            assert!(orthonormality(&p.vectors) < 100.0 * T::EPSILON.as_f64(), "{:?} k={k}", x.shape());
+            assert!(
+                orthonormality(&p.vectors) < 100.0 * T::EPSILON.as_f64(),
+                "{:?} k={k}",
+                x.shape()
+            );
             let size = squares.first().copied().unwrap_or(0.0);
             for (j, (variance, square)) in p.variances.iter().zip(&squares).enumerate() {
-                assert!((variance.as_f64() - square).abs() <= tolerance * size, "{:?} k={k} {j}", x.shape());
+                assert!(
+                    (variance.as_f64() - square).abs() <= tolerance * size,
+                    "{:?} k={k} {j}",
+                    x.shape()
+                );
             }
             let residual: f64 = squares.iter().skip(k).sum();
-            assert!((p.residual_variance.as_f64() - residual).abs() <= tolerance * size, "{:?} k={k}", x.shape());
+            assert!(
+                (p.residual_variance.as_f64() - residual).abs() <= tolerance * size,
+                "{:?} k={k}",
+                x.shape()
+            );
             // The variance along the directions is what is claimed.
             let projected = p.vectors.map(|v| v.as_f64()).transpose() * &centred;
             let captured = projected.norm_squared() / n as f64;
@@ -233,7 +272,7 @@ mod tests {
         }
         for k in [1, 5, 11] {
             let p = principal_components(x.as_view(), None, k).unwrap();
-            assert_eq!(p.solver, PrincipalSolver::Full);
+            assert_eq!(p.solver, PcaAlgorithm::Full);
             for j in 0..k {
                 assert!((p.variances[j] / 100f64.powi(-(j as i32)) - 1.0).abs() < 1e-12);
             }
@@ -241,16 +280,21 @@ mod tests {
             assert!((p.residual_variance / residual - 1.0).abs() < 1e-12, "{k}");
             let single = principal_components(x.map(|v| v as f32).as_view(), None, k).unwrap();
             assert!((f64::from(single.residual_variance) / residual - 1.0).abs() < 1e-6, "{k}");
-            assert!((single.variances.map(f64::from).component_div(&p.variances).add_scalar(-1.0)).amax() < 1e-6);
+            assert!(
+                (single.variances.map(f64::from).component_div(&p.variances).add_scalar(-1.0))
+                    .amax()
+                    < 1e-6
+            );
         }
     }
 
     #[test]
     fn the_way_is_chosen_by_shape() {
-        let solver = |d, n| principal_components(random::<f64>(d, n, 1).as_view(), None, 2).unwrap().solver;
-        assert_eq!(solver(10, 50), PrincipalSolver::Covariance);
-        assert_eq!(solver(50, 10), PrincipalSolver::Gram);
-        assert_eq!(solver(1000, 1010), PrincipalSolver::Krylov);
+        let solver =
+            |d, n| principal_components(random::<f64>(d, n, 1).as_view(), None, 2).unwrap().solver;
+        assert_eq!(solver(10, 50), PcaAlgorithm::Covariance);
+        assert_eq!(solver(50, 10), PcaAlgorithm::Gram);
+        assert_eq!(solver(1000, 1010), PcaAlgorithm::Krylov);
     }
 
     #[test]
@@ -259,14 +303,26 @@ mod tests {
         let plain = principal_components(x.as_view(), None, 2).unwrap();
         for scale in [1e-140, 1e-100, 1e140] {
             let p = principal_components(x.scale(scale).as_view(), None, 2).unwrap();
-            assert!((p.variances[1] / scale / scale / plain.variances[1] - 1.0).abs() < 1e-12, "{scale:e}");
+            assert!(
+                (p.variances[1] / scale / scale / plain.variances[1] - 1.0).abs() < 1e-12,
+                "{scale:e}"
+            );
         }
         let single = principal_components(x.map(|v| 1e17 * v as f32).as_view(), None, 2).unwrap();
         assert!((f64::from(single.variances[1]) / 1e34 / plain.variances[1] - 1.0).abs() < 1e-5);
-        assert!(matches!(principal_components(x.scale(1e200).as_view(), None, 2), Err(Error::NotFinite { .. })));
-        assert!(matches!(principal_components(x.as_view(), None, 5), Err(Error::Dimension { expected: 4, actual: 5, .. })));
+        assert!(matches!(
+            principal_components(x.scale(1e200).as_view(), None, 2),
+            Err(Error::NotFinite { .. })
+        ));
+        assert!(matches!(
+            principal_components(x.as_view(), None, 5),
+            Err(Error::DimensionMismatch { expected: 4, actual: 5, .. })
+        ));
         let mut bad = x.clone();
         bad[(1, 3)] = f64::NAN;
-        assert!(matches!(principal_components(bad.as_view(), None, 2), Err(Error::NotFinite { row: 1, column: 3, .. })));
+        assert!(matches!(
+            principal_components(bad.as_view(), None, 2),
+            Err(Error::NotFinite { row: 1, column: 3, .. })
+        ));
     }
 }

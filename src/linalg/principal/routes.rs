@@ -4,17 +4,19 @@
 
 use super::products::{Captured, add_product, block_of};
 use super::solver::by_products_alone;
-use super::{PrincipalSolver, Solver};
+use super::{PcaAlgorithm, Solver};
 use crate::linalg::eigen::leading_eigenpairs_of_whole;
 use crate::linalg::gram::{moments_of_columns, moments_of_rows};
 use crate::linalg::jacobi::square_svd;
 use crate::linalg::{
-    check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left, r_factor, squares_wide, thin_svd,
+    check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left,
+    r_factor, squares_wide, thin_svd,
 };
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// Eigenvalues below this share of the largest have lost digits when S is formed: in double precision,
+/// Eigenvalues below this share of the largest have lost digits when S is formed: in double
+/// precision,
 const RESOLVED: f64 = 1e-5;
 /// and out of products in single precision.
 const RESOLVED_SINGLE: f64 = 1e-3;
@@ -36,7 +38,7 @@ pub(super) struct Solution<T: Real> {
     /// Scaled, times n.
     pub(super) values: Vec<f64>,
     pub(super) residual: f64,
-    pub(super) solver: PrincipalSolver,
+    pub(super) solver: PcaAlgorithm,
     pub(super) accuracy: Option<f64>,
 }
 
@@ -73,15 +75,34 @@ impl<'a, T: Real> Data<'a, T> {
         let total = self.total();
         if total == 0.0 {
             let vectors = DMatrix::identity(d, k);
-            return Ok(Solution { vectors, values: vec![0.0; k], residual: 0.0, solver: PrincipalSolver::Covariance, accuracy: None });
+            return Ok(Solution {
+                vectors,
+                values: vec![0.0; k],
+                residual: 0.0,
+                solver: PcaAlgorithm::Covariance,
+                accuracy: None,
+            });
         }
         if k == 0 {
             let vectors = DMatrix::zeros(d, 0);
-            return Ok(Solution { vectors, values: vec![], residual: total, solver: PrincipalSolver::Covariance, accuracy: None });
+            return Ok(Solution {
+                vectors,
+                values: vec![],
+                residual: total,
+                solver: PcaAlgorithm::Covariance,
+                accuracy: None,
+            });
         }
         // Scales this far apart cannot come out of S resolved: do not form it.
         let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
-        let graded = k >= d.min(n) || self.squares.iter().filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0).count() * 2 > d - k;
+        let graded = k >= d.min(n)
+            || self
+                .squares
+                .iter()
+                .filter(|s| **s < RESOLVED * RESOLVED * largest && **s > 0.0)
+                .count()
+                * 2
+                > d - k;
         if !graded {
             let solution = match self.by_krylov(k) {
                 Some(found) => found?,
@@ -99,7 +120,13 @@ impl<'a, T: Real> Data<'a, T> {
         }
         // What single-precision data determine may need products in double precision.
         let x = self.x.map(|v| v.as_f64());
-        let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
+        let wide = Data {
+            x: x.as_view(),
+            mean: self.mean,
+            scale: self.scale,
+            squares: self.squares.clone(),
+            moments: None,
+        };
         let Solution { vectors, values, residual, solver, accuracy } = wide.solve(k)?;
         Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
     }
@@ -116,7 +143,13 @@ impl<'a, T: Real> Data<'a, T> {
         let eigen = leading_eigenpairs_of_whole(moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
-        Ok(Solution { vectors: eigen.vectors.map(T::of), values, residual, solver: PrincipalSolver::Covariance, accuracy: None })
+        Ok(Solution {
+            vectors: eigen.vectors.map(T::of),
+            values,
+            residual,
+            solver: PcaAlgorithm::Covariance,
+            accuracy: None,
+        })
     }
 
     fn by_gram(&self, k: usize) -> Result<Solution<T>> {
@@ -133,7 +166,13 @@ impl<'a, T: Real> Data<'a, T> {
                 vectors.column_mut(j).iter_mut().zip(mean).for_each(|(v, m)| *v -= T::of(m * sum));
             }
         }
-        Ok(Solution { vectors: orthonormalize(vectors.as_view())?, values, residual, solver: PrincipalSolver::Gram, accuracy: None })
+        Ok(Solution {
+            vectors: orthonormalize(vectors.as_view())?,
+            values,
+            residual,
+            solver: PcaAlgorithm::Gram,
+            accuracy: None,
+        })
     }
 
     /// QR and Jacobi on the data themselves.
@@ -156,7 +195,7 @@ impl<'a, T: Real> Data<'a, T> {
             vectors: svd.right.columns(0, k).map(T::of),
             values: squares[..k].to_vec(),
             residual: squares[k..].iter().rev().sum(),
-            solver: PrincipalSolver::Full,
+            solver: PcaAlgorithm::Full,
             accuracy: None,
         })
     }
@@ -169,7 +208,10 @@ impl<'a, T: Real> Data<'a, T> {
         order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
         let centred = DMatrix::from_fn(d, n, |i, j| {
             let variable = order[i];
-            T::of((self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable])) * self.scale)
+            T::of(
+                (self.x[(variable, j)].as_f64() - self.mean.map_or(0.0, |m| m[variable]))
+                    * self.scale,
+            )
         });
         let svd = thin_svd(centred.as_view())?;
         let mut vectors = DMatrix::zeros(d, k);
@@ -182,8 +224,9 @@ impl<'a, T: Real> Data<'a, T> {
             vectors = orthonormalize(vectors.as_view())?;
         }
         let square = |j: usize| svd.singular_values.get(j).map_or(0.0, |s| s.as_f64() * s.as_f64());
-        let (values, residual) = ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
-        Ok(Solution { vectors, values, residual, solver: PrincipalSolver::Full, accuracy: None })
+        let (values, residual) =
+            ((0..k).map(square).collect(), (k..n.max(k)).rev().map(square).sum());
+        Ok(Solution { vectors, values, residual, solver: PcaAlgorithm::Full, accuracy: None })
     }
 
     /// The way that was asked for.
@@ -195,11 +238,21 @@ impl<'a, T: Real> Data<'a, T> {
             Solver::Auto => self.solve(k),
             Solver::Covariance => self.by_covariance(k),
             Solver::Gram if k <= self.x.ncols() => self.by_gram(k),
-            Solver::Gram => Err(Error::Dimension { what: "components, at most the observations", expected: self.x.ncols(), actual: k }),
+            Solver::Gram => Err(Error::DimensionMismatch {
+                what: "components, at most the observations",
+                expected: self.x.ncols(),
+                actual: k,
+            }),
             Solver::Full if size_of::<T>() == 8 => self.by_data(k),
             Solver::Full => {
                 let x = self.x.map(|v| v.as_f64());
-                let wide = Data { x: x.as_view(), mean: self.mean, scale: self.scale, squares: self.squares.clone(), moments: None };
+                let wide = Data {
+                    x: x.as_view(),
+                    mean: self.mean,
+                    scale: self.scale,
+                    squares: self.squares.clone(),
+                    moments: None,
+                };
                 let Solution { vectors, values, residual, solver, accuracy } = wide.by_data(k)?;
                 Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
             }
@@ -211,11 +264,15 @@ impl<'a, T: Real> Data<'a, T> {
     fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
         let (d, n) = self.x.shape();
         let zeros = DVector::from_element(d, T::zero());
-        let mean = self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
+        let mean =
+            self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
         let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
         // The mean is taken out of the products afterwards: a large one would cancel.
         let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
-        if !by_products_alone(d, n, k) || self.scale != 1.0 || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13) {
+        if !by_products_alone(d, n, k)
+            || self.scale != 1.0
+            || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13)
+        {
             return None;
         }
         let ones = DVector::from_element(n, T::one());
@@ -246,8 +303,18 @@ impl<'a, T: Real> Data<'a, T> {
         let eigen = found.ok()?;
         let values: Vec<f64> = eigen.values.iter().map(|v| v.as_f64()).collect();
         let residual = self.total() - values.iter().sum::<f64>();
-        let vectors = if n < d { orthonormalize(forth(eigen.vectors.as_view()).as_view()) } else { Ok(eigen.vectors) };
-        Some(vectors.map(|vectors| Solution { vectors, values, residual, solver: PrincipalSolver::Krylov, accuracy: None }))
+        let vectors = if n < d {
+            orthonormalize(forth(eigen.vectors.as_view()).as_view())
+        } else {
+            Ok(eigen.vectors)
+        };
+        Some(vectors.map(|vectors| Solution {
+            vectors,
+            values,
+            residual,
+            solver: PcaAlgorithm::Krylov,
+            accuracy: None,
+        }))
     }
 
     /// Passes over blocks of deviations in double precision.
@@ -272,7 +339,13 @@ impl<'a, T: Real> Data<'a, T> {
         let mut captured = Captured::new(k);
         (0..n).step_by(block).for_each(|first| captured.add(deviations(first), &found.vectors));
         let vectors = found.vectors.map(T::of);
-        Ok(Solution { vectors, values: captured.values, residual: captured.outside, solver: found.solver, accuracy: found.accuracy })
+        Ok(Solution {
+            vectors,
+            values: captured.values,
+            residual: captured.outside,
+            solver: found.solver,
+            accuracy: found.accuracy,
+        })
     }
 }
 

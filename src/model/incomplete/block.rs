@@ -1,26 +1,34 @@
-//! The exact posterior of a block of incomplete observations: with o the observed entries, M_o = W_oᵗW_o + σ²I and b = W_oᵗ(x_o − μ_o),
+//! The exact posterior of a block of incomplete observations: with o the observed entries, M_o =
+//! W_oᵗW_o + σ²I and b = W_oᵗ(x_o − μ_o),
 //!
 //! ```text
 //! p(z|x_o) = N(m, σ²M_o⁻¹),  m = M_o⁻¹b,  −2 ln p(x_o) = |o| ln 2π + (|o| − k) ln σ² + ln|M_o| + (‖x_o − μ_o − W_o m‖² + σ²‖m‖²)/σ²
 //! ```
 //!
-//! Noise that is not isotropic is made so first: x − μ and W stand for D⁻¹(x − μ) and D⁻¹W, and ln p(x_o) is less by ½ ln|D_o²|.
+//! Noise that is not isotropic is made so first: x − μ and W stand for D⁻¹(x − μ) and D⁻¹W, and ln
+//! p(x_o) is less by ½ ln|D_o²|.
 //!
-//! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their factors are computed side by side.
+//! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their
+//! factors are computed side by side.
 
 use super::Parameters;
 use crate::Real;
 use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::vector::{squared_norms_into, vectorized};
-use crate::linalg::{Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, read_lane, solve_batch, thin_qr, write_lane};
+use crate::linalg::{
+    Batch, LANES, Lane, Operand, dot, gemm, packed, packed_len, read_lane, solve_batch, thin_qr,
+    write_lane,
+};
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use std::ops::Range;
 
-/// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is formed.
+/// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is
+/// formed.
 const CANCELLED: f64 = 1e-3;
 
-/// The observations of a block and, after [`Block::infer`], their posteriors; what it holds is overwritten by the next.
+/// The observations of a block and, after [`Block::infer`], their posteriors; what it holds is
+/// overwritten by the next.
 pub(crate) struct Block {
     pub(crate) rows: usize,
     pub(crate) groups: usize,
@@ -122,7 +130,9 @@ impl Block {
     /// L⁻¹ of a group, k×k, where LLᵗ = M_o.
     pub(crate) fn inverse_factor(&self, group: usize) -> DMatrix<f64> {
         let k = self.dims.1;
-        DMatrix::from_fn(k, k, |a, b| if a >= b { self.factors[packed(a, b) * self.groups + group] } else { 0.0 })
+        DMatrix::from_fn(k, k, |a, b| {
+            if a >= b { self.factors[packed(a, b) * self.groups + group] } else { 0.0 }
+        })
     }
 
     /// ln|M_o| of a group.
@@ -156,10 +166,20 @@ impl Block {
         self.factor(parameters)?;
         self.solve();
         self.score(parameters);
-        if self.log_likelihoods.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotPositiveDefinite { size: k }) }
+        if self.log_likelihoods.iter().all(|v| v.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::NotPositiveDefinite { size: k })
+        }
     }
 
-    fn load<T: Real>(&mut self, x: &IncompleteObservations<'_, T>, patterns: &Patterns, range: Range<usize>, parameters: &Parameters) {
+    fn load<T: Real>(
+        &mut self,
+        x: &IncompleteObservations<'_, T>,
+        patterns: &Patterns,
+        range: Range<usize>,
+        parameters: &Parameters,
+    ) {
         let (d, mean) = (self.dims.0, &parameters.mean);
         let (first, end) = (patterns.starts[range.start], patterns.starts[range.end]);
         (self.rows, self.groups) = (end - first, range.len());
@@ -179,9 +199,16 @@ impl Block {
             let new = group != last;
             last = group;
             let mask = &mut self.mask[group * d..(group + 1) * d];
-            x.deviations_into(patterns.order[first + row], mean.as_slice(), own, new.then_some(&mut *mask));
+            x.deviations_into(
+                patterns.order[first + row],
+                mean.as_slice(),
+                own,
+                new.then_some(&mut *mask),
+            );
             if let Some((inverses, logarithms)) = &parameters.scales {
-                own.iter_mut().zip(inverses.iter()).for_each(|(deviation, inverse)| *deviation *= inverse);
+                own.iter_mut()
+                    .zip(inverses.iter())
+                    .for_each(|(deviation, inverse)| *deviation *= inverse);
                 if new {
                     self.log_scales[group] = dot(mask, logarithms.as_slice());
                 }
@@ -197,7 +224,8 @@ impl Block {
         resize(&mut self.traces, groups);
         resize(&mut self.log_determinants, groups);
         self.hard.clear();
-        let (batch, factors, covariances) = (&mut self.batch, &mut self.factors, &mut self.covariances);
+        let (batch, factors, covariances) =
+            (&mut self.batch, &mut self.factors, &mut self.covariances);
         for first in (0..groups).step_by(LANES) {
             let count = LANES.min(groups - first);
             for (pair, lane) in batch.matrix.iter_mut().enumerate() {
@@ -213,12 +241,15 @@ impl Block {
                     batch.invert();
                 },
             );
-            for (pair, (inverse, lane)) in batch.inverse_factor.iter().zip(&batch.matrix).enumerate() {
+            for (pair, (inverse, lane)) in
+                batch.inverse_factor.iter().zip(&batch.matrix).enumerate()
+            {
                 let at = pair * groups + first;
                 write_lane(inverse, &mut factors[at..at + count]);
                 write_lane(&lane.map(|entry| noise * entry), &mut covariances[at..at + count]);
             }
-            self.log_determinants[first..first + count].copy_from_slice(&batch.log_determinant[..count]);
+            self.log_determinants[first..first + count]
+                .copy_from_slice(&batch.log_determinant[..count]);
             for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < parameters.lost) {
                 self.hard.push((first + lane, DMatrix::zeros(0, 0)));
             }
@@ -228,18 +259,23 @@ impl Block {
             self.hard[place].1 = self.factor_by_rows(group, parameters)?;
         }
         for group in 0..groups {
-            self.traces[group] = (0..k).map(|a| self.covariances[packed(a, a) * groups + group]).sum();
+            self.traces[group] =
+                (0..k).map(|a| self.covariances[packed(a, a) * groups + group]).sum();
         }
         Ok(())
     }
 
-    /// L = Rᵗ from [W_o; σI] = QR, which keeps small loadings beside large ones; returns the rows of Q that belong to W, d×k.
+    /// L = Rᵗ from [W_o; σI] = QR, which keeps small loadings beside large ones; returns the rows
+    /// of Q that belong to W, d×k.
     fn factor_by_rows(&mut self, group: usize, parameters: &Parameters) -> Result<DMatrix<f64>> {
         let ((d, k), groups) = (self.dims, self.groups);
         let noise = parameters.noise_variance;
         let mask = &self.mask[group * d..(group + 1) * d];
         // Large rows first: then no small one is rounded away.
-        let mut rows: Vec<(f64, usize)> = (0..d).filter(|&j| mask[j] > 0.0).map(|j| (parameters.equalized.row(j).amax(), j)).collect();
+        let mut rows: Vec<(f64, usize)> = (0..d)
+            .filter(|&j| mask[j] > 0.0)
+            .map(|j| (parameters.equalized.row(j).amax(), j))
+            .collect();
         rows.extend((0..k).map(|a| (noise.sqrt(), d + a)));
         rows.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let mut stacked = DMatrix::zeros(rows.len(), k);
@@ -310,10 +346,12 @@ impl Block {
         self.codes[k * rows..].fill(1.0);
         for (group, q) in &self.hard {
             for row in (0..rows).filter(|&row| self.group_of[row] == *group) {
-                let deviation = DMatrixView::from_slice(&self.deviations[row * d..(row + 1) * d], d, 1);
+                let deviation =
+                    DMatrixView::from_slice(&self.deviations[row * d..(row + 1) * d], d, 1);
                 let y = q.tr_mul(&deviation);
                 for a in 0..k {
-                    self.codes[a * rows + row] = (a..k).map(|c| self.factors[packed(c, a) * groups + group] * y[c]).sum();
+                    self.codes[a * rows + row] =
+                        (a..k).map(|c| self.factors[packed(c, a) * groups + group] * y[c]).sum();
                 }
                 self.squares[row] = f64::INFINITY; // the residual is to be formed
             }
@@ -339,7 +377,8 @@ impl Block {
                     }
                 }
                 let mut cancelled = false;
-                for ((square, &whole), &prior) in squares.iter_mut().zip(wholes).zip(priors.iter()) {
+                for ((square, &whole), &prior) in squares.iter_mut().zip(wholes).zip(priors.iter())
+                {
                     let left = whole - *square;
                     cancelled |= left < CANCELLED * whole;
                     let left = left - prior;
@@ -356,8 +395,11 @@ impl Block {
         for (row, &group) in self.group_of.iter().enumerate() {
             let observed = self.observed[group];
             let distance = (self.squares[row] + self.log_likelihoods[row]) / noise;
-            let determinant = (observed - k as f64) * logarithm + self.log_determinants[group] + self.log_scales[group];
-            self.log_likelihoods[row] = -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
+            let determinant = (observed - k as f64) * logarithm
+                + self.log_determinants[group]
+                + self.log_scales[group];
+            self.log_likelihoods[row] =
+                -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
         }
     }
 }
@@ -373,7 +415,10 @@ impl Block {
         gemm(1.0, &parameters.equalized, Operand::from(&codes).transposed(), 0.0, fitted);
         for (row, &group) in self.group_of.iter().enumerate() {
             let mask = &self.mask[group * d..(group + 1) * d];
-            let (own, deviations) = (&mut self.fitted[row * d..(row + 1) * d], &self.deviations[row * d..(row + 1) * d]);
+            let (own, deviations) = (
+                &mut self.fitted[row * d..(row + 1) * d],
+                &self.deviations[row * d..(row + 1) * d],
+            );
             vectorized(
                 #[inline(always)]
                 || {

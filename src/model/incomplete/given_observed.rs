@@ -6,16 +6,18 @@ use crate::likelihood::GaussianNoise;
 use crate::linalg::matrix_product;
 use crate::linalg::parallel::map_blocks;
 use crate::model::LinearGaussian;
-use crate::posterior::PerPattern;
+use crate::posterior::PatternCovariance;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// The distribution of the entries that are missing, given those that were observed: N(mean, variance), entry by entry.
+/// The distribution of the entries that are missing, given those that were observed: N(mean,
+/// variance), entry by entry.
 ///
-/// The missing entries of one observation depend on each other; [`impute_multiple`](crate::Ppca::impute_multiple) draws them together.
+/// The missing entries of one observation depend on each other;
+/// [`impute_multiple`](crate::Ppca::impute_multiple) draws them together.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Conditional<T: Real> {
+pub struct ConditionalMoments<T: Real> {
     /// E[x_ij | x_o], d×n; an observed entry is itself, bit for bit.
     pub mean: DMatrix<T>,
     /// Var[x_ij | x_o], d×n; 0 where the entry was observed.
@@ -33,7 +35,11 @@ struct Inferred {
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
-    fn infer_incomplete(&self, x: &IncompleteObservations<'_, T>, with_factors: bool) -> Result<(Parameters, Inferred)> {
+    fn infer_incomplete(
+        &self,
+        x: &IncompleteObservations<'_, T>,
+        with_factors: bool,
+    ) -> Result<(Parameters, Inferred)> {
         let (d, k) = self.loadings().shape();
         x.expect_dim(d)?;
         let parameters = Parameters::of(self);
@@ -44,9 +50,20 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let parts = map_blocks(blocks.len(), work, |at| {
             let mut block = Block::new(d, k);
             block.infer(x, &patterns, blocks[at].clone(), &parameters)?;
-            let factors = if with_factors { (0..block.groups).map(|group| block.inverse_factor(group)).collect() } else { Vec::new() };
-            let log_determinants: Vec<f64> = (0..block.groups).map(|group| block.log_determinant(group)).collect();
-            Ok((block.codes()[..block.rows * k].to_vec(), block.log_likelihoods, block.group_of, factors, log_determinants))
+            let factors = if with_factors {
+                (0..block.groups).map(|group| block.inverse_factor(group)).collect()
+            } else {
+                Vec::new()
+            };
+            let log_determinants: Vec<f64> =
+                (0..block.groups).map(|group| block.log_determinant(group)).collect();
+            Ok((
+                block.codes()[..block.rows * k].to_vec(),
+                block.log_likelihoods,
+                block.group_of,
+                factors,
+                log_determinants,
+            ))
         });
         let mut inferred = Inferred {
             codes: DMatrix::zeros(k, x.len()),
@@ -82,30 +99,50 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok((parameters, inferred))
     }
 
-    /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was observed. O(n·d·k²).
+    /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was
+    /// observed. O(n·d·k²).
     ///
     /// # Errors
-    /// Those of [`IncompleteObservations::new`], and [`Error::Dimension`](crate::Error::Dimension).
-    pub fn log_likelihood_observed<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DVector<T>> {
+    /// Those of [`IncompleteObservations::new`], and
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    pub fn log_likelihood_observed<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<DVector<T>> {
         let (_, inferred) = self.infer_incomplete(&x.into_incomplete()?, false)?;
-        Ok(DVector::from_iterator(inferred.log_likelihoods.len(), inferred.log_likelihoods.iter().map(|&v| T::of(v))))
+        Ok(DVector::from_iterator(
+            inferred.log_likelihoods.len(),
+            inferred.log_likelihoods.iter().map(|&v| T::of(v)),
+        ))
     }
 
     /// p(z_i|x_o) of each observation; the prior where nothing was observed.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn posterior_given_observed<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<PerPattern<T>> {
+    pub fn posterior_given_observed<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<PatternCovariance<T>> {
         let (_, inferred) = self.infer_incomplete(&x.into_incomplete()?, true)?;
         let log_determinants = inferred.log_determinants.iter().map(|&v| T::of(v)).collect();
-        Ok(PerPattern::new(inferred.codes.map(T::of), inferred.factors.map(T::of), log_determinants, inferred.group_of))
+        Ok(PatternCovariance::new(
+            inferred.codes.map(T::of),
+            inferred.factors.map(T::of),
+            log_determinants,
+            inferred.group_of,
+        ))
     }
 
-    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond the largest number of the precision is that number.
+    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond
+    /// the largest number of the precision is that number.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn conditional<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<Conditional<T>> {
+    pub fn conditional<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<ConditionalMoments<T>> {
         let x = x.into_incomplete()?;
         let (parameters, inferred) = self.infer_incomplete(&x, true)?;
         let k = parameters.loadings.ncols();
@@ -114,14 +151,16 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         for (i, mut column) in variance.column_iter_mut().enumerate() {
             let factor = inferred.factors.columns(inferred.group_of[i] * k, k);
             for (j, out) in column.iter_mut().enumerate().filter(|&(j, _)| x.get(j, i).is_none()) {
-                let value = parameters.variances[j] + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared();
+                let value = parameters.variances[j]
+                    + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared();
                 *out = T::of(value.min(T::MAX.as_f64()));
             }
         }
-        Ok(Conditional { mean, variance })
+        Ok(ConditionalMoments { mean, variance })
     }
 
-    /// The table with each missing entry at its mean given the observed ones; these are kept bit for bit.
+    /// The table with each missing entry at its mean given the observed ones; these are kept bit
+    /// for bit.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -131,9 +170,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(completed(&x, &parameters, &inferred.codes, |_, value| value))
     }
 
-    /// `count` completed tables, the missing entries of each observation drawn together from their distribution given the observed ones.
+    /// `count` completed tables, the missing entries of each observation drawn together from their
+    /// distribution given the observed ones.
     ///
-    /// The parameters are taken as known: what their own uncertainty adds to the spread is left out.
+    /// The parameters are taken as known: what their own uncertainty adds to the spread is left
+    /// out.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -147,14 +188,18 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let (parameters, inferred) = self.infer_incomplete(&x, true)?;
         let k = parameters.loadings.ncols();
         let deviations = parameters.variances.map(f64::sqrt);
-        let with_holes: Vec<bool> = (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
+        let with_holes: Vec<bool> =
+            (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
         let draw = |rng: &mut R| {
             let mut codes = inferred.codes.clone();
-            for (i, mut code) in codes.column_iter_mut().enumerate().filter(|&(i, _)| with_holes[i]) {
+            for (i, mut code) in codes.column_iter_mut().enumerate().filter(|&(i, _)| with_holes[i])
+            {
                 let noise = DVector::from_fn(k, |_, _| f64::standard_normal(rng));
                 code += inferred.factors.columns(inferred.group_of[i] * k, k) * noise;
             }
-            completed(&x, &parameters, &codes, |j, value| value + deviations[j] * f64::standard_normal(rng))
+            completed(&x, &parameters, &codes, |j, value| {
+                value + deviations[j] * f64::standard_normal(rng)
+            })
         };
         Ok((0..count).map(|_| draw(rng)).collect())
     }
@@ -168,5 +213,7 @@ fn completed<T: Real>(
     mut f: impl FnMut(usize, f64) -> f64,
 ) -> DMatrix<T> {
     let fitted = matrix_product(&parameters.loadings, codes);
-    DMatrix::from_fn(x.data_dim(), x.len(), |j, i| x.get(j, i).unwrap_or_else(|| T::of(f(j, fitted[(j, i)] + parameters.mean[j]))))
+    DMatrix::from_fn(x.data_dim(), x.len(), |j, i| {
+        x.get(j, i).unwrap_or_else(|| T::of(f(j, fitted[(j, i)] + parameters.mean[j])))
+    })
 }

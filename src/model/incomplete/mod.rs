@@ -1,9 +1,10 @@
-//! Linear-Gaussian models and observations with holes: what is in closed form of the observed entries alone.
+//! Linear-Gaussian models and observations with holes: what is in closed form of the observed
+//! entries alone.
 
 mod block;
 mod given_observed;
 mod parameters;
 
 pub(crate) use block::Block;
-pub use given_observed::Conditional;
+pub use given_observed::ConditionalMoments;
 pub(crate) use parameters::Parameters;

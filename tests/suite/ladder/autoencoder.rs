@@ -1,17 +1,27 @@
 //! Step 1: the linear autoencoder (oracle 13).
 
-use crate::ladder::common::{assert_close, assert_relative, eigenvalues, hostile, iris, observed, rng, wine};
+use crate::ladder::common::{
+    assert_close, assert_relative, eigenvalues, hostile, iris, observed, rng, wine,
+};
 use elbo::LinearAutoencoder;
 use elbo::objective::{DifferentiableObjective, Gradient, Objective, SquaredError};
 use nalgebra::DMatrix;
 
-/// The largest entry of the gradient of the squared error with a weight on the maps, beside the size of the terms that cancel in it.
+/// The largest entry of the gradient of the squared error with a weight on the maps, beside the
+/// size of the terms that cancel in it.
 fn gradient(model: &LinearAutoencoder, x: &DMatrix<f64>, weight: f64) -> (f64, Gradient<f64>) {
     let mut gradient = Gradient::default();
     let objective = SquaredError::with_weight(weight).unwrap();
     let mut workspace = Default::default();
     let value = objective
-        .value_and_gradient(&model.model, &model.inference, observed(x), &mut crate::ladder::common::VoidRng, &mut workspace, &mut gradient)
+        .value_and_gradient(
+            &model.model,
+            &model.inference,
+            observed(x),
+            &mut crate::ladder::common::VoidRng,
+            &mut workspace,
+            &mut gradient,
+        )
         .unwrap();
     (value, gradient)
 }
@@ -41,11 +51,16 @@ fn by_gradient_from_any_seed() {
     for (name, x, k) in hostile().into_iter().chain([("iris", iris(), 2), ("wine", wine(), 3)]) {
         let exact = LinearAutoencoder::fit(k, &x).unwrap().squared_error(&x).unwrap();
         for seed in [1, 2] {
-            let fit = LinearAutoencoder::builder(k).fit_by_gradient(&Default::default(), &x, &mut rng(seed)).unwrap();
+            let fit = LinearAutoencoder::builder(k)
+                .fit_by_gradient(&Default::default(), &x, &mut rng(seed))
+                .unwrap();
             let error = fit.squared_error(&x).unwrap();
             // Where nothing is left but rounding, there is no relative accuracy to ask for.
             let floor = 1e-14 * x.norm_squared();
-            assert!(error <= exact * (1.0 + 1e-4) + floor, "{name}, seed {seed}: {error:e} beside {exact:e}");
+            assert!(
+                error <= exact * (1.0 + 1e-4) + floor,
+                "{name}, seed {seed}: {error:e} beside {exact:e}"
+            );
         }
     }
 }
@@ -53,7 +68,8 @@ fn by_gradient_from_any_seed() {
 #[test]
 fn every_other_set_of_directions_is_a_saddle() {
     let x = wine();
-    // The second and third principal directions in the place of the first two: a critical point, and not a minimum.
+    // The second and third principal directions in the place of the first two: a critical point,
+    // and not a minimum.
     let three = LinearAutoencoder::fit(3, &x).unwrap();
     let directions = three.decoder_weights().columns(1, 2).into_owned();
     let mean = three.model.decoder.bias().into_owned();
@@ -62,7 +78,11 @@ fn every_other_set_of_directions_is_a_saddle() {
         use elbo::map::Linear;
         let encoder = Linear::new(u.clone(), -(u * &mean)).unwrap();
         let decoder = Linear::new(w.clone(), mean.clone()).unwrap();
-        LinearAutoencoder::from_slots(decoder, elbo::likelihood::Noiseless, Amortized::new(PointEncoder::new(encoder)))
+        LinearAutoencoder::from_slots(
+            decoder,
+            elbo::likelihood::Noiseless,
+            Amortized::new(PointEncoder::new(encoder)),
+        )
     };
     let saddle = at(&directions, &directions.transpose());
     let (value, found) = gradient(&saddle, &x, 0.0);
@@ -71,7 +91,8 @@ fn every_other_set_of_directions_is_a_saddle() {
     // Turning the second one towards the first lowers the error.
     let turn = |angle: f64| {
         let mut w = directions.clone();
-        let turned = directions.column(0) * angle.cos() + three.decoder_weights().column(0) * angle.sin();
+        let turned =
+            directions.column(0) * angle.cos() + three.decoder_weights().column(0) * angle.sin();
         w.set_column(0, &turned);
         at(&w, &w.transpose()).squared_error(&x).unwrap()
     };
@@ -85,7 +106,12 @@ fn with_a_weight_on_both_maps() {
         // One weight that leaves all directions alive, and one that kills the last.
         for weight in [0.3 * s[k - 1], (s[k - 1] * s[k - 2]).sqrt()] {
             let model = LinearAutoencoder::builder(k).weight(weight).fit(&x).unwrap();
-            assert_close(&model.encoder_weights().transpose(), &model.decoder_weights().into_owned(), 1e-14, "U is Wᵗ");
+            assert_close(
+                &model.encoder_weights().transpose(),
+                &model.decoder_weights().into_owned(),
+                1e-14,
+                "U is Wᵗ",
+            );
             let singular = elbo::linalg::thin_svd(model.decoder_weights()).unwrap();
             let mut expected_loss: f64 = s.iter().skip(k).sum();
             for (j, (&s, singular)) in s.iter().zip(singular.singular_values.iter()).enumerate() {
@@ -102,8 +128,16 @@ fn with_a_weight_on_both_maps() {
             let (value, found) = gradient(&model, &x, weight);
             assert_relative(-value, expected_loss, 1e-10, "loss");
             let size = 2.0 * weight;
-            assert!(largest(&found.theta) < 1e-8 * size.max(value.abs()), "{:e}", largest(&found.theta));
-            assert!(largest(&found.phi) < 1e-8 * value.abs() * x.amax(), "{:e}", largest(&found.phi));
+            assert!(
+                largest(&found.theta) < 1e-8 * size.max(value.abs()),
+                "{:e}",
+                largest(&found.theta)
+            );
+            assert!(
+                largest(&found.phi) < 1e-8 * value.abs() * x.amax(),
+                "{:e}",
+                largest(&found.phi)
+            );
             // And it is a minimum: no random step lowers the loss.
             let rng = &mut rng(5);
             for _ in 0..20 {
@@ -121,38 +155,61 @@ fn with_a_weight_on_both_maps() {
     }
 }
 
-/// The gradient reaches the closed form with a weight as well, on tables of every kind, from any seed and in either precision.
+/// The gradient reaches the closed form with a weight as well, on tables of every kind, from any
+/// seed and in either precision.
 #[test]
 fn by_gradient_with_a_weight() {
     for (name, x, k) in hostile().into_iter().chain([("iris", iris(), 3), ("wine", wine(), 3)]) {
         let n = x.ncols() as f64;
         let s: Vec<f64> = eigenvalues(&x, true).iter().map(|l| l * n).collect();
         // Light; one that kills the last direction; one that kills all.
-        for (weight, seed) in [(1e-3 * s[k - 1], 1), (0.3 * s[k - 1], 2), ((s[k - 1] * s[k - 2]).sqrt(), 3), (1.1 * s[0], 4)] {
+        for (weight, seed) in [
+            (1e-3 * s[k - 1], 1),
+            (0.3 * s[k - 1], 2),
+            ((s[k - 1] * s[k - 2]).sqrt(), 3),
+            (1.1 * s[0], 4),
+        ] {
             let shrinkage = |s: f64| (1.0 - weight / s).max(0.0);
             let expected = |s: f64| if s > weight { 2.0 * weight - weight * weight / s } else { s };
-            let loss = s.iter().take(k).map(|&s| expected(s)).sum::<f64>() + s.iter().skip(k).sum::<f64>();
-            let fit = LinearAutoencoder::builder(k).weight(weight).fit_by_gradient(&Default::default(), &x, &mut rng(seed)).unwrap();
-            assert_eq!(fit.stop, elbo::fit::Stop::Converged, "{name}");
+            let loss =
+                s.iter().take(k).map(|&s| expected(s)).sum::<f64>() + s.iter().skip(k).sum::<f64>();
+            let fit = LinearAutoencoder::builder(k)
+                .weight(weight)
+                .fit_by_gradient(&Default::default(), &x, &mut rng(seed))
+                .unwrap();
+            assert_eq!(fit.stop, elbo::fit::StopReason::Converged, "{name}");
             let found = -gradient(&fit.model, &x, weight).0;
-            assert!((found / loss - 1.0).abs() < 1e-6, "{name}, weight {weight:e}: {found:e} beside {loss:e}");
+            assert!(
+                (found / loss - 1.0).abs() < 1e-6,
+                "{name}, weight {weight:e}: {found:e} beside {loss:e}"
+            );
             assert_relative(-fit.trace.last().unwrap() * n, found, 1e-6, name);
-            // U = Wᵗ, with the singular values of the closed form: a loss within 1e-6 of the least leaves a thousandth of a map undetermined.
+            // U = Wᵗ, with the singular values of the closed form: a loss within 1e-6 of the least
+            // leaves a thousandth of a map undetermined.
             let (u, w) = (fit.encoder_weights().transpose(), fit.decoder_weights().into_owned());
             let singular = elbo::linalg::thin_svd(w.as_view()).unwrap().singular_values;
             for (j, (&s, value)) in s.iter().zip(singular.iter()).enumerate() {
-                assert!((value.powi(2) - shrinkage(s)).abs() * weight < 2e-3 * loss, "{name}: singular value {j}");
+                assert!(
+                    (value.powi(2) - shrinkage(s)).abs() * weight < 2e-3 * loss,
+                    "{name}: singular value {j}"
+                );
             }
             assert!((u - w).norm_squared() * weight < 1e-4 * loss, "{name}");
         }
     }
     let x = wine();
     let builder = LinearAutoencoder::<f32>::builder(2).weight(1e3);
-    let single = builder.fit_by_gradient(&Default::default(), &x.map(|v| v as f32), &mut rng(5)).unwrap();
+    let single =
+        builder.fit_by_gradient(&Default::default(), &x.map(|v| v as f32), &mut rng(5)).unwrap();
     let exact = LinearAutoencoder::builder(2).weight(1e3).fit(&x).unwrap();
     let projector = |w: DMatrix<f64>| &w * w.transpose();
     let of_single = projector(single.decoder_weights().map(f64::from));
-    assert_close(&of_single, &projector(exact.decoder_weights().into_owned()), 1e-3, "WWᵗ in single precision");
+    assert_close(
+        &of_single,
+        &projector(exact.decoder_weights().into_owned()),
+        1e-3,
+        "WWᵗ in single precision",
+    );
 }
 
 #[test]
@@ -160,10 +217,14 @@ fn the_objective_is_minus_the_squared_error() {
     let x = iris();
     let model = LinearAutoencoder::fit(2, &x).unwrap();
     let q = model.encode(&x).unwrap();
-    let value = SquaredError::<f64>::new().evaluate(&model.model, &q, observed(&x), &mut crate::ladder::common::VoidRng).unwrap();
+    let value = SquaredError::<f64>::new()
+        .evaluate(&model.model, &q, observed(&x), &mut crate::ladder::common::VoidRng)
+        .unwrap();
     assert_relative(-value, model.squared_error(&x).unwrap(), 1e-13, "J");
     // A mini-batch of a third stands for three times as much.
     let third = observed(&x).of_population(450);
-    let scaled = SquaredError::<f64>::new().evaluate(&model.model, &q, third, &mut crate::ladder::common::VoidRng).unwrap();
+    let scaled = SquaredError::<f64>::new()
+        .evaluate(&model.model, &q, third, &mut crate::ladder::common::VoidRng)
+        .unwrap();
     assert_relative(scaled, 3.0 * value, 1e-13, "J of a mini-batch");
 }

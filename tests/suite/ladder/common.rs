@@ -18,7 +18,13 @@ pub fn wine() -> DMatrix<f64> {
 }
 
 pub fn digits() -> DMatrix<f64> {
-    decode(include_bytes!("../../../examples/data/digits-images.idx3-ubyte.gz"), Format::Idx, &ReadOptions::default()).unwrap().values
+    decode(
+        include_bytes!("../../../examples/data/digits-images.idx3-ubyte.gz"),
+        Format::Idx,
+        &ReadOptions::default(),
+    )
+    .unwrap()
+    .values
 }
 
 fn csv(bytes: &[u8]) -> DMatrix<f64> {
@@ -43,7 +49,8 @@ pub fn hostile() -> Vec<(&'static str, DMatrix<f64>, usize)> {
     // Column variances from 1e-4 to 1e6, with a common factor.
     let factor = normal(2, 300, rng);
     let graded = DMatrix::from_fn(12, 300, |j, i| {
-        10f64.powf(-2.0 + 5.0 * j as f64 / 11.0) * (factor[(j % 2, i)] + 0.5 * <f64 as elbo::Real>::standard_normal(rng))
+        10f64.powf(-2.0 + 5.0 * j as f64 / 11.0)
+            * (factor[(j % 2, i)] + 0.5 * <f64 as elbo::Real>::standard_normal(rng))
     });
     let wide = normal(1500, 38, rng) + normal(1500, 3, rng) * normal(3, 38, rng) * 4.0;
     let few = normal(3, 120, rng);
@@ -53,7 +60,8 @@ pub fn hostile() -> Vec<(&'static str, DMatrix<f64>, usize)> {
     constant.row_mut(2).fill(7.25);
     constant.row_mut(4).fill(0.0);
     let spread = normal(5, 100, rng);
-    let offset = DMatrix::from_fn(5, 100, |j, i| 1e7 * (j as f64 + 1.0) + (1.0 + j as f64) * spread[(j, i)]);
+    let offset =
+        DMatrix::from_fn(5, 100, |j, i| 1e7 * (j as f64 + 1.0) + (1.0 + j as f64) * spread[(j, i)]);
     vec![
         ("variances over ten orders of magnitude", graded, 3),
         ("38 observations of 1500 variables", wide, 3),
@@ -63,8 +71,9 @@ pub fn hostile() -> Vec<(&'static str, DMatrix<f64>, usize)> {
     ]
 }
 
-/// The eigenvalues of S about `mean`, falling, by the singular values of the deviations: all d of them. One-sided Jacobi on scaled columns, written for the
-/// tests alone, so that it shares nothing with the library.
+/// The eigenvalues of S about `mean`, falling, by the singular values of the deviations: all d of
+/// them. One-sided Jacobi on scaled columns, written for the tests alone, so that it shares nothing
+/// with the library.
 pub fn eigenvalues(x: &DMatrix<f64>, centered: bool) -> DVector<f64> {
     let (d, n) = x.shape();
     let mut a = if d <= n { x.transpose() } else { x.clone() };
@@ -83,8 +92,13 @@ pub fn eigenvalues(x: &DMatrix<f64>, centered: bool) -> DVector<f64> {
         let mut rotated = false;
         for p in 0..columns {
             for q in p + 1..columns {
-                let (pp, qq, pq) = (a.column(p).norm_squared(), a.column(q).norm_squared(), a.column(p).dot(&a.column(q)));
-                // Also where a column is nothing but rounding: it has no direction to be orthogonal in.
+                let (pp, qq, pq) = (
+                    a.column(p).norm_squared(),
+                    a.column(q).norm_squared(),
+                    a.column(p).dot(&a.column(q)),
+                );
+                // Also where a column is nothing but rounding: it has no direction to be orthogonal
+                // in.
                 if pq.abs() <= 1e-14 * (pp * qq).sqrt() || pp.min(qq) <= 1e-28 * largest {
                     continue;
                 }
@@ -110,7 +124,10 @@ pub fn eigenvalues(x: &DMatrix<f64>, centered: bool) -> DVector<f64> {
 /// The mean, by a second pass over the deviations.
 pub fn mean(x: &DMatrix<f64>) -> DVector<f64> {
     let first = x.column_mean();
-    let rest = DVector::from_iterator(x.nrows(), (0..x.nrows()).map(|j| x.row(j).iter().map(|v| v - first[j]).sum::<f64>()));
+    let rest = DVector::from_iterator(
+        x.nrows(),
+        (0..x.nrows()).map(|j| x.row(j).iter().map(|v| v - first[j]).sum::<f64>()),
+    );
     first + rest / x.ncols() as f64
 }
 
@@ -135,11 +152,13 @@ pub fn likelihood_optimum(eigenvalues: &DVector<f64>, k: usize) -> f64 {
     -0.5 * (d * TAU.ln() + inside + (d - k as f64) * noise(eigenvalues, k).ln() + d)
 }
 
-/// Oracle 6: max J per observation with an isotropic q; `None` where the weakest direction would be given up, which the formula does not cover.
+/// Oracle 6: max J per observation with an isotropic q; `None` where the weakest direction would be
+/// given up, which the formula does not cover.
 pub fn isotropic_optimum(eigenvalues: &DVector<f64>, k: usize) -> Option<f64> {
     let d = eigenvalues.len() as f64;
     let (noise, m) = (noise(eigenvalues, k), mean_root(eigenvalues, k));
-    (eigenvalues[k - 1].sqrt() * m > noise).then(|| -0.5 * (d * TAU.ln() + d + (d - k as f64) * noise.ln() + 2.0 * k as f64 * m.ln()))
+    (eigenvalues[k - 1].sqrt() * m > noise)
+        .then(|| -0.5 * (d * TAU.ln() + d + (d - k as f64) * noise.ln() + 2.0 * k as f64 * m.ln()))
 }
 
 /// The mean of √λ_j over the k leading ones.
@@ -149,29 +168,51 @@ pub fn mean_root(eigenvalues: &DVector<f64>, k: usize) -> f64 {
 
 /// ln|A| of a positive definite matrix.
 pub fn log_determinant(matrix: &DMatrix<f64>) -> f64 {
-    2.0 * matrix.clone().cholesky().expect("positive definite").l().diagonal().iter().map(|v| v.ln()).sum::<f64>()
+    2.0 * matrix
+        .clone()
+        .cholesky()
+        .expect("positive definite")
+        .l()
+        .diagonal()
+        .iter()
+        .map(|v| v.ln())
+        .sum::<f64>()
 }
 
 #[track_caller]
 pub fn assert_relative(actual: f64, expected: f64, tolerance: f64, what: &str) {
     let error = (actual - expected).abs();
-    assert!(error <= tolerance * expected.abs(), "{what}: {actual} is not {expected} to {tolerance:e} relative (off by {error:e})");
+    assert!(
+        error <= tolerance * expected.abs(),
+        "{what}: {actual} is not {expected} to {tolerance:e} relative (off by {error:e})"
+    );
 }
 
 #[track_caller]
 pub fn assert_within(actual: f64, expected: f64, tolerance: f64, what: &str) {
     let error = (actual - expected).abs();
-    assert!(error <= tolerance, "{what}: {actual} is not {expected} to {tolerance:e} (off by {error:e})");
+    assert!(
+        error <= tolerance,
+        "{what}: {actual} is not {expected} to {tolerance:e} (off by {error:e})"
+    );
 }
 
 #[track_caller]
-pub fn assert_close<C: Dim>(actual: &OMatrix<f64, Dyn, C>, expected: &OMatrix<f64, Dyn, C>, tolerance: f64, what: &str)
-where
+pub fn assert_close<C: Dim>(
+    actual: &OMatrix<f64, Dyn, C>,
+    expected: &OMatrix<f64, Dyn, C>,
+    tolerance: f64,
+    what: &str,
+) where
     DefaultAllocator: Allocator<Dyn, C>,
 {
     assert_eq!(actual.shape(), expected.shape(), "{what}");
     let error = (actual - expected).amax();
-    assert!(error <= tolerance * expected.amax(), "{what}: off by {error:e} where the largest entry is {:e}", expected.amax());
+    assert!(
+        error <= tolerance * expected.amax(),
+        "{what}: off by {error:e} where the largest entry is {:e}",
+        expected.amax()
+    );
 }
 
 /// A generator that no closed form may ask.

@@ -1,7 +1,9 @@
 //! Every iterative step on tables that break careless arithmetic, from two seeds.
 
-use crate::ladder::common::{assert_within, eigenvalues, hostile, isotropic_optimum, likelihood_optimum, rng};
-use elbo::fit::Alternate;
+use crate::ladder::common::{
+    assert_within, eigenvalues, hostile, isotropic_optimum, likelihood_optimum, rng,
+};
+use elbo::fit::ExpectationMaximization;
 use elbo::posterior::{Diagonal, Full};
 use elbo::{Ppca, VariationalPpca};
 
@@ -21,11 +23,16 @@ fn parameter_expanded_em() {
 fn plain_em_says_when_it_did_not_get_there() {
     for (name, x, k) in hostile() {
         let best = likelihood_optimum(&eigenvalues(&x, true), k);
-        let fitter = Alternate { max_iterations: 100, ..Alternate::default() };
+        let fitter =
+            ExpectationMaximization { max_iterations: 100, ..ExpectationMaximization::default() };
         let fit = Ppca::builder(k).fit_em_by(&fitter, &x, &mut rng(1)).unwrap();
         let short = best - fit.log_likelihood(&x).unwrap().mean();
         assert!(short > -1e-7 * best.abs(), "{name}");
-        assert!(short < 1e-5 || fit.stop == elbo::fit::Stop::IterationLimit, "{name}: {short:e} nats short and {}", fit.stop);
+        assert!(
+            short < 1e-5 || fit.stop == elbo::fit::StopReason::IterationLimit,
+            "{name}: {short:e} nats short and {}",
+            fit.stop
+        );
     }
 }
 
@@ -35,9 +42,11 @@ fn variational_em() {
         let values = eigenvalues(&x, true);
         let best = likelihood_optimum(&values, k);
         for seed in [1, 2] {
-            let full = VariationalPpca::<f64, Full<f64>>::builder(k).fit(&x, &mut rng(seed)).unwrap();
+            let full =
+                VariationalPpca::<f64, Full<f64>>::builder(k).fit(&x, &mut rng(seed)).unwrap();
             assert_within(full.elbo(&x).unwrap().values().mean(), best, 1e-5, name);
-            let diagonal = VariationalPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(seed)).unwrap();
+            let diagonal =
+                VariationalPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(seed)).unwrap();
             assert_within(diagonal.elbo(&x).unwrap().values().mean(), best, 1e-5, name);
             if let Some(best) = isotropic_optimum(&values, k) {
                 let isotropic = VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(seed)).unwrap();

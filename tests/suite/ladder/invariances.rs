@@ -1,9 +1,11 @@
 //! What may not change a fit (oracle 18), and statistics that add up.
 
-use crate::ladder::common::{assert_close, assert_relative, assert_within, iris, normal, observed, rng, wine};
+use crate::ladder::common::{
+    assert_close, assert_relative, assert_within, iris, normal, observed, rng, wine,
+};
 use elbo::inference::{Exact, Inference};
 use elbo::model::{LinearGaussian, MStep};
-use elbo::steps::StepName;
+use elbo::steps::ModelKind;
 use elbo::{Observations, Ppca};
 use nalgebra::{DMatrix, DVector};
 
@@ -15,42 +17,79 @@ fn rotations_scales_copies_and_order() {
     let value = model.log_likelihood(&x).unwrap().sum();
     // z → Rz.
     let rotation = normal(k, k, &mut rng(1)).qr().q();
-    let turned = Ppca::from_parameters(model.loadings() * rotation, model.mean().into_owned(), model.noise_variance()).unwrap();
+    let turned = Ppca::from_parameters(
+        model.loadings() * rotation,
+        model.mean().into_owned(),
+        model.noise_variance(),
+    )
+    .unwrap();
     assert_relative(turned.log_likelihood(&x).unwrap().sum(), value, 1e-12, "rotation of z");
-    assert_close(&turned.reconstruct(&x).unwrap(), &model.reconstruct(&x).unwrap(), 1e-11, "reconstruction after a rotation of z");
+    assert_close(
+        &turned.reconstruct(&x).unwrap(),
+        &model.reconstruct(&x).unwrap(),
+        1e-11,
+        "reconstruction after a rotation of z",
+    );
     // x → Qx.
     let orthogonal = normal(d, d, &mut rng(2)).qr().q() * &x;
-    assert_relative(Ppca::fit(k, &orthogonal).unwrap().log_likelihood(&orthogonal).unwrap().sum(), value, 1e-10, "orthogonal map of x");
+    assert_relative(
+        Ppca::fit(k, &orthogonal).unwrap().log_likelihood(&orthogonal).unwrap().sum(),
+        value,
+        1e-10,
+        "orthogonal map of x",
+    );
     // x → cx.
     for c in [1e-130, 1e-60, 1e-6, 3.0, 1e9, 1e60, 1e148] {
         let scaled = &x * c;
         let of_scaled = Ppca::fit(k, &scaled).unwrap();
-        assert_within(of_scaled.log_likelihood(&scaled).unwrap().sum(), value - n * d as f64 * c.ln(), 1e-9 * value.abs(), "x → cx");
-        assert_relative(of_scaled.noise_variance(), c * c * model.noise_variance(), 1e-10, "σ² → c²σ²");
+        assert_within(
+            of_scaled.log_likelihood(&scaled).unwrap().sum(),
+            value - n * d as f64 * c.ln(),
+            1e-9 * value.abs(),
+            "x → cx",
+        );
+        assert_relative(
+            of_scaled.noise_variance(),
+            c * c * model.noise_variance(),
+            1e-10,
+            "σ² → c²σ²",
+        );
     }
     // Each observation twice.
     let twice = DMatrix::from_fn(d, 2 * x.ncols(), |j, i| x[(j, i / 2)]);
     let of_twice = Ppca::fit(k, &twice).unwrap();
-    assert_relative(of_twice.log_likelihood(&twice).unwrap().sum(), 2.0 * value, 1e-11, "duplicated data");
+    assert_relative(
+        of_twice.log_likelihood(&twice).unwrap().sum(),
+        2.0 * value,
+        1e-11,
+        "duplicated data",
+    );
     assert_relative(of_twice.noise_variance(), model.noise_variance(), 1e-11, "duplicated data");
     // In another order.
     let shuffled = DMatrix::from_fn(d, x.ncols(), |j, i| x[(j, (i * 37 + 5) % x.ncols())]);
     let of_shuffled = Ppca::fit(k, &shuffled).unwrap();
     assert_relative(of_shuffled.log_likelihood(&shuffled).unwrap().sum(), value, 1e-11, "order");
-    assert_close(&of_shuffled.loadings().into_owned(), &model.loadings().into_owned(), 1e-9, "order");
+    assert_close(
+        &of_shuffled.loadings().into_owned(),
+        &model.loadings().into_owned(),
+        1e-9,
+        "order",
+    );
 }
 
 /// J of every step follows the units of x, up to where squares leave the range of the numbers.
 #[test]
 fn every_step_at_every_scale() {
     let x = iris();
-    let of = |step: StepName, x: &DMatrix<f64>| {
+    let of = |step: ModelKind, x: &DMatrix<f64>| {
         let fit = step.fit(2, observed(x), &mut rng(6)).unwrap();
         fit.step.gaps(observed(x), Default::default(), &mut rng(7)).unwrap().unwrap()
     };
     // Those with an exact J.
-    let exact = |step: &StepName| ["ppca_", "vem_", "amortized_"].iter().any(|kind| step.name().starts_with(kind));
-    for step in StepName::ALL.into_iter().filter(exact) {
+    let exact = |step: &ModelKind| {
+        ["ppca_", "vem_", "amortized_"].iter().any(|kind| step.name().starts_with(kind))
+    };
+    for step in ModelKind::ALL.into_iter().filter(exact) {
         let gaps = of(step, &x);
         // Powers of two: nothing is rounded on the way.
         for exponent in [-440, -330, -250, 250, 330, 490] {
@@ -68,14 +107,17 @@ fn statistics_of_two_chunks_add_up() {
     let x = iris();
     let w = normal(4, 2, &mut rng(3));
     let model = LinearGaussian::from_parameters(w, DVector::from_element(4, 1.0), 0.4).unwrap();
-    let of = |x: Observations<'_, f64>| MStep::statistics(&model, x, &Exact.infer(&model, x).unwrap()).unwrap();
+    let of = |x: Observations<'_, f64>| {
+        MStep::statistics(&model, x, &Exact.infer(&model, x).unwrap()).unwrap()
+    };
     let whole = of(observed(&x));
     let mut sum = of(observed(&x).columns(0, 41).unwrap());
     sum += of(observed(&x).columns(41, 109).unwrap());
     assert_eq!(sum.count(), 150.0);
     let step = |statistics| {
         let mut moved = model.clone();
-        MStep::<f64, elbo::posterior::Common<f64>>::maximize(&mut moved, statistics).unwrap();
+        MStep::<f64, elbo::posterior::SharedCovariance<f64>>::maximize(&mut moved, statistics)
+            .unwrap();
         moved
     };
     let (a, b) = (step(&whole), step(&sum));
@@ -88,16 +130,22 @@ fn statistics_of_two_chunks_add_up() {
     assert_relative(step(&batch).noise_variance(), a.noise_variance(), 1e-12, "σ² from a batch");
 }
 
-/// The M-step is the maximiser: no model nearby has a larger expected log-likelihood under the same q.
+/// The M-step is the maximiser: no model nearby has a larger expected log-likelihood under the same
+/// q.
 #[test]
 fn the_m_step_is_a_maximum() {
     use elbo::model::ExpectedLogLikelihood;
     let x = iris();
-    let model = LinearGaussian::from_parameters(normal(4, 2, &mut rng(4)), DVector::from_element(4, 1.0), 0.4).unwrap();
+    let model = LinearGaussian::from_parameters(
+        normal(4, 2, &mut rng(4)),
+        DVector::from_element(4, 1.0),
+        0.4,
+    )
+    .unwrap();
     let q = Exact.infer(&model, observed(&x)).unwrap();
     let mut best = model.clone();
     let statistics = MStep::statistics(&model, observed(&x), &q).unwrap();
-    MStep::<f64, elbo::posterior::Common<f64>>::maximize(&mut best, &statistics).unwrap();
+    MStep::<f64, elbo::posterior::SharedCovariance<f64>>::maximize(&mut best, &statistics).unwrap();
     let value = best.expected_log_likelihood(observed(&x), &q).unwrap().sum();
     let rng = &mut rng(5);
     for _ in 0..40 {

@@ -6,7 +6,7 @@ use elbo::likelihood::DiagonalGaussian;
 use elbo::map::Linear;
 use elbo::objective::Elbo;
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
-use elbo::steps::StepName;
+use elbo::steps::ModelKind;
 use elbo::{FactorAnalysis, IntoObservations, LinearAutoencoder, Ppca};
 use nalgebra::{DMatrix, DVector};
 
@@ -26,14 +26,28 @@ fn closed_forms_agree_with_double_precision() {
         let (a, b) = (Ppca::fit(k, &narrow).unwrap(), Ppca::fit(k, &wide).unwrap());
         let relative = |a: f32, b: f64| (f64::from(a) - b).abs() / b.abs();
         assert!(relative(a.noise_variance(), b.noise_variance()) < 1e-5);
-        for (x, y) in a.explained_variance().unwrap().iter().zip(b.explained_variance().unwrap().iter()) {
+        for (x, y) in
+            a.explained_variance().unwrap().iter().zip(b.explained_variance().unwrap().iter())
+        {
             assert!(relative(*x, *y) < 1e-5);
         }
         let likelihoods = (a.log_likelihood(&narrow).unwrap(), b.log_likelihood(&wide).unwrap());
         let mean = likelihoods.0.iter().map(|v| f64::from(*v)).sum::<f64>() / narrow.ncols() as f64;
-        assert!((mean - likelihoods.1.mean()).abs() < 1e-4 * likelihoods.1.mean().abs(), "{mean} beside {}", likelihoods.1.mean());
-        let errors = (LinearAutoencoder::fit(k, &narrow).unwrap(), LinearAutoencoder::fit(k, &wide).unwrap());
-        assert!(relative(errors.0.squared_error(&narrow).unwrap(), errors.1.squared_error(&wide).unwrap()) < 1e-4);
+        assert!(
+            (mean - likelihoods.1.mean()).abs() < 1e-4 * likelihoods.1.mean().abs(),
+            "{mean} beside {}",
+            likelihoods.1.mean()
+        );
+        let errors = (
+            LinearAutoencoder::fit(k, &narrow).unwrap(),
+            LinearAutoencoder::fit(k, &wide).unwrap(),
+        );
+        assert!(
+            relative(
+                errors.0.squared_error(&narrow).unwrap(),
+                errors.1.squared_error(&wide).unwrap()
+            ) < 1e-4
+        );
     }
 }
 
@@ -41,20 +55,41 @@ fn closed_forms_agree_with_double_precision() {
 fn every_linear_step_by_name_agrees_with_double_precision() {
     for (x, k) in [(iris(), 2), (wine(), 2), (graded(5.0, 6), 12)] {
         let (narrow, wide) = pair(x);
-        for step in StepName::ALL.into_iter().filter(|s| !matches!(s, StepName::DeepEncoder | StepName::Vae)) {
+        for step in ModelKind::ALL
+            .into_iter()
+            .filter(|s| !matches!(s, ModelKind::DeepEncoder | ModelKind::Vae))
+        {
             let a = step.fit(k, (&narrow).into_observations().unwrap(), &mut rng(1)).unwrap();
             let b = step.fit(k, (&wide).into_observations().unwrap(), &mut rng(1)).unwrap();
-            let of_narrow = a.step.gaps((&narrow).into_observations().unwrap(), Default::default(), &mut rng(2)).unwrap();
-            let of_wide = b.step.gaps((&wide).into_observations().unwrap(), Default::default(), &mut rng(2)).unwrap();
+            let of_narrow = a
+                .step
+                .gaps((&narrow).into_observations().unwrap(), Default::default(), &mut rng(2))
+                .unwrap();
+            let of_wide = b
+                .step
+                .gaps((&wide).into_observations().unwrap(), Default::default(), &mut rng(2))
+                .unwrap();
             assert_eq!(of_narrow.is_some(), of_wide.is_some(), "{}", step.name());
-            // Plain EM may stop elsewhere, and a deep fit ends elsewhere after one rounding: these need only be finite.
+            // Plain EM may stop elsewhere, and a deep fit ends elsewhere after one rounding: these
+            // need only be finite.
             let exact = !matches!(step.name(), "ppca_em" | "deep_encoder" | "vae");
             if let (Some(a), false) = (&of_narrow, exact) {
                 assert!(a.elbo.is_finite() && a.log_likelihood.is_finite(), "{}", step.name());
             }
             if let (Some(a), Some(b), true) = (of_narrow, of_wide, exact) {
-                assert!((a.elbo - b.elbo).abs() < 1e-6 * b.elbo.abs().max(1.0), "{}: {} beside {}", step.name(), a.elbo, b.elbo);
-                assert!(a.total() > -1e-5 && (b.total() > 1e-3 || a.total() < 1e-5), "{}: {:e}", step.name(), a.total());
+                assert!(
+                    (a.elbo - b.elbo).abs() < 1e-6 * b.elbo.abs().max(1.0),
+                    "{}: {} beside {}",
+                    step.name(),
+                    a.elbo,
+                    b.elbo
+                );
+                assert!(
+                    a.total() > -1e-5 && (b.total() > 1e-3 || a.total() < 1e-5),
+                    "{}: {:e}",
+                    step.name(),
+                    a.total()
+                );
             }
         }
     }
@@ -63,18 +98,22 @@ fn every_linear_step_by_name_agrees_with_double_precision() {
 #[test]
 fn a_mean_a_thousand_deviations_away() {
     let spread = crate::ladder::common::normal(4, 500, &mut rng(3));
-    let (narrow, wide) = pair(DMatrix::from_fn(4, 500, |j, i| 1000.0 * (1.0 + j as f64) + spread[(j, i)] * (1.0 + j as f64)));
+    let (narrow, wide) = pair(DMatrix::from_fn(4, 500, |j, i| {
+        1000.0 * (1.0 + j as f64) + spread[(j, i)] * (1.0 + j as f64)
+    }));
     let (a, b) = (Ppca::fit(2, &narrow).unwrap(), Ppca::fit(2, &wide).unwrap());
     assert!((f64::from(a.noise_variance()) / b.noise_variance() - 1.0).abs() < 1e-4);
-    let (p, q) = (a.log_likelihood(&narrow).unwrap().mean(), b.log_likelihood(&wide).unwrap().mean());
+    let (p, q) =
+        (a.log_likelihood(&narrow).unwrap().mean(), b.log_likelihood(&wide).unwrap().mean());
     assert!((f64::from(p) - q).abs() < 2e-3 * q.abs(), "{p} beside {q}");
 }
 
 #[test]
 fn tables_of_q_in_single_precision() {
-    fn check<Q: elbo::fit::SpanFamily<f32>>(x: &DMatrix<f32>) {
+    fn check<Q: elbo::fit::SubspaceFamily<f32>>(x: &DMatrix<f32>) {
         let fit = elbo::VariationalPpca::<f32, Q>::builder(2).fit(x, &mut rng(4)).unwrap();
-        let (bound, log_p) = (fit.elbo(x).unwrap().values().mean(), fit.log_likelihood(x).unwrap().mean());
+        let (bound, log_p) =
+            (fit.elbo(x).unwrap().values().mean(), fit.log_likelihood(x).unwrap().mean());
         assert!(bound <= log_p + 1e-4 * log_p.abs());
     }
     let narrow = iris().map(|v| v as f32);
@@ -86,7 +125,10 @@ fn tables_of_q_in_single_precision() {
 /// Columns of scales from 1e-5 to 1e5 or so, near the resolvable rank of single precision.
 fn graded(decades: f64, seed: u64) -> DMatrix<f64> {
     let mut rng = rng(seed);
-    let (a, z) = (crate::ladder::common::normal(20, 6, &mut rng), crate::ladder::common::normal(6, 400, &mut rng));
+    let (a, z) = (
+        crate::ladder::common::normal(20, 6, &mut rng),
+        crate::ladder::common::normal(6, 400, &mut rng),
+    );
     let x = a * z + crate::ladder::common::normal(20, 400, &mut rng) * 0.5;
     DMatrix::from_fn(20, 400, |j, i| x[(j, i)] * 10f64.powf(decades * (j as f64 / 19.0 - 0.5)))
 }
@@ -98,7 +140,8 @@ fn turned(loadings: &DMatrix<f32>, seed: u64) -> DMatrix<f32> {
     (loadings.map(f64::from) * rotation).map(|v| v as f32)
 }
 
-/// The tables of the tests below, in both precisions, with a k: over five and ten orders of magnitude, and real ones.
+/// The tables of the tests below, in both precisions, with a k: over five and ten orders of
+/// magnitude, and real ones.
 fn tables() -> Vec<(&'static str, Pair, usize)> {
     let all = [
         ("five orders", graded(5.0, 1), 12),
@@ -118,8 +161,17 @@ fn models(x: &DMatrix<f32>, k: usize) -> Vec<(Ppca<f32>, Ppca<f64>)> {
     let loadings = fitted.loadings().into_owned();
     let turned = turned(&loadings, 9);
     let in_both = |loadings: DMatrix<f32>| {
-        let model = Ppca::from_parameters(loadings.clone(), fitted.mean().into_owned(), fitted.noise_variance()).unwrap();
-        let wide = Ppca::from_parameters(loadings.map(f64::from), model.mean().map(f64::from), f64::from(model.noise_variance()));
+        let model = Ppca::from_parameters(
+            loadings.clone(),
+            fitted.mean().into_owned(),
+            fitted.noise_variance(),
+        )
+        .unwrap();
+        let wide = Ppca::from_parameters(
+            loadings.map(f64::from),
+            model.mean().map(f64::from),
+            f64::from(model.noise_variance()),
+        );
         (model, wide.unwrap())
     };
     [loadings, turned].map(in_both).into()
@@ -140,9 +192,14 @@ fn scores_of_a_given_model_are_those_of_double_precision() {
             let log_p = a.log_likelihood(&narrow).unwrap();
             let error = worst(log_p.iter(), b.log_likelihood(&wide).unwrap().iter());
             assert!(error < 1e-6, "{name}: log p off by {error:e}");
-            let error = worst(a.squared_distances(&narrow).unwrap().iter(), b.squared_distances(&wide).unwrap().iter());
-            assert!(error < 5e-6, "{name}: distances off by {error:e}"); // without the constant of log p
-            let error = (a.transform(&narrow).unwrap().map(f64::from) - b.transform(&wide).unwrap()).amax();
+            let error = worst(
+                a.squared_distances(&narrow).unwrap().iter(),
+                b.squared_distances(&wide).unwrap().iter(),
+            );
+            // without the constant of log p
+            assert!(error < 5e-6, "{name}: distances off by {error:e}");
+            let error =
+                (a.transform(&narrow).unwrap().map(f64::from) - b.transform(&wide).unwrap()).amax();
             assert!(error < 4e-6, "{name}: codes off by {error:e}");
             let bound = mean(&a.elbo(&narrow).unwrap().values());
             assert!(bound <= mean(&log_p) + 1e-5, "{name}: J is {bound}, log p {}", mean(&log_p));
@@ -150,7 +207,8 @@ fn scores_of_a_given_model_are_those_of_double_precision() {
     }
 }
 
-/// The codes are rounded to f32, which costs J what it costs; J of them is what double precision makes of the same q.
+/// The codes are rounded to f32, which costs J what it costs; J of them is what double precision
+/// makes of the same q.
 #[test]
 fn the_bound_of_a_given_q_is_that_of_double_precision() {
     fn check<Q: PosteriorFamily<f32>, R: PosteriorFamily<f64>>(
@@ -163,15 +221,21 @@ fn the_bound_of_a_given_q_is_that_of_double_precision() {
         let x = x.into_observations().unwrap();
         let mut table = PerPoint::<Q>::at_prior(a.latent_dim(), x.len());
         table.maximize(&a.model, x).unwrap();
-        let q = R::from_parameters(a.latent_dim(), table.posterior.parameters().map(f64::from)).unwrap();
+        let q = R::from_parameters(a.latent_dim(), table.posterior.parameters().map(f64::from))
+            .unwrap();
         let of_narrow = Elbo::closed_form().terms(&a.model, &table.posterior, x).unwrap();
-        let of_wide = Elbo::closed_form().terms(&b.model, &q, wide.into_observations().unwrap()).unwrap();
+        let of_wide =
+            Elbo::closed_form().terms(&b.model, &q, wide.into_observations().unwrap()).unwrap();
         let error = worst(of_narrow.reconstruction.iter(), of_wide.reconstruction.iter());
         assert!(error < 2e-6, "{name}: E log p(x|z) off by {error:e}");
         let error = worst(of_narrow.negative_kl.iter(), of_wide.negative_kl.iter());
         assert!(error < 2e-6, "{name}: KL off by {error:e}");
         let log_p = mean(&a.log_likelihood(x).unwrap());
-        assert!(mean(&of_narrow.values()) <= log_p + 1e-5, "{name}: J is {}, log p {log_p}", mean(&of_narrow.values()));
+        assert!(
+            mean(&of_narrow.values()) <= log_p + 1e-5,
+            "{name}: J is {}, log p {log_p}",
+            mean(&of_narrow.values())
+        );
     }
     for (name, (narrow, wide), k) in tables().into_iter().filter(|(_, _, k)| *k < 40) {
         for (a, b) in models(&narrow, k) {
@@ -188,18 +252,22 @@ fn scores_of_factor_analysis() {
         let (narrow, wide) = pair(graded(decades, 4));
         let fitted = FactorAnalysis::fit(6, &narrow).unwrap();
         let noise = DiagonalGaussian::new(fitted.noise_variances().map(f64::from)).unwrap();
-        let map = Linear::new(fitted.loadings().map(f64::from), fitted.mean().map(f64::from)).unwrap();
+        let map =
+            Linear::new(fitted.loadings().map(f64::from), fitted.mean().map(f64::from)).unwrap();
         let reference = FactorAnalysis::from_slots(map, noise, Exact);
         let log_p = fitted.log_likelihood(&narrow).unwrap();
         let error = worst(log_p.iter(), reference.log_likelihood(&wide).unwrap().iter());
         assert!(error < 2e-6, "log p off by {error:e}");
-        let error = (fitted.transform(&narrow).unwrap().map(f64::from) - reference.transform(&wide).unwrap()).amax();
+        let error = (fitted.transform(&narrow).unwrap().map(f64::from)
+            - reference.transform(&wide).unwrap())
+        .amax();
         assert!(error < 4e-6, "codes off by {error:e}");
         assert!(mean(&fitted.elbo(&narrow).unwrap().values()) <= mean(&log_p) + 1e-5);
     }
 }
 
-/// In double precision: deviations of 1 beside an offset of 1e9 are exact, and so is the squared error of what is made of them.
+/// In double precision: deviations of 1 beside an offset of 1e9 are exact, and so is the squared
+/// error of what is made of them.
 #[test]
 fn the_squared_error_does_not_see_an_offset() {
     let x = crate::ladder::common::normal(6, 300, &mut rng(5)).map(|v| 1e9 + v);

@@ -42,14 +42,19 @@ fn slots_that_stay<Q: elbo::posterior::PosteriorFamily<f64> + 'static>() {
     same::<<LinearAutoencoder as Slots>::Decoder, <Ppca as Slots>::Decoder>();
     same::<<Ppca as Slots>::Decoder, <VariationalPpca<f64, Q> as Slots>::Decoder>();
     same::<<Ppca as Slots>::Likelihood, <VariationalPpca<f64, Q> as Slots>::Likelihood>();
-    same::<<VariationalPpca<f64, Q> as Slots>::Decoder, <AmortizedPpca<f64, Q> as Slots>::Decoder>();
-    same::<<VariationalPpca<f64, Q> as Slots>::Likelihood, <AmortizedPpca<f64, Q> as Slots>::Likelihood>();
+    same::<<VariationalPpca<f64, Q> as Slots>::Decoder, <AmortizedPpca<f64, Q> as Slots>::Decoder>(
+    );
+    same::<
+        <VariationalPpca<f64, Q> as Slots>::Likelihood,
+        <AmortizedPpca<f64, Q> as Slots>::Likelihood,
+    >();
     same::<<LinearAutoencoder as Slots>::Inference, Amortized<PointEncoder<Linear<f64>>>>();
     same::<<LinearAutoencoder as Slots>::Likelihood, Noiseless>();
     same::<<Ppca as Slots>::Likelihood, IsotropicGaussian<f64>>();
     same::<<Ppca as Slots>::Inference, Exact>();
     same::<<VariationalPpca<f64, Q> as Slots>::Inference, PerPoint<Q>>();
-    same::<<AmortizedPpca<f64, Q> as Slots>::Inference, Amortized<GaussianEncoder<Linear<f64>, Q>>>();
+    same::<<AmortizedPpca<f64, Q> as Slots>::Inference, Amortized<GaussianEncoder<Linear<f64>, Q>>>(
+    );
 }
 
 /// EM returns the very type that the closed form does: step 2b swaps no slot.
@@ -64,7 +69,10 @@ fn each_step_swaps_what_the_lecture_says() {
     assert_eq!(swapped::<Ppca, VariationalPpca>(), [false, false, true]);
     assert_eq!(swapped::<VariationalPpca, AmortizedPpca>(), [false, false, true]);
     fn with_family<Q: elbo::posterior::PosteriorFamily<f64> + 'static>() {
-        assert_eq!(swapped::<VariationalPpca<f64, Q>, AmortizedPpca<f64, Q>>(), [false, false, true]);
+        assert_eq!(
+            swapped::<VariationalPpca<f64, Q>, AmortizedPpca<f64, Q>>(),
+            [false, false, true]
+        );
     }
     with_family::<Diagonal<f64>>();
     with_family::<Full<f64>>();
@@ -76,15 +84,18 @@ fn each_step_swaps_what_the_lecture_says() {
 #[test]
 fn the_autoencoder_is_the_projection_of_ppca() {
     for (name, x, k) in hostile().into_iter().chain([("iris", iris(), 2), ("wine", wine(), 3)]) {
-        let (autoencoder, ppca) = (LinearAutoencoder::fit(k, &x).unwrap(), Ppca::fit(k, &x).unwrap());
+        let (autoencoder, ppca) =
+            (LinearAutoencoder::fit(k, &x).unwrap(), Ppca::fit(k, &x).unwrap());
         let scale = autoencoder.reconstruct(&x).unwrap();
         assert_close(&ppca.project(&x).unwrap(), &scale, 1e-9, name);
         // The codes differ by the prior's shrinkage: E[z|x] = diag(√(λ−σ²)/λ) Uᵗ(x−x̄).
         let variances = ppca.explained_variance().unwrap();
         let shrunk = autoencoder.transform(&x).unwrap();
         let expected = nalgebra::DMatrix::from_fn(k, x.ncols(), |j, i| {
-            let direction = ppca.loadings().column(j).dot(&autoencoder.decoder_weights().column(j)).signum();
-            direction * shrunk[(j, i)] * (variances[j] - ppca.noise_variance()).sqrt() / variances[j]
+            let direction =
+                ppca.loadings().column(j).dot(&autoencoder.decoder_weights().column(j)).signum();
+            direction * shrunk[(j, i)] * (variances[j] - ppca.noise_variance()).sqrt()
+                / variances[j]
         });
         assert_close(&ppca.transform(&x).unwrap(), &expected, 1e-7, name);
     }
@@ -94,7 +105,8 @@ fn the_autoencoder_is_the_projection_of_ppca() {
 fn with_the_exact_posterior_the_bound_is_the_likelihood() {
     for (name, x, k) in hostile().into_iter().chain([("iris", iris(), 2), ("wine", wine(), 3)]) {
         let ppca = Ppca::fit(k, &x).unwrap();
-        let (likelihood, bound) = (ppca.log_likelihood(&x).unwrap(), ppca.elbo(&x).unwrap().values());
+        let (likelihood, bound) =
+            (ppca.log_likelihood(&x).unwrap(), ppca.elbo(&x).unwrap().values());
         for (j, log_p) in bound.iter().zip(likelihood.iter()) {
             assert_relative(*j, *log_p, 1e-9, name);
         }
@@ -113,7 +125,12 @@ fn variational_em_with_full_covariances_is_em() {
         }
         let bound = vem.elbo(&x).unwrap().values().sum();
         assert_relative(bound, vem.log_likelihood(&x).unwrap().sum(), 1e-12, name);
-        assert_relative(bound, Ppca::builder(k).fit_em(&x, &mut rng(4)).unwrap().log_likelihood(&x).unwrap().sum(), 1e-7, name);
+        assert_relative(
+            bound,
+            Ppca::builder(k).fit_em(&x, &mut rng(4)).unwrap().log_likelihood(&x).unwrap().sum(),
+            1e-7,
+            name,
+        );
     }
 }
 
@@ -122,9 +139,11 @@ fn an_encoder_does_for_new_observations_what_the_table_did_for_old_ones() {
     let x = iris();
     let table = VariationalPpca::<f64, Diagonal<f64>>::builder(2).fit(&x, &mut rng(1)).unwrap();
     let amortized = AmortizedPpca::<f64, Diagonal<f64>>::builder(2).fit(&x, &mut rng(1)).unwrap();
-    let difference = table.elbo(&x).unwrap().values().mean() - amortized.elbo(&x).unwrap().values().mean();
+    let difference =
+        table.elbo(&x).unwrap().values().mean() - amortized.elbo(&x).unwrap().values().mean();
     assert!((-1e-9..1e-4).contains(&difference), "{difference}");
-    // Columns that neither has seen: only the encoder takes them, and the refusal to compile of the other is a test of its own.
+    // Columns that neither has seen: only the encoder takes them, and the refusal to compile of the
+    // other is a test of its own.
     let new = x.columns(3, 20).map(|v| v + 0.1);
     assert_eq!(amortized.transform(&new).unwrap().shape(), (2, 20));
 }

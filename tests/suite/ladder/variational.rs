@@ -1,9 +1,12 @@
 //! Step 3: variational EM (oracles 6, 7, 14, 20, 21).
 
-use crate::ladder::common::{VoidRng, assert_relative, assert_within, eigenvalues, iris, isotropic_optimum, likelihood_optimum, mean_root, noise};
+use crate::ladder::common::{
+    VoidRng, assert_relative, assert_within, eigenvalues, iris, isotropic_optimum,
+    likelihood_optimum, mean_root, noise,
+};
 use crate::ladder::common::{observed, rng, wine};
-use elbo::data::Mean;
-use elbo::fit::{Alternate, SpanFamily, Stop};
+use elbo::data::Centering;
+use elbo::fit::{ExpectationMaximization, StopReason, SubspaceFamily};
 use elbo::inference::{Exact, PerPoint};
 use elbo::model::LinearGaussian;
 use elbo::objective::{Elbo, LogLikelihood, Objective};
@@ -16,20 +19,37 @@ fn the_isotropic_optimum() {
     for (x, k) in [(iris(), 2), (iris(), 3), (wine(), 2), (wine(), 3)] {
         let values = eigenvalues(&x, true);
         let fit = VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(3)).unwrap();
-        assert_eq!(fit.stop, Stop::Converged);
+        assert_eq!(fit.stop, StopReason::Converged);
         let (variance, m) = (noise(&values, k), mean_root(&values, k));
         let best = isotropic_optimum(&values, k).unwrap();
         assert_within(fit.elbo(&x).unwrap().values().mean(), best, 1e-6, "J");
-        assert_within(*fit.trace.values().last().unwrap(), fit.elbo(&x).unwrap().values().mean(), 1e-9, "the last J of the trace");
+        assert_within(
+            *fit.trace.values().last().unwrap(),
+            fit.elbo(&x).unwrap().values().mean(),
+            1e-9,
+            "the last J of the trace",
+        );
         assert_relative(fit.noise_variance(), variance, 1e-3, "noise variance");
         let singular = elbo::linalg::thin_svd(fit.loadings()).unwrap().singular_values;
         for (s, l) in singular.iter().zip(values.iter()) {
             assert_relative(s * s, l.sqrt() * m - variance, 1e-2, "squared singular value");
         }
-        assert_relative(fit.inference.posterior.variances()[0], variance / (m * m), 1e-2, "variance of q");
-        // It falls short of log p* by k times the log of the arithmetic over the geometric mean of the roots.
-        let geometric = (values.rows_range(..k).iter().map(|l| l.sqrt().ln()).sum::<f64>() / k as f64).exp();
-        assert_within(likelihood_optimum(&values, k) - best, k as f64 * (m / geometric).ln(), 1e-10, "what the family costs");
+        assert_relative(
+            fit.inference.posterior.variances()[0],
+            variance / (m * m),
+            1e-2,
+            "variance of q",
+        );
+        // It falls short of log p* by k times the log of the arithmetic over the geometric mean of
+        // the roots.
+        let geometric =
+            (values.rows_range(..k).iter().map(|l| l.sqrt().ln()).sum::<f64>() / k as f64).exp();
+        assert_within(
+            likelihood_optimum(&values, k) - best,
+            k as f64 * (m / geometric).ln(),
+            1e-10,
+            "what the family costs",
+        );
     }
 }
 
@@ -37,7 +57,15 @@ fn the_isotropic_optimum() {
 #[test]
 fn more_isotropic_dimensions_may_be_worse() {
     let x = iris();
-    let at = |k| VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(3)).unwrap().elbo(&x).unwrap().values().mean();
+    let at = |k| {
+        VariationalPpca::<f64>::builder(k)
+            .fit(&x, &mut rng(3))
+            .unwrap()
+            .elbo(&x)
+            .unwrap()
+            .values()
+            .mean()
+    };
     assert!(at(3) < at(2));
 }
 
@@ -47,8 +75,13 @@ fn the_diagonal_optimum_is_ppca_s_with_principal_columns() {
     for x in [iris(), wine()] {
         let best = Ppca::fit(3, &x).unwrap();
         let fit = VariationalPpca::<f64, Diagonal<f64>>::builder(3).fit(&x, &mut rng(4)).unwrap();
-        assert_within(fit.elbo(&x).unwrap().values().mean(), best.log_likelihood(&x).unwrap().mean(), 1e-6, "J");
-        let directions = best.principal_directions().unwrap();
+        assert_within(
+            fit.elbo(&x).unwrap().values().mean(),
+            best.log_likelihood(&x).unwrap().mean(),
+            1e-6,
+            "J",
+        );
+        let directions = best.components().unwrap();
         let mut used = [false; 3];
         for column in fit.loadings().column_iter() {
             let along = directions.tr_mul(&column.normalize());
@@ -67,15 +100,49 @@ fn the_order_of_the_ladder() {
     let k = 3;
     let tolerance = 1e-5;
     let log_p = Ppca::fit(k, &x).unwrap().log_likelihood(&x).unwrap().mean();
-    let full = VariationalPpca::<f64, Full<f64>>::builder(k).fit(&x, &mut rng(1)).unwrap().elbo(&x).unwrap().values().mean();
-    let diagonal = VariationalPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(1)).unwrap().elbo(&x).unwrap().values().mean();
-    let isotropic = VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(1)).unwrap().elbo(&x).unwrap().values().mean();
-    let head_diagonal = AmortizedPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(1)).unwrap().elbo(&x).unwrap().values().mean();
-    let head_isotropic = AmortizedPpca::<f64>::builder(k).fit(&x, &mut rng(1)).unwrap().elbo(&x).unwrap().values().mean();
+    let full = VariationalPpca::<f64, Full<f64>>::builder(k)
+        .fit(&x, &mut rng(1))
+        .unwrap()
+        .elbo(&x)
+        .unwrap()
+        .values()
+        .mean();
+    let diagonal = VariationalPpca::<f64, Diagonal<f64>>::builder(k)
+        .fit(&x, &mut rng(1))
+        .unwrap()
+        .elbo(&x)
+        .unwrap()
+        .values()
+        .mean();
+    let isotropic = VariationalPpca::<f64>::builder(k)
+        .fit(&x, &mut rng(1))
+        .unwrap()
+        .elbo(&x)
+        .unwrap()
+        .values()
+        .mean();
+    let head_diagonal = AmortizedPpca::<f64, Diagonal<f64>>::builder(k)
+        .fit(&x, &mut rng(1))
+        .unwrap()
+        .elbo(&x)
+        .unwrap()
+        .values()
+        .mean();
+    let head_isotropic = AmortizedPpca::<f64>::builder(k)
+        .fit(&x, &mut rng(1))
+        .unwrap()
+        .elbo(&x)
+        .unwrap()
+        .values()
+        .mean();
     assert_within(full, log_p, tolerance, "full");
     assert_within(diagonal, log_p, tolerance, "diagonal");
     assert!(head_diagonal <= log_p + 1e-9 && head_diagonal > log_p - 1e-2);
-    assert!(isotropic < log_p - 0.1 && head_isotropic <= isotropic + tolerance && head_isotropic > isotropic - 1e-2);
+    assert!(
+        isotropic < log_p - 0.1
+            && head_isotropic <= isotropic + tolerance
+            && head_isotropic > isotropic - 1e-2
+    );
 }
 
 /// Oracle 21, from the same start: every J of the two traces, and the models that they lead to.
@@ -86,7 +153,7 @@ fn full_variational_em_is_em_step_by_step() {
         let w = crate::ladder::common::normal(4, 2, &mut rng(5));
         LinearGaussian::from_parameters(w, crate::ladder::common::mean(&x), 0.5).unwrap()
     };
-    let fitter = Alternate { max_iterations: 25, tolerance: 0.0 };
+    let fitter = ExpectationMaximization { max_iterations: 25, tolerance: 0.0 };
     let em = fitter.fit(&Elbo::closed_form(), start(), Exact, observed(&x), &mut VoidRng).unwrap();
     let table = PerPoint::<Full<f64>>::at_prior(2, 150);
     let vem = fitter.fit(&Elbo::closed_form(), start(), table, observed(&x), &mut VoidRng).unwrap();
@@ -94,28 +161,56 @@ fn full_variational_em_is_em_step_by_step() {
     for (a, b) in em.trace.values().iter().zip(vem.trace.values()) {
         assert_within(*a, *b, 1e-11, "J");
     }
-    crate::ladder::common::assert_close(&em.model.0.loadings().into_owned(), &vem.model.0.loadings().into_owned(), 1e-10, "W");
-    // EM on the log-likelihood as the objective is the same loop once more: J(θ, exact posterior) = log p.
+    crate::ladder::common::assert_close(
+        &em.model.0.loadings().into_owned(),
+        &vem.model.0.loadings().into_owned(),
+        1e-10,
+        "W",
+    );
+    // EM on the log-likelihood as the objective is the same loop once more: J(θ, exact posterior) =
+    // log p.
     let direct = fitter.fit(&LogLikelihood, start(), Exact, observed(&x), &mut VoidRng).unwrap();
     for (a, b) in em.trace.values().iter().zip(direct.trace.values()) {
         assert_within(*a, *b, 1e-11, "log p");
     }
 }
 
-fn plain<Q: PosteriorFamily<f64> + SpanFamily<f64>>(name: &str) {
+fn plain<Q: PosteriorFamily<f64> + SubspaceFamily<f64>>(name: &str) {
     let x = wine();
-    let fit = VariationalPpca::<f64, Q>::builder(3).fit_plain(&Alternate { max_iterations: 150, tolerance: 0.0 }, &x, &mut rng(8)).unwrap();
+    let fit = VariationalPpca::<f64, Q>::builder(3)
+        .fit_plain(
+            &ExpectationMaximization { max_iterations: 150, tolerance: 0.0 },
+            &x,
+            &mut rng(8),
+        )
+        .unwrap();
     for pair in fit.trace.values().windows(2) {
-        assert!(pair[1] >= pair[0] - 1e-11 * pair[0].abs(), "{name}: {} after {}", pair[1], pair[0]);
+        assert!(
+            pair[1] >= pair[0] - 1e-11 * pair[0].abs(),
+            "{name}: {} after {}",
+            pair[1],
+            pair[0]
+        );
     }
     assert_within(fit.trace.last().unwrap(), fit.elbo(&x).unwrap().values().mean(), 1e-9, name);
     // On an easy table it gets to the optimum of the accelerated fitter.
     let rng = &mut rng(31);
-    let x = crate::ladder::common::normal(5, 200, rng) * 0.7 + crate::ladder::common::normal(5, 2, rng) * crate::ladder::common::normal(2, 200, rng) * 1.5;
-    let plain = VariationalPpca::<f64, Q>::builder(2).fit_plain(&Alternate::default(), &x, rng).unwrap();
+    let x = crate::ladder::common::normal(5, 200, rng) * 0.7
+        + crate::ladder::common::normal(5, 2, rng)
+            * crate::ladder::common::normal(2, 200, rng)
+            * 1.5;
+    let plain = VariationalPpca::<f64, Q>::builder(2)
+        .fit_plain(&ExpectationMaximization::default(), &x, rng)
+        .unwrap();
     let fast = VariationalPpca::<f64, Q>::builder(2).fit(&x, rng).unwrap();
-    let (slow, fast) = (plain.elbo(&x).unwrap().values().mean(), fast.elbo(&x).unwrap().values().mean());
-    assert!((slow - fast).abs() < 1e-5, "{name}: {slow} beside {fast}, {} after {} iterations", plain.stop, plain.iterations());
+    let (slow, fast) =
+        (plain.elbo(&x).unwrap().values().mean(), fast.elbo(&x).unwrap().values().mean());
+    assert!(
+        (slow - fast).abs() < 1e-5,
+        "{name}: {slow} beside {fast}, {} after {} iterations",
+        plain.stop,
+        plain.iterations()
+    );
 }
 
 #[test]
@@ -127,7 +222,7 @@ fn plain_alternation_is_monotone_and_gets_there() {
 
 #[test]
 fn the_accelerated_fitter_never_falls() {
-    fn check<Q: SpanFamily<f64>>(x: &nalgebra::DMatrix<f64>, k: usize) {
+    fn check<Q: SubspaceFamily<f64>>(x: &nalgebra::DMatrix<f64>, k: usize) {
         let fit = VariationalPpca::<f64, Q>::builder(k).fit(x, &mut rng(2)).unwrap();
         for pair in fit.trace.values().windows(2) {
             assert!(pair[1] >= pair[0] - 1e-11 * pair[0].abs(), "{} after {}", pair[1], pair[0]);
@@ -149,7 +244,7 @@ fn closed_forms_ask_for_no_random_number() {
     let bound = Elbo::closed_form().evaluate(&model.model, &q, observed(&x), &mut VoidRng).unwrap();
     let likelihood = LogLikelihood.evaluate(&model.model, &q, observed(&x), &mut VoidRng).unwrap();
     assert_relative(bound, likelihood, 1e-12, "J");
-    for mean in [Mean::Estimated, Mean::Zero] {
-        Ppca::builder(2).mean(mean).fit(&x).unwrap();
+    for mean in [Centering::Mean, Centering::None] {
+        Ppca::builder(2).centering(mean).fit(&x).unwrap();
     }
 }

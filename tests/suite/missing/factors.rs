@@ -1,14 +1,15 @@
 //! Factor analysis of data with holes: the same EM with a noise variance for each variable.
 
 use crate::missing::{HOLE, covariance, iris_with_holes, marginal, rng, table};
-use elbo::data::Mean;
-use elbo::fit::{Fitted, IncompleteEm, ProfileAscent, Scheme, Stop};
+use elbo::data::Centering;
+use elbo::fit::{EmAcceleration, Fitted, MissingDataEm, ProfileLikelihood, StopReason};
 use elbo::posterior::{GaussianPosterior, Posterior};
 use elbo::{Error, FactorAnalysis};
 use nalgebra::{DMatrix, DVector, dvector};
 use rand::RngExt;
 
-/// `k` factors behind variables of very different units and noise, with a share of holes at random; and the model that they are of.
+/// `k` factors behind variables of very different units and noise, with a share of holes at random;
+/// and the model that they are of.
 fn factors(d: usize, n: usize, k: usize, holes: f64, seed: u64) -> (FactorAnalysis, DMatrix<f64>) {
     let mut rng = rng(seed);
     let units = DVector::from_fn(d, |j, _| 10f64.powi(j as i32 % 5 - 2));
@@ -25,7 +26,7 @@ fn factors(d: usize, n: usize, k: usize, holes: f64, seed: u64) -> (FactorAnalys
 }
 
 fn fit(k: usize, x: &DMatrix<f64>) -> Fitted<FactorAnalysis> {
-    let exact = IncompleteEm { tolerance: 1e-11, ..IncompleteEm::default() };
+    let exact = MissingDataEm { tolerance: 1e-11, ..MissingDataEm::default() };
     FactorAnalysis::builder(k).fit_incomplete_by(&exact, x, &mut rng(0)).unwrap()
 }
 
@@ -38,8 +39,13 @@ fn every_verb_agrees_with_the_explicit_covariance() {
         let posterior = model.encode_incomplete(&x).unwrap();
         let completed = model.impute(&x).unwrap();
         for (i, column) in x.column_iter().enumerate() {
-            let (value, mean, variance) = marginal(&model.mean().into_owned(), &covariance(&model), &column.into_owned());
-            assert!((values[i] - value).abs() < 1e-9 * (1.0 + value.abs()), "{i}: {} {value}", values[i]);
+            let (value, mean, variance) =
+                marginal(&model.mean().into_owned(), &covariance(&model), &column.into_owned());
+            assert!(
+                (values[i] - value).abs() < 1e-9 * (1.0 + value.abs()),
+                "{i}: {} {value}",
+                values[i]
+            );
             for (place, j) in (0..d).filter(|&j| column[j].is_nan()).enumerate() {
                 let deviation = variance[(place, place)].sqrt();
                 assert!((missing.mean[(j, i)] - mean[place]).abs() < 1e-9 * deviation);
@@ -48,10 +54,17 @@ fn every_verb_agrees_with_the_explicit_covariance() {
             }
             let seen: Vec<usize> = (0..d).filter(|&j| !column[j].is_nan()).collect();
             let w = model.loadings().select_rows(&seen);
-            let scaled = DMatrix::from_fn(seen.len(), k, |a, m| w[(a, m)] / model.noise_variances()[seen[a]]);
+            let scaled = DMatrix::from_fn(seen.len(), k, |a, m| {
+                w[(a, m)] / model.noise_variances()[seen[a]]
+            });
             let expected = (DMatrix::identity(k, k) + w.tr_mul(&scaled)).try_inverse().unwrap();
-            let deviation = DVector::from_iterator(seen.len(), seen.iter().map(|&j| column[j] - model.mean()[j]));
-            assert!((posterior.mean().column(i) - &expected * scaled.tr_mul(&deviation)).amax() < 1e-9);
+            let deviation = DVector::from_iterator(
+                seen.len(),
+                seen.iter().map(|&j| column[j] - model.mean()[j]),
+            );
+            assert!(
+                (posterior.mean().column(i) - &expected * scaled.tr_mul(&deviation)).amax() < 1e-9
+            );
             assert!((posterior.covariance(i) - expected).amax() < 1e-10);
         }
     }
@@ -78,18 +91,27 @@ fn draws_have_the_conditional_deviation() {
 fn nothing_missing_is_the_complete_fit() {
     for (d, n, k) in [(6, 150, 2), (10, 400, 3)] {
         let (_, x) = factors(d, n, k, 0.0, 3);
-        for mean in [Mean::Estimated, Mean::Zero] {
-            let builder = FactorAnalysis::builder(k).mean(mean);
-            let whole = builder.fit_by(&ProfileAscent { tolerance: 1e-13, ..ProfileAscent::default() }, &x).unwrap();
-            let exact = IncompleteEm { tolerance: 1e-12, ..IncompleteEm::default() };
+        for mean in [Centering::Mean, Centering::None] {
+            let builder = FactorAnalysis::builder(k).centering(mean);
+            let whole = builder
+                .fit_by(&ProfileLikelihood { tolerance: 1e-13, ..ProfileLikelihood::default() }, &x)
+                .unwrap();
+            let exact = MissingDataEm { tolerance: 1e-12, ..MissingDataEm::default() };
             let fitted = builder.fit_incomplete_by(&exact, &x, &mut rng(1)).unwrap();
             let (expected, found) = (whole.trace.last().unwrap(), fitted.trace.last().unwrap());
             assert!((expected - found).abs() < 1e-8, "{d}×{n}, {mean:?}: {expected} {found}");
-            assert!((fitted.noise_variances().component_div(&whole.noise_variances())).iter().all(|ratio| (ratio - 1.0).abs() < 1e-2));
+            assert!(
+                (fitted.noise_variances().component_div(&whole.noise_variances()))
+                    .iter()
+                    .all(|ratio| (ratio - 1.0).abs() < 1e-2)
+            );
             // The form is the same as well: W itself, and not only WWᵗ.
             let deviations = covariance(&whole).diagonal().map(f64::sqrt);
             let difference = fitted.loadings() - whole.loadings();
-            assert!(difference.row_iter().zip(deviations.iter()).all(|(row, s)| row.amax() < 0.02 * s), "{difference}");
+            assert!(
+                difference.row_iter().zip(deviations.iter()).all(|(row, s)| row.amax() < 0.02 * s),
+                "{difference}"
+            );
         }
     }
 }
@@ -98,13 +120,20 @@ fn nothing_missing_is_the_complete_fit() {
 fn every_scheme_rises_and_they_agree() {
     let (_, x) = factors(8, 200, 2, 0.25, 5);
     let mut ends = Vec::new();
-    for scheme in [Scheme::Plain, Scheme::Expanded, Scheme::Accelerated] {
-        let fitter = IncompleteEm { tolerance: 1e-10, scheme, ..IncompleteEm::default() };
-        let fitted = FactorAnalysis::builder(2).fit_incomplete_by(&fitter, &x, &mut rng(1)).unwrap();
+    for scheme in [EmAcceleration::Plain, EmAcceleration::Expanded, EmAcceleration::Accelerated] {
+        let fitter = MissingDataEm { tolerance: 1e-10, scheme, ..MissingDataEm::default() };
+        let fitted =
+            FactorAnalysis::builder(2).fit_incomplete_by(&fitter, &x, &mut rng(1)).unwrap();
         let values = fitted.trace.values();
-        assert!(values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()), "{scheme:?} falls");
-        assert_eq!(fitted.stop, Stop::Converged);
-        assert!((fitted.log_likelihood_observed(&x).unwrap().mean() - values[values.len() - 1]).abs() < 1e-10);
+        assert!(
+            values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()),
+            "{scheme:?} falls"
+        );
+        assert_eq!(fitted.stop, StopReason::Converged);
+        assert!(
+            (fitted.log_likelihood_observed(&x).unwrap().mean() - values[values.len() - 1]).abs()
+                < 1e-10
+        );
         ends.push((values[values.len() - 1], fitted.iterations()));
     }
     assert!(ends.iter().all(|end| (end.0 - ends[0].0).abs() < 1e-7), "{ends:?}");
@@ -115,7 +144,8 @@ fn every_scheme_rises_and_they_agree() {
 fn every_start_reaches_one_value() {
     for (d, n, k, holes, seed) in [(9, 300, 2, 0.2, 1), (12, 400, 3, 0.3, 2)] {
         let (_, x) = factors(d, n, k, holes, seed);
-        let fitted = FactorAnalysis::builder(k).restarts(10).fit_incomplete(&x, &mut rng(7)).unwrap();
+        let fitted =
+            FactorAnalysis::builder(k).restarts(10).fit_incomplete(&x, &mut rng(7)).unwrap();
         let starts = fitted.trace.starts();
         assert_eq!(starts.len(), 11);
         assert!(starts.iter().all(|start| (start - starts[0]).abs() < 1e-6), "{starts:?}");
@@ -126,14 +156,17 @@ fn every_start_reaches_one_value() {
 fn recovers_the_model_through_holes() {
     let (truth, x) = factors(10, 4000, 2, 0.2, 8);
     let fitted = fit(2, &x);
-    let gain = fitted.log_likelihood_observed(&x).unwrap().sum() - truth.log_likelihood_observed(&x).unwrap().sum();
+    let gain = fitted.log_likelihood_observed(&x).unwrap().sum()
+        - truth.log_likelihood_observed(&x).unwrap().sum();
     // Twice the gain is χ² with 39 degrees of freedom.
     assert!(gain > 0.0 && gain < 50.0, "{gain}");
     let ratios = fitted.noise_variances().component_div(&truth.noise_variances());
     assert!(ratios.iter().all(|ratio| (ratio - 1.0).abs() < 0.15), "{ratios}");
     let (wanted, found) = (covariance(&truth), covariance(&fitted));
     for (j, l) in (0..10).flat_map(|j| (0..10).map(move |l| (j, l))) {
-        assert!((wanted[(j, l)] - found[(j, l)]).abs() < 0.1 * (wanted[(j, j)] * wanted[(l, l)]).sqrt());
+        assert!(
+            (wanted[(j, l)] - found[(j, l)]).abs() < 0.1 * (wanted[(j, j)] * wanted[(l, l)]).sqrt()
+        );
     }
 }
 
@@ -145,7 +178,8 @@ fn the_units_of_a_variable_do_not_matter_and_the_mean_moves() {
     other.row_mut(1).apply(|v| *v = 1e4 * *v - 7.0);
     let scaled = fit(2, &other);
     let seen = x.row(1).iter().filter(|v| !v.is_nan()).count() as f64;
-    let (expected, found) = (value.trace.last().unwrap() - seen / 250.0 * f64::ln(1e4), scaled.trace.last().unwrap());
+    let (expected, found) =
+        (value.trace.last().unwrap() - seen / 250.0 * f64::ln(1e4), scaled.trace.last().unwrap());
     assert!((expected - found).abs() < 1e-8, "{expected} {found}");
     assert!((scaled.noise_variances()[1] / value.noise_variances()[1] / 1e8 - 1.0).abs() < 1e-3);
     let observed = x.row(1).iter().filter(|v| !v.is_nan()).sum::<f64>() / seen;
@@ -154,11 +188,13 @@ fn the_units_of_a_variable_do_not_matter_and_the_mean_moves() {
 
 #[test]
 fn heywood_cases_are_floored_and_told() {
-    // More factors than the data bear: about half of the tables have a Heywood case. Without holes the complete fit says which.
+    // More factors than the data bear: about half of the tables have a Heywood case. Without holes
+    // the complete fit says which.
     let mut cases = 0;
     for seed in 0..12 {
         let x = table(6, 60, 2, 1.0, 0.0, seed);
-        let builder = FactorAnalysis::builder(3).noise_floor(if seed % 2 == 0 { 1e-6 } else { 0.005 });
+        let builder =
+            FactorAnalysis::builder(3).noise_floor(if seed % 2 == 0 { 1e-6 } else { 0.005 });
         let whole = builder.fit(&x).unwrap();
         let fitted = builder.fit_incomplete(&x, &mut rng(0)).unwrap();
         let (expected, found) = (whole.trace.last().unwrap(), fitted.trace.last().unwrap());
@@ -168,10 +204,14 @@ fn heywood_cases_are_floored_and_told() {
         // With holes: the floor holds exactly, is told, and J does not fall on the way there.
         let holes = table(6, 80, 2, 1.0, 0.2, seed);
         let fitted = builder.restarts(2).fit_incomplete(&holes, &mut rng(0)).unwrap();
-        assert_eq!(fitted.stop == Stop::Floor, !fitted.heywood_variables().is_empty());
+        assert_eq!(fitted.stop == StopReason::Floor, !fitted.heywood_variables().is_empty());
         let values = fitted.trace.values();
         assert!(values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()));
-        assert!((fitted.log_likelihood_observed(&holes).unwrap().mean() - values[values.len() - 1]).abs() < 1e-9);
+        assert!(
+            (fitted.log_likelihood_observed(&holes).unwrap().mean() - values[values.len() - 1])
+                .abs()
+                < 1e-9
+        );
     }
     assert!(cases > 5, "{cases}");
 }
@@ -196,21 +236,41 @@ fn constant_and_nearly_empty_variables() {
 #[test]
 fn refusals() {
     let (_, x) = factors(5, 40, 1, 0.2, 1);
-    let refusal = |k: usize, x: &DMatrix<f64>| FactorAnalysis::builder(k).fit_incomplete(x, &mut rng(0)).unwrap_err();
+    let refusal = |k: usize, x: &DMatrix<f64>| {
+        FactorAnalysis::builder(k).fit_incomplete(x, &mut rng(0)).unwrap_err()
+    };
     assert!(matches!(refusal(0, &x), Error::LatentDim { latent_dim: 0, .. }));
     assert!(matches!(refusal(6, &x), Error::LatentDim { latent_dim: 6, .. }));
-    assert!(matches!(refusal(5, &x), Error::TooFewEntries { latent_dim: 5, .. }), "{}", refusal(5, &x));
-    assert!(matches!(refusal(1, &DMatrix::from_element(3, 9, 1.0)), Error::Constant { variables: 3, .. }));
-    assert!(matches!(refusal(1, &DMatrix::from_element(3, 9, HOLE)), Error::NeverObserved { variable: 0, .. }));
+    assert!(
+        matches!(refusal(5, &x), Error::TooFewEntries { latent_dim: 5, .. }),
+        "{}",
+        refusal(5, &x)
+    );
+    assert!(matches!(
+        refusal(1, &DMatrix::from_element(3, 9, 1.0)),
+        Error::ZeroVariance { variables: 3, .. }
+    ));
+    assert!(matches!(
+        refusal(1, &DMatrix::from_element(3, 9, HOLE)),
+        Error::NeverObserved { variable: 0, .. }
+    ));
     let mut two = x.clone();
     for j in 2..5 {
         two.row_mut(j).fill(1.0);
     }
     assert!(matches!(refusal(2, &two), Error::Unbounded { latent_dim: 2, rank: 2 }));
     let floor = FactorAnalysis::builder(1).noise_floor(0.0).fit_incomplete(&x, &mut rng(0));
-    assert!(matches!(floor, Err(Error::Setting { .. })));
-    let model = FactorAnalysis::from_parameters(DMatrix::from_element(2, 1, 1.0), dvector![0.0, 0.0], dvector![1.0, 2.0]).unwrap();
-    assert!(matches!(model.impute(&x), Err(Error::Dimension { expected: 2, actual: 5, .. })));
+    assert!(matches!(floor, Err(Error::InvalidParameter { .. })));
+    let model = FactorAnalysis::from_parameters(
+        DMatrix::from_element(2, 1, 1.0),
+        dvector![0.0, 0.0],
+        dvector![1.0, 2.0],
+    )
+    .unwrap();
+    assert!(matches!(
+        model.impute(&x),
+        Err(Error::DimensionMismatch { expected: 2, actual: 5, .. })
+    ));
 }
 
 #[test]
@@ -218,11 +278,25 @@ fn single_precision_and_many_variables() {
     let x = iris_with_holes();
     let narrow = x.map(|v| v as f32);
     let fitted = FactorAnalysis::<f32>::builder(1).fit_incomplete(&narrow, &mut rng(1)).unwrap();
-    let exact = FactorAnalysis::builder(1).fit_incomplete(&narrow.map(f64::from), &mut rng(1)).unwrap();
+    let exact =
+        FactorAnalysis::builder(1).fit_incomplete(&narrow.map(f64::from), &mut rng(1)).unwrap();
     assert_eq!(fitted.trace, exact.trace);
-    assert!((fitted.impute(&narrow).unwrap().map(f64::from) - exact.impute(&narrow.map(f64::from)).unwrap()).amax() < 1e-5);
+    assert!(
+        (fitted.impute(&narrow).unwrap().map(f64::from)
+            - exact.impute(&narrow.map(f64::from)).unwrap())
+        .amax()
+            < 1e-5
+    );
     // Beyond the number of variables at which all correlations are estimated for the start.
     let x = table(270, 400, 2, 0.7, 0.2, 5);
     let fitted = FactorAnalysis::builder(2).restarts(1).fit_incomplete(&x, &mut rng(0)).unwrap();
-    assert!(fitted.trace.starts().iter().all(|start| (start - fitted.trace.last().unwrap()).abs() < 1e-6), "{:?}", fitted.trace.starts());
+    assert!(
+        fitted
+            .trace
+            .starts()
+            .iter()
+            .all(|start| (start - fitted.trace.last().unwrap()).abs() < 1e-6),
+        "{:?}",
+        fitted.trace.starts()
+    );
 }

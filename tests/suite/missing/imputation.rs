@@ -11,7 +11,9 @@ fn observed_values_are_kept_bit_for_bit() {
     x[(2, 2)] = 1e-310;
     let model = Ppca::builder(2).fit_incomplete(&x, &mut rng(0)).unwrap().model;
     let tables = model.impute_multiple(2, &x, &mut rng(1)).unwrap();
-    for completed in [&model.impute(&x).unwrap(), &model.conditional(&x).unwrap().mean, &tables[0], &tables[1]] {
+    for completed in
+        [&model.impute(&x).unwrap(), &model.conditional(&x).unwrap().mean, &tables[0], &tables[1]]
+    {
         for (before, after) in x.iter().zip(completed.iter()) {
             assert!(after.is_finite() && (before.is_nan() || before.to_bits() == after.to_bits()));
         }
@@ -24,7 +26,9 @@ fn observed_values_are_kept_bit_for_bit() {
 
 #[test]
 fn a_variance_beyond_the_largest_number_is_that_number() {
-    let model = Ppca::from_parameters(nalgebra::dmatrix![1e20f32; 1.0], nalgebra::dvector![0.0, 1.0], 1.0).unwrap();
+    let model =
+        Ppca::from_parameters(nalgebra::dmatrix![1e20f32; 1.0], nalgebra::dvector![0.0, 1.0], 1.0)
+            .unwrap();
     let missing = model.conditional(&nalgebra::dmatrix![f32::NAN; f32::NAN]).unwrap();
     assert_eq!((missing.variance[(0, 0)], missing.variance[(1, 0)]), (f32::MAX, 2.0));
     assert_eq!((missing.mean[(0, 0)], missing.mean[(1, 0)]), (0.0, 1.0));
@@ -48,9 +52,20 @@ fn draws_have_the_conditional_mean_and_covariance() {
             let average = tables.iter().map(|t| t[(j, i)]).sum::<f64>() / count as f64;
             assert!((average - mean[a]).abs() < 5.0 * (covariance[(a, a)] / count as f64).sqrt());
             for (b, &l) in hidden.iter().enumerate() {
-                let products = tables.iter().map(|t| (t[(j, i)] - mean[a]) * (t[(l, i)] - mean[b])).sum::<f64>() / count as f64;
-                let error = ((covariance[(a, a)] * covariance[(b, b)] + covariance[(a, b)].powi(2)) / count as f64).sqrt();
-                assert!((products - covariance[(a, b)]).abs() < 5.0 * error, "{j}, {l}: {products} {}", covariance[(a, b)]);
+                let products = tables
+                    .iter()
+                    .map(|t| (t[(j, i)] - mean[a]) * (t[(l, i)] - mean[b]))
+                    .sum::<f64>()
+                    / count as f64;
+                let error = ((covariance[(a, a)] * covariance[(b, b)]
+                    + covariance[(a, b)].powi(2))
+                    / count as f64)
+                    .sqrt();
+                assert!(
+                    (products - covariance[(a, b)]).abs() < 5.0 * error,
+                    "{j}, {l}: {products} {}",
+                    covariance[(a, b)]
+                );
             }
         }
     }

@@ -3,11 +3,11 @@
 use crate::missing::{HOLE, iris_with_holes, rng, table};
 use elbo::Ppca;
 use elbo::data::IncompleteObservations;
-use elbo::fit::IncompleteEm;
+use elbo::fit::MissingDataEm;
 use nalgebra::DMatrix;
 
 fn fit(k: usize, x: &DMatrix<f64>) -> (f64, elbo::fit::Fitted<Ppca>) {
-    let exact = IncompleteEm { tolerance: 1e-12, ..IncompleteEm::default() };
+    let exact = MissingDataEm { tolerance: 1e-12, ..MissingDataEm::default() };
     let fitted = Ppca::builder(k).fit_incomplete_by(&exact, x, &mut rng(0)).unwrap();
     (fitted.trace.last().unwrap(), fitted)
 }
@@ -29,7 +29,10 @@ fn units_shift_the_likelihood_by_the_logarithm() {
     let observed = 600.0 - 54.0;
     for scale in [1e-6, 1e5] {
         let scaled = fit(2, &(&x * scale)).0;
-        assert!((scaled - (value - observed / 150.0 * f64::ln(scale))).abs() < 1e-8, "{scale}: {scaled}");
+        assert!(
+            (scaled - (value - observed / 150.0 * f64::ln(scale))).abs() < 1e-8,
+            "{scale}: {scaled}"
+        );
     }
     let moved = fit(2, &x.map(|v| v + 1e6)).0;
     assert!((moved - value).abs() < 1e-6, "{moved} {value}");
@@ -53,8 +56,11 @@ fn scales_over_ten_orders_of_magnitude() {
         row *= 10f64.powf(-5.0 + j as f64 * 10.0 / 9.0);
     }
     for k in [2, 5, 8] {
-        let values: Vec<f64> =
-            (0..5).map(|seed| Ppca::builder(k).fit_incomplete(&x, &mut rng(seed)).unwrap().trace.last().unwrap()).collect();
+        let values: Vec<f64> = (0..5)
+            .map(|seed| {
+                Ppca::builder(k).fit_incomplete(&x, &mut rng(seed)).unwrap().trace.last().unwrap()
+            })
+            .collect();
         assert!(values.iter().all(|v| (v - values[0]).abs() < 1e-6), "k={k}: {values:?}");
     }
 }
@@ -79,9 +85,13 @@ fn single_precision_finds_the_same() {
     let fitted = Ppca::<f32>::builder(2).fit_incomplete(&narrow, &mut rng(1)).unwrap();
     let exact = Ppca::builder(2).fit_incomplete(&wide, &mut rng(1)).unwrap();
     assert_eq!(fitted.trace, exact.trace);
-    let difference = fitted.log_likelihood_observed(&narrow).unwrap().map(f64::from) - exact.log_likelihood_observed(&wide).unwrap();
+    let difference = fitted.log_likelihood_observed(&narrow).unwrap().map(f64::from)
+        - exact.log_likelihood_observed(&wide).unwrap();
     assert!(difference.amax() < 1e-4);
-    assert!((fitted.impute(&narrow).unwrap().map(f64::from) - exact.impute(&wide).unwrap()).amax() < 1e-5);
+    assert!(
+        (fitted.impute(&narrow).unwrap().map(f64::from) - exact.impute(&wide).unwrap()).amax()
+            < 1e-5
+    );
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use crate::missing::{iris_with_holes, rng, table};
 use elbo::Ppca;
-use elbo::data::Mean;
-use elbo::fit::{IncompleteEm, Scheme, Stop};
+use elbo::data::Centering;
+use elbo::fit::{EmAcceleration, MissingDataEm, StopReason};
 use elbo::likelihood::NoiseVariance;
 use nalgebra::DMatrix;
 
 fn total(k: usize, x: &DMatrix<f64>, seed: u64) -> f64 {
     let fitted = Ppca::builder(k).fit_incomplete(x, &mut rng(seed)).unwrap();
-    assert_eq!(fitted.stop, Stop::Converged);
+    assert_eq!(fitted.stop, StopReason::Converged);
     fitted.log_likelihood_observed(x).unwrap().sum()
 }
 
@@ -20,19 +20,27 @@ fn iris_with_holes_from_20_seeds() {
     for (k, expected) in [(1, -447.76257272069), (2, -392.59988429207)] {
         for seed in 0..20 {
             let value = total(k, &x, seed);
-            assert!(value <= expected + 1e-9 && value > expected - 1e-5, "k={k}, seed {seed}: {value}");
+            assert!(
+                value <= expected + 1e-9 && value > expected - 1e-5,
+                "k={k}, seed {seed}: {value}"
+            );
         }
     }
     // To the last digits, if asked for.
-    let exact = IncompleteEm { tolerance: 1e-13, ..IncompleteEm::default() };
+    let exact = MissingDataEm { tolerance: 1e-13, ..MissingDataEm::default() };
     let fitted = Ppca::builder(2).fit_incomplete_by(&exact, &x, &mut rng(3)).unwrap();
     assert!((fitted.trace.last().unwrap() * 150.0 + 392.59988429207).abs() < 1e-10);
 }
 
 #[test]
 fn tables_of_400_by_12_from_20_random_starts() {
-    // The first start asks for no random number, so that the seeds tell of the restarts. Noise alone, where the likelihood is flat and has saddles, and three factors.
-    for (x, k) in [(table(12, 400, 0, 1.0, 0.2, 1), 3), (table(12, 400, 3, 0.5, 0.3, 2), 3), (table(12, 400, 3, 0.05, 0.5, 3), 4)] {
+    // The first start asks for no random number, so that the seeds tell of the restarts. Noise
+    // alone, where the likelihood is flat and has saddles, and three factors.
+    for (x, k) in [
+        (table(12, 400, 0, 1.0, 0.2, 1), 3),
+        (table(12, 400, 3, 0.5, 0.3, 2), 3),
+        (table(12, 400, 3, 0.05, 0.5, 3), 4),
+    ] {
         let fitted = Ppca::builder(k).restarts(20).fit_incomplete(&x, &mut rng(1)).unwrap();
         let values: Vec<f64> = fitted.trace.starts().iter().map(|start| 400.0 * start).collect();
         assert!((total(k, &x, 2) - values[0]).abs() < 1e-9);
@@ -45,14 +53,22 @@ fn tables_of_400_by_12_from_20_random_starts() {
 #[test]
 fn random_starts_reach_it_too_and_their_spread_is_told() {
     for (k, expected) in [(1, -447.76257272069), (2, -392.59988429207)] {
-        let fitted = Ppca::builder(k).restarts(20).fit_incomplete(&iris_with_holes(), &mut rng(7)).unwrap();
-        assert!(fitted.trace.starts().iter().all(|start| (150.0 * start - expected).abs() < 2e-5), "{:?}", fitted.trace.starts());
+        let fitted =
+            Ppca::builder(k).restarts(20).fit_incomplete(&iris_with_holes(), &mut rng(7)).unwrap();
+        assert!(
+            fitted.trace.starts().iter().all(|start| (150.0 * start - expected).abs() < 2e-5),
+            "{:?}",
+            fitted.trace.starts()
+        );
     }
     let x = table(12, 400, 3, 0.5, 0.3, 2);
     let fitted = Ppca::builder(3).restarts(10).fit_incomplete(&x, &mut rng(0)).unwrap();
     let starts = fitted.trace.starts();
     assert_eq!(starts.len(), 11);
-    assert!(starts.iter().all(|start| (start - fitted.trace.last().unwrap()).abs() < 2e-7), "{starts:?}");
+    assert!(
+        starts.iter().all(|start| (start - fitted.trace.last().unwrap()).abs() < 2e-7),
+        "{starts:?}"
+    );
     assert!(Ppca::builder(3).fit_incomplete(&x, &mut rng(0)).unwrap().trace.starts().is_empty());
 }
 
@@ -60,12 +76,15 @@ fn random_starts_reach_it_too_and_their_spread_is_told() {
 fn every_scheme_rises_and_they_agree() {
     let x = table(8, 120, 2, 0.5, 0.25, 5);
     let mut ends = Vec::new();
-    for scheme in [Scheme::Plain, Scheme::Expanded, Scheme::Accelerated] {
-        let fitter = IncompleteEm { tolerance: 1e-10, scheme, ..IncompleteEm::default() };
+    for scheme in [EmAcceleration::Plain, EmAcceleration::Expanded, EmAcceleration::Accelerated] {
+        let fitter = MissingDataEm { tolerance: 1e-10, scheme, ..MissingDataEm::default() };
         let fitted = Ppca::builder(2).fit_incomplete_by(&fitter, &x, &mut rng(1)).unwrap();
         let values = fitted.trace.values();
-        assert!(values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()), "{scheme:?} falls");
-        assert_eq!(fitted.stop, Stop::Converged);
+        assert!(
+            values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()),
+            "{scheme:?} falls"
+        );
+        assert_eq!(fitted.stop, StopReason::Converged);
         ends.push((values[values.len() - 1], fitted.iterations()));
     }
     assert!(ends.iter().all(|end| (end.0 - ends[0].0).abs() < 1e-8), "{ends:?}");
@@ -75,28 +94,36 @@ fn every_scheme_rises_and_they_agree() {
 #[test]
 fn nothing_missing_is_the_closed_form() {
     let x = table(7, 90, 2, 0.4, 0.0, 7);
-    let exact = IncompleteEm { tolerance: 1e-14, ..IncompleteEm::default() };
+    let exact = MissingDataEm { tolerance: 1e-14, ..MissingDataEm::default() };
     for builder in [
         Ppca::builder(2),
-        Ppca::builder(2).mean(Mean::Zero),
+        Ppca::builder(2).centering(Centering::None),
         Ppca::builder(2).noise_variance(NoiseVariance::Fixed(0.3)),
         Ppca::builder(3).noise_floor(0.5),
     ] {
         let closed = builder.fit(&x).unwrap();
         let fitted = builder.fit_incomplete_by(&exact, &x, &mut rng(2)).unwrap();
         let covariance = |model: &Ppca| model.loadings() * model.loadings().transpose();
-        assert!((covariance(&closed) - covariance(&fitted)).amax() < 1e-6 * covariance(&closed).amax());
+        assert!(
+            (covariance(&closed) - covariance(&fitted)).amax() < 1e-6 * covariance(&closed).amax()
+        );
         assert!((closed.noise_variance() - fitted.noise_variance()).abs() < 1e-8);
         assert!((closed.mean() - fitted.mean()).amax() < 1e-8);
-        let (expected, got) = (closed.log_likelihood(&x).unwrap().mean(), fitted.trace.last().unwrap());
+        let (expected, got) =
+            (closed.log_likelihood(&x).unwrap().mean(), fitted.trace.last().unwrap());
         assert!((expected - got).abs() < 1e-10, "{expected} {got}");
-        assert!((fitted.log_likelihood_observed(&x).unwrap() - fitted.log_likelihood(&x).unwrap()).amax() < 1e-10);
+        assert!(
+            (fitted.log_likelihood_observed(&x).unwrap() - fitted.log_likelihood(&x).unwrap())
+                .amax()
+                < 1e-10
+        );
     }
 }
 
 #[test]
 fn the_mean_moves() {
-    // A second variable that is seen where the first is large: its own observed mean is far from that of all.
+    // A second variable that is seen where the first is large: its own observed mean is far from
+    // that of all.
     let mut x = table(2, 300, 1, 0.1, 0.0, 11);
     let median = x.row(0).mean();
     let whole = x.row(1).mean();
@@ -107,7 +134,10 @@ fn the_mean_moves() {
     }
     let seen: Vec<f64> = x.row(1).iter().copied().filter(|v| !v.is_nan()).collect();
     let observed = seen.iter().sum::<f64>() / seen.len() as f64;
-    let fitted = Ppca::builder(1).noise_variance(NoiseVariance::Fixed(0.01)).fit_incomplete(&x, &mut rng(0)).unwrap();
+    let fitted = Ppca::builder(1)
+        .noise_variance(NoiseVariance::Fixed(0.01))
+        .fit_incomplete(&x, &mut rng(0))
+        .unwrap();
     let moved = fitted.mean()[1];
     assert!((moved - whole).abs() < 0.1 * (observed - whole).abs(), "{moved} {whole} {observed}");
 }
@@ -115,9 +145,9 @@ fn the_mean_moves() {
 #[test]
 fn a_bound_on_the_iterations_is_a_reason_to_stop() {
     let x = table(8, 120, 2, 0.5, 0.25, 5);
-    let few = IncompleteEm { max_iterations: 2, ..IncompleteEm::default() };
+    let few = MissingDataEm { max_iterations: 2, ..MissingDataEm::default() };
     let fitted = Ppca::builder(2).fit_incomplete_by(&few, &x, &mut rng(1)).unwrap();
-    assert_eq!((fitted.stop, fitted.iterations()), (Stop::IterationLimit, 2));
+    assert_eq!((fitted.stop, fitted.iterations()), (StopReason::IterationLimit, 2));
     let floor = Ppca::builder(7).noise_floor(0.2).fit_incomplete(&x, &mut rng(1)).unwrap();
-    assert_eq!((floor.stop, floor.noise_variance()), (Stop::Floor, 0.2));
+    assert_eq!((floor.stop, floor.noise_variance()), (StopReason::Floor, 0.2));
 }

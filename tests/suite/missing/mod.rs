@@ -1,4 +1,5 @@
-//! Missing values: exact likelihoods, the maximum from every seed, invariances, imputation, refusals.
+//! Missing values: exact likelihoods, the maximum from every seed, invariances, imputation,
+//! refusals.
 
 mod exactness;
 mod factors;
@@ -28,7 +29,8 @@ fn normal(rng: &mut StdRng) -> f64 {
     StandardNormal.sample(rng)
 }
 
-/// n observations of d variables: k factors, white noise of deviation `noise`, a share of holes at random.
+/// n observations of d variables: k factors, white noise of deviation `noise`, a share of holes at
+/// random.
 fn table(d: usize, n: usize, k: usize, noise: f64, holes: f64, seed: u64) -> DMatrix<f64> {
     let mut rng = rng(seed);
     let loadings = DMatrix::from_fn(d, k, |_, _| normal(&mut rng));
@@ -61,7 +63,8 @@ fn iris_with_holes() -> DMatrix<f64> {
     values
 }
 
-/// ln N(x_o; μ_o, C_oo) by the covariance itself, and the conditional mean and covariance of what is missing.
+/// ln N(x_o; μ_o, C_oo) by the covariance itself, and the conditional mean and covariance of what
+/// is missing.
 fn brute_force(model: &elbo::Ppca, x: &DVector<f64>) -> (f64, DVector<f64>, DMatrix<f64>) {
     marginal(&model.mean().into_owned(), &covariance(model), x)
 }
@@ -72,9 +75,15 @@ fn covariance<N: GaussianNoise<f64>>(model: &Step<f64, Linear<f64>, N, Exact>) -
     model.loadings() * model.loadings().transpose() + DMatrix::from_diagonal(&noise)
 }
 
-fn marginal(centre: &DVector<f64>, covariance: &DMatrix<f64>, x: &DVector<f64>) -> (f64, DVector<f64>, DMatrix<f64>) {
+fn marginal(
+    centre: &DVector<f64>,
+    covariance: &DMatrix<f64>,
+    x: &DVector<f64>,
+) -> (f64, DVector<f64>, DMatrix<f64>) {
     let (seen, hidden): (Vec<usize>, Vec<usize>) = (0..x.len()).partition(|&j| !x[j].is_nan());
-    let part = |rows: &[usize], columns: &[usize]| DMatrix::from_fn(rows.len(), columns.len(), |a, b| covariance[(rows[a], columns[b])]);
+    let part = |rows: &[usize], columns: &[usize]| {
+        DMatrix::from_fn(rows.len(), columns.len(), |a, b| covariance[(rows[a], columns[b])])
+    };
     let mean = |rows: &[usize]| DVector::from_iterator(rows.len(), rows.iter().map(|&j| centre[j]));
     if seen.is_empty() {
         return (0.0, mean(&hidden), part(&hidden, &hidden));
@@ -82,7 +91,10 @@ fn marginal(centre: &DVector<f64>, covariance: &DMatrix<f64>, x: &DVector<f64>) 
     let deviation = DVector::from_iterator(seen.len(), seen.iter().map(|&j| x[j])) - mean(&seen);
     let factor = part(&seen, &seen).cholesky().unwrap();
     let solved = factor.solve(&deviation);
-    let value = -0.5 * (seen.len() as f64 * std::f64::consts::TAU.ln() + factor.ln_determinant() + deviation.dot(&solved));
+    let value = -0.5
+        * (seen.len() as f64 * std::f64::consts::TAU.ln()
+            + factor.ln_determinant()
+            + deviation.dot(&solved));
     let across = part(&hidden, &seen);
     let conditional = part(&hidden, &hidden) - &across * factor.solve(&across.transpose());
     (value, mean(&hidden) + across * solved, conditional)

@@ -15,13 +15,25 @@ fn values_that_are_no_numbers() {
     let error = IncompleteObservations::new(x.as_view()).unwrap_err();
     assert_eq!(error, Error::NotFinite { row: 1, column: 1, value: f64::NEG_INFINITY });
     let x = dmatrix![1.0, 1e300];
-    assert!(matches!(IncompleteObservations::new(x.as_view()), Err(Error::TooLarge { row: 0, column: 1, .. })));
+    assert!(matches!(
+        IncompleteObservations::new(x.as_view()),
+        Err(Error::TooLarge { row: 0, column: 1, .. })
+    ));
     let empty = DMatrix::<f64>::zeros(3, 0);
-    assert_eq!(IncompleteObservations::new(empty.as_view()).unwrap_err(), Error::Empty { rows: 3, columns: 0 });
+    assert_eq!(
+        IncompleteObservations::new(empty.as_view()).unwrap_err(),
+        Error::Empty { rows: 3, columns: 0 }
+    );
     let (x, mask) = (dmatrix![1.0, HOLE], dmatrix![true, true]);
-    assert!(matches!(IncompleteObservations::with_mask(x.as_view(), &mask), Err(Error::NotFinite { column: 1, .. })));
+    assert!(matches!(
+        IncompleteObservations::with_mask(x.as_view(), &mask),
+        Err(Error::NotFinite { column: 1, .. })
+    ));
     let mask = dmatrix![true; true];
-    assert!(matches!(IncompleteObservations::with_mask(x.as_view(), &mask), Err(Error::Dimension { expected: 1, actual: 2, .. })));
+    assert!(matches!(
+        IncompleteObservations::with_mask(x.as_view(), &mask),
+        Err(Error::DimensionMismatch { expected: 1, actual: 2, .. })
+    ));
 }
 
 #[test]
@@ -34,10 +46,17 @@ fn variables_and_observations() {
     single.column_mut(1).fill(1.5);
     assert_eq!(refusal(1, &single), Error::TooFewObservations { actual: 1, least: 2 });
     let constant = dmatrix![1.0, HOLE, 1.0, 1.0; 2.0, 2.0, 2.0, HOLE];
-    assert!(matches!(refusal(1, &constant), Error::Constant { variables: 2, .. }));
-    assert!(matches!(refusal(1, &DMatrix::from_element(2, 3, HOLE)), Error::NeverObserved { variable: 0, .. }));
-    let model = Ppca::builder(1).fit_incomplete(&table(4, 30, 1, 0.5, 0.2, 1), &mut rng(0)).unwrap().model;
-    assert!(matches!(model.impute(&dmatrix![1.0; HOLE]), Err(Error::Dimension { expected: 4, actual: 2, .. })));
+    assert!(matches!(refusal(1, &constant), Error::ZeroVariance { variables: 2, .. }));
+    assert!(matches!(
+        refusal(1, &DMatrix::from_element(2, 3, HOLE)),
+        Error::NeverObserved { variable: 0, .. }
+    ));
+    let model =
+        Ppca::builder(1).fit_incomplete(&table(4, 30, 1, 0.5, 0.2, 1), &mut rng(0)).unwrap().model;
+    assert!(matches!(
+        model.impute(&dmatrix![1.0; HOLE]),
+        Err(Error::DimensionMismatch { expected: 4, actual: 2, .. })
+    ));
 }
 
 #[test]
@@ -45,25 +64,41 @@ fn a_latent_dimension_that_the_entries_cannot_bear() {
     let x = table(6, 40, 2, 0.5, 0.2, 3);
     assert!(matches!(refusal(0, &x), Error::LatentDim { latent_dim: 0, .. }));
     assert!(matches!(refusal(7, &x), Error::LatentDim { latent_dim: 7, largest: 6, .. }));
-    assert!(matches!(refusal(6, &x), Error::TooFewEntries { latent_dim: 6, entries: 0, parameters: 0 }));
+    assert!(matches!(
+        refusal(6, &x),
+        Error::TooFewEntries { latent_dim: 6, entries: 0, parameters: 0 }
+    ));
     let sparse = table(6, 40, 2, 0.5, 0.7, 3);
     assert!(matches!(refusal(4, &sparse), Error::TooFewEntries { latent_dim: 4, .. }));
     // Data that lie in a plane: nothing is left for the noise, however many entries there are.
     let flat = table(6, 200, 2, 0.0, 0.2, 4);
-    assert!(matches!(refusal(2, &flat), Error::NoiseVanished { latent_dim: 2, .. }), "{}", refusal(2, &flat));
+    assert!(
+        matches!(refusal(2, &flat), Error::NoiseVanished { latent_dim: 2, .. }),
+        "{}",
+        refusal(2, &flat)
+    );
     let floored = Ppca::builder(2).noise_floor(1e-6).fit_incomplete(&flat, &mut rng(0)).unwrap();
-    assert_eq!((floored.stop, floored.noise_variance()), (elbo::fit::Stop::Floor, 1e-6));
+    assert_eq!((floored.stop, floored.noise_variance()), (elbo::fit::StopReason::Floor, 1e-6));
 }
 
 #[test]
 fn noise_that_vanishes_among_copies_is_no_fit() {
-    // As entries the copies count; as conditions on the model they do not, and the likelihood of some of these tables is unbounded.
+    // As entries the copies count; as conditions on the model they do not, and the likelihood of
+    // some of these tables is unbounded.
     for seed in [20, 27, 54, 79, 5, 7] {
         let few = table(6, 20, 2, 0.3, 0.2, seed);
         let copies = DMatrix::from_fn(6, 60, |j, i| few[(j, i / 3)]);
         match Ppca::builder(5).fit_incomplete(&copies, &mut rng(0)) {
-            Ok(fit) => assert_ne!(fit.stop, elbo::fit::Stop::Diverged, "{seed}: the noise variance is {}", fit.noise_variance()),
-            Err(error) => assert!(matches!(error, Error::NoiseVanished { .. } | Error::TooFewEntries { .. }), "{seed}: {error}"),
+            Ok(fit) => assert_ne!(
+                fit.stop,
+                elbo::fit::StopReason::Diverged,
+                "{seed}: the noise variance is {}",
+                fit.noise_variance()
+            ),
+            Err(error) => assert!(
+                matches!(error, Error::NoiseVanished { .. } | Error::TooFewEntries { .. }),
+                "{seed}: {error}"
+            ),
         }
     }
 }

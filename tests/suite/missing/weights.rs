@@ -15,7 +15,9 @@ fn ppca(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<Ppca> {
 
 fn factors(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<FactorAnalysis> {
     match weights {
-        Some(weights) => FactorAnalysis::builder(2).fit_incomplete_weighted(x, weights, &mut rng(0)),
+        Some(weights) => {
+            FactorAnalysis::builder(2).fit_incomplete_weighted(x, weights, &mut rng(0))
+        }
         None => FactorAnalysis::builder(2).fit_incomplete(x, &mut rng(0)),
     }
     .unwrap()
@@ -24,7 +26,10 @@ fn factors(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<FactorAnalysis> 
 /// J per unit of weight, and the completed table, of both models.
 fn both(x: &DMatrix<f64>, weights: Option<&[f64]>) -> [(f64, DMatrix<f64>); 2] {
     let (a, b) = (ppca(x, weights), factors(x, weights));
-    [(a.trace.last().unwrap(), a.impute(x).unwrap()), (b.trace.last().unwrap(), b.impute(x).unwrap())]
+    [
+        (a.trace.last().unwrap(), a.impute(x).unwrap()),
+        (b.trace.last().unwrap(), b.impute(x).unwrap()),
+    ]
 }
 
 #[test]
@@ -33,7 +38,9 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
     let weights: Vec<f64> = (0..150).map(|i| (i % 3) as f64).collect();
     let repeated: Vec<usize> = (0..150).flat_map(|i| std::iter::repeat_n(i, i % 3)).collect();
     let literally = x.select_columns(&repeated);
-    for ((weighted, completed), (expected, filled)) in both(&x, Some(&weights)).into_iter().zip(both(&literally, None)) {
+    for ((weighted, completed), (expected, filled)) in
+        both(&x, Some(&weights)).into_iter().zip(both(&literally, None))
+    {
         assert!((weighted - expected).abs() < 2e-7, "{weighted} {expected}");
         assert!((completed.select_columns(&repeated) - filled).amax() < 1e-2);
     }
@@ -57,15 +64,22 @@ fn equal_weights_are_none_and_uneven_ones_are_met_exactly() {
     let weights: Vec<f64> = (0..150).map(|i| 0.1 + (i % 7) as f64 * 0.3).collect();
     let fitted = ppca(&x, Some(&weights));
     let values = fitted.log_likelihood_observed(&x).unwrap();
-    let expected = values.iter().zip(&weights).map(|(v, w)| v * w).sum::<f64>() / weights.iter().sum::<f64>();
+    let expected =
+        values.iter().zip(&weights).map(|(v, w)| v * w).sum::<f64>() / weights.iter().sum::<f64>();
     assert!((expected - fitted.trace.last().unwrap()).abs() < 1e-10);
     // The closed form of the weighted covariance, where nothing is missing.
     let whole = table(6, 200, 2, 0.5, 0.0, 4);
     let weights: Vec<f64> = (0..200).map(|i| 0.5 + (i % 5) as f64).collect();
-    let (closed, fitted) = (Ppca::builder(2).fit_weighted(&whole, &weights).unwrap(), ppca(&whole, Some(&weights)));
-    assert!((closed.noise_variance() - fitted.noise_variance()).abs() < 1e-4 && (closed.mean() - fitted.mean()).amax() < 1e-3);
+    let (closed, fitted) =
+        (Ppca::builder(2).fit_weighted(&whole, &weights).unwrap(), ppca(&whole, Some(&weights)));
+    assert!(
+        (closed.noise_variance() - fitted.noise_variance()).abs() < 1e-4
+            && (closed.mean() - fitted.mean()).amax() < 1e-3
+    );
     let single: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
-    let narrow = Ppca::<f32>::builder(2).fit_incomplete_weighted(&whole.map(|v| v as f32), &single, &mut rng(0)).unwrap();
+    let narrow = Ppca::<f32>::builder(2)
+        .fit_incomplete_weighted(&whole.map(|v| v as f32), &single, &mut rng(0))
+        .unwrap();
     assert!((narrow.noise_variance() as f64 - fitted.noise_variance()).abs() < 1e-5);
 }
 
@@ -75,7 +89,10 @@ fn what_is_no_weight_is_refused() {
     let refusal = |weights: &[f64]| {
         let error = Ppca::builder(1).fit_incomplete_weighted(&x, weights, &mut rng(0)).unwrap_err();
         assert_eq!(
-            FactorAnalysis::builder(1).fit_incomplete_weighted(&x, weights, &mut rng(0)).unwrap_err().to_string(),
+            FactorAnalysis::builder(1)
+                .fit_incomplete_weighted(&x, weights, &mut rng(0))
+                .unwrap_err()
+                .to_string(),
             error.to_string()
         );
         error
@@ -85,19 +102,32 @@ fn what_is_no_weight_is_refused() {
         weights[7] = value;
         weights
     };
-    assert_eq!(refusal(&with(-0.5)), Error::Weight { observation: 7, value: -0.5 });
-    assert!(matches!(refusal(&with(f64::NAN)), Error::Weight { observation: 7, .. }));
-    assert!(matches!(refusal(&with(f64::INFINITY)), Error::Weight { observation: 7, .. }));
-    assert!(matches!(refusal(&[1.0; 39]), Error::Dimension { expected: 40, actual: 39, .. }));
+    assert_eq!(refusal(&with(-0.5)), Error::InvalidWeight { observation: 7, value: -0.5 });
+    assert!(matches!(refusal(&with(f64::NAN)), Error::InvalidWeight { observation: 7, .. }));
+    assert!(matches!(refusal(&with(f64::INFINITY)), Error::InvalidWeight { observation: 7, .. }));
+    assert!(matches!(
+        refusal(&[1.0; 39]),
+        Error::DimensionMismatch { expected: 40, actual: 39, .. }
+    ));
     assert!(matches!(refusal(&[0.0; 40]), Error::TooFewObservations { actual: 0, .. }));
     let mut one = vec![0.0; 40];
     one[3] = 1.0;
-    assert!(matches!(refusal(&one), Error::TooFewObservations { actual: 1, least: 2 } | Error::NeverObserved { .. }), "{}", refusal(&one));
+    assert!(
+        matches!(
+            refusal(&one),
+            Error::TooFewObservations { actual: 1, least: 2 } | Error::NeverObserved { .. }
+        ),
+        "{}",
+        refusal(&one)
+    );
     // A variable that is seen only where the weight is 0 is not seen.
     let mut x = x.clone();
     (0..39).for_each(|i| x[(2, i)] = HOLE);
     x[(2, 39)] = 1.0;
     let mut weights = vec![1.0; 40];
     weights[39] = 0.0;
-    assert!(matches!(Ppca::builder(1).fit_incomplete_weighted(&x, &weights, &mut rng(0)), Err(Error::NeverObserved { variable: 2, .. })));
+    assert!(matches!(
+        Ppca::builder(1).fit_incomplete_weighted(&x, &weights, &mut rng(0)),
+        Err(Error::NeverObserved { variable: 2, .. })
+    ));
 }

@@ -1,4 +1,5 @@
-//! Mixtures of data with holes: what they are when nothing is missing, or with one component, and what is found through the holes.
+//! Mixtures of data with holes: what they are when nothing is missing, or with one component, and
+//! what is found through the holes.
 
 use super::{Generator, normal, truth};
 use elbo::mixture::MixtureOfPpca;
@@ -18,15 +19,23 @@ fn nothing_missing_is_the_complete_fit() {
     let complete = builder.fit(&x, &mut Generator::seed_from_u64(7)).unwrap();
     let holes = builder.fit_incomplete(&x, &mut Generator::seed_from_u64(7)).unwrap();
     assert!((complete.trace.last().unwrap() - holes.trace.last().unwrap()).abs() < 1e-5);
-    assert!((complete.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax() < 1e-2);
-    assert!((holes.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax() < 1e-9);
+    assert!(
+        (complete.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax()
+            < 1e-2
+    );
+    assert!(
+        (holes.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax()
+            < 1e-9
+    );
     assert_eq!(holes.impute(&x).unwrap(), x);
 }
 
 #[test]
 fn one_component_with_holes_is_probabilistic_pca_with_holes() {
     let rng = &mut Generator::seed_from_u64(3);
-    let model = Ppca::from_parameters(normal(6, 2, rng), normal(6, 1, rng).column(0).into_owned(), 0.3).unwrap();
+    let model =
+        Ppca::from_parameters(normal(6, 2, rng), normal(6, 1, rng).column(0).into_owned(), 0.3)
+            .unwrap();
     let x = with_holes(&model.sample(250, rng).1, 0.2, rng);
     let one = MixtureOfPpca::builder(1, 2).restarts(1).fit_incomplete(&x, rng).unwrap();
     let ppca = Ppca::builder(2).fit_incomplete(&x, rng).unwrap();
@@ -43,7 +52,10 @@ fn clusters_are_found_through_the_holes_and_the_likelihood_never_falls() {
     // An observation without any entry, and a constant offset of what it would have been.
     x.column_mut(11).fill(f64::NAN);
     let fit = MixtureOfPpca::builder(3, 2).restarts(3).fit_incomplete(&x, rng).unwrap();
-    let (reached, of_truth) = (fit.log_likelihood_observed(&x).unwrap().mean(), truth.log_likelihood_observed(&x).unwrap().mean());
+    let (reached, of_truth) = (
+        fit.log_likelihood_observed(&x).unwrap().mean(),
+        truth.log_likelihood_observed(&x).unwrap().mean(),
+    );
     assert!(reached > of_truth && reached < of_truth + 0.1, "{reached} {of_truth}");
     assert!((fit.trace.last().unwrap() - reached).abs() < 1e-9 && fit.reseeded == 0);
     assert!(fit.trace.values().windows(2).all(|w| w[1] >= w[0] - 1e-9 * w[0].abs()));
@@ -51,7 +63,11 @@ fn clusters_are_found_through_the_holes_and_the_likelihood_never_falls() {
     assert!((shares.column(11) - fit.weights()).amax() < 1e-12);
     for c in 0..3 {
         let mut counts = [0; 3];
-        labels.iter().enumerate().filter(|(_, label)| **label == c).for_each(|(i, _)| counts[shares.column(i).imax()] += 1);
+        labels
+            .iter()
+            .enumerate()
+            .filter(|(_, label)| **label == c)
+            .for_each(|(i, _)| counts[shares.column(i).imax()] += 1);
         let (most, all) = (counts.iter().max().unwrap(), counts.iter().sum::<i32>());
         assert!(f64::from(*most) > 0.95 * f64::from(all), "{counts:?}");
     }
@@ -61,17 +77,25 @@ fn clusters_are_found_through_the_holes_and_the_likelihood_never_falls() {
     assert!(error(&fit.impute(&x).unwrap()) < 0.3 * error(&one));
     // Both precisions.
     let single = x.map(|v| v as f32);
-    let narrow = MixtureOfPpca::<f32>::builder(3, 2).restarts(3).fit_incomplete(&single, &mut Generator::seed_from_u64(1)).unwrap();
+    let narrow = MixtureOfPpca::<f32>::builder(3, 2)
+        .restarts(3)
+        .fit_incomplete(&single, &mut Generator::seed_from_u64(1))
+        .unwrap();
     assert!((narrow.trace.last().unwrap() - reached).abs() < 1e-4);
 }
 
 #[test]
 fn densities_of_observed_entries_are_marginals() {
     // One variable hidden: the mixture of what the other has.
-    let component = |mean: f64| Ppca::from_parameters(DMatrix::from_element(2, 1, 1.0), dvector![mean, -mean], 0.5).unwrap();
-    let mixture = MixtureOfPpca::from_components(dvector![0.25, 0.75], vec![component(0.0), component(2.0)]).unwrap();
+    let component = |mean: f64| {
+        Ppca::from_parameters(DMatrix::from_element(2, 1, 1.0), dvector![mean, -mean], 0.5).unwrap()
+    };
+    let mixture =
+        MixtureOfPpca::from_components(dvector![0.25, 0.75], vec![component(0.0), component(2.0)])
+            .unwrap();
     let x = nalgebra::dmatrix![1.0; f64::NAN];
-    let density = |mean: f64| (-(1.0 - mean).powi(2) / 3.0).exp() / (std::f64::consts::TAU * 1.5).sqrt();
+    let density =
+        |mean: f64| (-(1.0 - mean).powi(2) / 3.0).exp() / (std::f64::consts::TAU * 1.5).sqrt();
     let expected = (0.25 * density(0.0) + 0.75 * density(2.0)).ln();
     assert!((mixture.log_likelihood_observed(&x).unwrap()[0] - expected).abs() < 1e-14);
     let share = 0.25 * density(0.0) / expected.exp();
@@ -88,6 +112,12 @@ fn what_cannot_be_fitted_is_refused() {
     let refused = MixtureOfPpca::builder(2, 1).fit_incomplete(&x, rng).unwrap_err();
     assert!(matches!(refused, Error::NeverObserved { variable: 2, observations: 30 }), "{refused}");
     let x = normal(4, 30, rng);
-    assert!(matches!(MixtureOfPpca::builder(31, 1).fit_incomplete(&x, rng), Err(Error::Setting { .. })));
-    assert!(matches!(MixtureOfPpca::builder(2, 4).fit_incomplete(&x, rng), Err(Error::LatentDim { .. })));
+    assert!(matches!(
+        MixtureOfPpca::builder(31, 1).fit_incomplete(&x, rng),
+        Err(Error::InvalidParameter { .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(2, 4).fit_incomplete(&x, rng),
+        Err(Error::LatentDim { .. })
+    ));
 }

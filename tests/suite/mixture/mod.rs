@@ -1,9 +1,10 @@
-//! Mixtures of probabilistic PCA: one component is probabilistic PCA, the likelihood never falls, nothing depends on order.
+//! Mixtures of probabilistic PCA: one component is probabilistic PCA, the likelihood never falls,
+//! nothing depends on order.
 
 mod holes;
 
 use elbo::data::files::{ReadOptions, read};
-use elbo::fit::Stop;
+use elbo::fit::StopReason;
 use elbo::mixture::{FittedMixture, MixtureOfPpca};
 use elbo::posterior::GaussianPosterior;
 use elbo::{Error, Ppca};
@@ -27,14 +28,22 @@ fn truth(d: usize, k: usize, apart: f64, rng: &mut Generator) -> MixtureOfPpca {
 
 #[test]
 fn one_component_is_probabilistic_pca() {
-    let x = read::<f64>("examples/data/wine.csv.gz", &ReadOptions::default().label("label")).unwrap().values;
-    let fit = MixtureOfPpca::builder(1, 2).restarts(1).fit(&x, &mut Generator::seed_from_u64(1)).unwrap();
+    let x = read::<f64>("examples/data/wine.csv.gz", &ReadOptions::default().label("label"))
+        .unwrap()
+        .values;
+    let fit =
+        MixtureOfPpca::builder(1, 2).restarts(1).fit(&x, &mut Generator::seed_from_u64(1)).unwrap();
     let ppca = Ppca::fit(2, &x).unwrap();
     assert!((fit.log_likelihood(&x).unwrap() - ppca.log_likelihood(&x).unwrap()).amax() < 1e-8);
-    assert!((fit.components()[0].noise_variance() - ppca.noise_variance()).abs() < 1e-10 * ppca.noise_variance());
+    assert!(
+        (fit.components()[0].noise_variance() - ppca.noise_variance()).abs()
+            < 1e-10 * ppca.noise_variance()
+    );
     assert!(fit.responsibilities(&x).unwrap().iter().all(|&r| r == 1.0));
-    assert!((fit.reconstruct(&x).unwrap() - ppca.reconstruct(&x).unwrap()).amax() < 1e-8 * x.amax());
-    assert_eq!((fit.stop, fit.reseeded), (Stop::Converged, 0));
+    assert!(
+        (fit.reconstruct(&x).unwrap() - ppca.reconstruct(&x).unwrap()).amax() < 1e-8 * x.amax()
+    );
+    assert_eq!((fit.stop, fit.reseeded), (StopReason::Converged, 0));
 }
 
 #[test]
@@ -43,14 +52,19 @@ fn finds_what_made_the_data() {
     let truth = truth(6, 2, 2.0, rng);
     let (labels, x) = truth.sample(1500, rng);
     let fit = MixtureOfPpca::builder(3, 2).fit(&x, rng).unwrap();
-    let (reached, of_truth) = (fit.log_likelihood(&x).unwrap().mean(), truth.log_likelihood(&x).unwrap().mean());
+    let (reached, of_truth) =
+        (fit.log_likelihood(&x).unwrap().mean(), truth.log_likelihood(&x).unwrap().mean());
     // The maximum is above the truth by about half a parameter's worth each, over n.
     assert!(reached > of_truth && reached < of_truth + 0.05, "{reached} {of_truth}");
     assert!((fit.trace.last().unwrap() - reached).abs() < 1e-10);
     let found = fit.assign(&x).unwrap();
     for c in 0..3 {
         let mut counts = [0; 3];
-        labels.iter().zip(&found).filter(|(label, _)| **label == c).for_each(|(_, &f)| counts[f] += 1);
+        labels
+            .iter()
+            .zip(&found)
+            .filter(|(label, _)| **label == c)
+            .for_each(|(_, &f)| counts[f] += 1);
         let (most, all) = (counts.iter().max().unwrap(), counts.iter().sum::<i32>());
         assert!(f64::from(*most) > 0.97 * f64::from(all), "{counts:?}");
     }
@@ -59,7 +73,8 @@ fn finds_what_made_the_data() {
     // Data from the model: mean 0 of the score in each variable's first moment.
     let (_, again) = fit.sample(4000, rng);
     let variances = again.column_variance();
-    let error = (again.column_mean() - x.column_mean()).zip_map(&variances, |e, v| e / (v * (1.0 / 4000.0 + 1.0 / 1500.0)).sqrt());
+    let error = (again.column_mean() - x.column_mean())
+        .zip_map(&variances, |e, v| e / (v * (1.0 / 4000.0 + 1.0 / 1500.0)).sqrt());
     assert!(error.amax() < 5.0, "{error}");
 }
 
@@ -68,9 +83,14 @@ fn densities_are_sums_over_components() {
     let rng = &mut Generator::seed_from_u64(8);
     let mixture = truth(4, 1, 1.0, rng);
     let x = normal(4, 9, rng);
-    let (total, shares) = (mixture.log_likelihood(&x).unwrap(), mixture.responsibilities(&x).unwrap());
+    let (total, shares) =
+        (mixture.log_likelihood(&x).unwrap(), mixture.responsibilities(&x).unwrap());
     for i in 0..9 {
-        let parts: Vec<f64> = (0..3).map(|c| mixture.weights()[c] * mixture.components()[c].log_likelihood(&x).unwrap()[i].exp()).collect();
+        let parts: Vec<f64> = (0..3)
+            .map(|c| {
+                mixture.weights()[c] * mixture.components()[c].log_likelihood(&x).unwrap()[i].exp()
+            })
+            .collect();
         let sum: f64 = parts.iter().sum();
         assert!((total[i] - sum.ln()).abs() < 1e-12);
         assert!((0..3).all(|c| (shares[(c, i)] - parts[c] / sum).abs() < 1e-12));
@@ -90,7 +110,8 @@ fn a_component_that_loses_its_observations_is_put_down_elsewhere() {
     let (_, x) = truth(5, 1, 3.0, rng).sample(400, rng);
     let far = Ppca::from_parameters(normal(5, 1, rng), DVector::from_element(5, 1e6), 1.0).unwrap();
     let near = Ppca::fit(1, &x).unwrap();
-    let start = MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![near.clone(), far]).unwrap();
+    let start =
+        MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![near.clone(), far]).unwrap();
     let fit = MixtureOfPpca::builder(2, 1).fit_from(&start, &x).unwrap();
     assert!(fit.reseeded >= 1 && fit.weights().min() > 0.05, "{} {}", fit.reseeded, fit.weights());
     assert!(fit.trace.last().unwrap() > near.log_likelihood(&x).unwrap().mean());
@@ -104,21 +125,32 @@ fn coinciding_observations_end_at_the_floor_and_it_is_told() {
         x.set_column(i, &dvector![9.0, 9.0, 9.0, 9.0]);
     }
     let fit = MixtureOfPpca::builder(2, 1).fit(&x, rng).unwrap();
-    assert_eq!(fit.stop, Stop::Floor);
+    assert_eq!(fit.stop, StopReason::Floor);
     let at_floor = fit.components().iter().filter(|c| c.model.likelihood.is_at_floor()).count();
     assert_eq!(at_floor, 1);
     assert!(fit.log_likelihood(&x).unwrap().iter().all(|v| v.is_finite()));
     // All observations in two places: fewer places than components.
     let places = DMatrix::from_fn(3, 12, |j, i| ((i % 2) * (j + 1)) as f64);
-    assert!(MixtureOfPpca::builder(4, 1).fit(&places, rng).unwrap().log_likelihood(&places).unwrap().sum().is_finite());
+    assert!(
+        MixtureOfPpca::builder(4, 1)
+            .fit(&places, rng)
+            .unwrap()
+            .log_likelihood(&places)
+            .unwrap()
+            .sum()
+            .is_finite()
+    );
 }
 
 #[test]
 fn single_precision_finds_the_same() {
-    let x = read::<f64>("examples/data/iris.csv.gz", &ReadOptions::default().label("label")).unwrap().values;
+    let x = read::<f64>("examples/data/iris.csv.gz", &ReadOptions::default().label("label"))
+        .unwrap()
+        .values;
     let single = x.map(|v| v as f32);
     let a = MixtureOfPpca::builder(2, 1).fit(&x, &mut Generator::seed_from_u64(6)).unwrap();
-    let b = MixtureOfPpca::<f32>::builder(2, 1).fit(&single, &mut Generator::seed_from_u64(6)).unwrap();
+    let b =
+        MixtureOfPpca::<f32>::builder(2, 1).fit(&single, &mut Generator::seed_from_u64(6)).unwrap();
     assert!((a.trace.last().unwrap() - b.trace.last().unwrap()).abs() < 1e-4);
     assert_eq!(a.assign(&x).unwrap(), b.assign(&single).unwrap());
     // The same seed gives the same bits.
@@ -129,17 +161,44 @@ fn single_precision_finds_the_same() {
 fn what_cannot_be_fitted_is_refused_by_name() {
     let rng = &mut Generator::seed_from_u64(1);
     let x = normal(4, 20, rng);
-    assert!(matches!(MixtureOfPpca::builder(0, 1).fit(&x, rng), Err(Error::Setting { .. })));
-    assert!(matches!(MixtureOfPpca::builder(21, 1).fit(&x, rng), Err(Error::Setting { value: 21.0, .. })));
-    assert!(matches!(MixtureOfPpca::builder(2, 4).fit(&x, rng), Err(Error::LatentDim { latent_dim: 4, largest: 3, .. })));
-    assert!(matches!(MixtureOfPpca::builder(2, 1).restarts(0).fit(&x, rng), Err(Error::Setting { .. })));
-    assert!(matches!(MixtureOfPpca::builder(2, 1).noise_floor(0.0).fit(&x, rng), Err(Error::Setting { .. })));
-    assert!(matches!(MixtureOfPpca::builder(1, 1).fit(&DMatrix::from_element(3, 5, 1.0), rng), Err(Error::Constant { .. })));
+    assert!(matches!(
+        MixtureOfPpca::builder(0, 1).fit(&x, rng),
+        Err(Error::InvalidParameter { .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(21, 1).fit(&x, rng),
+        Err(Error::InvalidParameter { value: 21.0, .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(2, 4).fit(&x, rng),
+        Err(Error::LatentDim { latent_dim: 4, largest: 3, .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(2, 1).restarts(0).fit(&x, rng),
+        Err(Error::InvalidParameter { .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(2, 1).noise_floor(0.0).fit(&x, rng),
+        Err(Error::InvalidParameter { .. })
+    ));
+    assert!(matches!(
+        MixtureOfPpca::builder(1, 1).fit(&DMatrix::from_element(3, 5, 1.0), rng),
+        Err(Error::ZeroVariance { .. })
+    ));
     let component = Ppca::fit(1, &x).unwrap();
-    assert!(matches!(MixtureOfPpca::<f64>::from_components(dvector![], vec![]), Err(Error::Empty { .. })));
+    assert!(matches!(
+        MixtureOfPpca::<f64>::from_components(dvector![], vec![]),
+        Err(Error::Empty { .. })
+    ));
     assert!(MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![component.clone()]).is_err());
     assert!(MixtureOfPpca::from_components(dvector![0.9], vec![component.clone()]).is_err());
-    assert!(MixtureOfPpca::from_components(dvector![2.0, -1.0], vec![component.clone(), component.clone()]).is_err());
+    assert!(
+        MixtureOfPpca::from_components(
+            dvector![2.0, -1.0],
+            vec![component.clone(), component.clone()]
+        )
+        .is_err()
+    );
     let mixture = MixtureOfPpca::from_components(dvector![1.0], vec![component]).unwrap();
     assert!(mixture.log_likelihood(&normal(3, 2, rng)).is_err());
     assert!(MixtureOfPpca::builder(1, 2).fit_from(&mixture, &x).is_err());
@@ -150,12 +209,15 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
     let rng = &mut Generator::seed_from_u64(21);
     let (_, x) = truth(5, 1, 3.0, rng).sample(240, rng);
     // The small cluster counts most, so that weights that were forgotten would show.
-    let weights: Vec<f64> = (0..240).map(|i| if x[(0, i)] > 0.0 { 2.0 } else { (i % 3) as f64 }).collect();
-    let repeated: Vec<usize> = (0..240).flat_map(|i| std::iter::repeat_n(i, weights[i] as usize)).collect();
+    let weights: Vec<f64> =
+        (0..240).map(|i| if x[(0, i)] > 0.0 { 2.0 } else { (i % 3) as f64 }).collect();
+    let repeated: Vec<usize> =
+        (0..240).flat_map(|i| std::iter::repeat_n(i, weights[i] as usize)).collect();
     let repeated = x.select_columns(&repeated);
     let builder = MixtureOfPpca::builder(3, 1);
     let best = |fit: &FittedMixture<f64>, x: &DMatrix<f64>| fit.log_likelihood(x).unwrap().mean();
-    let (weighted, literal) = (builder.fit_weighted(&x, &weights, rng).unwrap(), builder.fit(&repeated, rng).unwrap());
+    let (weighted, literal) =
+        (builder.fit_weighted(&x, &weights, rng).unwrap(), builder.fit(&repeated, rng).unwrap());
     assert!(
         (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
         "{:?} {:?}",
@@ -163,11 +225,20 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
         literal.restarts
     );
     assert!((weighted.trace.last().unwrap() - best(&weighted, &repeated)).abs() < 1e-8);
-    assert!(best(&builder.fit(&x, rng).unwrap(), &repeated) < best(&weighted, &repeated) - 1e-4, "the weights matter");
+    assert!(
+        best(&builder.fit(&x, rng).unwrap(), &repeated) < best(&weighted, &repeated) - 1e-4,
+        "the weights matter"
+    );
     // A hole here and there, the same in the copies.
-    let holes = |x: &DMatrix<f64>| x.map_with_location(|j, _, v| if (1000.0 * v) as i64 % 7 == j as i64 { f64::NAN } else { v });
-    let (weighted, literal) =
-        (builder.fit_incomplete_weighted(&holes(&x), &weights, rng).unwrap(), builder.fit_incomplete(&holes(&repeated), rng).unwrap());
+    let holes = |x: &DMatrix<f64>| {
+        x.map_with_location(
+            |j, _, v| if (1000.0 * v) as i64 % 7 == j as i64 { f64::NAN } else { v },
+        )
+    };
+    let (weighted, literal) = (
+        builder.fit_incomplete_weighted(&holes(&x), &weights, rng).unwrap(),
+        builder.fit_incomplete(&holes(&repeated), rng).unwrap(),
+    );
     assert!(
         (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
         "{:?} {:?}",
@@ -175,7 +246,11 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
         literal.restarts
     );
     // The scale of the weights does not matter, and equal ones are none.
-    let fit = |weight: f32| builder_f32().fit_weighted(&x.map(|v| v as f32), &[weight; 240], &mut Generator::seed_from_u64(3)).unwrap();
+    let fit = |weight: f32| {
+        builder_f32()
+            .fit_weighted(&x.map(|v| v as f32), &[weight; 240], &mut Generator::seed_from_u64(3))
+            .unwrap()
+    };
     assert_eq!(fit(1.0), fit(1e-6));
     let none = builder_f32().fit(&x.map(|v| v as f32), &mut Generator::seed_from_u64(3)).unwrap();
     assert!((none.trace.last().unwrap() - fit(1.0).trace.last().unwrap()).abs() < 1e-9);
@@ -191,16 +266,22 @@ fn what_is_no_weight_is_refused() {
     let x = normal(4, 20, rng);
     let builder = MixtureOfPpca::builder(2, 1);
     let mut fits = |weights: &[f64]| {
-        [builder.fit_weighted(&x, weights, rng).unwrap_err(), builder.fit_incomplete_weighted(&x, weights, rng).unwrap_err()]
+        [
+            builder.fit_weighted(&x, weights, rng).unwrap_err(),
+            builder.fit_incomplete_weighted(&x, weights, rng).unwrap_err(),
+        ]
     };
     for refused in fits(&[1.0; 19]) {
-        assert!(matches!(refused, Error::Dimension { expected: 20, actual: 19, .. }), "{refused}");
+        assert!(
+            matches!(refused, Error::DimensionMismatch { expected: 20, actual: 19, .. }),
+            "{refused}"
+        );
     }
     for wrong in [-1.0, f64::NAN, f64::INFINITY] {
         let mut weights = vec![1.0; 20];
         weights[7] = wrong;
         for refused in fits(&weights) {
-            assert!(matches!(refused, Error::Weight { observation: 7, .. }), "{refused}");
+            assert!(matches!(refused, Error::InvalidWeight { observation: 7, .. }), "{refused}");
         }
     }
     for refused in fits(&[0.0; 20]) {
@@ -209,7 +290,7 @@ fn what_is_no_weight_is_refused() {
     let mut single = vec![0.0; 20];
     single[3] = 1.0;
     for refused in fits(&single) {
-        assert!(matches!(refused, Error::Setting { value: 2.0, .. }), "{refused}");
+        assert!(matches!(refused, Error::InvalidParameter { value: 2.0, .. }), "{refused}");
     }
 }
 
@@ -228,8 +309,9 @@ proptest! {
         }
         let order: Vec<usize> = (0..160).map(|i| (i * 37) % 80).collect();
         let other = builder.fit_from(&start, &x.select_columns(&order)).unwrap();
-        // Whether a component that closes in on k + 1 observations is lost is a matter of their number, and so of copies.
-        let apart = |fit: &FittedMixture<f64>| fit.reseeded == 0 && fit.stop != Stop::Floor;
+        // Whether a component that closes in on k + 1 observations is lost is a matter of their
+        // number, and so of copies.
+        let apart = |fit: &FittedMixture<f64>| fit.reseeded == 0 && fit.stop != StopReason::Floor;
         prop_assume!(apart(&fit) && apart(&other));
         prop_assert!((fit.trace.last().unwrap() - other.trace.last().unwrap()).abs() < 1e-6);
         let reversed = MixtureOfPpca::from_components(

@@ -48,8 +48,12 @@ fn columns_named_by_the_caller_must_exist() {
         let error = csv_with("a,kind,b,note\n1,u,2,z\n", &absent).unwrap_err();
         assert_eq!(error.to_string(), "there is no column \"nothing\" among the 4 columns");
     }
-    let nothing_left = csv_with("a,b\n1,2\n", &ReadOptions::default().ignore(["a", "b"])).unwrap_err();
-    assert_eq!(nothing_left.to_string(), "no column of numbers is left: all 2 columns are kept apart");
+    let nothing_left =
+        csv_with("a,b\n1,2\n", &ReadOptions::default().ignore(["a", "b"])).unwrap_err();
+    assert_eq!(
+        nothing_left.to_string(),
+        "no column of numbers is left: all 2 columns are kept apart"
+    );
 }
 
 #[test]
@@ -67,7 +71,8 @@ fn a_header_of_numbers_is_seen_by_the_column_kept_apart() {
     assert_eq!((table.header, table.names.join(" ")), (true, "0 1".into()));
     let table = csv_with("id,0,1\n7,0.5,0.25\n", &ReadOptions::default().ignore(["id"])).unwrap();
     assert_eq!(table.values, dmatrix![0.5; 0.25]);
-    let table = csv_with("2019,2020\n1,2\n", &ReadOptions::default().header(Header::Present)).unwrap();
+    let table =
+        csv_with("2019,2020\n1,2\n", &ReadOptions::default().header(Header::Present)).unwrap();
     assert_eq!(table.names, ["2019", "2020"]);
     let error = csv_with("a,b\n1,2\n", &ReadOptions::default().header(Header::Absent)).unwrap_err();
     assert_eq!(error.to_string(), "line 1, column \"x1\": \"a\" is not a number");
@@ -88,7 +93,9 @@ fn missing_markers() {
     let first = csv_with("NA,1\n2,3\n", &ReadOptions::default().missing(Missing::Allow)).unwrap();
     assert_eq!((first.header, first.missing), (false, 1));
     for other in ["null", "N/A", "-nan", "NAN", "?"] {
-        let error = csv_with(&format!("a\n1\n{other}\n"), &ReadOptions::default().missing(Missing::Allow)).unwrap_err();
+        let error =
+            csv_with(&format!("a\n1\n{other}\n"), &ReadOptions::default().missing(Missing::Allow))
+                .unwrap_err();
         assert_eq!(error.to_string(), format!("line 3, column \"a\": {other:?} is not a number"));
     }
 }
@@ -97,7 +104,10 @@ fn missing_markers() {
 fn infinities_and_overflow_are_refused() {
     for text in ["inf", "-inf", "Infinity", "1e999"] {
         let message = refused(format!("a,b\n1,{text}\n"));
-        assert_eq!(message, format!("line 2, column \"b\": \"{text}\" is infinite or out of range"));
+        assert_eq!(
+            message,
+            format!("line 2, column \"b\": \"{text}\" is infinite or out of range")
+        );
     }
     assert!(matches!(csv::<f32>("1,1e39\n"), Err(FileError::Infinite { .. })));
     assert_eq!(csv::<f64>("1,1e39\n").unwrap().values[1], 1e39);
@@ -142,7 +152,8 @@ fn broken_text_and_names() {
 #[test]
 fn a_table_is_written_as_it_was() {
     let text = "island,bill,species,flipper\nTorgersen,39.1,Adelie,181\n\"Dream, far\",,\"say \"\"x\"\"\",193.5\n";
-    let options = ReadOptions::default().label("species").ignore(["island"]).missing(Missing::Allow);
+    let options =
+        ReadOptions::default().label("species").ignore(["island"]).missing(Missing::Allow);
     let table = csv_with(text, &options).unwrap();
     assert_eq!(String::from_utf8(encode_csv(&table).unwrap()).unwrap(), text);
     let plain = csv_with("1,\n,2\n", &options.clone().label("x3")).unwrap_err();

@@ -16,7 +16,11 @@ pub(super) fn npy(version: u8, dictionary: &str, bytes: &[u8]) -> Vec<u8> {
 
 fn array(descr: &str, fortran: bool, shape: &str, bytes: &[u8]) -> Vec<u8> {
     let fortran = if fortran { "True" } else { "False" };
-    npy(1, &format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"), bytes)
+    npy(
+        1,
+        &format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n"),
+        bytes,
+    )
 }
 
 fn values(file: &[u8]) -> DMatrix<f64> {
@@ -57,7 +61,10 @@ fn orders_and_axes() {
     // a[i, j, k] = 4 i + 2 j + k, 3x2x2: as written by numpy in both orders
     let c: Vec<u8> = (0..12).collect();
     let fortran = [0, 4, 8, 2, 6, 10, 1, 5, 9, 3, 7, 11];
-    assert_eq!(values(&array("|u1", false, "(3, 2, 2)", &c)), values(&array("|u1", true, "(3, 2, 2)", &fortran)));
+    assert_eq!(
+        values(&array("|u1", false, "(3, 2, 2)", &c)),
+        values(&array("|u1", true, "(3, 2, 2)", &fortran))
+    );
 }
 
 #[test]
@@ -74,27 +81,53 @@ fn versions_and_ways_to_write_the_dictionary() {
 
 #[test]
 fn shapes_that_are_no_table() {
-    assert!(refused(&array("|u1", false, "(3,)", &[1, 2, 3])).starts_with("an array of shape [3] is no table"));
-    assert!(refused(&array("|u1", false, "()", &[1])).starts_with("an array of shape [] is no table"));
-    assert_eq!(refused(&array("|u1", false, "(0, 3)", &[])), "the array is empty: 0 rows and 3 columns");
-    assert_eq!(refused(&array("|u1", false, "(3, 0)", &[])), "the array is empty: 3 rows and 0 columns");
+    assert!(
+        refused(&array("|u1", false, "(3,)", &[1, 2, 3]))
+            .starts_with("an array of shape [3] is no table")
+    );
+    assert!(
+        refused(&array("|u1", false, "()", &[1])).starts_with("an array of shape [] is no table")
+    );
+    assert_eq!(
+        refused(&array("|u1", false, "(0, 3)", &[])),
+        "the array is empty: 0 rows and 3 columns"
+    );
+    assert_eq!(
+        refused(&array("|u1", false, "(3, 0)", &[])),
+        "the array is empty: 3 rows and 0 columns"
+    );
 }
 
 #[test]
 fn forged_sizes_cost_no_memory() {
     let long = array("<f8", false, "(1000000000, 1000)", &[0; 16]);
     let head = long.len() as u64 - 16;
-    assert_eq!(refused(&long), format!("the header announces {} bytes, the file holds {}", head + 8_000_000_000_000, head + 16));
+    assert_eq!(
+        refused(&long),
+        format!(
+            "the header announces {} bytes, the file holds {}",
+            head + 8_000_000_000_000,
+            head + 16
+        )
+    );
     assert!(refused(&super::source::gzip(&long)).contains("exceeds the limit of 4294967296 bytes"));
     let overflow = refused(&array("<f8", false, "(4294967296, 4294967296, 8)", &[]));
     assert_eq!(overflow, "an array of shape [4294967296, 4294967296, 8] exceeds the address space");
-    assert!(refused(&array("<f8", false, "(0, 4294967296, 4294967296)", &[])).contains("address space"));
-    assert!(refused(&array("|u1", false, "(99999999999999999999, 1)", &[])).contains("a size that fits 64 bits"));
+    assert!(
+        refused(&array("<f8", false, "(0, 4294967296, 4294967296)", &[])).contains("address space")
+    );
+    assert!(
+        refused(&array("|u1", false, "(99999999999999999999, 1)", &[]))
+            .contains("a size that fits 64 bits")
+    );
     assert!(refused(&array("|u1", false, "(1, 2)", &[1, 2, 3])).contains("the header announces"));
     let mut header = npy(2, "{", &[]);
     header[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(refused(&header).contains("at most 65536 bytes"));
-    assert_eq!(refused(b"\x93NUMPY\x01\x00\xff\x00{"), "the header announces 265 bytes, the file holds 11");
+    assert_eq!(
+        refused(b"\x93NUMPY\x01\x00\xff\x00{"),
+        "the header announces 265 bytes, the file holds 11"
+    );
 }
 
 #[test]
@@ -113,18 +146,28 @@ fn headers_that_are_none() {
     }
     for descr in ["<c16", "|S5", "<M8[ns]", "<f2", "|O", "f8", ""] {
         let message = refused(&array(descr, false, "(1, 1)", &[0; 16]));
-        assert_eq!(message, format!("the element type {descr:?} is not a real number type that is read"));
+        assert_eq!(
+            message,
+            format!("the element type {descr:?} is not a real number type that is read")
+        );
     }
-    assert!(refused(&npy(1, "{'descr': [('a', '<f8')], 'shape': (1, 1)}", &[])).contains("element type"));
+    assert!(
+        refused(&npy(1, "{'descr': [('a', '<f8')], 'shape': (1, 1)}", &[]))
+            .contains("element type")
+    );
     assert!(refused(b"PK\x03\x04").starts_with("not npy: the first bytes are [50, 4b, 03, 04]"));
     assert_eq!(refused(b""), "the file is empty");
-    assert!(refused(&npy(1, &format!("{{'shape': ({}", "1,".repeat(1000)), &[])).contains("at most 64 axes"));
+    assert!(
+        refused(&npy(1, &format!("{{'shape': ({}", "1,".repeat(1000)), &[]))
+            .contains("at most 64 axes")
+    );
     refused(&npy(1, &"(".repeat(60_000), &[]));
 }
 
 #[test]
 fn holes_and_infinities() {
-    let bytes: Vec<u8> = [1.0, f64::NAN, 2.0, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        [1.0, f64::NAN, 2.0, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
     let file = array("<f8", false, "(2, 2)", &bytes);
     assert_eq!(refused(&file), "row 1, column \"x2\": the value is missing");
     let options = ReadOptions::default().missing(Missing::Allow);
@@ -162,17 +205,24 @@ fn blocks_are_the_columns_in_order() {
 
 #[test]
 fn blocks_are_checked_like_whole_files() {
-    let bytes: Vec<u8> = [1.0, 2.0, f64::NAN].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        [1.0, 2.0, f64::NAN].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
     let file = array("<f8", false, "(3, 1)", &bytes);
     let good = Scratch::of("good.npy", &file);
     let error = NpyBlocks::<f64>::open(&good.0, 0, Missing::Refuse).unwrap_err();
     assert_eq!(error.to_string(), "observations in a block: expected 1, got 0");
     let mut blocks = NpyBlocks::<f64>::open(&good.0, 2, Missing::Refuse).unwrap();
     assert!(blocks.next().unwrap().is_ok());
-    assert_eq!(blocks.next().unwrap().unwrap_err().to_string(), "row 3, column \"x1\": the value is missing");
+    assert_eq!(
+        blocks.next().unwrap().unwrap_err().to_string(),
+        "row 3, column \"x1\": the value is missing"
+    );
     assert!(blocks.next().is_none());
     let short = Scratch::of("short.npy", &file[..file.len() - 1]);
-    assert!(matches!(NpyBlocks::<f64>::open(&short.0, 2, Missing::Refuse), Err(FileError::Length { .. })));
+    assert!(matches!(
+        NpyBlocks::<f64>::open(&short.0, 2, Missing::Refuse),
+        Err(FileError::Length { .. })
+    ));
     let packed = Scratch::of("packed.npy", &super::source::gzip(&file));
     assert!(NpyBlocks::<f64>::open(&packed.0, 2, Missing::Refuse).is_err());
 }
@@ -184,6 +234,8 @@ fn numpy_agrees_on_what_is_written() {
     write_npy(&file.0, &dmatrix![1.5f32, 3.0; 2.0, 4.0]).unwrap();
     let bytes = std::fs::read(&file.0).unwrap();
     assert_eq!(bytes.len() % 64, 16);
-    assert!(bytes.starts_with(b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }"));
+    assert!(bytes.starts_with(
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }"
+    ));
     assert_eq!(bytes[128..132], 1.5f32.to_le_bytes());
 }

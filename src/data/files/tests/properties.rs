@@ -4,12 +4,14 @@ use proptest::prelude::*;
 
 /// Any finite number or hole, all exponents alike.
 fn numbers<T: Real>(bits: impl Strategy<Value = T>) -> impl Strategy<Value = DMatrix<T>> {
-    (1usize..6, 1usize..6, proptest::collection::vec(bits, 25)).prop_map(|(d, n, values)| DMatrix::from_fn(d, n, |i, j| values[i * 5 + j]))
+    (1usize..6, 1usize..6, proptest::collection::vec(bits, 25))
+        .prop_map(|(d, n, values)| DMatrix::from_fn(d, n, |i, j| values[i * 5 + j]))
 }
 
 fn same_bits<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> bool {
     let bits = |value: &T| (value.as_f64().to_bits(), value.as_f64().is_nan());
-    a.shape() == b.shape() && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b) || (bits(a).1 && bits(b).1))
+    a.shape() == b.shape()
+        && a.iter().zip(b).all(|(a, b)| bits(a) == bits(b) || (bits(a).1 && bits(b).1))
 }
 
 fn round_trip<T: Real>(values: DMatrix<T>) -> Result<(), TestCaseError> {
@@ -19,7 +21,12 @@ fn round_trip<T: Real>(values: DMatrix<T>) -> Result<(), TestCaseError> {
     prop_assert!(same_bits(&back.values, &table.values));
     prop_assert_eq!(back.missing, table.missing);
     table.header = true;
-    let back: Table<T> = decode(&encode_csv(&table).unwrap(), Format::Csv, &ReadOptions::default().missing(Missing::Allow)).unwrap();
+    let back: Table<T> = decode(
+        &encode_csv(&table).unwrap(),
+        Format::Csv,
+        &ReadOptions::default().missing(Missing::Allow),
+    )
+    .unwrap();
     prop_assert!(back.header && same_bits(&back.values, &table.values));
     for name in ["round.npy", "round.npy.gz"] {
         let file = Scratch::new(name);
@@ -32,10 +39,16 @@ fn round_trip<T: Real>(values: DMatrix<T>) -> Result<(), TestCaseError> {
 fn survive(bytes: &[u8]) {
     let options = ReadOptions::default().max_bytes(1 << 20);
     for format in [Format::Csv, Format::Npy, Format::Idx] {
-        for options in [options.clone(), options.clone().missing(Missing::Allow).label("x1").ignore(["b"])] {
+        for options in
+            [options.clone(), options.clone().missing(Missing::Allow).label("x1").ignore(["b"])]
+        {
             if let Err(error) = decode::<f32>(bytes, format, &options) {
                 let message = error.to_string();
-                assert!(message.lines().count() == 1 && message.starts_with(|c: char| !c.is_uppercase()), "{message}");
+                assert!(
+                    message.lines().count() == 1
+                        && message.starts_with(|c: char| !c.is_uppercase()),
+                    "{message}"
+                );
             }
         }
     }
@@ -59,7 +72,7 @@ proptest! {
         let mut table = Table::new(DMatrix::from_row_slice(1, 3, &[1.0, 2.0, 3.0]));
         table.header = true;
         let text: Vec<String> = text.iter().map(|text| text.trim().to_owned()).collect();
-        table.apart.push(Apart { name: "label".into(), position: 1, label: true, text });
+        table.apart.push(TextColumn { name: "label".into(), position: 1, label: true, text });
         prop_assert_eq!(super::csv(encode_csv(&table).unwrap()).unwrap(), table);
     }
 

@@ -42,5 +42,8 @@ fn penguins_have_holes_and_are_written_again() {
     let copy = Scratch::new("penguins.csv.gz");
     write_csv(&copy.0, &table).unwrap();
     let again = read::<f64>(&copy.0, &options).unwrap();
-    assert_eq!((again.apart, again.names, again.missing), (table.apart, table.names, table.missing));
+    assert_eq!(
+        (again.apart, again.names, again.missing),
+        (table.apart, table.names, table.missing)
+    );
 }

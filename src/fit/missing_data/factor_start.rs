@@ -1,0 +1,143 @@
+//! Where factor analysis with holes starts.
+
+use super::MissingDataRequest;
+use super::maximization::Theta;
+use super::observed::{Observed, ROUNDING};
+use super::start::{ALL_CORRELATIONS, LEAST_CORRELATION, Shape};
+use crate::fit::profile_likelihood::ProfileLikelihood;
+use crate::likelihood::{DiagonalGaussian, GaussianNoise};
+use crate::linalg::symmetric_eigen;
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+
+/// The smallest ψ_j that a fit starts from, as a share of its variable's variance: EM hardly ever
+/// leaves 0.
+const LEAST: f64 = 0.02;
+
+/// Below this share of its variable's variance, a ψ_j that falls is tried at its floor.
+const CREEPING: f64 = 0.1;
+
+impl<T: Real> Observed<'_, T> {
+    /// The variables that vary, each against what rounding leaves of its own mean.
+    ///
+    /// # Errors
+    /// [`Error::ZeroVariance`] where none does.
+    pub(crate) fn varying(&self) -> Result<Vec<usize>> {
+        let varying: Vec<usize> = (0..self.mean.len())
+            .filter(|&j| self.variances[j] > ROUNDING * self.mean[j].powi(2))
+            .collect();
+        let (variables, observations) = (self.mean.len(), self.patterns.order.len());
+        if varying.is_empty() {
+            Err(Error::ZeroVariance { variables, observations })
+        } else {
+            Ok(varying)
+        }
+    }
+
+    /// ψ_j as shares of the variances (of the variables that vary), at this noise's other values.
+    fn with_shares(
+        &self,
+        noise: &DiagonalGaussian<f64>,
+        varying: &[usize],
+        shares: &[f64],
+    ) -> DiagonalGaussian<f64> {
+        let mut variances = noise.noise_variances();
+        for (&j, share) in varying.iter().zip(shares) {
+            variances[j] = share.clamp(LEAST, 1.0) * self.variances[j];
+        }
+        let mut noise = noise.clone();
+        noise.set_variances(&variances, &DVector::from_element(variances.len(), 1.0));
+        noise
+    }
+}
+
+impl Shape for DiagonalGaussian<f64> {
+    /// The maximum for complete data of correlations that are estimated pair by pair, or with very
+    /// many variables the principal directions of these.
+    fn start<T: Real, R: Rng + ?Sized>(
+        &self,
+        data: &Observed<'_, T>,
+        request: &MissingDataRequest,
+        rng: &mut R,
+    ) -> Result<Theta<Self>> {
+        let (varying, k) = (data.varying()?, request.latent_dim);
+        let mut units = DVector::zeros(data.mean.len());
+        varying.iter().for_each(|&j| units[j] = data.variances[j].sqrt());
+        let mut loadings = DMatrix::zeros(units.len(), k);
+        let shares: Vec<f64> = if varying.len() <= ALL_CORRELATIONS {
+            let correlations =
+                data.correlations(&units).select_rows(&varying).select_columns(&varying);
+            let eigen = symmetric_eigen(correlations.as_view())?;
+            let mut root = eigen.vectors;
+            for (mut column, &value) in root.column_iter_mut().zip(eigen.values.iter()) {
+                column *= value.max(LEAST_CORRELATION).sqrt();
+            }
+            root.row_iter_mut().for_each(|mut row| row /= row.norm());
+            let roughly = ProfileLikelihood {
+                tolerance: 1e-4,
+                max_iterations: 100,
+                ..ProfileLikelihood::default()
+            };
+            let found = roughly.fit(&root, k, LEAST)?.model;
+            for (place, &j) in varying.iter().enumerate() {
+                loadings.row_mut(j).copy_from(&(found.loadings.row(place) * units[j]));
+            }
+            found.noise_variances.iter().copied().collect()
+        } else {
+            // A variable that does not vary has deviations of 0, whatever its unit.
+            let (directions, variances) =
+                data.components(k, &units.map(|unit| if unit > 0.0 { unit } else { 1.0 }), rng)?;
+            let left = (varying.len() as f64 - variances.iter().map(|v| v.max(0.0)).sum::<f64>())
+                / (varying.len() - k) as f64;
+            let left = left.max(LEAST);
+            for (m, &variance) in variances.iter().enumerate() {
+                let length = (variance - left).max(left).sqrt();
+                loadings.set_column(m, &directions.column(m).component_mul(&units).scale(length));
+            }
+            varying
+                .iter()
+                .map(|&j| 1.0 - loadings.row(j).norm_squared() / data.variances[j])
+                .collect()
+        };
+        Ok(Theta::new(loadings, &data.mean, data.with_shares(self, &varying, &shares)))
+    }
+
+    fn random_start<T: Real, R: Rng + ?Sized>(
+        &self,
+        data: &Observed<'_, T>,
+        request: &MissingDataRequest,
+        rng: &mut R,
+    ) -> Theta<Self> {
+        let loadings = data.random_loadings(request.latent_dim, rng)
+            / (2.0 * request.latent_dim as f64).sqrt();
+        let varying = data.varying().unwrap_or_default();
+        let shares = vec![0.5; varying.len()];
+        Theta::new(loadings, &data.mean, data.with_shares(self, &varying, &shares))
+    }
+
+    /// All of the ψ_j that fall and are small already at their floors at once, and each by itself.
+    fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self> {
+        let noise = &theta.noise;
+        let (variances, floors, after) =
+            (noise.noise_variances(), noise.floors(), next.noise.noise_variances());
+        let creeps = |&j: &usize| {
+            let all = variances[j] + theta.loadings().row(j).norm_squared();
+            floors[j] < variances[j] && after[j] < variances[j] && variances[j] < CREEPING * all
+        };
+        let creeping: Vec<usize> = (0..variances.len()).filter(creeps).collect();
+        let at_floor = |those: &[usize]| {
+            let mut lowered = variances.clone();
+            those.iter().for_each(|&j| lowered[j] = floors[j]);
+            let mut noise = noise.clone();
+            noise.set_variances(&lowered, &DVector::from_element(lowered.len(), 1.0));
+            noise
+        };
+        let single = if creeping.len() > 1 { creeping.chunks(1) } else { [].chunks(1) };
+        std::iter::once(&creeping[..])
+            .filter(|all| !all.is_empty())
+            .chain(single)
+            .map(at_floor)
+            .collect()
+    }
+}

@@ -1,0 +1,418 @@
+//! The progression by name: a step chosen at run time.
+
+use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
+use crate::data::Centering;
+use crate::diagnostics::{
+    GapEstimation, ImportanceSampling, InferenceGapSummary, KlProjection, inference_gap_summary,
+};
+use crate::fit::{
+    AffineScaleHead, AutoencoderDescent, ExpectationMaximization, Fitted, LocalRefinement, PxEm,
+    StochasticGradient, StopReason, SubspaceFamily, Trace,
+};
+use crate::inference::Inference;
+use crate::likelihood::{ConditionalMean, IsotropicGaussian};
+use crate::map::Linear;
+use crate::model::{LinearGaussian, ProbabilisticModel};
+use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
+use crate::{Observations, Real, Result};
+use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+
+/// How much is spent on a step that has no exact optimum or no exact figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Budget {
+    /// Fewer epochs, samples and refinements.
+    Fast,
+    /// The default.
+    #[default]
+    Full,
+}
+
+impl Budget {
+    /// Steps enough for a small table as well: a table of few observations has few batches in an
+    /// epoch.
+    fn fitter(self, observations: usize) -> StochasticGradient {
+        let steps = match self {
+            Self::Fast => 2_000,
+            Self::Full => 12_000,
+        };
+        StochasticGradient::of_steps(steps, observations)
+    }
+
+    /// How the gaps of a deep decoder are estimated, and on how many observations.
+    fn estimation(self) -> (GapEstimation, usize) {
+        let (points, steps, samples) = match self {
+            Self::Fast => (100, 60, 200),
+            Self::Full => (300, 150, 1_000),
+        };
+        let refine = LocalRefinement { steps, samples: 16, ..LocalRefinement::default() };
+        (
+            GapEstimation {
+                refine,
+                importance: ImportanceSampling { samples, ..Default::default() },
+                samples: 0,
+            },
+            points,
+        )
+    }
+}
+
+/// A step of the progression, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelKind {
+    /// [`LinearAutoencoder`] about the mean, in closed form.
+    LinearAutoencoder,
+    /// [`LinearAutoencoder`] without a mean, the lecture's.
+    LinearAutoencoderUncentered,
+    /// [`LinearAutoencoder`] about the mean, by the gradient.
+    LinearAutoencoderGradient,
+    /// [`Ppca`] in closed form.
+    PpcaMl,
+    /// [`Ppca`] by plain EM.
+    PpcaEm,
+    /// [`Ppca`] by parameter-expanded EM.
+    PpcaPxEm,
+    /// [`VariationalPpca`] with full covariances.
+    VemFull,
+    /// [`VariationalPpca`] with diagonal covariances.
+    VemDiagonal,
+    /// [`VariationalPpca`] with isotropic covariances, the lecture's.
+    VemIsotropic,
+    /// [`AmortizedPpca`] with a full head.
+    AmortizedLinearFull,
+    /// [`AmortizedPpca`] with a diagonal head.
+    AmortizedLinearDiagonal,
+    /// [`AmortizedPpca`] with an isotropic head.
+    AmortizedLinearIsotropic,
+    /// [`DeepEncoderPpca`] with an isotropic head, the lecture's.
+    DeepEncoder,
+    /// [`Vae`] with an isotropic head, the lecture's, and Gaussian noise.
+    Vae,
+}
+
+impl ModelKind {
+    /// The steps in the order of the progression.
+    pub const ALL: [Self; 14] = [
+        Self::LinearAutoencoder,
+        Self::LinearAutoencoderUncentered,
+        Self::LinearAutoencoderGradient,
+        Self::PpcaMl,
+        Self::PpcaEm,
+        Self::PpcaPxEm,
+        Self::VemFull,
+        Self::VemDiagonal,
+        Self::VemIsotropic,
+        Self::AmortizedLinearFull,
+        Self::AmortizedLinearDiagonal,
+        Self::AmortizedLinearIsotropic,
+        Self::DeepEncoder,
+        Self::Vae,
+    ];
+
+    /// The name in `snake_case`, such as `ppca_ml`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinearAutoencoder => "linear_autoencoder",
+            Self::LinearAutoencoderUncentered => "linear_autoencoder_uncentered",
+            Self::LinearAutoencoderGradient => "linear_autoencoder_gradient",
+            Self::PpcaMl => "ppca_ml",
+            Self::PpcaEm => "ppca_em",
+            Self::PpcaPxEm => "ppca_px_em",
+            Self::VemFull => "vem_full",
+            Self::VemDiagonal => "vem_diagonal",
+            Self::VemIsotropic => "vem_isotropic",
+            Self::AmortizedLinearFull => "amortized_linear_full",
+            Self::AmortizedLinearDiagonal => "amortized_linear_diagonal",
+            Self::AmortizedLinearIsotropic => "amortized_linear_isotropic",
+            Self::DeepEncoder => "deep_encoder",
+            Self::Vae => "vae",
+        }
+    }
+
+    /// Fits this step with k latent dimensions and its default settings.
+    ///
+    /// # Errors
+    /// Those of the step's own front door.
+    pub fn fit<T: Real>(
+        self,
+        latent_dim: usize,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+    ) -> Result<DynFit<T>> {
+        self.fit_with(Budget::Full, latent_dim, x, rng)
+    }
+
+    /// The same with more or less effort for the deep steps; the linear ones are never looser.
+    ///
+    /// # Errors
+    /// Those of the step's own front door.
+    ///
+    /// ```
+    /// use elbo::{IntoObservations, steps::ModelKind};
+    /// use nalgebra::DMatrix;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = DMatrix::from_fn(3, 40, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+    /// for step in ModelKind::ALL {
+    ///     let fit = step.fit(1, (&x).into_observations()?, &mut StdRng::seed_from_u64(1))?;
+    ///     assert_eq!(
+    ///         fit.step.codes((&x).into_observations()?)?.shape(),
+    ///         (1, 40),
+    ///         "{}",
+    ///         step.name()
+    ///     );
+    /// }
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn fit_with<T: Real>(
+        self,
+        effort: Budget,
+        latent_dim: usize,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+    ) -> Result<DynFit<T>> {
+        let autoencoder = LinearAutoencoder::builder(latent_dim);
+        let ppca = Ppca::builder(latent_dim);
+        Ok(match self {
+            Self::LinearAutoencoder => DynFit::closed_form(autoencoder.fit(x)?),
+            Self::LinearAutoencoderUncentered => {
+                DynFit::closed_form(autoencoder.centering(Centering::None).fit(x)?)
+            }
+            Self::LinearAutoencoderGradient => {
+                DynFit::new(autoencoder.fit_by_gradient(&AutoencoderDescent::default(), x, rng)?)
+            }
+            Self::PpcaMl => DynFit::closed_form(ppca.fit(x)?),
+            Self::PpcaEm => {
+                DynFit::new(ppca.fit_em_by(&ExpectationMaximization::default(), x, rng)?)
+            }
+            Self::PpcaPxEm => DynFit::new(ppca.fit_em_by(&PxEm::default(), x, rng)?),
+            Self::VemFull => variational::<T, Full<T>>(latent_dim, x, rng)?,
+            Self::VemDiagonal => variational::<T, Diagonal<T>>(latent_dim, x, rng)?,
+            Self::VemIsotropic => variational::<T, Isotropic<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearFull => amortized::<T, Full<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearDiagonal => amortized::<T, Diagonal<T>>(latent_dim, x, rng)?,
+            Self::AmortizedLinearIsotropic => amortized::<T, Isotropic<T>>(latent_dim, x, rng)?,
+            Self::DeepEncoder => DynFit::new(
+                DeepEncoderPpca::<T>::builder(latent_dim)
+                    .fitter(effort.fitter(x.len()))
+                    .fit(x, rng)?,
+            ),
+            Self::Vae => DynFit::new(
+                Vae::<T, Isotropic<T>>::builder(latent_dim)
+                    .fitter(effort.fitter(x.len()))
+                    .fit(x, rng)?,
+            ),
+        })
+    }
+}
+
+impl std::str::FromStr for ModelKind {
+    type Err = crate::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.name() == name)
+            .ok_or_else(|| crate::Error::UnknownModelKind { name: name.into() })
+    }
+}
+
+fn variational<T: Real, Q: SubspaceFamily<T> + KlProjection<T> + 'static>(
+    k: usize,
+    x: Observations<'_, T>,
+    rng: &mut dyn Rng,
+) -> Result<DynFit<T>> {
+    Ok(DynFit::new(VariationalPpca::<T, Q>::builder(k).fit(x, rng)?))
+}
+
+fn amortized<T: Real, Q: AffineScaleHead<T> + KlProjection<T> + 'static>(
+    k: usize,
+    x: Observations<'_, T>,
+    rng: &mut dyn Rng,
+) -> Result<DynFit<T>> {
+    Ok(DynFit::new(AmortizedPpca::<T, Q>::builder(k).fit(x, rng)?))
+}
+
+/// A fitted step whose type is known only at run time.
+pub struct DynFit<T: Real> {
+    /// The step.
+    pub step: Box<dyn DynModel<T>>,
+    /// J, iteration by iteration.
+    pub trace: Trace,
+    /// Why the fit ended.
+    pub stop: StopReason,
+}
+
+impl<T: Real> DynFit<T> {
+    fn new(fitted: Fitted<impl DynModel<T> + 'static>) -> Self {
+        Self { step: Box::new(fitted.model), trace: fitted.trace, stop: fitted.stop }
+    }
+
+    fn closed_form(step: impl DynModel<T> + 'static) -> Self {
+        Self { step: Box::new(step), trace: Trace::new(), stop: StopReason::ClosedForm }
+    }
+
+    /// The number of iterations made; 0 for a closed form.
+    pub fn iterations(&self) -> usize {
+        self.trace.len().saturating_sub(1)
+    }
+}
+
+/// The verbs that every step has, whatever its slots, for the observations that it was fitted to.
+///
+/// What a step does not have is `None`: an autoencoder has no likelihood.
+pub trait DynModel<T: Real> {
+    /// The means of q for the observations of the fit, k×n; with an encoder or an exact posterior,
+    /// for any others as well.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension), also for new observations where q is
+    /// a table.
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>>;
+
+    /// Decodes codes (k×n) to the mean of x, d×n.
+    ///
+    /// # Errors
+    /// As [`Step::decode`].
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
+
+    /// log p and J with its parts, where there are such; estimated, with the given effort, where
+    /// the decoder is deep.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    fn gaps(
+        &self,
+        x: Observations<'_, T>,
+        effort: Budget,
+        rng: &mut dyn Rng,
+    ) -> Result<Option<InferenceGapSummary>>;
+
+    /// σ², where the noise has one.
+    fn noise_variance(&self) -> Option<T>;
+
+    /// The variances of x along the principal directions of a linear decoder (those of WWᵗ + σ²I
+    /// along W).
+    ///
+    /// # Errors
+    /// Those of the singular value decomposition.
+    fn explained_variance(&self) -> Result<Option<DVector<T>>>;
+
+    /// n draws of x, d×n, from a model with a density.
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>>;
+}
+
+impl<T: Real> DynModel<T> for LinearAutoencoder<T> {
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        self.transform(x)
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Step::decode(self, z)
+    }
+
+    fn gaps(
+        &self,
+        _x: Observations<'_, T>,
+        _effort: Budget,
+        _rng: &mut dyn Rng,
+    ) -> Result<Option<InferenceGapSummary>> {
+        Ok(None)
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        None
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Ok(None)
+    }
+
+    fn sample(&self, _n: usize, _rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        None
+    }
+}
+
+impl<T: Real, I> DynModel<T> for Step<T, Linear<T>, IsotropicGaussian<T>, I>
+where
+    I: Inference<T, LinearGaussian<T>>,
+    I::Posterior: KlProjection<T> + GaussianPosterior<T>,
+{
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        x.expect_dim(self.data_dim())?;
+        Ok(self.inference.infer(&self.model, x)?.mean().into_owned())
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    }
+
+    fn gaps(
+        &self,
+        x: Observations<'_, T>,
+        _effort: Budget,
+        _rng: &mut dyn Rng,
+    ) -> Result<Option<InferenceGapSummary>> {
+        inference_gap_summary(&self.model, &self.inference, x).map(Some)
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        Some(self.model.noise_variance())
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Step::explained_variance(self).map(Some)
+    }
+
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        Some(self.model.sample(n, rng).1)
+    }
+}
+
+impl<T: Real, Q: PosteriorFamily<T>> DynModel<T> for Vae<T, Q> {
+    fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+        self.transform(x)
+    }
+
+    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    }
+
+    /// J is estimated on all observations; the gaps on 300 drawn at random without replacement, or
+    /// 100 with little effort.
+    fn gaps(
+        &self,
+        x: Observations<'_, T>,
+        effort: Budget,
+        rng: &mut dyn Rng,
+    ) -> Result<Option<InferenceGapSummary>> {
+        x.expect_dim(self.data_dim())?;
+        let (estimation, points) = effort.estimation();
+        let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
+        let part = x.values().select_columns(&chosen);
+        let part = Observations::trusted(part.as_view(), chosen.len());
+        let looked_at = estimation.estimate(
+            &self.model,
+            &self.inference.infer(&self.model, part)?,
+            part,
+            rng,
+        )?;
+        if part.len() == x.len() {
+            return Ok(Some(looked_at.summary()));
+        }
+        let q = self.inference.infer(&self.model, x)?;
+        Ok(Some(estimation.extend(&looked_at, &self.model, &q, x, rng)?))
+    }
+
+    fn noise_variance(&self) -> Option<T> {
+        Some(self.model.likelihood.noise_variance())
+    }
+
+    fn explained_variance(&self) -> Result<Option<DVector<T>>> {
+        Ok(None)
+    }
+
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
+        Some(self.model.sample(n, rng).1)
+    }
+}
