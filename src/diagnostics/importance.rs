@@ -90,18 +90,17 @@ impl ImportanceSampling {
     /// # Errors
     /// [`Error::InvalidParameter`] for settings outside their range; [`Error::DimensionMismatch`];
     /// [`Error::NotPositiveDefinite`] when a covariance of q is not.
-    pub fn log_likelihood<T, M, Q, R>(
+    pub fn log_likelihood<T, M, Q>(
         &self,
         model: &M,
         q: &Q,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<ImportanceEstimate>
     where
         T: Real,
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
-        R: Rng + ?Sized,
     {
         self.check()?;
         expect("observations of q", x.len(), q.len())?;
@@ -154,18 +153,17 @@ impl ImportanceSampling {
     }
 
     /// ln p(x|z) + ln π(z) − ln r(z) of each draw for observation `i`.
-    fn log_weights<T, M, R>(
+    fn log_weights<T, M>(
         &self,
         model: &M,
         q: &Full<T>,
         x: Observations<'_, T>,
         i: usize,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Vec<f64>>
     where
         T: Real,
         M: ProbabilisticModel<T>,
-        R: Rng,
     {
         let k = q.latent_dim();
         let factor = q.factor(i) * T::of(self.widening.sqrt());

@@ -186,19 +186,18 @@ impl GapEstimation {
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::Dimension).
-    pub(crate) fn extend<T, M, Q, R>(
+    pub(crate) fn extend<T, M, Q>(
         &self,
         looked_at: &InferenceGapEstimates<Q>,
         model: &M,
         q: &Q,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<InferenceGapSummary>
     where
         T: Real,
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
-        R: Rng + ?Sized,
     {
         let (summary, gap) = (looked_at.summary(), &looked_at.gaps.total);
         let share = gap.values().len() as f64 / x.len() as f64;
@@ -230,19 +229,18 @@ impl GapEstimation {
     /// [`Error::DimensionMismatch`](crate::Error::Dimension),
     /// [`Error::InvalidParameter`](crate::Error::Setting),
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    pub fn estimate<T, D, L, Q, R>(
+    pub fn estimate<T, D, L, Q>(
         &self,
         model: &GenerativeModel<D, L>,
         q: &Q,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<InferenceGapEstimates<Q>>
     where
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
         Q: PosteriorFamily<T>,
-        R: Rng + ?Sized,
     {
         let samples = self.draws();
         let mut best = self.refine.refine(model, q.clone(), x, rng)?;

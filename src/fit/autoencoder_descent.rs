@@ -121,10 +121,10 @@ fn half_inverse_gram(triangular: &DMatrix<f64>) -> DMatrix<f64> {
 }
 
 /// Where a random start begins: U_ij ~ N(0, 1/S_jj)/√d, Y = UA, and W_ij ~ N(0, S_ii)/√k.
-pub(crate) fn random_factors<R: Rng + ?Sized>(
+pub(crate) fn random_factors(
     moment: &ScatterFactor,
     latent_dim: usize,
-    rng: &mut R,
+    rng: &mut dyn Rng,
 ) -> FactorPair {
     let deviations = moment.coordinate_deviations();
     let d = deviations.len();
@@ -148,11 +148,11 @@ impl AutoencoderDescent {
     ///
     /// # Errors
     /// Those of the decompositions.
-    pub(crate) fn fit<R: Rng + ?Sized>(
+    pub(crate) fn fit(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<Factors>> {
         let start = random_factors(moment, latent_dim, rng);
         let Fitted { model, trace, stop } = self.descend(moment, start)?;

@@ -79,19 +79,18 @@ impl LocalRefinement {
     /// # Errors
     /// [`Error::DimensionMismatch`] when model, q and x do not fit each other;
     /// [`Error::InvalidParameter`] for a learning rate that is not positive and finite.
-    pub fn refine<T, D, L, Q, R>(
+    pub fn refine<T, D, L, Q>(
         &self,
         model: &GenerativeModel<D, L>,
         mut q: Q,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Q>
     where
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
         Q: PosteriorFamily<T>,
-        R: Rng + ?Sized,
     {
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(Error::InvalidParameter {
@@ -119,7 +118,7 @@ impl LocalRefinement {
 }
 
 /// Pairs ±ε with mean 0 and covariance I, k×samples.
-fn matched_draws<T: Real, R: Rng + ?Sized>(k: usize, samples: usize, rng: &mut R) -> DMatrix<T> {
+fn matched_draws<T: Real>(k: usize, samples: usize, rng: &mut dyn Rng) -> DMatrix<T> {
     let pairs = samples.div_ceil(2).max(k);
     let mut half = DMatrix::from_fn(k, pairs, |_, _| T::standard_normal(rng));
     let gram = crate::linalg::product_tr_right(half.as_view(), half.as_view()) / T::of_usize(pairs);
@@ -270,7 +269,7 @@ mod tests {
     #[test]
     fn draws_have_the_moments_of_the_prior() {
         for (k, samples) in [(1, 1), (3, 7), (8, 32)] {
-            let draws = matched_draws::<f64, _>(k, samples, &mut StdRng::seed_from_u64(4));
+            let draws = matched_draws::<f64>(k, samples, &mut StdRng::seed_from_u64(4));
             assert!(draws.ncols() >= samples.max(2 * k));
             assert!(draws.column_sum().amax() < 1e-12);
             let covariance = &draws * draws.transpose() / draws.ncols() as f64;

@@ -86,12 +86,12 @@ impl AutoencoderDescent {
     ///
     /// # Errors
     /// Those of the decompositions.
-    pub(crate) fn fit_weighted<R: Rng + ?Sized>(
+    pub(crate) fn fit_weighted(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
         weight: f64,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<Factors>> {
         let form = bidiagonalize(r_factor(moment.coordinates().transpose().as_view())?);
         let root = &form.transposed();

@@ -158,7 +158,7 @@ impl<T: Real> Likelihood<T> for Bernoulli {
         scale * total
     }
 
-    fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
+    fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {
         output.map(|y| {
             if T::of(rng.random::<f64>()) < y.quick_sigmoid() { T::one() } else { T::zero() }
         })

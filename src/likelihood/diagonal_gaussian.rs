@@ -222,7 +222,7 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         -half * (scale * count * constant + squares.sum())
     }
 
-    fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
+    fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {
         let deviations = self.noise_variances().map(|v| v.sqrt());
         let mut drawn = output.into_owned();
         for mut column in drawn.column_iter_mut() {

@@ -286,7 +286,7 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         -half * (scale * count * log_two_pi_times(variance) + weight * squared_error)
     }
 
-    fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T> {
+    fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {
         let deviation = self.noise_variance().sqrt();
         output.map(|mean| mean + deviation * T::standard_normal(rng))
     }

@@ -58,7 +58,7 @@ pub trait Likelihood<T: Real>: ConditionalMean<T> + Parameters<T> + Clone {
     ) -> T;
 
     /// One draw of x for each column of the decoder's output, d×n.
-    fn sample<R: Rng + ?Sized>(&self, output: DMatrixView<'_, T>, rng: &mut R) -> DMatrix<T>;
+    fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T>;
 
     /// Refuses data that the likelihood cannot produce.
     ///

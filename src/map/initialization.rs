@@ -50,12 +50,12 @@ impl Initialization {
     }
 
     /// Draws W (out×in, by columns) and the bias.
-    pub(crate) fn draw<T: Real, R: Rng + ?Sized>(
+    pub(crate) fn draw<T: Real>(
         self,
         weights: &mut [T],
         bias: &mut [T],
         inputs: usize,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<()> {
         let (fan_in, fan_out) = (inputs as f64, bias.len() as f64);
         bias.fill(T::zero());
@@ -82,11 +82,11 @@ impl Initialization {
     }
 }
 
-fn uniform<T: Real, R: Rng + ?Sized>(values: &mut [T], bound: f64, rng: &mut R) {
+fn uniform<T: Real>(values: &mut [T], bound: f64, rng: &mut dyn Rng) {
     values.iter_mut().for_each(|v| *v = T::of(bound * (2.0 * rng.random::<f64>() - 1.0)));
 }
 
-fn normal<T: Real, R: Rng + ?Sized>(values: &mut [T], deviation: f64, rng: &mut R) {
+fn normal<T: Real>(values: &mut [T], deviation: f64, rng: &mut dyn Rng) {
     values.iter_mut().for_each(|v| *v = T::of(deviation) * T::standard_normal(rng));
 }
 

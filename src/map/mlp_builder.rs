@@ -78,7 +78,7 @@ impl<T: Real> MlpBuilder<T> {
     /// [`Error::InvalidParameter`] for a size of 0, more parameters than memory holds or a negative
     /// deviation, [`Error::DimensionMismatch`] and [`Error::NotFinite`] for a fixed layer that does
     /// not fit.
-    pub fn build<R: Rng + ?Sized>(self, rng: &mut R) -> Result<Mlp<T>> {
+    pub fn build<R: Rng + ?Sized>(self, mut rng: &mut R) -> Result<Mlp<T>> {
         if self.sizes.contains(&0) {
             return Err(Error::InvalidParameter {
                 name: "the size of a layer",
@@ -104,7 +104,7 @@ impl<T: Real> MlpBuilder<T> {
             let activation = if i + 1 == layers { self.output_activation } else { self.activation };
             let initialization =
                 self.initialization.unwrap_or(Initialization::of_activation(activation));
-            initialization.draw(weights, bias, pair[0], rng)?;
+            initialization.draw(weights, bias, pair[0], &mut rng)?;
             rest = after;
         }
         let mut map =

@@ -138,12 +138,12 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     pub fn fit<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<FittedMixture<T>> {
         let x = x.into_observations()?;
         self.check(x.data_dim(), x.len())?;
         let data = Data::of(x, self)?;
-        self.best_of(&data, &mut Complete(&data), rng)
+        self.best_of(&data, &mut Complete(&data), &mut rng)
     }
 
     /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the
@@ -175,7 +175,7 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         &self,
         x: impl IntoObservations<'a, T>,
         weights: &[T],
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<FittedMixture<T>> {
         let x = x.into_observations()?;
         let (columns, weights) = weighing(weights, x.len())?;
@@ -189,15 +189,15 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         let variance =
             moments.scatter_factor(Centering::Mean)?.total_variance() / x.data_dim() as f64;
         let data = Data::new(table, weights, self, variance);
-        self.best_of(&data, &mut Complete(&data), rng)
+        self.best_of(&data, &mut Complete(&data), &mut rng)
     }
 
     /// The best of several ascents from k-means++ on a complete table.
-    pub(super) fn best_of<R: Rng + ?Sized>(
+    pub(super) fn best_of(
         &self,
         data: &Data,
         steps: &mut impl Steps,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<FittedMixture<T>> {
         let mut best: Option<(Fitted<Mixture>, usize)> = None;
         let mut restarts = Vec::with_capacity(self.restarts);

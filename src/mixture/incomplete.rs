@@ -46,10 +46,10 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     pub fn fit_incomplete<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<FittedMixture<T>> {
         let x = x.into_incomplete()?;
-        self.fit_some(x, (0..x.len()).collect(), vec![1.0; x.len()], rng)
+        self.fit_some(x, (0..x.len()).collect(), vec![1.0; x.len()], &mut rng)
     }
 
     /// The same with a weight for each observation, as in [`Self::fit_weighted`].
@@ -87,20 +87,20 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
         weights: &[T],
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<FittedMixture<T>> {
         let x = x.into_incomplete()?;
         let (columns, weights) = weighing(weights, x.len())?;
-        self.fit_some(x, columns, weights, rng)
+        self.fit_some(x, columns, weights, &mut rng)
     }
 
     /// From some columns, with weights that add up to their number.
-    fn fit_some<R: Rng + ?Sized>(
+    fn fit_some(
         &self,
         x: IncompleteObservations<'_, T>,
         columns: Vec<usize>,
         weights: Vec<f64>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<FittedMixture<T>> {
         self.check(x.data_dim(), columns.len())?;
         let mut table = DMatrix::zeros(x.data_dim(), columns.len());

@@ -191,19 +191,20 @@ impl<T: Real> MixtureOfPpca<T> {
     }
 
     /// Draws n observations (d×n) and the component of each.
-    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (Vec<usize>, DMatrix<T>) {
+    pub fn sample<R: Rng + ?Sized>(&self, n: usize, mut rng: &mut R) -> (Vec<usize>, DMatrix<T>) {
         let mut labels = Vec::with_capacity(n);
         let mut x = DMatrix::zeros(self.data_dim(), n);
         for mut column in x.column_iter_mut() {
-            let c = draw(self.weights.iter().map(|w| w.as_f64()), rng);
+            let c = draw(self.weights.iter().map(|w| w.as_f64()), &mut rng);
             let component = &self.components[c];
-            let z = DMatrix::from_fn(component.latent_dim(), 1, |_, _| T::standard_normal(rng));
+            let z =
+                DMatrix::from_fn(component.latent_dim(), 1, |_, _| T::standard_normal(&mut rng));
             let deviation = component.noise_variance().sqrt();
             let plane = matrix_product(component.loadings(), &z);
             for ((out, &on_plane), &mean) in
                 column.iter_mut().zip(plane.iter()).zip(component.mean().iter())
             {
-                *out = mean + on_plane + deviation * T::standard_normal(rng);
+                *out = mean + on_plane + deviation * T::standard_normal(&mut rng);
             }
             labels.push(c);
         }
@@ -213,10 +214,7 @@ impl<T: Real> MixtureOfPpca<T> {
 
 /// One index, with probabilities proportional to the weights; the last one with any when rounding
 /// passes the end.
-pub(crate) fn draw<R: Rng + ?Sized>(
-    weights: impl Iterator<Item = f64> + Clone,
-    rng: &mut R,
-) -> usize {
+pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng) -> usize {
     let mut left = rng.random::<f64>() * weights.clone().sum::<f64>();
     let mut last = 0;
     for (index, weight) in weights.enumerate() {

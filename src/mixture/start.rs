@@ -7,11 +7,11 @@ use rand::Rng;
 /// The cluster of each column: centres drawn with probabilities proportional to the weight and the
 /// squared distance from those there are (Arthur & Vassilvitskii 2007), then moved to their
 /// clusters' means a few times.
-pub(super) fn clusters<R: Rng + ?Sized>(
+pub(super) fn clusters(
     x: &DMatrix<f64>,
     weights: &[f64],
     count: usize,
-    rng: &mut R,
+    rng: &mut dyn Rng,
 ) -> Vec<usize> {
     let n = x.ncols();
     let mut centres = DMatrix::zeros(x.nrows(), count);

@@ -44,7 +44,7 @@ impl<T: Real, D: Decoder<T>, L: Likelihood<T>> ProbabilisticModel<T> for Generat
         Ok(self.likelihood.log_density(x.values(), self.decoder.decode(z).as_view()))
     }
 
-    fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>) {
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> (DMatrix<T>, DMatrix<T>) {
         let z = DMatrix::from_fn(self.decoder.latent_dim(), n, |_, _| T::standard_normal(rng));
         let x = self.likelihood.sample(self.decoder.decode(z.as_view()).as_view(), rng);
         (z, x)

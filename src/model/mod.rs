@@ -74,7 +74,7 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
     ) -> Result<DVector<T>>;
 
     /// Draws n pairs from π(z)p(x|z): z (k×n) and x (d×n).
-    fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>);
+    fn sample(&self, n: usize, rng: &mut dyn Rng) -> (DMatrix<T>, DMatrix<T>);
 }
 
 /// A model whose log p(x_i) is in closed form.

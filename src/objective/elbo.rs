@@ -137,13 +137,7 @@ where
     M: ExpectedLogLikelihood<T, Q>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        _rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, _rng: &mut dyn Rng) -> Result<T> {
         Ok(self.terms(model, q, x)?.values().sum() * x.scale())
     }
 }
@@ -153,13 +147,7 @@ where
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T> {
         Ok(self.terms(model, q, x, rng)?.values().sum() * x.scale())
     }
 }
@@ -340,12 +328,12 @@ where
 {
     type Workspace = ElboWorkspace<T, I::Tape, D::Tape>;
 
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
@@ -353,12 +341,12 @@ where
         self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
     }
 
-    fn value<R: Rng + ?Sized>(
+    fn value(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {
@@ -376,12 +364,12 @@ where
     type Workspace =
         ElboWorkspace<T, I::Tape, <crate::map::Linear<T> as DifferentiableMap<T>>::Tape>;
 
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &LinearGaussian<T>,
         inference: &I,
         x: Observations<'_, T>,
-        _rng: &mut R,
+        _rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {

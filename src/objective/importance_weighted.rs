@@ -136,13 +136,7 @@ where
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T> {
         Ok(normalize(&mut self.log_weights(model, q, x, rng)?).sum() * x.scale())
     }
 }
@@ -191,12 +185,12 @@ where
 {
     type Workspace = ImportanceWorkspace<T, I::Tape, D::Tape>;
 
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {

@@ -10,13 +10,7 @@ use rand::Rng;
 pub struct LogLikelihood;
 
 impl<T: Real, M: MarginalLikelihood<T>, Q> Objective<T, M, Q> for LogLikelihood {
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        _q: &Q,
-        x: Observations<'_, T>,
-        _rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, _q: &Q, x: Observations<'_, T>, _rng: &mut dyn Rng) -> Result<T> {
         Ok(model.log_likelihood(x)?.sum() * x.scale())
     }
 }

@@ -34,13 +34,7 @@ pub trait Objective<T: Real, M, Q> {
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, q and x do not fit each
     /// other.
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        rng: &mut R,
-    ) -> Result<T>;
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T>;
 }
 
 /// The derivative of J by the free parameters of θ and of φ, in the order of
@@ -73,12 +67,12 @@ pub trait DifferentiableObjective<T: Real, M, I> {
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, inference and x do not fit
     /// each other.
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &M,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T>;
@@ -88,12 +82,12 @@ pub trait DifferentiableObjective<T: Real, M, I> {
     ///
     /// # Errors
     /// As [`value_and_gradient`](Self::value_and_gradient).
-    fn value<R: Rng + ?Sized>(
+    fn value(
         &self,
         model: &M,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {

@@ -90,13 +90,7 @@ where
     M: ProbabilisticModel<T>,
     Q: GaussianPosterior<T>,
 {
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T> {
         self.plain().evaluate(model, q, x, rng)
     }
 }
@@ -110,12 +104,12 @@ where
 {
     type Workspace = ElboWorkspace<T, I::Tape, D::Tape>;
 
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
@@ -131,12 +125,12 @@ where
         )
     }
 
-    fn value<R: Rng + ?Sized>(
+    fn value(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {

@@ -50,13 +50,7 @@ pub(crate) fn check_weight<T: Real>(weight: T) -> Result<()> {
 
 impl<T: Real, M: LatentModel<T>, Q: Posterior<T>> Objective<T, M, Q> for SquaredError<T> {
     /// Without the weight on the maps, which the codes do not show.
-    fn evaluate<R: Rng + ?Sized>(
-        &self,
-        model: &M,
-        q: &Q,
-        x: Observations<'_, T>,
-        _rng: &mut R,
-    ) -> Result<T> {
+    fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, _rng: &mut dyn Rng) -> Result<T> {
         x.expect_dim(model.decoder().observed_dim())?;
         Ok(-model.decoder().residuals(q.mean(), x.values()).norm_squared() * x.scale())
     }
@@ -90,12 +84,12 @@ where
 {
     type Workspace = SquaredErrorWorkspace<T, F::Tape, D::Tape>;
 
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &GenerativeModel<D, L>,
         inference: &Amortized<PointEncoder<F>>,
         x: Observations<'_, T>,
-        _rng: &mut R,
+        _rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {

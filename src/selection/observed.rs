@@ -58,10 +58,10 @@ pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
     x: impl IntoIncompleteObservations<'a, T>,
     latent_dims: impl IntoIterator<Item = usize>,
     criterion: ObservedCriterion,
-    rng: &mut R,
+    mut rng: &mut R,
 ) -> Result<Selection> {
     choose(x.into_incomplete()?, latent_dims, criterion, 1, |k, x| {
-        Ok(Ppca::builder(k).fit_incomplete(x, rng)?.model)
+        Ok(Ppca::builder(k).fit_incomplete(x, &mut rng)?.model)
     })
 }
 
@@ -97,11 +97,11 @@ pub fn choose_factors<'a, T: Real, R: Rng + ?Sized>(
     x: impl IntoIncompleteObservations<'a, T>,
     latent_dims: impl IntoIterator<Item = usize>,
     criterion: ObservedCriterion,
-    rng: &mut R,
+    mut rng: &mut R,
 ) -> Result<Selection> {
     let x = x.into_incomplete()?;
     choose(x, latent_dims, criterion, x.data_dim(), |k, x| {
-        Ok(FactorAnalysis::builder(k).fit_incomplete(x, rng)?.model)
+        Ok(FactorAnalysis::builder(k).fit_incomplete(x, &mut rng)?.model)
     })
 }
 

@@ -61,9 +61,9 @@ impl<T: Real, Q: AffineScaleHead<T>> AmortizedPpcaBuilder<T, Q> {
     pub fn fit<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<AmortizedPpca<T, Q>>> {
-        self.fit_by(&JointQuasiNewton::default(), x, rng)
+        self.fit_by(&JointQuasiNewton::default(), x, &mut rng)
     }
 
     /// The same with other settings.
@@ -74,11 +74,11 @@ impl<T: Real, Q: AffineScaleHead<T>> AmortizedPpcaBuilder<T, Q> {
         &self,
         fitter: &JointQuasiNewton,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<AmortizedPpca<T, Q>>> {
         let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
         let Fitted { model: at, trace, stop } =
-            fitter.fit::<T, Q, R>(&moment, self.latent_dim, rng)?;
+            fitter.fit::<T, Q>(&moment, self.latent_dim, &mut rng)?;
         let k = self.latent_dim;
         let map = recover_encoder(&moment, &at.factors.codes)?;
         // The head: the mean's rows are V(x − μ); the scale's have weight 0, and its constants as

@@ -173,10 +173,10 @@ impl<T: Real, S> DeepBuilder<T, S> {
 
     /// An encoder whose posterior starts near the prior: the rows of its last layer that give the
     /// scale are 0.
-    fn encoder<Q: PosteriorFamily<T>, R: Rng + ?Sized>(
+    fn encoder<Q: PosteriorFamily<T>>(
         &self,
         scales: &(DVector<T>, DVector<T>),
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Amortized<GaussianEncoder<Mlp<T>, Q>>> {
         let map = self.layers(scales.0.len(), Q::parameter_count(self.latent_dim), false);
         let map = map.input_standardization(scales.0.clone(), scales.1.clone()).build(rng)?;
@@ -211,16 +211,16 @@ impl<T: Real, S> DeepBuilder<T, S> {
     }
 
     /// The deep decoder and encoder of a [`Vae`], and its fit.
-    fn fit_vae<Q: PosteriorFamily<T>, L: Likelihood<T>, R: Rng + ?Sized>(
+    fn fit_vae<Q: PosteriorFamily<T>, L: Likelihood<T>>(
         &self,
         x: Observations<'_, T>,
         (mean, deviations): (DVector<T>, DVector<T>),
         fixed_output: bool,
         likelihood: L,
-        (rng, observer): (&mut R, &mut (impl Observer + ?Sized)),
+        (rng, observer): (&mut dyn Rng, &mut dyn Observer),
     ) -> Result<Fitted<Vae<T, Q, L>>> {
         let scales = (mean, deviations);
-        let encoder = self.encoder::<Q, R>(&scales, rng)?;
+        let encoder = self.encoder::<Q>(&scales, rng)?;
         let decoder = self.layers(self.latent_dim, x.data_dim(), true);
         let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }
             .build(rng)?;
@@ -248,9 +248,9 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     pub fn fit<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<S>> {
-        self.fit_observed(x, rng, &mut ())
+        self.fit_observed(x, &mut rng, &mut ())
     }
 
     /// The same, watched: `observer` hears of each epoch and may end the fit.
@@ -260,10 +260,10 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     pub fn fit_observed<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
-        observer: &mut (impl Observer + ?Sized),
+        mut rng: &mut R,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<S>> {
-        S::fit_deep(self, x.into_observations()?, rng, observer)
+        S::fit_deep(self, x.into_observations()?, &mut rng, observer)
     }
 }
 
@@ -273,23 +273,23 @@ pub trait DeepModel<T: Real>: Sized {
     ///
     /// # Errors
     /// Those of the front door, [`DeepBuilder::fit`].
-    fn fit_deep<R: Rng + ?Sized>(
+    fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut (impl Observer + ?Sized),
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>>;
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
-    fn fit_deep<R: Rng + ?Sized>(
+    fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut (impl Observer + ?Sized),
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
         let scales = builder.scales(x)?;
-        let encoder = builder.encoder::<Q, R>(&scales, rng)?;
+        let encoder = builder.encoder::<Q>(&scales, rng)?;
         let (mean, deviations) = scales;
         let noise = builder.noise(&deviations)?;
         let share = T::one() / T::of_usize(builder.latent_dim).sqrt();
@@ -316,11 +316,11 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for Vae<T, Q> {
-    fn fit_deep<R: Rng + ?Sized>(
+    fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut (impl Observer + ?Sized),
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
         let scales = builder.scales(x)?;
         let noise = builder.noise(&scales.1)?;
@@ -329,11 +329,11 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for Vae<T, Q> {
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for BinaryVae<T, Q> {
-    fn fit_deep<R: Rng + ?Sized>(
+    fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut (impl Observer + ?Sized),
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
         Bernoulli.check_support(x)?;
         let scales = builder.scales(x)?;

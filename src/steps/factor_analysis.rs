@@ -472,7 +472,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         &self,
         fitter: &ExpectationMaximization,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
         self.check_settings()?;
         let data = Standardized::of(x.into_observations()?, self)?;
@@ -481,7 +481,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let columns = &data.root * (r as f64).sqrt();
         let x = Observations::new(columns.as_view())?.of_population(data.count);
         let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| {
-            f64::standard_normal(rng) / (self.latent_dim as f64).sqrt()
+            f64::standard_normal(&mut rng) / (self.latent_dim as f64).sqrt()
         });
         let floors = DVector::from_element(d, self.relative_floor);
         let noise = DiagonalGaussian::new(DVector::from_element(d, 0.5))?.with_floors(floors)?;
@@ -490,7 +490,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
             noise,
         );
         let Fitted { model: (model, _), trace, stop } =
-            fitter.fit(&Elbo::closed_form(), start, Exact, x, rng)?;
+            fitter.fit(&Elbo::closed_form(), start, Exact, x, &mut rng)?;
         let factors = canonical(&model)?;
         data.restore(Fitted { model: factors, trace, stop }, self)
     }

@@ -66,17 +66,17 @@ impl<T: Real> PpcaBuilder<T> {
     pub fn fit_incomplete<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<Ppca<T>>> {
-        self.fit_incomplete_by(&MissingDataEm::default(), x, rng)
+        self.fit_incomplete_by(&MissingDataEm::default(), x, &mut rng)
     }
 
-    fn incomplete<R: Rng + ?Sized>(
+    fn incomplete(
         &self,
         fitter: &MissingDataEm,
         x: IncompleteObservations<'_, T>,
         weights: Option<&[T]>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<Ppca<T>>> {
         self.check_settings()?;
         let data = Observed::of(x, weights, self.mean)?;
@@ -155,17 +155,17 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     pub fn fit_incomplete<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.fit_incomplete_by(&MissingDataEm::default(), x, rng)
+        self.fit_incomplete_by(&MissingDataEm::default(), x, &mut rng)
     }
 
-    fn incomplete<R: Rng + ?Sized>(
+    fn incomplete(
         &self,
         fitter: &MissingDataEm,
         x: IncompleteObservations<'_, T>,
         weights: Option<&[T]>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
         self.check_settings()?;
         let data = Observed::of(x, weights, self.mean)?;
@@ -192,9 +192,9 @@ macro_rules! front_doors {
                 &self,
                 fitter: &MissingDataEm,
                 x: impl IntoIncompleteObservations<'a, T>,
-                rng: &mut R,
+                mut rng: &mut R,
             ) -> Result<Fitted<$model<T>>> {
-                self.incomplete(fitter, x.into_incomplete()?, None, rng)
+                self.incomplete(fitter, x.into_incomplete()?, None, &mut rng)
             }
 
             /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2
@@ -224,9 +224,9 @@ macro_rules! front_doors {
                 &self,
                 x: impl IntoIncompleteObservations<'a, T>,
                 weights: &[T],
-                rng: &mut R,
+                mut rng: &mut R,
             ) -> Result<Fitted<$model<T>>> {
-                self.incomplete(&MissingDataEm::default(), x.into_incomplete()?, Some(weights), rng)
+                self.incomplete(&MissingDataEm::default(), x.into_incomplete()?, Some(weights), &mut rng)
             }
         }
     };
@@ -354,8 +354,8 @@ impl<T: Real, N: GaussianNoise<T>> Step<T, Linear<T>, N, Exact> {
         &self,
         count: usize,
         x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Vec<DMatrix<T>>> {
-        self.model.impute_multiple(count, x, rng)
+        self.model.impute_multiple(count, x, &mut rng)
     }
 }

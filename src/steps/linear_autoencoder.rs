@@ -149,15 +149,15 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         &self,
         fitter: &AutoencoderDescent,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<LinearAutoencoder<T>>> {
         self.check_settings()?;
         let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
         moment.check_latent_dim(self.latent_dim)?;
         let weight = self.weight.as_f64() / moment.count() as f64;
         let Fitted { model, trace, stop } = match weight > 0.0 {
-            true => fitter.fit_weighted(&moment, self.latent_dim, weight, rng)?,
-            false => fitter.fit(&moment, self.latent_dim, rng)?,
+            true => fitter.fit_weighted(&moment, self.latent_dim, weight, &mut rng)?,
+            false => fitter.fit(&moment, self.latent_dim, &mut rng)?,
         };
         Ok(Fitted {
             model: self.assemble(&model.encoder, &model.decoder, moment.mean())?,

@@ -145,11 +145,11 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Step<T, D, L, I> {
 // words, what is missing.
 impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
     /// Draws n codes z ~ π (k×n) and observations x ~ p(x|z) (d×n).
-    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> (DMatrix<T>, DMatrix<T>)
+    pub fn sample<R: Rng + ?Sized>(&self, n: usize, mut rng: &mut R) -> (DMatrix<T>, DMatrix<T>)
     where
         L: Likelihood<T>,
     {
-        self.model.sample(n, rng)
+        self.model.sample(n, &mut rng)
     }
 
     /// log p(x_i) in nats, one entry an observation, in closed form; O(n·d·k).
@@ -246,7 +246,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
         &self,
         samples: usize,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<ElboTerms<T>>
     where
         L: Likelihood<T>,
@@ -257,7 +257,7 @@ impl<T: Real, D: Decoder<T>, L, I> Step<T, D, L, I> {
         x.expect_dim(self.data_dim())?;
         crate::objective::check_draws(samples)?;
         let q = self.inference.infer(&self.model, x)?;
-        Elbo::reparameterized(samples).terms(&self.model, &q, x, rng)
+        Elbo::reparameterized(samples).terms(&self.model, &q, x, &mut rng)
     }
 
     /// The two terms of J, one entry an observation, in closed form.

@@ -171,20 +171,20 @@ pub trait EmFitter<T: Real> {
     ///
     /// # Errors
     /// Those of the front door, [`PpcaBuilder::fit_em_by`].
-    fn fit_ppca<R: Rng + ?Sized>(
+    fn fit_ppca(
         &self,
         moment: &ScatterFactor,
         setting: &PpcaBuilder<T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<LinearGaussian<T>>>;
 }
 
 impl<T: Real> EmFitter<T> for PxEm {
-    fn fit_ppca<R: Rng + ?Sized>(
+    fn fit_ppca(
         &self,
         moment: &ScatterFactor,
         setting: &PpcaBuilder<T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<LinearGaussian<T>>> {
         let Fitted { model, trace, stop } =
             self.fit(moment, setting.latent_dim, setting.start_noise(moment)?, rng)?;
@@ -199,11 +199,11 @@ impl<T: Real> EmFitter<T> for PxEm {
 impl<T: Real> EmFitter<T> for ExpectationMaximization {
     /// EM over r = min(n, d) pseudo-observations with the same second moment, about a mean that
     /// stays at x̄, where its optimum is.
-    fn fit_ppca<R: Rng + ?Sized>(
+    fn fit_ppca(
         &self,
         moment: &ScatterFactor,
         setting: &PpcaBuilder<T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<LinearGaussian<T>>> {
         let likelihood = setting.start_noise(moment)?;
         let loadings = moment.lift(random_loadings(moment, setting.latent_dim, rng));
@@ -340,9 +340,9 @@ impl<T: Real> PpcaBuilder<T> {
     pub fn fit_em<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<Ppca<T>>> {
-        self.fit_em_by(&PxEm::default(), x, rng)
+        self.fit_em_by(&PxEm::default(), x, &mut rng)
     }
 
     /// The same maximum by a chosen fitter: [`PxEm`], or [`ExpectationMaximization`] for plain EM.
@@ -353,12 +353,12 @@ impl<T: Real> PpcaBuilder<T> {
         &self,
         fitter: &impl EmFitter<T>,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<Ppca<T>>> {
         self.check_settings()?;
         let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
         moment.check_latent_dim(self.latent_dim)?;
-        let fitted = fitter.fit_ppca(&moment, self, rng)?;
+        let fitted = fitter.fit_ppca(&moment, self, &mut rng)?;
         let stop =
             if fitted.model.likelihood.is_at_floor() { StopReason::Floor } else { fitted.stop };
         Ok(Fitted { stop, ..fitted }.map(|model| Ppca::from_parts(model, Exact)))

@@ -78,12 +78,12 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
     pub fn fit<'a, R: Rng + ?Sized>(
         &self,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<VariationalPpca<T, Q>>>
     where
         Q: SubspaceFamily<T>,
     {
-        self.fit_by(&SubspaceVem::default(), x, rng)
+        self.fit_by(&SubspaceVem::default(), x, &mut rng)
     }
 
     /// The same with other settings.
@@ -94,14 +94,15 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
         &self,
         fitter: &SubspaceVem,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<VariationalPpca<T, Q>>>
     where
         Q: SubspaceFamily<T>,
     {
         let x = x.into_observations()?;
         let moment = ScatterFactor::of(x, self.mean)?;
-        let Fitted { model, trace, stop } = fitter.fit::<T, Q, R>(&moment, self.latent_dim, rng)?;
+        let Fitted { model, trace, stop } =
+            fitter.fit::<T, Q>(&moment, self.latent_dim, &mut rng)?;
         let model = self.model(&moment.lift(model.loadings()), &moment, &model.likelihood)?;
         // The last E-step fills the table: θ, Q and J belong together.
         let mut table = PerPoint::<Q>::at_prior(self.latent_dim, x.len());
@@ -118,16 +119,16 @@ impl<T: Real, Q: PosteriorFamily<T>> VariationalPpcaBuilder<T, Q> {
         &self,
         fitter: &ExpectationMaximization,
         x: impl IntoObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Fitted<VariationalPpca<T, Q>>> {
         let x = x.into_observations()?;
         let moment = ScatterFactor::of(x, self.mean)?;
         moment.check_noise_remains(self.latent_dim)?;
-        let loadings = moment.lift(random_loadings(&moment, self.latent_dim, rng));
+        let loadings = moment.lift(random_loadings(&moment, self.latent_dim, &mut rng));
         let start =
             self.model(&loadings, &moment, &IsotropicGaussian::new(moment.smallest_variance())?)?;
         let table = PerPoint::<Q>::at_prior(self.latent_dim, x.len());
-        let fitted = fitter.fit(&Elbo::closed_form(), start, table, x, rng)?;
+        let fitted = fitter.fit(&Elbo::closed_form(), start, table, x, &mut rng)?;
         Ok(fitted.map(|(model, table)| Step::from_parts(model, table)))
     }
 }

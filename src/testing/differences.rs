@@ -15,7 +15,7 @@ pub(super) fn compare<T: Real>(
     what: &str,
     at: &[T],
     gradient: &[T],
-    mut value: impl FnMut(&[T]) -> Result<(T, T), Failure>,
+    value: &mut dyn FnMut(&[T]) -> Result<(T, T), Failure>,
 ) -> Result<(), Failure> {
     if gradient.len() != at.len() {
         return Err(Failure::new(format!(

@@ -33,16 +33,15 @@ const DRAWS: usize = 4_000;
 /// .unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn check_likelihood<T, L, R>(
+pub fn check_likelihood<T, L>(
     likelihood: &L,
     x: Observations<'_, T>,
     output: &DMatrix<T>,
-    rng: &mut R,
+    rng: &mut dyn Rng,
 ) -> Result<(), Failure>
 where
     T: Real,
     L: Likelihood<T>,
-    R: Rng + ?Sized,
 {
     let (d, n) = x.values().shape();
     let scale = T::of(1.5);
@@ -72,13 +71,13 @@ where
         "log_density_gradient by the output",
         output.as_slice(),
         d_output.as_slice(),
-        |moved| of(likelihood, &DMatrix::from_column_slice(d, n, moved)),
+        &mut |moved| of(likelihood, &DMatrix::from_column_slice(d, n, moved)),
     )?;
     compare(
         "log_density_gradient by the parameters",
         likelihood.parameters(),
         &d_parameters,
-        |moved| {
+        &mut |moved| {
             let mut other = likelihood.clone();
             other.parameters_mut().copy_from_slice(moved);
             of(&other, output)

@@ -28,11 +28,10 @@ const FEW: usize = 3;
 /// check_map(&Mlp::<f64>::builder(3, 2).hidden(&[4]).build(rng)?, rng).unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn check_map<T, M, R>(map: &M, rng: &mut R) -> Result<(), Failure>
+pub fn check_map<T, M>(map: &M, rng: &mut dyn Rng) -> Result<(), Failure>
 where
     T: Real,
     M: DifferentiableMap<T> + Clone,
-    R: Rng + ?Sized,
 {
     let (inputs, outputs) = (map.input_dim(), map.output_dim());
     let input: DMatrix<T> = normal(inputs, MANY, rng);
@@ -82,12 +81,12 @@ where
 
     let weighted =
         |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
-    compare("backward by the parameters", map.parameters(), &d_parameters, |moved| {
+    compare("backward by the parameters", map.parameters(), &d_parameters, &mut |moved| {
         let mut other = map.clone();
         other.parameters_mut().copy_from_slice(moved);
         Ok(weighted(&other.apply(input.as_view())))
     })?;
-    compare("backward by the input", input.as_slice(), d_input.as_slice(), |moved| {
+    compare("backward by the input", input.as_slice(), d_input.as_slice(), &mut |moved| {
         let moved = DMatrix::from_column_slice(inputs, MANY, moved);
         Ok(weighted(&map.apply(moved.as_view())))
     })
@@ -110,11 +109,10 @@ where
 /// .unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn check_decoder<T, D, R>(decoder: &D, rng: &mut R) -> Result<(), Failure>
+pub fn check_decoder<T, D>(decoder: &D, rng: &mut dyn Rng) -> Result<(), Failure>
 where
     T: Real,
     D: Decoder<T>,
-    R: Rng + ?Sized,
 {
     let z: DMatrix<T> = normal(decoder.latent_dim(), MANY, rng);
     let decoded = decoder.decode(z.as_view());

@@ -58,7 +58,7 @@ fn ensure(condition: bool, sentence: impl FnOnce() -> String) -> Result<(), Fail
     if condition { Ok(()) } else { Err(Failure(sentence())) }
 }
 
-fn normal<T: Real, R: Rng + ?Sized>(rows: usize, columns: usize, rng: &mut R) -> DMatrix<T> {
+fn normal<T: Real>(rows: usize, columns: usize, rng: &mut dyn Rng) -> DMatrix<T> {
     DMatrix::from_fn(rows, columns, |_, _| T::standard_normal(rng))
 }
 

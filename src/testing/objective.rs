@@ -90,7 +90,7 @@ where
         "the gradient by the decoder's parameters",
         model.decoder.parameters(),
         d_decoder,
-        |moved| {
+        &mut |moved| {
             let mut other = model.clone();
             other.decoder.parameters_mut().copy_from_slice(moved);
             Ok((evaluate(&other, inference, &mut again)?, size))
@@ -101,7 +101,7 @@ where
             "the gradient by the likelihood's parameters",
             model.likelihood.parameters(),
             d_likelihood,
-            |moved| {
+            &mut |moved| {
                 let mut other = model.clone();
                 other.likelihood.parameters_mut().copy_from_slice(moved);
                 Ok((evaluate(&other, inference, &mut again)?, size))
@@ -112,7 +112,7 @@ where
         "the gradient by the parameters of the inference",
         inference.parameters(),
         &gradient.phi,
-        |moved| {
+        &mut |moved| {
             let mut other = inference.clone();
             other.parameters_mut().copy_from_slice(moved);
             Ok((evaluate(model, &other, &mut again)?, size))

@@ -19,13 +19,12 @@ const MEMBERS: usize = 4;
 /// ```
 /// use elbo::{posterior::Full, testing::check_posterior_family};
 /// use rand::{SeedableRng, rngs::StdRng};
-/// check_posterior_family::<f64, Full<f64>, _>(3, &mut StdRng::seed_from_u64(1)).unwrap();
+/// check_posterior_family::<f64, Full<f64>>(3, &mut StdRng::seed_from_u64(1)).unwrap();
 /// ```
-pub fn check_posterior_family<T, Q, R>(latent_dim: usize, rng: &mut R) -> Result<(), Failure>
+pub fn check_posterior_family<T, Q>(latent_dim: usize, rng: &mut dyn Rng) -> Result<(), Failure>
 where
     T: Real,
     Q: PosteriorFamily<T>,
-    R: Rng + ?Sized,
 {
     let k = latent_dim;
     let phi: DMatrix<T> = normal(Q::parameter_count(k), MEMBERS, rng);
@@ -51,20 +50,25 @@ where
         d - &before
     };
     let gradient = added(&|d| q.add_negative_kl_gradient(scale, d));
-    compare("add_negative_kl_gradient", phi.as_slice(), gradient.as_slice(), |moved| {
+    compare("add_negative_kl_gradient", phi.as_slice(), gradient.as_slice(), &mut |moved| {
         let kl = members(moved)?.kl_to_prior();
         Ok((-scale * kl.sum(), scale * kl.lp_norm(1)))
     })?;
     let root: DMatrix<T> = normal(k + 1, k, rng);
     let wide = root.map(|v| v.as_f64());
     let gradient = added(&|d| q.add_negative_half_trace_gradient(root.as_view(), scale, d));
-    compare("add_negative_half_trace_gradient", phi.as_slice(), gradient.as_slice(), |moved| {
-        let trace = members(moved)?.trace_with(wide.as_view()).sum();
-        Ok((T::of(-0.5) * scale * trace, trace))
-    })?;
+    compare(
+        "add_negative_half_trace_gradient",
+        phi.as_slice(),
+        gradient.as_slice(),
+        &mut |moved| {
+            let trace = members(moved)?.trace_with(wide.as_view()).sum();
+            Ok((T::of(-0.5) * scale * trace, trace))
+        },
+    )?;
     let (noise, d_z): (DMatrix<T>, DMatrix<T>) = (normal(k, MEMBERS, rng), normal(k, MEMBERS, rng));
     let gradient = added(&|d| q.add_transform_gradient(noise.as_view(), d_z.as_view(), d));
-    compare("add_transform_gradient", phi.as_slice(), gradient.as_slice(), |moved| {
+    compare("add_transform_gradient", phi.as_slice(), gradient.as_slice(), &mut |moved| {
         let mut z = DMatrix::zeros(k, MEMBERS);
         members(moved)?.transform(noise.as_view(), &mut z);
         Ok((z.dot(&d_z), z.component_mul(&d_z).lp_norm(1)))
@@ -88,10 +92,7 @@ where
 }
 
 /// What does not depend on how φ is laid out.
-fn check_moments<T: Real, Q: PosteriorFamily<T>, R: Rng + ?Sized>(
-    q: &Q,
-    rng: &mut R,
-) -> Result<(), Failure> {
+fn check_moments<T: Real, Q: PosteriorFamily<T>>(q: &Q, rng: &mut dyn Rng) -> Result<(), Failure> {
     let k = q.latent_dim();
     let root: DMatrix<T> = normal(k + 2, k, rng);
     let (kl, traces) = (q.kl_to_prior(), q.trace_with(root.map(|v| v.as_f64()).as_view()));

@@ -89,9 +89,9 @@ fn maps_in_f32() {
 
 fn families<T: Real>() -> Result<(), Failure> {
     for k in [1, 2, 5] {
-        check_posterior_family::<T, Isotropic<T>, _>(k, &mut rng())?;
-        check_posterior_family::<T, Diagonal<T>, _>(k, &mut rng())?;
-        check_posterior_family::<T, Full<T>, _>(k, &mut rng())?;
+        check_posterior_family::<T, Isotropic<T>>(k, &mut rng())?;
+        check_posterior_family::<T, Diagonal<T>>(k, &mut rng())?;
+        check_posterior_family::<T, Full<T>>(k, &mut rng())?;
     }
     Ok(())
 }

@@ -189,12 +189,12 @@ where
     I: elbo::inference::DifferentiableInference<f64>,
 {
     type Workspace = Calls<elbo::objective::ElboWorkspace<f64, I::Tape, D::Tape>>;
-    fn value_and_gradient<R: Rng + ?Sized>(
+    fn value_and_gradient(
         &self,
         model: &GenerativeModel<D, IsotropicGaussian<f64>>,
         inference: &I,
         x: Observations<'_, f64>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<f64>,
     ) -> Result<f64> {

@@ -42,10 +42,10 @@ impl AlignedModel {
 }
 
 /// N(0, S_jj) in the row of coordinate j.
-pub(crate) fn random_loadings<R: Rng + ?Sized>(
+pub(crate) fn random_loadings(
     moment: &ScatterFactor,
     latent_dim: usize,
-    rng: &mut R,
+    rng: &mut dyn Rng,
 ) -> DMatrix<f64> {
     let deviations = moment.coordinate_deviations();
     DMatrix::from_fn(deviations.len(), latent_dim, |row, _| {

@@ -83,14 +83,14 @@ impl GradientVariationalEm {
     /// # Errors
     /// [`Error::InvalidParameter`] for no iterations, no steps or a rate that is not positive and
     /// finite; [`Error::ObjectiveAtStart`]; those of the objective.
-    pub fn fit<T, D, L, I, J, R, O>(
+    pub fn fit<T, D, L, I, J>(
         &self,
         objective: &J,
         mut model: GenerativeModel<D, L>,
         mut inference: I,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut O,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
     where
         T: Real,
@@ -98,8 +98,6 @@ impl GradientVariationalEm {
         L: Parameters<T> + Clone,
         I: Parameters<T> + Clone,
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
-        R: Rng + ?Sized,
-        O: Observer + ?Sized,
     {
         self.check()?;
         let adam = |parameters: &[T]| Adam::new(parameters.len(), self.adam);

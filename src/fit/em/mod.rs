@@ -42,20 +42,19 @@ impl ExpectationMaximization {
     ///
     /// # Errors
     /// Those of the E-step, the M-step and the objective.
-    pub fn fit<T, M, I, J, R>(
+    pub fn fit<T, M, I, J>(
         &self,
         objective: &J,
         model: M,
         inference: I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<(M, I)>>
     where
         T: Real,
         M: MStep<T, I::Posterior>,
         I: EStep<T, M>,
         J: Objective<T, M, I::Posterior>,
-        R: Rng + ?Sized,
     {
         self.fit_confirmed(objective, model, inference, x, rng, |_, _| Ok(0.0))
     }
@@ -65,13 +64,13 @@ impl ExpectationMaximization {
     ///
     /// A rate of 1 − 10⁻⁹ looks like convergence to any extrapolation; where a better model is
     /// easily found, the fit goes on, and says in the end that it did not get there.
-    pub(crate) fn fit_confirmed<T, M, I, J, R>(
+    pub(crate) fn fit_confirmed<T, M, I, J>(
         &self,
         objective: &J,
         mut model: M,
         mut inference: I,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
         remaining: impl Fn(&M, f64) -> Result<f64>,
     ) -> Result<Fitted<(M, I)>>
     where
@@ -79,7 +78,6 @@ impl ExpectationMaximization {
         M: MStep<T, I::Posterior>,
         I: EStep<T, M>,
         J: Objective<T, M, I::Posterior>,
-        R: Rng + ?Sized,
     {
         let mut trace = Trace::new();
         let mut rule = RemainingGain::below(self.tolerance);

@@ -38,12 +38,12 @@ impl PxEm {
     ///
     /// # Errors
     /// Those of the decompositions.
-    pub(crate) fn fit<R: Rng + ?Sized>(
+    pub(crate) fn fit(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
         start: IsotropicGaussian<f64>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<AlignedModel>> {
         let (root, d) = (moment.coordinates(), moment.data_dim());
         let (r, k) = (root.ncols(), latent_dim);

@@ -109,11 +109,11 @@ impl SubspaceVem {
     /// # Errors
     /// [`Error::LatentDim`](crate::Error::LatentDim),
     /// [`Error::Unbounded`](crate::Error::Unbounded), and those of the decompositions.
-    pub(crate) fn fit<T: Real, Q: SubspaceFamily<T>, R: Rng + ?Sized>(
+    pub(crate) fn fit<T: Real, Q: SubspaceFamily<T>>(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<AlignedModel>> {
         moment.check_noise_remains(latent_dim)?;
         let (root, d) = (moment.coordinates(), moment.data_dim());

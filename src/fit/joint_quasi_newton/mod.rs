@@ -50,11 +50,11 @@ impl JointQuasiNewton {
     ///
     /// # Errors
     /// [`Error::LatentDim`], [`Error::Unbounded`], and those of the decompositions.
-    pub(crate) fn fit<T: Real, Q: AffineScaleHead<T>, R: Rng + ?Sized>(
+    pub(crate) fn fit<T: Real, Q: AffineScaleHead<T>>(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<JointPoint>> {
         moment.check_noise_remains(latent_dim)?;
         let root = moment.coordinates();

@@ -55,11 +55,11 @@ impl<T: Real> Observed<'_, T> {
 impl Shape for DiagonalGaussian<f64> {
     /// The maximum for complete data of correlations that are estimated pair by pair, or with very
     /// many variables the principal directions of these.
-    fn start<T: Real, R: Rng + ?Sized>(
+    fn start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Theta<Self>> {
         let (varying, k) = (data.varying()?, request.latent_dim);
         let mut units = DVector::zeros(data.mean.len());
@@ -103,11 +103,11 @@ impl Shape for DiagonalGaussian<f64> {
         Ok(Theta::new(loadings, &data.mean, data.with_shares(self, &varying, &shares)))
     }
 
-    fn random_start<T: Real, R: Rng + ?Sized>(
+    fn random_start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Theta<Self> {
         let loadings = data.random_loadings(request.latent_dim, rng)
             / (2.0 * request.latent_dim as f64).sqrt();

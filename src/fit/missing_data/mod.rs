@@ -96,12 +96,12 @@ pub(crate) struct MissingDataRequest {
 
 impl MissingDataEm {
     /// The best of some ascents, with noise of the shape of `noise`.
-    pub(crate) fn fit<T: Real, N: Shape, R: Rng + ?Sized>(
+    pub(crate) fn fit<T: Real, N: Shape>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
         noise: &N,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Fitted<LinearGaussian<f64, N>>> {
         let latent_dim = request.latent_dim;
         check_latent_dim(latent_dim, data.patterns.order.len(), data.mean.len())?;

@@ -157,11 +157,7 @@ impl<'a, T: Real> Observed<'a, T> {
     }
 
     /// Random loadings, at the scale of each variable.
-    pub(super) fn random_loadings<R: Rng + ?Sized>(
-        &self,
-        latent_dim: usize,
-        rng: &mut R,
-    ) -> DMatrix<f64> {
+    pub(super) fn random_loadings(&self, latent_dim: usize, rng: &mut dyn Rng) -> DMatrix<f64> {
         DMatrix::from_fn(self.mean.len(), latent_dim, |j, _| {
             self.variances[j].sqrt() * f64::standard_normal(rng)
         })

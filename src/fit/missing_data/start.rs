@@ -19,19 +19,19 @@ pub(crate) trait Shape: GaussianNoise<f64> {
     ///
     /// # Errors
     /// Those of the decompositions.
-    fn start<T: Real, R: Rng + ?Sized>(
+    fn start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Theta<Self>>;
 
     /// Random loadings, at the scale of each variable.
-    fn random_start<T: Real, R: Rng + ?Sized>(
+    fn random_start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Theta<Self>;
 
     /// Noise that may be better than where EM creeps to from here to `next`: variances at the floor
@@ -40,11 +40,11 @@ pub(crate) trait Shape: GaussianNoise<f64> {
 }
 
 impl Shape for IsotropicGaussian<f64> {
-    fn start<T: Real, R: Rng + ?Sized>(
+    fn start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Theta<Self>> {
         if data.mean.len() <= ALL_CORRELATIONS {
             data.correlation_start(request.latent_dim, *self)
@@ -53,11 +53,11 @@ impl Shape for IsotropicGaussian<f64> {
         }
     }
 
-    fn random_start<T: Real, R: Rng + ?Sized>(
+    fn random_start<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Theta<Self> {
         Theta::new(data.random_loadings(request.latent_dim, rng), &data.mean, *self)
     }
@@ -168,11 +168,11 @@ impl<T: Real> Observed<'_, T> {
         Theta::new(loadings, &self.mean, noise)
     }
 
-    fn principal_start<R: Rng + ?Sized>(
+    fn principal_start(
         &self,
         latent_dim: usize,
         mut noise: IsotropicGaussian<f64>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Theta<IsotropicGaussian<f64>>> {
         let (mut loadings, variances) =
             self.components(latent_dim, &DVector::from_element(self.mean.len(), 1.0), rng)?;
@@ -193,11 +193,11 @@ impl<T: Real> Observed<'_, T> {
     ///
     /// # Errors
     /// Those of the decompositions.
-    pub(super) fn components<R: Rng + ?Sized>(
+    pub(super) fn components(
         &self,
         latent_dim: usize,
         units: &DVector<f64>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<(DMatrix<f64>, DVector<f64>)> {
         let d = self.mean.len();
         let weight = self.patterns.order.iter().map(|&column| self.weight(column)).sum::<f64>();

@@ -215,14 +215,14 @@ impl StochasticGradient {
     /// As [`check`](Self::check); those of the objective; [`Error::ObjectiveAtStart`] when J is not
     /// finite to begin with; [`Error::TooFewObservations`] when a part of one observation is to be
     /// held out.
-    pub fn fit<T, D, L, I, J, R, O>(
+    pub fn fit<T, D, L, I, J>(
         &self,
         objective: &J,
         model: GenerativeModel<D, L>,
         inference: I,
         x: Observations<'_, T>,
-        rng: &mut R,
-        observer: &mut O,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
     where
         T: Real,
@@ -230,8 +230,6 @@ impl StochasticGradient {
         L: Parameters<T>,
         I: Parameters<T>,
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
-        R: Rng + ?Sized,
-        O: Observer + ?Sized,
     {
         self.fit_preconditioned(
             objective,
@@ -250,15 +248,15 @@ impl StochasticGradient {
     /// As [`fit`](Self::fit); [`Error::DimensionMismatch`] and [`Error::InvalidParameter`] for
     /// scales that do not fit the parameters.
     #[allow(clippy::too_many_arguments)] // the slots of a step, and who watches
-    pub fn fit_preconditioned<T, D, L, I, J, R, O>(
+    pub fn fit_preconditioned<T, D, L, I, J>(
         &self,
         objective: &J,
         model: GenerativeModel<D, L>,
         inference: I,
         x: Observations<'_, T>,
         preconditioner: &Preconditioner<T>,
-        rng: &mut R,
-        observer: &mut O,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
     where
         T: Real,
@@ -266,8 +264,6 @@ impl StochasticGradient {
         L: Parameters<T>,
         I: Parameters<T>,
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
-        R: Rng + ?Sized,
-        O: Observer + ?Sized,
     {
         self.check()?;
         fork_join_scope(|| {

@@ -39,10 +39,10 @@ pub(super) struct Training<
 }
 
 /// The observations that are trained on, and those that are not; `None` when nothing is held out.
-pub(super) fn split<T: Real, R: Rng + ?Sized>(
+pub(super) fn split<T: Real>(
     x: Observations<'_, T>,
     held_out: f64,
-    rng: &mut R,
+    rng: &mut dyn Rng,
 ) -> Result<Option<(DMatrix<T>, DMatrix<T>)>> {
     if held_out == 0.0 {
         return Ok(None);
@@ -66,14 +66,14 @@ where
     I: Parameters<T>,
     J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
 {
-    pub(super) fn new<R: Rng + ?Sized>(
+    pub(super) fn new(
         settings: &'a StochasticGradient,
         objective: &'a J,
         model: GenerativeModel<D, L>,
         inference: I,
         x: Observations<'a, T>,
         preconditioner: &Preconditioner<T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Self> {
         let counts = [
             model.decoder.parameters().len(),
@@ -114,11 +114,11 @@ where
 
     /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go
     /// on.
-    pub(super) fn epoch<R: Rng + ?Sized>(
+    pub(super) fn epoch(
         &mut self,
         epoch: usize,
         trace: &mut Trace,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Option<f64>> {
         loop {
             if let Some(value) = self.pass(epoch, rng)? {
@@ -134,7 +134,7 @@ where
         }
     }
 
-    fn pass<R: Rng + ?Sized>(&mut self, epoch: usize, rng: &mut R) -> Result<Option<f64>> {
+    fn pass(&mut self, epoch: usize, rng: &mut dyn Rng) -> Result<Option<f64>> {
         let n = self.x.len();
         let size = self.settings.batch_size.min(n);
         let whole = size == n;

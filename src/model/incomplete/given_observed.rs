@@ -182,7 +182,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         &self,
         count: usize,
         x: impl IntoIncompleteObservations<'a, T>,
-        rng: &mut R,
+        mut rng: &mut R,
     ) -> Result<Vec<DMatrix<T>>> {
         let x = x.into_incomplete()?;
         let (parameters, inferred) = self.infer_incomplete(&x, true)?;
@@ -190,7 +190,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let deviations = parameters.variances.map(f64::sqrt);
         let with_holes: Vec<bool> =
             (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
-        let draw = |rng: &mut R| {
+        let draw = |rng: &mut dyn Rng| {
             let mut codes = inferred.codes.clone();
             for (i, mut code) in codes.column_iter_mut().enumerate().filter(|&(i, _)| with_holes[i])
             {
@@ -201,7 +201,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
                 value + deviations[j] * f64::standard_normal(rng)
             })
         };
-        Ok((0..count).map(|_| draw(rng)).collect())
+        Ok((0..count).map(|_| draw(&mut rng)).collect())
     }
 }
 
