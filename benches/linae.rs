@@ -11,11 +11,9 @@ use support::case::complete;
 use support::{case, criterion, full, growth, on_threads, timed};
 
 fn fit(k: usize, x: &DMatrix<f64>) {
-    let fitted = LinearAutoencoder::builder(k).fit_by_gradient(
-        &AutoencoderDescent::default(),
-        x,
-        &mut StdRng::seed_from_u64(0),
-    );
+    let fitted = LinearAutoencoder::builder(k)
+        .fitter(AutoencoderDescent::default())
+        .fit(x, &mut StdRng::seed_from_u64(0));
     drop(black_box(fitted.expect("a fit")));
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 use elbo::Ppca;
+use elbo::data::Incomplete;
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::StdRng};
 use std::hint::black_box;
@@ -11,7 +12,7 @@ use support::case::with_holes;
 use support::{case, criterion, full, growth, on_threads, timed};
 
 fn fit(k: usize, x: &DMatrix<f64>) {
-    let fitted = Ppca::builder(k).fit_incomplete(x, &mut StdRng::seed_from_u64(0));
+    let fitted = Ppca::builder(k).fit(Incomplete(x), &mut StdRng::seed_from_u64(0));
     drop(black_box(fitted.expect("a fit")));
 }
 

@@ -12,7 +12,7 @@ fn cases<T: Real>(c: &mut criterion::Criterion, dtype: &str) {
     let table = ["digits", "10000x784", "60000x784", "2000x5000", "1000000x50"];
     for name in if full() { &table[..] } else { &small[..] } {
         let (x, k) = complete::<T>(&case(name)).expect("a known case");
-        let model = Ppca::fit(k, &x).expect("a fit");
+        let model = Ppca::fit(k, &x).expect("a fit").model;
         on_threads(c, &format!("pca/fit/{name}/{dtype}"), || drop(black_box(Ppca::fit(k, &x))));
         on_threads(c, &format!("pca/transform/{name}/{dtype}"), || {
             drop(black_box(model.transform(&x)))

@@ -6,7 +6,7 @@
 
 use elbo::data::Source;
 use elbo::data::files::{Missing, NpyBlocks};
-use elbo::linalg::{Solver, matrix_product};
+use elbo::fit::Solver;
 use elbo::{Ppca, Real};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -33,7 +33,7 @@ fn write_table(path: &Path, n: usize, d: usize, block: usize) -> Result<u64, Box
     file.write_all(padded.as_bytes())?;
     for first in (0..n).step_by(block) {
         let count = block.min(n - first);
-        let x = matrix_product(&loadings, &normal(LATENT, count)) + normal(d, count) * 0.5;
+        let x = &loadings * normal(LATENT, count) + normal(d, count) * 0.5;
         for value in x.iter() {
             file.write_all(&(value + 3.0).to_le_bytes())?;
         }
@@ -72,25 +72,32 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
     let mut source = NpyBlocks::<f32>::open(path, block, Missing::Refuse)?;
 
     let start = Instant::now();
-    let model = Ppca::builder(LATENT).fit_source(&mut source)?;
-    report(
-        &format!("fitted, passes: {}, way: {:?}", model.route.passes, model.route.solver),
-        start,
-        size,
-    );
-    println!("  noise variance {:.6}, and 0.25 made the data", model.noise_variance());
-
-    let start = Instant::now();
-    let again = Ppca::builder(LATENT).solver(Solver::Krylov).fit_source(&mut source)?;
+    let model = Ppca::fit(LATENT, &mut source)?;
     report(
         &format!(
-            "by products alone, passes: {}, way: {:?}",
-            again.route.passes, again.route.solver
+            "fitted, passes: {}, way: {:?}",
+            model.solver.map_or(0, |report| report.passes),
+            model.solver
         ),
         start,
         size,
     );
-    println!("  noise variance {:.6}", again.noise_variance());
+    println!("  noise variance {:.6}, and 0.25 made the data", model.model.noise_variance());
+
+    let start = Instant::now();
+    let again = Ppca::builder(LATENT)
+        .fitter(Solver::Krylov)
+        .fit(&mut source, &mut Generator::seed_from_u64(0))?;
+    report(
+        &format!(
+            "by products alone, passes: {}, way: {:?}",
+            again.solver.map_or(0, |report| report.passes),
+            again.solver
+        ),
+        start,
+        size,
+    );
+    println!("  noise variance {:.6}", again.model.noise_variance());
 
     let start = Instant::now();
     let mut online = Ppca::<f32>::builder(LATENT).online();
@@ -101,7 +108,7 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let mut total = 0.0;
     source.pass(&mut |x| {
-        total += model.log_likelihood(x)?.iter().map(|&value| f64::from(value)).sum::<f64>();
+        total += model.model.log_likelihood(x)?.iter().map(|&value| f64::from(value)).sum::<f64>();
         Ok(())
     })?;
     report("scored", start, size);

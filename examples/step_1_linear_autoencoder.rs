@@ -11,10 +11,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
-    let model = LinearAutoencoder::fit(k, x)?;
+    let model = LinearAutoencoder::fit(k, x)?.model;
     let j = -model.squared_error(x)?;
     let codes = model.transform(x)?;
-    let reconstruction = model.decode(&codes)?;
+    let reconstruction = model.inverse_transform(&codes)?;
 
     println!(
         "linear autoencoder: {} flowers, {} measurements, {} latent dimensions",

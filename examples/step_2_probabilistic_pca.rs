@@ -5,6 +5,7 @@
 
 use elbo::Ppca;
 use elbo::data::files::{Format, ReadOptions, decode};
+use elbo::fit::PxEm;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,10 +14,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x = &iris.values; // d×n, an observation a column
     let k = 2;
 
-    let model = Ppca::builder(k).fit_em(x, &mut StdRng::seed_from_u64(0))?.model;
+    let model =
+        Ppca::builder(k).fitter(PxEm::default()).fit(x, &mut StdRng::seed_from_u64(0))?.model;
     let j = model.elbo(x)?.values().sum();
     let codes = model.transform(x)?;
-    let reconstruction = model.decode(&codes)?;
+    let reconstruction = model.inverse_transform(&codes)?;
 
     println!(
         "probabilistic PCA: {} flowers, {} measurements, {} latent dimensions",

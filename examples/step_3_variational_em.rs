@@ -5,7 +5,7 @@
 
 use elbo::VariationalPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
-use elbo::posterior::{Isotropic, Posterior};
+use elbo::posterior::Isotropic;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,8 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .fit(x, &mut StdRng::seed_from_u64(0))?
         .model;
     let j = model.elbo(x)?.values().sum();
-    let codes = model.inference.posterior.mean().into_owned();
-    let reconstruction = model.decode(&codes)?;
+    let codes = model.codes().into_owned();
+    let reconstruction = model.inverse_transform(&codes)?;
 
     println!(
         "variational EM: {} flowers, {} measurements, {} latent dimensions",

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .model;
     let j = model.elbo(x)?.values().sum();
     let codes = model.transform(x)?;
-    let reconstruction = model.decode(&codes)?;
+    let reconstruction = model.inverse_transform(&codes)?;
 
     println!(
         "deep encoder: {} flowers, {} measurements, {} latent dimensions",

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Vae::<f64, Isotropic<f64>>::builder(k).fit(x, &mut StdRng::seed_from_u64(0))?.model;
     let j = model.estimate_elbo(100, x, &mut StdRng::seed_from_u64(1))?.values().sum();
     let codes = model.transform(x)?;
-    let reconstruction = model.decode(&codes)?;
+    let reconstruction = model.inverse_transform(&codes)?;
 
     println!(
         "variational autoencoder: {} flowers, {} measurements, {} latent dimensions",

@@ -4,7 +4,7 @@
 //! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (3000 and 8000 unless told
 //! otherwise)
 
-use elbo::linalg::{Solver, matrix_product};
+use elbo::fit::Solver;
 use elbo::{Ppca, Real};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
@@ -22,22 +22,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // neighbours.
     let mut loadings = normal(d, 30);
     loadings.column_iter_mut().enumerate().for_each(|(j, mut column)| column /= 1.0 + j as f32);
-    let x = matrix_product(&loadings, &normal(30, n)) + normal(d, n);
+    let x = &loadings * normal(30, n) + normal(d, n);
     println!("{n} observations of {d} variables in single precision, 10 latent dimensions");
     let rough = Solver::Randomized { oversampling: 10, power_iterations: 1 };
     let fine = Solver::Randomized { oversampling: 10, power_iterations: 4 };
     for solver in [Solver::Auto, Solver::Krylov, rough, fine, Solver::Covariance] {
         let start = Instant::now();
-        let model = Ppca::builder(10).solver(solver).solve(&x)?;
+        let fit = Ppca::builder(10).fitter(solver).fit(&x, rng)?;
+        let report = fit.solver.ok_or("no report of a closed form")?;
         let seconds = start.elapsed().as_secs_f64();
         let start = Instant::now();
-        let score = model.log_likelihood(&x)?.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
-        let accuracy = model.route.accuracy.map_or(String::new(), |share| {
+        let score =
+            fit.model.log_likelihood(&x)?.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;
+        let accuracy = report.accuracy.map_or(String::new(), |share| {
             format!(", residual {share:.0e} of the largest variance")
         });
         println!(
             "{solver:?}\n  went by {:?}{accuracy}: {seconds:.2} s; log p {score:.4} an observation, scored in {:.2} s",
-            model.route.solver,
+            report.solver,
             start.elapsed().as_secs_f64()
         );
     }

@@ -1,10 +1,13 @@
-//! The one error type: lower-case sentences that carry both numbers.
+//! The error type of the crate: typed variants whose messages carry both numbers and, where there is one, the way out.
 
-/// What a call of this crate refused, with the numbers that explain it.
+/// Errors of this crate: what was rejected, with the numbers that explain it.
+///
+/// [`is_user_input`](Self::is_user_input) and [`is_numerical`](Self::is_numerical) classify the
+/// variants; match on single variants only where the program reacts to them.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is nothing to fit or to encode.
+    /// Data without an observation or without a variable.
     #[error("the data are empty: {rows} rows and {columns} columns")]
     Empty {
         /// Rows given.
@@ -48,7 +51,8 @@ pub enum Error {
     },
     /// A value is finite, but its square, summed over the data, is not.
     #[error(
-        "the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows beyond {limit:e}"
+        "the value {value:e} in row {row}, column {column} is too large: the sum of squares overflows \
+         beyond {limit:e}"
     )]
     TooLarge {
         /// Row of the entry (a variable), counted from 0.
@@ -72,7 +76,10 @@ pub enum Error {
         limit: f64,
     },
     /// The latent dimension does not fit the data.
-    #[error("the latent dimension {latent_dim} is not between {smallest} and {largest}")]
+    #[error(
+        "the latent dimension {latent_dim} is not between {smallest} and {largest} (data are d×n, an \
+         observation a column: is the table transposed?)"
+    )]
     LatentDim {
         /// The dimension asked for.
         latent_dim: usize,
@@ -89,7 +96,7 @@ pub enum Error {
         /// The number of observations.
         observations: usize,
     },
-    /// So few observations that a variance cannot be estimated.
+    /// Fewer observations than the fit needs.
     #[error("{actual} observations, and at least {least} are needed")]
     TooFewObservations {
         /// The number given.
@@ -100,7 +107,8 @@ pub enum Error {
     /// The latent dimension reaches the rank of the data: no variance is left for the noise, and
     /// the likelihood is unbounded.
     #[error(
-        "the data have rank {rank}, and a latent dimension of {latent_dim} leaves no variance for the noise: the likelihood is unbounded"
+        "the data have rank {rank}, and a latent dimension of {latent_dim} leaves no variance for the \
+         noise: the likelihood is unbounded; use a smaller latent dimension or set a noise floor"
     )]
     Unbounded {
         /// The dimension asked for.
@@ -108,7 +116,7 @@ pub enum Error {
         /// The rank of the (centred) data.
         rank: usize,
     },
-    /// A variable of which no entry was observed: nothing can be said of it.
+    /// A variable without an observed entry.
     #[error("variable {variable} was observed in none of {observations} observations")]
     NeverObserved {
         /// The variable (a row), counted from 0.
@@ -116,9 +124,11 @@ pub enum Error {
         /// The number of observations.
         observations: usize,
     },
-    /// So few entries were observed that a model without noise meets them all.
+    /// Too few observed entries: a model without noise fits them exactly.
     #[error(
-        "with a latent dimension of {latent_dim} the observed entries leave {entries} residuals for {parameters} parameters: the likelihood is unbounded"
+        "too few observed entries for latent dimension {latent_dim}: {entries} residual degrees of \
+         freedom for {parameters} parameters: the likelihood is unbounded; use a smaller latent \
+         dimension or set a noise floor"
     )]
     TooFewEntries {
         /// The dimension asked for.
@@ -128,19 +138,21 @@ pub enum Error {
         /// (d − k)(k + 1), or (d − k)k about a fixed mean.
         parameters: usize,
     },
-    /// The noise variance fell until nothing was left of it: the likelihood is unbounded.
+    /// The noise variance converges to 0: the likelihood is unbounded.
     #[error(
-        "with a latent dimension of {latent_dim} the noise variance fell to {noise_variance:e}: the likelihood is unbounded"
+        "with a latent dimension of {latent_dim} the noise variance fell to {noise_variance:e}: the \
+         likelihood is unbounded; use a smaller latent dimension or set a noise floor"
     )]
     NoiseVanished {
         /// The dimension asked for.
         latent_dim: usize,
-        /// Where the fit gave up.
+        /// The noise variance at which the fit ended.
         noise_variance: f64,
     },
-    /// No direction of the data stands out of isotropic noise: there is no latent dimension to fit.
+    /// No direction has more variance than isotropic noise: the best latent dimension is 0.
     #[error(
-        "no direction stands out of the noise: the largest variance is {largest}, the noise variance {noise_variance}"
+        "no direction stands out of the noise: the largest variance is {largest}, the noise variance \
+         {noise_variance}"
     )]
     NoSignal {
         /// The noise variance that explains the data.
@@ -148,7 +160,7 @@ pub enum Error {
         /// The largest eigenvalue of the covariance.
         largest: f64,
     },
-    /// A weight that is no weight.
+    /// A weight of an observation that is negative or not finite.
     #[error("the weight {value} of observation {observation} is not finite and at least 0")]
     InvalidWeight {
         /// The observation, counted from 0.
@@ -156,9 +168,10 @@ pub enum Error {
         /// Its weight.
         value: f64,
     },
-    /// The offsets of a sparse table do not rise from 0 to the number of its entries.
+    /// Column offsets of a sparse table that do not rise from 0 to the number of its entries.
     #[error(
-        "the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} entries"
+        "the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} \
+         entries"
     )]
     SparseOffsets {
         /// The observation, counted from 0.
@@ -170,7 +183,7 @@ pub enum Error {
         /// Entries in all.
         entries: usize,
     },
-    /// A row of a sparse table beyond its last variable.
+    /// A row index of a sparse table beyond its last variable.
     #[error("row {row} in column {column} is beyond the {rows} variables")]
     SparseRow {
         /// The row, counted from 0.
@@ -180,7 +193,7 @@ pub enum Error {
         /// d.
         rows: usize,
     },
-    /// Rows of a sparse observation that do not rise: one is there twice, or they are not sorted.
+    /// Row indices of a sparse observation that are not sorted or occur twice.
     #[error("row {row} follows row {before} in column {column}: rows must rise, each at most once")]
     SparseOrder {
         /// The row, counted from 0.
@@ -190,15 +203,15 @@ pub enum Error {
         /// The observation, counted from 0.
         column: usize,
     },
-    /// A way that these data cannot go.
-    #[error("{what} cannot be fitted this way: the solver must be {must}")]
+    /// An algorithm that cannot serve this form of data.
+    #[error("{what} cannot be fitted this way: use {must}")]
     Unsupported {
         /// The kind of data.
         what: &'static str,
-        /// What can be asked for.
+        /// What can be used instead.
         must: &'static str,
     },
-    /// A setting is outside the range in which it means something.
+    /// A setting outside its range.
     #[error("{name} is {value}, and must be {must}")]
     InvalidParameter {
         /// Which setting.
@@ -208,15 +221,16 @@ pub enum Error {
         /// What it must be.
         must: &'static str,
     },
-    /// J is not finite where the fit starts, so that there is nothing to go back to.
+    /// The objective is not finite at the start of the fit.
     #[error("the objective is {value} at the start of the fit, and must be finite")]
     ObjectiveAtStart {
         /// J per observation.
         value: f64,
     },
-    /// A value lies outside what the likelihood can produce.
+    /// A value outside the support of the likelihood.
     #[error(
-        "the value {value} in row {row}, column {column} is outside the support of the likelihood, {support}"
+        "the value {value} in row {row}, column {column} is outside the support of the likelihood, \
+         {support}"
     )]
     OutsideSupport {
         /// Row of the entry (a variable), counted from 0.
@@ -228,7 +242,7 @@ pub enum Error {
         /// The values that can occur.
         support: &'static str,
     },
-    /// A saved model is of a version that is not known.
+    /// A saved model of an unknown format version.
     #[error("the saved model has format version {found}, and only version {known} is known")]
     FormatVersion {
         /// The version found.
@@ -236,7 +250,7 @@ pub enum Error {
         /// The version that is known.
         known: u32,
     },
-    /// A saved model has other slots than the type that it is to be loaded into.
+    /// A saved model of another type than the one that it is loaded into.
     #[error("the saved model is `{found}`, and not `{wanted}`")]
     KindMismatch {
         /// The kind found.
@@ -244,12 +258,79 @@ pub enum Error {
         /// The kind wanted.
         wanted: String,
     },
-    /// No step of the progression has this name.
+    /// A name that no model kind has.
     #[error("there is no step named {name:?}")]
     UnknownModelKind {
         /// The name.
         name: String,
     },
+    /// An error of a file that was read as a data source.
+    #[cfg(feature = "files")]
+    #[error(transparent)]
+    File(Box<crate::data::files::FileError>),
+    /// An error of a data source of the caller's, made by [`Error::source_error`].
+    #[error("the data source failed: {0}")]
+    Source(SourceError),
+}
+
+/// An error of a [`Source`](crate::data::Source) that was written outside this crate; two are equal
+/// if their messages are.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(transparent)]
+pub struct SourceError(std::sync::Arc<dyn std::error::Error + Send + Sync>);
+
+impl PartialEq for SourceError {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+#[cfg(feature = "files")]
+impl From<crate::data::files::FileError> for Error {
+    fn from(error: crate::data::files::FileError) -> Self {
+        match error {
+            crate::data::files::FileError::Rejected(error) => error,
+            error => Self::File(Box::new(error)),
+        }
+    }
+}
+
+impl Error {
+    /// Wraps an error of the caller's, such as one of a database that a
+    /// [`Source`](crate::data::Source) reads.
+    ///
+    /// ```
+    /// let error = elbo::Error::source_error(std::io::Error::other("connection lost"));
+    /// assert_eq!(error.to_string(), "the data source failed: connection lost");
+    /// assert!(!error.is_user_input());
+    /// ```
+    pub fn source_error(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Source(SourceError(std::sync::Arc::new(error)))
+    }
+
+    /// Whether other data or other settings are needed: sizes, values, weights, names, files.
+    ///
+    /// Every error is of one of three kinds: user input, [numerical](Self::is_numerical), or an
+    /// error of a data source.
+    pub fn is_user_input(&self) -> bool {
+        !self.is_numerical() && !matches!(self, Self::Source(_))
+    }
+
+    /// Whether the input is admissible, but the arithmetic cannot serve it: an iteration limit of a
+    /// decomposition, a matrix that is not positive definite, an underflow, a likelihood without a
+    /// maximum.
+    pub fn is_numerical(&self) -> bool {
+        matches!(
+            self,
+            Self::DecompositionLimit { .. }
+                | Self::NotPositiveDefinite { .. }
+                | Self::Underflow { .. }
+                | Self::Unbounded { .. }
+                | Self::TooFewEntries { .. }
+                | Self::NoiseVanished { .. }
+                | Self::ObjectiveAtStart { .. }
+        )
+    }
 }
 
 /// The result of a fallible call of this crate.

@@ -1,42 +1,121 @@
-//! Latent-variable models, from PCA to the variational autoencoder, each made by a swap of
-//! components in the one before.
+//! Latent-variable models: from principal component analysis (PCA) to the variational autoencoder,
+//! each step made from the one before by swapping one component.
 //!
-//! A model is made of a few **slots**: a decoder z → x, a likelihood p(x|z), an inference that says
-//! what q(z|x) is, and an objective J that is always *maximised*. Data X are d×n, an observation a
-//! column.
+//! A model has a [`Decoder`] (z → x), a likelihood p(x|z), an inference (where q(z|x) comes from,
+//! for example an [`Encoder`]) and an [`Objective`], which is always *maximised*. [`LatentModel`]
+//! is the trait of everything with a decoder. Data X are d×n: **an observation is a column**.
+//!
+//! # Which model do I need?
+//!
+//! | task | model |
+//! |---|---|
+//! | reduce dimensions, whiten, outlier distances | [`Pca`] |
+//! | the same with a density: scores, missing values, sampling | [`Ppca`] |
+//! | a noise variance for each variable | [`FactorAnalysis`] |
+//! | clusters with their own planes | [`MixtureOfPpca`](mixture::MixtureOfPpca) |
+//! | nonlinear structure, many observations | [`Vae`]; for data in \[0, 1\] [`BinaryVae`] |
+//! | the number of latent dimensions | [`selection`] |
+//!
+//! # The progression
 //!
 //! | step | decoder | likelihood | inference | objective | fitted by |
 //! |---|---|---|---|---|---|
 //! | [`LinearAutoencoder`] | linear | none | a linear map | −squared error | closed form, gradient |
 //! | [`Ppca`] | linear | **Gaussian** | **exact posterior** | log p(x) | closed form |
-//! | the same | linear | Gaussian | exact posterior | **evidence lower bound** | (parameter-expanded) EM |
-//! | [`VariationalPpca`] | linear | Gaussian | **one q_i for each point** | evidence lower bound | variational EM |
-//! | [`AmortizedPpca`] | linear | Gaussian | **a linear map of x** | evidence lower bound | gradient |
-//! | [`DeepEncoderPpca`] | linear | Gaussian | **a deep map of x** | evidence lower bound, **reparameterised** | gradient |
-//! | [`Vae`] | **deep** | Gaussian, Bernoulli | a deep map of x | evidence lower bound, reparameterised | gradient |
+//! | [`Ppca`] | linear | Gaussian | exact posterior | **ELBO** | (parameter-expanded) EM |
+//! | [`VariationalPpca`] | linear | Gaussian | **one q_i for each point** | ELBO | variational EM |
+//! | [`AmortizedPpca`] | linear | Gaussian | **a linear map of x** | ELBO | gradient |
+//! | [`DeepEncoderPpca`] | linear | Gaussian | **a deep map of x** | ELBO, **reparameterised** | gradient |
+//! | [`Vae`] | **deep** | Gaussian, Bernoulli | a deep map of x | ELBO, reparameterised | gradient |
+//!
+//! # Examples
+//!
+//! Principal components, and probabilistic PCA with a score for each observation:
 //!
 //! ```
-//! use elbo::Ppca;
-//! use nalgebra::DMatrix;
-//! let x =
-//!     DMatrix::from_fn(4, 100, |j, i| ((j + 1) as f64 * 0.37 * i as f64).sin() + j as f64);
-//! let model = Ppca::fit(2, &x)?; // the maximum of the likelihood, in closed form
-//! let codes = model.transform(&x)?; // posterior means, 2×100
-//! let scores = model.log_likelihood(&x)?; // log p(x_i) in nats, one an observation
-//! let terms = model.elbo(&x)?; // the two terms of J: with the exact posterior they add up to log p(x_i)
-//! assert_eq!((codes.ncols(), scores.len()), (100, 100));
-//! assert!((terms.values() - scores).amax() < 1e-9);
+//! use elbo::{Pca, Ppca};
+//! let x = nalgebra::dmatrix![ // 3 variables × 8 observations
+//!     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+//!     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+//!     0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1];
+//! let pca = Pca::fit(1, &x)?.model;
+//! assert!(pca.explained_variance_ratio()[0] > 0.99);
+//! let ppca = Ppca::fit(1, &x)?.model;
+//! let codes = ppca.transform(&x)?;             // 1×8
+//! let scores = ppca.log_likelihood(&x)?;       // 8 numbers, nats
+//! let elbo = ppca.elbo(&x)?;                   // with the exact posterior equal to the scores
+//! assert!(codes.ncols() == 8 && (elbo.values() - scores).amax() < 1e-9);
 //! # Ok::<(), elbo::Error>(())
 //! ```
 //!
-//! What a step cannot do does not compile: a table of q_i encodes no new x, a deep decoder has no
-//! closed-form posterior, an autoencoder no likelihood; the compiler says so in these words. A step
-//! is chosen at run time through [`steps::ModelKind`].
+//! Missing values (NaN) are filled in by their conditional means:
 //!
-//! The modules are the slots, each listing its alternatives in the order of the progression:
-//! [`data`] → [`inference`] → [`posterior`] → [`objective`] → [`fit`], with [`map`], [`likelihood`]
-//! and [`model`] for θ; [`diagnostics`] measures the gap between log p and J and where it comes
-//! from; [`testing`] checks an implementation of the traits.
+//! ```
+//! use elbo::{Ppca, data::Incomplete};
+//! use rand::{SeedableRng, rngs::StdRng};
+//! let x = nalgebra::dmatrix![
+//!     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+//!     2.1, 3.9, f64::NAN, 7.8, 10.1, 11.9;
+//!     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+//! let model = Ppca::builder(1).fit(Incomplete(&x), &mut StdRng::seed_from_u64(0))?.model;
+//! assert!((model.impute(&x)?[(1, 2)] - 6.0).abs() < 0.5);
+//! # Ok::<(), elbo::Error>(())
+//! ```
+//!
+//! A variational autoencoder, and what its fit reports:
+//!
+//! ```
+//! use elbo::{Vae, fit::StochasticGradient};
+//! use rand::{SeedableRng, rngs::StdRng};
+//! let x = nalgebra::dmatrix![
+//!     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+//! let rng = &mut StdRng::seed_from_u64(0);
+//! let fitter = StochasticGradient { epochs: 20, ..Default::default() };
+//! let fit = Vae::<f64>::builder(1).hidden(&[8]).fitter(fitter).fit(&x, rng)?;
+//! println!("{fit}");
+//! assert_eq!(fit.model.sample(5, rng).shape(), (3, 5));
+//! # Ok::<(), elbo::Error>(())
+//! ```
+//!
+//! # Methods of the models
+//!
+//! A method has one meaning on every model, and exists where the components of the model allow it;
+//! a call that they do not allow does not compile, and the compiler says why.
+//!
+//! | method | returns | models |
+//! |---|---|---|
+//! | `fit(k, &x)` | [`Fitted`](fit::Fitted) | `Pca`, `LinearAutoencoder`, `Ppca`, `FactorAnalysis` |
+//! | `builder(k)….fit(&x, rng)` | [`Fitted`](fit::Fitted) | all |
+//! | `transform` | codes, k×n | all but `VariationalPpca` (`codes`); a `Vec` for mixtures |
+//! | `inverse_transform` | mean of x for given codes, d×n | all but mixtures |
+//! | `reconstruct` | mean of x at the codes of x, d×n | all but `VariationalPpca` |
+//! | `log_likelihood`, `score` | nats per observation; their mean | linear-Gaussian models, mixtures |
+//! | `bic`, `aic` | information criteria, smaller is better | linear-Gaussian models, mixtures |
+//! | `elbo`, `estimate_elbo` | its two terms, per observation | linear-Gaussian; every likelihood |
+//! | `sample` | samples of x, d×n | all with a likelihood, mixtures |
+//! | `covariance` | covariance of x, d×d | `Pca`, linear-Gaussian models, mixtures |
+//! | `precision` | its inverse, d×d | linear-Gaussian models |
+//! | `components`, `explained_variance`, `whiten` | principal components | `Pca`, isotropic noise |
+//! | `impute`, `conditional` | missing entries | linear-Gaussian models; `impute`: mixtures |
+//!
+//! `fit`, `transform` and `log_likelihood` take data of every form in which they come: see
+//! [`Data`](data::Data). A model is chosen at run time with [`steps::ModelKind`].
+//!
+//! # Features
+//!
+//! | feature | default | adds | cost |
+//! |---|---|---|---|
+//! | `rayon` | yes | threads, with bit-identical results for any number of threads | 6 crates |
+//! | `files` | no | tables from CSV, NumPy and IDX files, plain or in gzip | 10 crates |
+//! | `sparse` | no | input from nalgebra-sparse | 1 crate |
+//! | `serde` | no | saving and loading of the models with linear maps | 2 crates |
+//!
+//! # Implement your own
+//!
+//! The traits of the components are open: [`Decoder`], [`Encoder`], [`Objective`],
+//! [`Likelihood`](likelihood::Likelihood), [`PosteriorFamily`](posterior::PosteriorFamily),
+//! [`DifferentiableMap`](map::DifferentiableMap) and [`Inference`](inference::Inference); a
+//! [`Model`] takes any of them. [`testing`] has a conformance check for each.
 
 pub mod data;
 pub mod diagnostics;
@@ -44,6 +123,8 @@ mod error;
 pub mod fit;
 pub mod inference;
 pub mod likelihood;
+// Not part of the public interface: public for the doc examples and tests of its functions.
+#[doc(hidden)]
 pub mod linalg;
 pub mod map;
 pub mod mixture;
@@ -52,21 +133,45 @@ pub mod objective;
 pub mod posterior;
 mod real;
 pub mod rotation;
+// Not part of the public interface: the forms of saved models.
 #[cfg(feature = "serde")]
+#[doc(hidden)]
 pub mod saved;
 pub mod selection;
 pub mod steps;
 pub mod testing;
 
-pub use data::{IntoObservations, Observations};
-pub use error::{Error, Result};
+#[doc(inline)]
+pub use data::{Data, IntoObservations, Observations};
+pub use error::{Error, Result, SourceError};
+#[doc(inline)]
+pub use inference::Encoder;
+#[doc(inline)]
+pub use model::{Decoder, LatentModel};
+#[doc(inline)]
+pub use objective::Objective;
 pub use real::Real;
+#[doc(inline)]
 pub use steps::{
-    AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Pca, Ppca, Step,
+    AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Model, Pca, Ppca,
     Vae, VariationalPpca,
 };
 
-/// The README's code runs as a test.
+/// Building blocks for training loops and companion crates of your own.
+///
+/// Most users need none of them.
+pub mod advanced {
+    #[doc(inline)]
+    pub use crate::data::ScatterFactor;
+    #[doc(inline)]
+    pub use crate::fit::{Adam, AdamSettings, Preconditioner, RemainingGain};
+    pub use crate::linalg::parallel::fork_join_scope;
+    pub use crate::linalg::{SymmetricEigen, leading_eigenpairs_of};
+    #[doc(inline)]
+    pub use crate::model::ResidualStatistics;
+}
+
+/// Compiles and runs the code of the README as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

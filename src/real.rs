@@ -1,37 +1,42 @@
-//! The scalar type of every model: `f32` or `f64`.
+//! The trait of scalar types: `f32` and `f64`.
 
 use crate::linalg::Kernel;
 use nalgebra::RealField;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// A real scalar, `f32` or `f64`; the trait is sealed, because matrix products reach the fast
-/// kernels through it.
+/// A real scalar type, `f32` or `f64`.
+///
+/// The trait is sealed: matrix products are dispatched to kernels by it, which exist for these two
+/// types only.
 ///
 /// ```
 /// fn half<T: elbo::Real>() -> T { T::of(0.5) }
 /// assert_eq!(half::<f32>(), 0.5);
 /// ```
 pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
-    /// The distance from 1 to the next larger number.
+    /// The machine epsilon: the distance from 1 to the next larger number.
     const EPSILON: Self;
     /// The largest finite number.
     const MAX: Self;
-    /// The smallest positive number that has all its digits.
+    /// The smallest positive normal number.
     const MIN_POSITIVE: Self;
-    /// Below this a sum of squares may have lost digits to underflow.
+    /// The limit below which a sum of squares may have lost accuracy to underflow.
+    // A square that underflows has an absolute error of at most ε·MIN_POSITIVE. Beside a sum of
+    // MIN_POSITIVE/ε² that is a relative error of ε³: even 1/ε² such terms do not matter.
     #[doc(hidden)]
     const TINY_SQUARE: f64;
-    /// The nearest number of this type to `value`.
+    /// Converts from `f64`, rounding to the nearest number of this type.
     fn of(value: f64) -> Self;
-    /// The nearest number of this type to the count `value`.
+    /// Converts from a count, rounding to the nearest number of this type.
     fn of_usize(value: usize) -> Self;
-    /// This number in double precision.
+    /// Converts to `f64`, exactly.
     fn as_f64(self) -> f64;
-    /// One draw from N(0, 1).
+    /// Returns one sample of N(0, 1).
     fn standard_normal<R: Rng + ?Sized>(rng: &mut R) -> Self;
 }
 
+// Both types have the same code, and `as` rounds to nearest in each of these conversions.
 macro_rules! real {
     ($t:ty) => {
         impl Real for $t {

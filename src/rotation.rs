@@ -1,18 +1,18 @@
 //! Rotations of loadings to simple structure: varimax and promax.
 //!
-//! A linear-Gaussian model does not see an orthogonal rotation of z, so that W may be turned until
-//! each factor loads on few variables.
+//! The likelihood of a linear-Gaussian model is invariant under orthogonal rotations of z, so that
+//! W can be rotated such that each factor has large loadings on few variables.
 
 use crate::fit::StopReason;
 use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, r_factor, solve_cholesky};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Loadings after a rotation.
+/// Result of a rotation: the rotated loadings, the rotation, and the factor correlations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rotation<T: Real> {
-    /// The rotated loadings W R, d×k: columns in the order of falling sums of squares, each with
-    /// its entry of largest size positive.
+    /// The rotated loadings W R, d×k: columns by decreasing sum of squares, and in each column the
+    /// entry of largest absolute value is positive.
     pub loadings: DMatrix<T>,
     /// R, k×k: orthogonal for varimax, oblique for promax.
     pub rotation: DMatrix<T>,
@@ -21,25 +21,26 @@ pub struct Rotation<T: Real> {
     /// The varimax criterion Σ_m [mean_j l_jm⁴ − (mean_j l_jm²)²] of the (normalised) loadings,
     /// before any oblique step.
     pub criterion: f64,
-    /// Whether the last sweep over all pairs of factors turned none of them.
+    /// [`StopReason::Converged`] if the last sweep rotated no pair of factors by more than the
+    /// tolerance, otherwise [`StopReason::IterationLimit`].
     pub stop: StopReason,
-    /// The number of sweeps made.
+    /// The number of sweeps over all pairs of factors.
     pub sweeps: usize,
 }
 
 /// Varimax (Kaiser 1958): the orthogonal rotation that maximises the variance of the squared
-/// loadings, pair of factors by pair.
+/// loadings, by plane rotations of pairs of factors.
 ///
 /// ```math
 /// \max_R \sum_m\left[\frac1d\sum_j l_{jm}^4-\Big(\frac1d\sum_j l_{jm}^2\Big)^2\right],\qquad L=WR
 /// ```
 ///
-/// Each pair's best angle is a formula, so the criterion never falls.
+/// The optimal angle of a pair has a closed form, so that the criterion never decreases.
 ///
 /// ```
 /// use elbo::rotation::Varimax;
 /// use nalgebra::DMatrix;
-/// // Two clusters of variables, seen through factors turned by 45 degrees.
+/// // Simple structure with two clusters of variables; its factors are rotated by 45 degrees.
 /// let simple = DMatrix::from_row_slice(4, 2, &[3.0, 0.0, 2.0, 0.0, 0.0, 2.0, 0.0, 1.0]);
 /// let turned = &simple * DMatrix::from_row_slice(2, 2, &[1.0, -1.0, 1.0, 1.0]) / 2f64.sqrt();
 /// let found = Varimax::default().rotate(turned.as_view())?;
@@ -48,17 +49,19 @@ pub struct Rotation<T: Real> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Varimax {
-    /// Whether each variable's loadings are taken at length 1 while the angles are sought (Kaiser's
-    /// normalisation): then variables count alike.
+    /// Whether the loadings of each variable are scaled to length 1 while the angles are computed
+    /// (Kaiser normalisation), which gives all variables the same weight.
     pub normalize: bool,
-    /// The most sweeps over all pairs.
+    /// Largest number of sweeps over all pairs of factors.
     pub max_sweeps: usize,
-    /// The angle, in radians, below which a pair counts as not turned.
+    /// Convergence tolerance: the largest angle of a sweep, in radians.
     pub tolerance: f64,
 }
 
 impl Default for Varimax {
     fn default() -> Self {
+        // The criterion is stationary in the angles: its relative error is of the order of the
+        // square of the tolerance, 10⁻²⁰, which is below rounding.
         Self { normalize: true, max_sweeps: 1_000, tolerance: 1e-10 }
     }
 }
@@ -72,12 +75,14 @@ impl Varimax {
         Ok(narrow(self.find(loadings)?))
     }
 
+    /// Computes the rotation in double precision.
     fn find<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<f64>> {
         let (d, k) = loadings.shape();
         if d == 0 || k == 0 {
             return Err(Error::Empty { rows: d, columns: k });
         }
         crate::linalg::check_finite(loadings)?;
+        // 1. Kaiser normalisation, on a copy. A variable without loadings stays 0.
         let given = loadings.map(|v| v.as_f64());
         let mut at = given.clone();
         for mut row in at.row_iter_mut() {
@@ -86,10 +91,13 @@ impl Varimax {
                 row /= length;
             }
         }
+        // 2. Scale the largest entry to 1, so that its fourth power neither overflows nor
+        // underflows. The angles do not depend on the scale.
         let size = at.amax();
         if size > 0.0 {
             at /= size;
         }
+        // 3. Sweep over all pairs, as in a Jacobi method, until every angle of a sweep is small.
         let mut rotation = DMatrix::identity(k, k);
         let (mut sweeps, mut stop) = (0, StopReason::IterationLimit);
         while sweeps < self.max_sweeps {
@@ -109,6 +117,8 @@ impl Varimax {
             }
         }
         let criterion = criterion(&(at * size));
+        // 4. One product of the given loadings, which are not normalised, with the rotation: the
+        // rounding errors of the sweeps enter by the rotation alone.
         let mut rotated = matrix_product(&given, &rotation);
         arrange(&mut rotated, &mut rotation);
         Ok(Rotation {
@@ -122,16 +132,16 @@ impl Varimax {
     }
 }
 
-/// Promax (Hendrickson & White 1964): varimax, then the oblique rotation nearest, in least squares,
-/// to its loadings raised to a power.
+/// Promax (Hendrickson & White 1964): varimax, followed by the oblique rotation that fits the
+/// varimax loadings, raised to a power, in least squares.
 ///
-/// The rotated factors have variance 1 and the correlations that [`Rotation::factor_correlations`]
-/// tells; WWᵗ is LΦLᵗ.
+/// The rotated factors have variance 1 and the correlations Φ in [`Rotation::factor_correlations`];
+/// with the rotated loadings L, WWᵗ = LΦLᵗ.
 ///
 /// ```
 /// use elbo::rotation::Promax;
 /// use nalgebra::DMatrix;
-/// // Two clusters of variables whose factors go fork_join_scope.
+/// // Two clusters of variables whose factors are correlated.
 /// let loadings = DMatrix::from_row_slice(4, 2, &[2.0_f64, 1.0, 1.8, 1.1, 1.0, 2.0, 0.9, 1.7]);
 /// let found = Promax::default().rotate(loadings.as_view())?;
 /// assert!(found.factor_correlations[(0, 1)].abs() > 0.4);
@@ -141,9 +151,9 @@ impl Varimax {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Promax {
-    /// The power of the target, above 1; 4 is usual.
+    /// The power of the target, above 1 and at most 100; 4 is usual.
     pub power: f64,
-    /// The rotation that it starts from.
+    /// The orthogonal rotation that precedes the oblique one.
     pub varimax: Varimax,
 }
 
@@ -157,8 +167,8 @@ impl Promax {
     /// Rotates d×k loadings.
     ///
     /// # Errors
-    /// Those of [`Varimax::rotate`]; [`Error::NotPositiveDefinite`] when the loadings have not rank
-    /// k; [`Error::InvalidParameter`] for a power not above 1.
+    /// Those of [`Varimax::rotate`]; [`Error::NotPositiveDefinite`] when the rank of the loadings
+    /// is below k; [`Error::InvalidParameter`] unless 1 < power ≤ 100.
     pub fn rotate<T: Real>(&self, loadings: DMatrixView<'_, T>) -> Result<Rotation<T>> {
         if self.power.is_nan() || self.power <= 1.0 || self.power > 100.0 {
             return Err(Error::InvalidParameter {
@@ -168,12 +178,16 @@ impl Promax {
             });
         }
         let mut found = self.varimax.find(loadings)?;
+        // The target: loadings raised to the power, with their signs. Small loadings move towards 0
+        // relative to large ones; scaling by the largest avoids overflow.
         let simple = &found.loadings;
         let size = simple.amax().max(f64::MIN_POSITIVE);
         let target = simple.map(|l| l.signum() * (l.abs() / size).powf(self.power) * size);
+        // Least squares by the normal equations (LᵗL) U = Lᵗ · target, k×k.
         let mut oblique = product_tr_left(simple, &target);
         let inner = product_tr_left(simple, simple);
-        // A column without loadings has nothing to be rotated to.
+        // Rank below k: a column without loadings, or dependent columns. 10⁻¹³ is some 450 ε, in
+        // the order of the rounding error of LᵗL.
         let least = inner.diagonal().max() * 1e-13;
         let factor = cholesky_lower(inner.as_view())?;
         if factor.diagonal().iter().any(|&pivot| pivot * pivot <= least) {
@@ -181,7 +195,7 @@ impl Promax {
         }
         solve_cholesky(&factor, oblique.as_view_mut());
         let correlations = |oblique: &DMatrix<f64>| -> Result<DMatrix<f64>> {
-            // (UᵗU)⁻¹ by U = QR: the product itself would square how nearly the factors coincide.
+            // (UᵗU)⁻¹ from U = QR: UᵗU itself would have the square of the condition number of U.
             let factor = r_factor(oblique.as_view())?.transpose();
             if factor.diagonal().iter().any(|&pivot| pivot == 0.0) {
                 return Err(Error::NotPositiveDefinite { size: oblique.ncols() });
@@ -190,6 +204,8 @@ impl Promax {
             solve_cholesky(&factor, inverse.as_view_mut());
             Ok(inverse)
         };
+        // The factors U⁻¹z have the covariance (UᵗU)⁻¹: columns of U are scaled such that all
+        // variances are 1.
         let variances = correlations(&oblique)?.diagonal();
         for (mut column, variance) in oblique.column_iter_mut().zip(variances.iter()) {
             column *= variance.sqrt();
@@ -202,12 +218,13 @@ impl Promax {
     }
 }
 
-/// The angle that maximises the criterion over the plane of two columns; 4 times it is the argument
-/// of a complex number (Kaiser 1958).
+/// Returns the angle in the plane of columns p and q that maximises the criterion: a quarter of the
+/// argument of Σ(x + iy)⁴ − (Σ(x + iy)²)²/d, for loadings x and y of the two columns (Kaiser 1958).
 fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
     let d = loadings.nrows() as f64;
     let (mut a, mut b, mut c, mut e) = (0.0, 0.0, 0.0, 0.0);
     for (&x, &y) in loadings.column(p).iter().zip(loadings.column(q).iter()) {
+        // u + iv = (x + iy)².
         let (u, v) = (x * x - y * y, 2.0 * x * y);
         a += u;
         b += v;
@@ -215,7 +232,8 @@ fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
         e += 2.0 * u * v;
     }
     let (sine, cosine) = (e - 2.0 * a * b / d, c - (a * a - b * b) / d);
-    // Where the criterion does not change along the circle, nothing is turned.
+    // Below the rounding error of sums of fourth powers, the criterion does not depend on the
+    // angle, which would be arbitrary: the pair is left as it is.
     let size = loadings.column(p).norm_squared() + loadings.column(q).norm_squared();
     if sine.hypot(cosine) <= 64.0 * f64::EPSILON * size * size {
         0.0
@@ -224,6 +242,7 @@ fn best_angle(loadings: &DMatrix<f64>, p: usize, q: usize) -> f64 {
     }
 }
 
+/// Rotates columns p and q of a matrix by an angle (Givens rotation).
 fn turn(matrix: &mut DMatrix<f64>, p: usize, q: usize, angle: f64) {
     let (sine, cosine) = angle.sin_cos();
     for row in 0..matrix.nrows() {
@@ -233,6 +252,7 @@ fn turn(matrix: &mut DMatrix<f64>, p: usize, q: usize, angle: f64) {
     }
 }
 
+/// Returns the varimax criterion: the sum over factors of the variance of the squared loadings.
 fn criterion(loadings: &DMatrix<f64>) -> f64 {
     let d = loadings.nrows() as f64;
     let of_column = |column: nalgebra::DVectorView<'_, f64>| {
@@ -242,8 +262,10 @@ fn criterion(loadings: &DMatrix<f64>) -> f64 {
     loadings.column_iter().map(of_column).sum()
 }
 
-/// Columns in the order of falling sums of squares, signs fixed; the rotation follows.
+/// Sorts the columns by decreasing sum of squares and makes the entry of largest absolute value in
+/// each positive, in the loadings and with them in the rotation.
 fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
+    // The criterion determines a rotation up to order and signs; this makes the result unique.
     let mut order: Vec<(f64, usize)> =
         loadings.column_iter().map(|c| c.norm_squared()).zip(0..).collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -259,6 +281,7 @@ fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
     }
 }
 
+/// Casts the matrices of a result to the scalar `T`.
 fn narrow<T: Real>(found: Rotation<f64>) -> Rotation<T> {
     let cast = |matrix: &DMatrix<f64>| matrix.map(T::of);
     let (loadings, rotation, factor_correlations) =

@@ -1,11 +1,13 @@
-//! Saving and loading, behind the feature `serde`: every step whose slots are [`Saved`] is
-//! `Serialize` and `Deserialize`, in whatever format serde has.
+//! Saving and loading of models with serde (feature `serde`): every model whose components
+//! (decoder, likelihood, inference) are [`Saved`] implements `Serialize` and `Deserialize`, for any
+//! serde format.
 //!
-//! What is written begins with the version of the form and the kind of the step, such as
-//! `f64: linear, isotropic_gaussian, exact`: another version or another kind is refused by name
-//! before anything else is read. A saved model is not trusted: sizes must agree with each other,
-//! every number must be finite, and σ² positive. What was saved is loaded with the same bits, as
-//! far as the format keeps them (for `serde_json`, with its feature `float_roundtrip`).
+//! The output begins with the format version and the kind of the model (its scalar and components),
+//! such as `f64: linear, isotropic_gaussian, exact`. Another version or kind is an error, returned
+//! before anything else is read. A saved model is untrusted input: sizes must agree with each
+//! other, every number must be finite, and σ² positive. A loaded model is bit-identical to the
+//! saved one if the format keeps all bits of a number (for `serde_json`, with its feature
+//! `float_roundtrip`).
 //!
 //! ```
 //! use elbo::Ppca;
@@ -29,35 +31,37 @@ use crate::likelihood::{DiagonalGaussian, IsotropicGaussian, Noiseless};
 use crate::linalg::check_finite;
 use crate::map::Linear;
 use crate::model::Decoder;
+use crate::model::GenerativeModel;
 use crate::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
-use crate::steps::Step;
+use crate::steps::Model;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::marker::PhantomData;
 
-/// The version of the form that is written, and the only one that is read.
+/// Version of the saved format: the one that is written, and the only one that can be read.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// A slot that can be saved.
+/// Component of a model (decoder, likelihood or inference) that can be saved.
 ///
-/// You give a plain form of it, and the way back, which checks; you get `Serialize` and
-/// `Deserialize` of every step with this slot.
+/// An implementation converts the component to a serialisable type, [`Form`](Self::Form), and back
+/// with validation. Every model made of such components then implements `Serialize` and
+/// `Deserialize`.
 pub trait Saved<T: Real>: Sized {
-    /// What is written.
+    /// The serialisable type.
     type Form;
-    /// The name that the kind of a saved step has for this slot.
+    /// Returns the name of this component in the kind of a saved model.
     fn kind() -> String;
-    /// The plain form.
+    /// Converts the component to its serialisable form.
     fn to_form(&self) -> Self::Form;
-    /// The way back.
+    /// Converts the serialisable form back to the component, and validates it.
     ///
     /// # Errors
-    /// A form that is none of this slot's: sizes that disagree, numbers that are not finite, a
-    /// variance that is not positive.
+    /// An error for sizes that disagree, for numbers that are not finite, and for a variance that
+    /// is not positive.
     fn from_form(form: Self::Form) -> Result<Self>;
-    /// Refuses a slot that does not fit a decoder from k to d dimensions.
+    /// Checks that the component fits a decoder from k to d dimensions.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`].
@@ -67,7 +71,8 @@ pub trait Saved<T: Real>: Sized {
     }
 }
 
-/// A matrix by columns.
+// Not the derived serialisation of nalgebra, so that the format does not change with its versions.
+/// Serialisable form of a matrix: its sizes and its entries by columns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MatrixForm<T> {
     rows: usize,
@@ -76,7 +81,7 @@ pub struct MatrixForm<T> {
 }
 
 impl<T: Real> MatrixForm<T> {
-    /// The form of a matrix.
+    /// Creates the form of a matrix.
     pub fn of(matrix: DMatrixView<'_, T>) -> Self {
         Self {
             rows: matrix.nrows(),
@@ -85,13 +90,14 @@ impl<T: Real> MatrixForm<T> {
         }
     }
 
-    /// The matrix, not empty and finite.
+    /// Returns the matrix, which must be non-empty, with finite entries.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::Empty`], [`Error::NotFinite`].
     pub fn into_matrix(self) -> Result<DMatrix<T>> {
         expect(
             "entries of a saved matrix",
+            // Saturating: forged sizes whose product overflows disagree with any number of entries.
             self.rows.saturating_mul(self.columns),
             self.values.len(),
         )?;
@@ -101,7 +107,7 @@ impl<T: Real> MatrixForm<T> {
     }
 }
 
-/// An affine map: its weights and bias, and whether the bias is held where it is.
+/// Serialisable form of an affine map: its weights, its bias, and whether the bias is fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinearForm<T> {
     weights: MatrixForm<T>,
@@ -122,12 +128,13 @@ impl<T: Real> Saved<T> for Linear<T> {
         }
     }
     fn from_form(form: LinearForm<T>) -> Result<Self> {
+        // `Linear::new` checks the length of the bias and that every number is finite.
         let map = Self::new(form.weights.into_matrix()?, DVector::from_vec(form.bias))?;
         Ok(if form.bias_is_fixed { map.with_fixed_bias() } else { map })
     }
 }
 
-/// Nothing but the kind.
+/// Serialisable form of a component without parameters; its kind identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NoForm {}
 
@@ -157,7 +164,9 @@ impl<T: Real> Saved<T> for Exact {
     }
 }
 
-/// σ² as it was given, its logarithm (which a fit may have moved since), and how it is found.
+// σ² and its logarithm are both saved, because exp(ln σ²) may differ from σ² in the last digit.
+/// Serialisable form of isotropic noise: σ² as it was given, its logarithm (which a fit may have
+/// changed), how it is estimated, and its lower bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NoiseForm<T> {
     pub(crate) given: T,
@@ -175,12 +184,14 @@ impl<T: Real> Saved<T> for IsotropicGaussian<T> {
     fn to_form(&self) -> NoiseForm<T> {
         self.form()
     }
+    // The constructor checks every number, here as for noise that is created in code.
     fn from_form(form: NoiseForm<T>) -> Result<Self> {
         Self::of_form(form)
     }
 }
 
-/// A variance for each variable, and their floors: as [`NoiseForm`].
+/// Serialisable form of diagonal noise: as [`NoiseForm`], with a variance and a lower bound for
+/// each variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NoisesForm<T> {
     pub(crate) given: Vec<T>,
@@ -205,9 +216,9 @@ impl<T: Real> Saved<T> for DiagonalGaussian<T> {
     }
 }
 
-/// A posterior family, by name.
+/// Posterior family with a name in the kind of a saved model.
 pub trait NamedFamily {
-    /// Its name in a saved kind.
+    /// The name of the family.
     const NAME: &'static str;
 }
 
@@ -223,7 +234,7 @@ impl<T: Real> NamedFamily for Full<T> {
     const NAME: &'static str = "full";
 }
 
-/// A table of φ_i.
+/// Serialisable form of a table of variational parameters φ_i, one column per observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableForm<T> {
     latent_dim: usize,
@@ -238,11 +249,13 @@ impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T> for PerPoint<Q> {
     fn to_form(&self) -> TableForm<T> {
         TableForm {
             latent_dim: self.posterior.latent_dim(),
+            // By its parameters and not by q: the family is part of the type and of the kind.
             parameters: MatrixForm::of(self.posterior.parameters().as_view()),
         }
     }
     fn from_form(form: TableForm<T>) -> Result<Self> {
         let parameters = form.parameters.into_matrix()?;
+        // Checked first: the number of parameters of a forged latent dimension may overflow.
         check_latent_dim(form.latent_dim, parameters.nrows())?;
         Ok(Self::new(Q::from_parameters(form.latent_dim, parameters)?))
     }
@@ -267,7 +280,7 @@ impl<T: Real> Saved<T> for Amortized<PointEncoder<Linear<T>>> {
     }
 }
 
-/// The map of an encoder, and the dimension of what it encodes to.
+/// Serialisable form of an encoder: its affine map and its latent dimension.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderForm<T> {
     latent_dim: usize,
@@ -289,6 +302,7 @@ impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T>
     }
     fn from_form(form: EncoderForm<T>) -> Result<Self> {
         let map = Linear::from_form(form.map)?;
+        // As above: the output of the map has one row for each variational parameter.
         check_latent_dim(form.latent_dim, map.weights().nrows())?;
         Ok(Self::new(GaussianEncoder::new(map, form.latent_dim)?))
     }
@@ -297,6 +311,7 @@ impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T>
     }
 }
 
+/// Checks that an encoder maps d variables to the parameters of k latent dimensions.
 fn check_encoder<T: Real>(
     encoder: &impl Encoder<T>,
     latent_dim: usize,
@@ -306,7 +321,8 @@ fn check_encoder<T: Real>(
     expect("variables of the saved encoder", data_dim, encoder.observed_dim())
 }
 
-/// Before a count of parameters is computed from it: φ has more rows than z.
+/// Checks a latent dimension k that was read, before a number of parameters is computed from it:
+/// φ has k rows for the mean and at least one more for the scale.
 fn check_latent_dim(latent_dim: usize, rows: usize) -> Result<()> {
     if (1..rows).contains(&latent_dim) {
         return Ok(());
@@ -314,15 +330,20 @@ fn check_latent_dim(latent_dim: usize, rows: usize) -> Result<()> {
     Err(Error::LatentDim { latent_dim, smallest: 1, largest: rows.saturating_sub(1) })
 }
 
-/// The kind of a step: its scalar and its slots.
+// The format is self-describing by this text alone: serde does not check types by name.
+/// Kind of a model: its scalar and its components. Deserialisation compares it with the kind read.
 struct Kind<T, D, L, I>(PhantomData<(T, D, L, I)>);
 
 impl<T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> Kind<T, D, L, I> {
     fn name() -> String {
+        // The scalar is part of the kind: a model saved in `f64` is not rounded to `f32` silently.
         format!("f{}: {}, {}, {}", 8 * size_of::<T>(), D::kind(), L::kind(), I::kind())
     }
 }
 
+// The order of the fields is the order in the output: version and kind precede the components, so
+// that they are checked first. If a tool has reordered them, loading still fails for another
+// version or kind, with a less specific error.
 #[derive(Serialize)]
 struct Written<D, L, I> {
     format_version: u32,
@@ -332,7 +353,7 @@ struct Written<D, L, I> {
     inference: I,
 }
 
-impl<T, D, L, I> Serialize for Step<T, D, L, I>
+impl<T, D, L, I> Serialize for Model<T, D, L, I>
 where
     T: Real,
     D: Saved<T, Form: Serialize>,
@@ -343,22 +364,23 @@ where
         let written = Written {
             format_version: FORMAT_VERSION,
             kind: Kind::<T, D, L, I>::name(),
-            decoder: self.model.decoder.to_form(),
-            likelihood: self.model.likelihood.to_form(),
+            decoder: self.generative.decoder.to_form(),
+            likelihood: self.generative.likelihood.to_form(),
             inference: self.inference.to_form(),
         };
         written.serialize(serializer)
     }
 }
 
-/// The version, refused while it is read unless it is the one that is known: what follows may have
-/// another shape.
+/// Format version; deserialisation fails unless it is [`FORMAT_VERSION`], before the components are
+/// read, which may have another structure in another version.
 struct Version;
 
 impl<'de> Deserialize<'de> for Version {
     fn deserialize<S: Deserializer<'de>>(deserializer: S) -> Result<Self, S::Error> {
         match u32::deserialize(deserializer)? {
             FORMAT_VERSION => Ok(Self),
+            // The error type is the format's own: the message is that of `Error::FormatVersion`.
             found => Err(S::Error::custom(Error::FormatVersion { found, known: FORMAT_VERSION })),
         }
     }
@@ -380,6 +402,7 @@ impl<'de, T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> Deserialize<'de> for K
     bound = "T: Real, D: Saved<T, Form: Deserialize<'de>>, L: Saved<T, Form: Deserialize<'de>>, I: Saved<T, Form: Deserialize<'de>>"
 )]
 struct Read<T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> {
+    // Version and kind are checked by their `Deserialize` implementations and hold no data.
     #[serde(rename = "format_version")]
     _format_version: Version,
     #[serde(rename = "kind")]
@@ -389,7 +412,7 @@ struct Read<T: Real, D: Saved<T>, L: Saved<T>, I: Saved<T>> {
     inference: I::Form,
 }
 
-impl<'de, T, D, L, I> Deserialize<'de> for Step<T, D, L, I>
+impl<'de, T, D, L, I> Deserialize<'de> for Model<T, D, L, I>
 where
     T: Real,
     D: Saved<T, Form: Deserialize<'de>> + Decoder<T>,
@@ -398,14 +421,18 @@ where
 {
     fn deserialize<S: Deserializer<'de>>(deserializer: S) -> Result<Self, S::Error> {
         let read = Read::<T, D, L, I>::deserialize(deserializer)?;
+        // Every component is rebuilt by a constructor that validates it. The closure returns the
+        // first error of the library, which is then converted to the error type of the format.
         let assemble = || {
             let decoder = D::from_form(read.decoder)?;
             let (latent_dim, data_dim) = (decoder.latent_dim(), decoder.observed_dim());
             let (likelihood, inference) =
                 (L::from_form(read.likelihood)?, I::from_form(read.inference)?);
+            // Each component is valid by itself; that they fit each other is checked last.
             likelihood.check_fit(latent_dim, data_dim)?;
             inference.check_fit(latent_dim, data_dim)?;
-            Ok(Step::from_slots(decoder, likelihood, inference))
+            let generative = GenerativeModel::new(decoder, likelihood);
+            Ok(Model::from_fitting_parts(generative, inference))
         };
         assemble().map_err(|error: Error| S::Error::custom(error))
     }

@@ -2,6 +2,7 @@
 
 use crate::case::{Arguments, complete, optimum, with_holes};
 use crate::measure::{Field, Resident, median, statistics, time};
+use elbo::data::Incomplete;
 use elbo::fit::AutoencoderDescent;
 use elbo::linalg::{column_mean, product_tr_left, sums_of_squares, thin_qr};
 use elbo::{FactorAnalysis, LinearAutoencoder, Ppca, Real};
@@ -45,12 +46,12 @@ pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
         || {
             // The last codes are not kept beside the new ones.
             codes = Ok(DMatrix::zeros(0, 0));
-            codes = model.transform(&x);
+            codes = model.model.transform(&x);
         },
     );
     let extra = memory.extra();
     codes.map_err(text)?;
-    let share = captured(&x, &model.components().map_err(text)?)?;
+    let share = captured(&x, &model.model.components().map_err(text)?)?;
     let mut fields = statistics(&fit);
     fields.extend([
         ("transform_s", median(&transform)),
@@ -65,7 +66,7 @@ pub fn score<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let (x, k) = complete::<T>(arguments)?;
     let model = Ppca::fit(k, &x).map_err(text)?;
     let mut scores = None;
-    let runs = time(arguments, || scores = Some(model.log_likelihood(&x)));
+    let runs = time(arguments, || scores = Some(model.model.log_likelihood(&x)));
     let scores = scores.ok_or("nothing was scored")?.map_err(text)?;
     let mut fields = statistics(&runs);
     fields.push(("llk", scores.iter().map(|v| v.as_f64()).sum::<f64>() / x.ncols() as f64));
@@ -78,14 +79,12 @@ pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String>
     let mut fitted = None;
     let fitter = AutoencoderDescent::default();
     let runs = time(arguments, || {
-        fitted = Some(LinearAutoencoder::builder(k).fit_by_gradient(
-            &fitter,
-            &x,
-            &mut StdRng::seed_from_u64(0),
-        ));
+        fitted = Some(
+            LinearAutoencoder::builder(k).fitter(fitter).fit(&x, &mut StdRng::seed_from_u64(0)),
+        );
     });
     let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
-    let error = fitted.squared_error(&x).map_err(text)?.as_f64();
+    let error = fitted.model.squared_error(&x).map_err(text)?.as_f64();
     let best = match optimum(&arguments.case) {
         Some(share) => {
             let mean = column_mean(x.as_view()).map_err(text)?;
@@ -97,7 +96,7 @@ pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String>
             (1.0 - share) * total
         }
         None => LinearAutoencoder::fit(k, &x)
-            .and_then(|best| best.squared_error(&x))
+            .and_then(|best| best.model.squared_error(&x))
             .map_err(text)?
             .as_f64(),
     };
@@ -117,7 +116,7 @@ pub fn factor_analysis<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, Str
     let runs = time(arguments, || fitted = Some(FactorAnalysis::fit(k, &x)));
     let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
     let extra = memory.extra();
-    let scores = fitted.log_likelihood(&x).map_err(text)?;
+    let scores = fitted.model.log_likelihood(&x).map_err(text)?;
     let mut fields = statistics(&runs);
     fields.extend([
         ("iters", fitted.iterations() as f64),
@@ -133,7 +132,7 @@ pub fn missing<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let memory = Resident::start();
     let mut fitted = None;
     let runs = time(arguments, || {
-        fitted = Some(Ppca::builder(k).fit_incomplete(&x, &mut StdRng::seed_from_u64(0)))
+        fitted = Some(Ppca::builder(k).fit(Incomplete(&x), &mut StdRng::seed_from_u64(0)))
     });
     let fitted = fitted.ok_or("nothing was fitted")?.map_err(text)?;
     let extra = memory.extra();
@@ -148,7 +147,7 @@ pub fn missing<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     fields.extend([
         ("reps", runs.len() as f64),
         ("llk", llk),
-        ("sigma", fitted.noise_variance().as_f64().sqrt()),
+        ("sigma", fitted.model.noise_variance().as_f64().sqrt()),
         ("extra_mib", extra),
     ]);
     Ok(fields)

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use elbo::data::Incomplete;
 use elbo::data::IncompleteObservations;
 use elbo::data::files::{Missing, Table, read, write_csv};
 use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
@@ -75,11 +76,12 @@ fn run<T: Real>(arguments: &Arguments) {
         let builder = Ppca::builder(latent_dim).restarts(arguments.restarts.unwrap_or(RESTARTS));
         let fitted = or_end(
             builder
-                .fit_incomplete(x, &mut StdRng::seed_from_u64(arguments.seed))
+                .fit(Incomplete(x), &mut StdRng::seed_from_u64(arguments.seed))
                 .map_err(|error| place.says(error)),
         );
-        let completed = or_end(fitted.impute(x).map_err(|error| place.says(error)));
-        let values = or_end(fitted.log_likelihood_observed(x).map_err(|error| place.says(error)));
+        let completed = or_end(fitted.model.impute(x).map_err(|error| place.says(error)));
+        let values =
+            or_end(fitted.model.log_likelihood(Incomplete(x)).map_err(|error| place.says(error)));
         let report = Report {
             observations: x.len(),
             data_dim: x.data_dim(),
@@ -87,7 +89,7 @@ fn run<T: Real>(arguments: &Arguments) {
             missing: x.missing(),
             without_entries: x.without_entries(),
             log_likelihood: values.iter().map(|v| v.as_f64()).sum(),
-            noise_variance: fitted.noise_variance().as_f64(),
+            noise_variance: fitted.model.noise_variance().as_f64(),
             iterations: fitted.iterations(),
             starts: fitted.trace.starts().iter().map(|start| start * x.len() as f64).collect(),
             stop: fitted.stop.name(),

@@ -121,15 +121,15 @@ fn outcome<T: Real>(
     seconds: f64,
     rng: &mut StdRng,
 ) -> elbo::Result<Outcome<T>> {
-    let reconstruction = fit.step.decode(&fit.step.codes(x)?)?;
+    let reconstruction = fit.model.inverse_transform(&fit.model.codes(x)?)?;
     let values = x.values();
     let errors =
         values.iter().zip(reconstruction.iter()).map(|(x, y)| (x.as_f64() - y.as_f64()).powi(2));
     Ok(Outcome {
         step,
-        gaps: fit.step.gaps(x, effort, rng)?,
+        gaps: fit.model.gaps(x, effort, rng)?,
         squared_error: errors.sum(),
-        noise_variance: fit.step.noise_variance().map(|v| v.as_f64()),
+        noise_variance: fit.model.noise_variance().map(|v| v.as_f64()),
         seconds,
         fit,
     })

@@ -52,7 +52,7 @@ fn latent_planes<T: Real>(report: &Report<T>, table: &Table<T>) -> Result<Sectio
     );
     let x = (&table.values).into_observations()?;
     for outcome in &report.outcomes {
-        let codes: Vec<f64> = outcome.fit.step.codes(x)?.iter().map(|z| z.as_f64()).collect();
+        let codes: Vec<f64> = outcome.fit.model.codes(x)?.iter().map(|z| z.as_f64()).collect();
         let name = outcome.step.name();
         let svg = latent(name, &codes, report.latent_dim, classes());
         section.pictures.push(Picture::new(
@@ -80,9 +80,10 @@ fn images<T: Real>(
     let mut reconstructed = vec![("original", originals)];
     let mut sampled = Vec::new();
     for outcome in &report.outcomes {
-        let codes = outcome.fit.step.codes(x)?.select_columns(&chosen);
-        reconstructed.push((outcome.step.name(), pixels(&outcome.fit.step.decode(&codes)?)));
-        if let Some(sample) = outcome.fit.step.sample(SHOWN, &mut StdRng::seed_from_u64(seed)) {
+        let codes = outcome.fit.model.codes(x)?.select_columns(&chosen);
+        reconstructed
+            .push((outcome.step.name(), pixels(&outcome.fit.model.inverse_transform(&codes)?)));
+        if let Some(sample) = outcome.fit.model.sample(SHOWN, &mut StdRng::seed_from_u64(seed)) {
             sampled.push((outcome.step.name(), pixels(&sample)));
         }
     }
@@ -182,5 +183,5 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &ScatterFactor) -> Result<Secti
 }
 
 fn variances<T: Real>(outcome: &Outcome<T>) -> Result<Option<Vec<f64>>> {
-    Ok(outcome.fit.step.explained_variance()?.map(|v| v.iter().map(|v| v.as_f64()).collect()))
+    Ok(outcome.fit.model.explained_variance()?.map(|v| v.iter().map(|v| v.as_f64()).collect()))
 }

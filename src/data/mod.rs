@@ -1,7 +1,8 @@
-//! Data, checked once at the door.
+//! Input types, validated once on construction, and the [`Data`] trait that all models take them through.
 
 #[cfg(feature = "files")]
 pub mod files;
+mod form;
 mod incomplete;
 mod moments;
 mod observations;
@@ -10,12 +11,17 @@ mod scatter_factor;
 mod source;
 mod sparse;
 
+#[doc(hidden)] // bound of `fit`, of which the compiler reports the words
+pub use form::CompleteForm;
+pub use form::{Data, Incomplete, IntoObservations, Weighted};
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
 pub use moments::Moments;
-pub(crate) use observations::{Incoming, expect, largest_square};
-pub use observations::{IntoObservations, Observations};
+pub use observations::{Dense, Observations};
+pub(crate) use observations::{expect, largest_square};
 pub(crate) use patterns::Patterns;
-pub use scatter_factor::{Centering, ScatterFactor};
+pub use scatter_factor::Centering;
+#[doc(hidden)] // listed in `advanced`
+pub use scatter_factor::ScatterFactor;
 pub(crate) use scatter_factor::{
     check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models,
 };

@@ -1,23 +1,25 @@
-//! What a stream of observations leaves behind: their mean and second moment, which add up over
-//! chunks.
+//! Mergeable sufficient statistics: the mean and a square-root factor of the scatter matrix.
 //!
-//! Legend: x̄ the mean, R (d×r) a root of the scatter, RRᵗ = Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of
-//! the weights.
+//! Legend: x̄ the mean, R (d×r) a square-root factor of the scatter matrix, RRᵗ =
+//! Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of the weights.
 
 use super::{Centering, ScatterFactor, Source, expect};
 use crate::linalg::{cholesky_lower, moments_of_rows, product_tr_right, r_factor};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// The sufficient statistics of every linear-Gaussian fit, from chunks of data that need not be
-/// kept: count, weight, mean and scatter.
+/// Sufficient statistics of linear-Gaussian fits, accumulated over chunks of data that need not be
+/// kept: count, weight, mean and scatter matrix.
 ///
-/// Two of them [merge](Self::merge) into that of both, in any order and however the data were cut.
-/// Not the scatter Σ(x−x̄)(x−x̄)ᵗ itself is carried but a root R of it, to which a chunk adds
-/// columns (and √(w_a w_b/w)(x̄_b−x̄_a), as in Chan, Golub & LeVeque[^1]) and which orthogonal
-/// transformations shorten: it holds twice the digits of the scatter, so that scales ten orders of
-/// magnitude apart survive although the data are gone. All sums are in double precision, for `f32`
-/// data too. Memory: O(d²) and one block, or O(nd) while n < d.
+/// Two of them [merge](Self::merge) into the statistics of all their data, in any order and for any
+/// partition into chunks, up to rounding.
+///
+/// The scatter matrix Σ(x−x̄)(x−x̄)ᵗ is stored as a square-root factor R, whose condition number is
+/// the square root of that of the scatter matrix: R keeps twice the digits, so that standard
+/// deviations ten orders of magnitude apart remain accurate. A merge appends to R the columns of
+/// the other factor and √(w_a w_b/w)(x̄_b−x̄_a) (Chan, Golub & LeVeque[^1]); QR then compresses R
+/// to d columns. All sums are in double precision, also for `f32` data. Memory: O(d²) and one
+/// block, or O(nd) while n < d.
 ///
 /// ```
 /// use elbo::{Ppca, data::Moments};
@@ -44,7 +46,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Nothing seen yet, of d variables.
+    /// Creates the statistics of no observations, of d variables.
     pub fn new(data_dim: usize) -> Self {
         Self {
             mean: DVector::zeros(data_dim),
@@ -54,10 +56,10 @@ impl Moments {
         }
     }
 
-    /// The moments of some observations.
+    /// Computes the statistics of some observations.
     ///
     /// # Errors
-    /// As for [`Self::update`].
+    /// Those of [`Self::update`].
     pub fn of<'a, T: Real>(x: impl IntoObservations<'a, T>) -> Result<Self> {
         let x = x.into_observations()?;
         let mut moments = Self::new(x.data_dim());
@@ -65,27 +67,26 @@ impl Moments {
         Ok(moments)
     }
 
-    /// The moments of all that a source holds, in one pass.
-    pub(crate) fn of_source<T: Real, S: Source<T> + ?Sized>(
-        source: &mut S,
-    ) -> Result<Self, S::Error> {
+    /// Computes the statistics of all observations of a source, in one pass.
+    pub(crate) fn of_source<T: Real>(source: &mut dyn Source<T>) -> Result<Self> {
         let mut moments = Self::new(source.data_dim());
         source.pass(&mut |x| moments.update(x))?;
         Ok(moments)
     }
 
-    /// Takes in more observations, each with weight 1; a mini-batch counts as what it holds.
+    /// Adds observations, each with weight 1. A mini-batch counts the observations it contains, not
+    /// the [population](Observations::population) that it was sampled from.
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::DimensionMismatch`] for another number of
-    /// variables; [`Error::NotFinite`] when a sum overflows. After an error the moments are what
-    /// they were.
+    /// variables; [`Error::NotFinite`] when a sum overflows. An error leaves the statistics
+    /// unchanged.
     pub fn update<'a, T: Real>(&mut self, x: impl IntoObservations<'a, T>) -> Result<()> {
         self.take(x.into_observations()?, None)
     }
 
-    /// Takes in more observations with a weight w_i ≥ 0 each: a weight of 2 is the same as seeing
-    /// the observation twice, 0 as not seeing it.
+    /// Adds observations with a weight w_i ≥ 0 each. For mean and covariance, a weight of 2 is
+    /// equivalent to adding the observation twice, and a weight of 0 to leaving it out.
     ///
     /// ```
     /// use elbo::data::Moments;
@@ -98,7 +99,7 @@ impl Moments {
     /// ```
     ///
     /// # Errors
-    /// As for [`Self::update`]; [`Error::InvalidWeight`] for a weight that is negative or not
+    /// Those of [`Self::update`]; [`Error::InvalidWeight`] for a weight that is negative or not
     /// finite; [`Error::DimensionMismatch`] for another number of weights.
     pub fn update_weighted<'a, T: Real>(
         &mut self,
@@ -114,25 +115,29 @@ impl Moments {
         self.take(x, Some(weights))
     }
 
-    /// Takes in what another has seen.
+    /// Adds the statistics of other observations.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] for another number of variables, [`Error::NotFinite`] when a
-    /// sum overflows.
+    /// sum overflows. An error leaves the statistics unchanged.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         expect("variables of an observation", self.data_dim(), other.data_dim())?;
+        // `absorb` may fail after it has changed its target: it runs on a copy.
         let mut both = self.clone();
         both.absorb(other)?;
         *self = both;
         Ok(())
     }
 
+    /// Adds observations block by block; `self` is unchanged after an error.
     fn take<T: Real>(&mut self, x: Observations<'_, T>, weights: Option<&[T]>) -> Result<()> {
         x.expect_dim(self.data_dim())?;
         let (d, n) = (x.data_dim(), x.len());
-        // Enough observations at a time to be worth a factorisation, and no more memory than one
-        // needs.
+        // Block size: 4d observations amortise the factorisation of a block, and their centred copy
+        // takes 4d² numbers, about as many as R. For small d, 2¹⁶ entries (512 KiB).
         let (values, block) = (x.values(), (4 * d).max((1 << 16) / d));
+        // Several blocks are added to a copy, so that an error in a later one leaves `self` as it
+        // was. A single block is computed on its own; `merge` then makes the copy.
         let mut all = if n > block { self.clone() } else { Self::new(d) };
         for first in (0..n).step_by(block) {
             let count = block.min(n - first);
@@ -148,10 +153,11 @@ impl Moments {
         Ok(())
     }
 
-    /// The moments of a block by themselves, unless all of its weights are 0.
+    /// Computes the statistics of one block; `None` if all of its weights are 0.
     fn of_block<T: Real>(x: Observations<'_, T>, weights: Option<&[T]>) -> Result<Option<Self>> {
         let (d, n) = (x.data_dim(), x.len());
         let Some(weights) = weights else {
+            // `wide_mean` accumulates in double precision, also for `f32` data.
             let mean = x.wide_mean();
             return Ok(Some(Self {
                 root: shortened(deviations(x, &mean, None))?,
@@ -165,9 +171,11 @@ impl Moments {
         if count == 0 {
             return Ok(None);
         }
+        // Each weight is divided by their sum first, so that no weighted sum can overflow.
         let shares: Vec<f64> = weights.iter().map(|w| w.as_f64() / weight).collect();
         let mut mean = DVector::<f64>::zeros(d);
-        // Twice: the second pass takes the mean of what the first left.
+        // Two passes: the second adds the mean of the residuals, which corrects the rounding error
+        // of the first where the mean is large beside the standard deviations.
         for _ in 0..2 {
             let mut rest = DVector::<f64>::zeros(d);
             for (column, share) in x.values().column_iter().zip(&shares) {
@@ -182,6 +190,7 @@ impl Moments {
         Ok(Some(Self { root: shortened(deviations(x, &mean, Some(&roots)))?, mean, weight, count }))
     }
 
+    /// Merges `other` into `self`; after an error, `self` is in an unspecified state.
     fn absorb(&mut self, other: &Self) -> Result<()> {
         if other.count == 0 {
             return Ok(());
@@ -190,23 +199,29 @@ impl Moments {
             self.clone_from(other);
             return self.check();
         }
+        // (2.1b) of Chan, Golub & LeVeque: the scatter between the two parts has rank one, which is
+        // one more column of R. R is never squared, so that no digits are lost in the merge.
         let weight = self.weight + other.weight;
         let apart = &other.mean - &self.mean;
         let (known, more) = (self.root.ncols(), other.root.ncols());
         self.root.resize_horizontally_mut(known + more + 1, 0.0);
         self.root.columns_mut(known, more).copy_from(&other.root);
-        // The product under a root of its own: it may overflow.
+        // √(w_a/w)·√w_b and not √(w_a w_b/w): the product of the weights may overflow.
         let share = (self.weight / weight).sqrt() * other.weight.sqrt();
         self.root.set_column(known + more, &(&apart * share));
         self.mean += apart * (other.weight / weight);
         self.weight = weight;
         self.count += other.count;
+        // Compression is deferred until R has 3d + 64 columns, so that one factorisation serves
+        // several merges; the constant 64 does that for small d, where merges may be of single
+        // observations.
         if self.root.ncols() > 3 * self.data_dim() + 64 {
             self.root = shortened(std::mem::replace(&mut self.root, DMatrix::zeros(0, 0)))?;
         }
         self.check()
     }
 
+    /// Returns an error if a sum has overflowed.
     fn check(&self) -> Result<()> {
         crate::linalg::check_finite(self.mean.as_view())?;
         if !self.weight.is_finite() {
@@ -219,38 +234,40 @@ impl Moments {
         }
     }
 
-    /// d.
+    /// Returns the number d of variables.
     pub fn data_dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// The number of observations seen with a weight above 0.
+    /// Returns the number of observations with a weight above 0.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The sum of the weights: what variances are divided by.
+    /// Returns the sum w of the weights, the divisor of the variances.
     pub fn weight(&self) -> f64 {
         self.weight
     }
 
-    /// x̄, d×1.
+    /// Returns the mean x̄, d×1.
     pub fn mean(&self) -> &DVector<f64> {
         &self.mean
     }
 
-    /// S = RRᵗ/w, d×d: the covariance with divisor Σw (n without weights); 0 before anything was
-    /// seen.
+    /// Returns the covariance S = RRᵗ/w, d×d, with divisor Σw (n without weights); 0 without
+    /// observations.
     pub fn covariance(&self) -> DMatrix<f64> {
+        // Without observations R has no columns and w is 0: avoid 0/0.
         let root = &self.root / self.weight.max(f64::MIN_POSITIVE).sqrt();
         product_tr_right(&root, &root)
     }
 
-    /// The same moments in the form that every fit takes, about x̄ or about 0.
+    /// Returns the square-root factor of the second moment about x̄ or about 0, the input of the
+    /// linear-Gaussian fits.
     ///
     /// # Errors
     /// [`Error::TooFewObservations`] for fewer than 2 about an estimated mean, or none about 0;
-    /// [`Error::ZeroVariance`].
+    /// [`Error::ZeroVariance`]; [`Error::Underflow`].
     pub fn scatter_factor(&self, mean: Centering) -> Result<ScatterFactor> {
         let least = if mean == Centering::Mean { 2 } else { 1 };
         if self.count < least {
@@ -258,6 +275,7 @@ impl Moments {
         }
         let mut root = &self.root / self.weight.sqrt();
         let mut centre = self.mean.clone();
+        // About 0, the second moment is S + x̄x̄ᵗ: x̄ is one more column of the factor.
         if mean == Centering::None {
             let columns = root.ncols();
             root = root.insert_column(columns, 0.0);
@@ -269,7 +287,7 @@ impl Moments {
     }
 }
 
-/// √w_i (x_i − x̄), d×n.
+/// Returns the centred data √w_i (x_i − x̄), d×n; `roots` holds √w_i.
 fn deviations<T: Real>(
     x: Observations<'_, T>,
     mean: &DVector<f64>,
@@ -285,13 +303,16 @@ fn deviations<T: Real>(
     deviations
 }
 
-/// At most d columns with the same RRᵗ: by Cholesky where every pivot keeps eleven digits, else by
-/// reflections, which keep them all.
+/// Returns a factor of the same RRᵗ with at most d columns: by Cholesky where every pivot keeps
+/// eleven digits, otherwise by QR of Rᵗ (Householder), which keeps all.
 fn shortened(root: DMatrix<f64>) -> Result<DMatrix<f64>> {
     let (d, columns) = root.shape();
     if columns <= d {
         return Ok(root);
     }
+    // Cholesky is tried from 10⁶ multiply-adds on; below, there is little time to gain. RRᵗ squares
+    // the condition number: a pivot of 10⁻⁵ of its diagonal entry has lost five of sixteen digits.
+    // Diagonal entries above 10⁻²⁵⁰ stay clear of the subnormal numbers, which lack digits.
     if columns * d * d > 1_000_000 {
         let moment = moments_of_rows(root.as_view(), None, None, 1.0);
         if let Ok(factor) = cholesky_lower(moment.as_view())

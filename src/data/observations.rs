@@ -264,21 +264,37 @@ fn are_within<T: Real>(values: DMatrixView<'_, T>, limit: T) -> bool {
     )
 }
 
-/// Observations whose check joins the pass over them, block by block, where nobody made it before:
-/// large data come from memory once.
-#[derive(Clone, Copy)]
-pub(crate) struct Incoming<'a, T: Real> {
+/// Complete data in memory, d×n, validated or to be validated in the first pass over them.
+///
+/// Fusing the validation into the pass that maps or sums the data reads large data from memory once
+/// instead of twice (`transform` of 1,000,000×50: 107 → 52 ms on one thread).
+#[derive(Debug, Clone, Copy)]
+pub struct Dense<'a, T: Real> {
     values: DMatrixView<'a, T>,
-    checked: bool,
+    population: usize,
+    validated: bool,
 }
 
-impl<'a, T: Real> Incoming<'a, T> {
-    pub(crate) fn unchecked(values: DMatrixView<'a, T>) -> Self {
-        Self { values, checked: false }
+impl<'a, T: Real> Dense<'a, T> {
+    pub(crate) fn unvalidated(values: DMatrixView<'a, T>) -> Self {
+        Self { values, population: values.ncols(), validated: false }
     }
 
-    fn check(&self) -> Result<()> {
-        if self.checked { Ok(()) } else { Observations::new(self.values).map(drop) }
+    /// The data as validated observations.
+    ///
+    /// # Errors
+    /// As [`Observations::new`].
+    pub fn validate(self) -> Result<Observations<'a, T>> {
+        if self.validated {
+            Ok(Observations::trusted(self.values, self.population))
+        } else {
+            Observations::new(self.values)
+        }
+    }
+
+    /// The values if nothing has validated them yet: a pass over them must do so.
+    pub(crate) fn to_validate(&self) -> Option<DMatrixView<'a, T>> {
+        (!self.validated).then_some(self.values)
     }
 
     /// A(x_i − c) of each observation for a k×d matrix A: k×n.
@@ -314,7 +330,7 @@ impl<'a, T: Real> Incoming<'a, T> {
         let values = self.values;
         let (d, n) = values.shape();
         if values.is_empty() || d != centre.len() {
-            self.check()?;
+            self.validate()?;
         }
         expect("variables of an observation", centre.len(), d)?;
         let (block, limit) = (block_of(d), largest_square::<T>(d, n).sqrt());
@@ -330,7 +346,7 @@ impl<'a, T: Real> Incoming<'a, T> {
                 let (first, count) = (c * chunk + b * block, part.len() / k);
                 let (values, deviations) =
                     (values.columns(first, count), &mut deviations[..d * count]);
-                if !self.checked && !are_within(values, limit) {
+                if !self.validated && !are_within(values, limit) {
                     refused.store(true, Ordering::Relaxed);
                     return;
                 }
@@ -342,15 +358,15 @@ impl<'a, T: Real> Incoming<'a, T> {
             }
         });
         if refused.into_inner() {
-            self.check()?;
+            self.validate()?;
         }
         Ok(mapped)
     }
 }
 
-impl<'a, T: Real> From<Observations<'a, T>> for Incoming<'a, T> {
+impl<'a, T: Real> From<Observations<'a, T>> for Dense<'a, T> {
     fn from(x: Observations<'a, T>) -> Self {
-        Self { values: x.values, checked: true }
+        Self { values: x.values, population: x.population, validated: true }
     }
 }
 
@@ -371,58 +387,10 @@ pub(crate) fn largest_square<T: Real>(data_dim: usize, observations: usize) -> T
     T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))
 }
 
-/// What can be read as [`Observations`]: a matrix by reference, a view, or observations already
-/// checked.
-pub trait IntoObservations<'a, T: Real> {
-    /// Checks the data, unless they are checked already.
-    ///
-    /// # Errors
-    /// As [`Observations::new`].
-    fn into_observations(self) -> Result<Observations<'a, T>>;
-
-    /// The values before the check, for a pass over them that proves what it would: a sum of
-    /// squares sees every entry.
-    #[doc(hidden)]
-    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
-        None
-    }
-}
-
-impl<'a, T: Real> IntoObservations<'a, T> for Observations<'a, T> {
-    fn into_observations(self) -> Result<Observations<'a, T>> {
-        Ok(self)
-    }
-}
-
-impl<'a, T: Real> IntoObservations<'a, T> for &Observations<'a, T> {
-    fn into_observations(self) -> Result<Observations<'a, T>> {
-        Ok(*self)
-    }
-}
-
-impl<'a, T: Real> IntoObservations<'a, T> for &'a DMatrix<T> {
-    fn into_observations(self) -> Result<Observations<'a, T>> {
-        Observations::new(self.as_view())
-    }
-
-    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
-        Some(DMatrix::as_view(self))
-    }
-}
-
-impl<'a, T: Real> IntoObservations<'a, T> for DMatrixView<'a, T> {
-    fn into_observations(self) -> Result<Observations<'a, T>> {
-        Observations::new(self)
-    }
-
-    fn unchecked(&self) -> Option<DMatrixView<'a, T>> {
-        Some(*self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::IntoObservations;
 
     #[test]
     fn names_the_place_of_what_it_refuses() {
@@ -450,9 +418,9 @@ mod tests {
         );
         let centre = DVector::from_element(3, T::of(2.0));
         let of = |x: &DMatrix<T>| {
-            Incoming::unchecked(x.as_view()).deviations_mapped(centre.as_view(), &map)
+            Dense::unvalidated(x.as_view()).deviations_mapped(centre.as_view(), &map)
         };
-        let checked = Incoming::from((&x).into_observations().unwrap())
+        let checked = Dense::from((&x).into_observations().unwrap())
             .deviations_mapped(centre.as_view(), &map);
         assert_eq!(of(&x), checked);
         assert_eq!(

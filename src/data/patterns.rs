@@ -1,35 +1,36 @@
-//! Which observations miss the same entries: what depends on the pattern alone is computed once for
-//! all of them.
+//! Missingness patterns: observations with the same missing values are grouped, so that what
+//! depends on the pattern alone (such as a Cholesky factor) is computed once for a group.
 
 use super::IncompleteObservations;
 use crate::Real;
 use std::collections::HashMap;
 
-/// The most observations of one pattern that are kept together: what is computed once for so many
-/// costs nothing beside them.
+/// Largest number of observations in a group. Larger groups are split, so that blocks of similar
+/// size can be formed from them; beside 512 observations, the work for the pattern is negligible.
 const TOGETHER: usize = 512;
 
-/// The observations in an order in which equal patterns are neighbours, cut in groups; those
-/// without any entry are left out.
+/// Observations ordered by missingness pattern and split into groups of one pattern each;
+/// observations without any observed entry are left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Patterns {
-    /// Columns of the data.
+    /// The observations (columns of the data), ordered by pattern.
     pub(crate) order: Vec<usize>,
-    /// Where each group begins in `order`, and at last where the last one ends.
+    /// The start of each group in `order`, and the end of the last group.
     pub(crate) starts: Vec<usize>,
-    /// How many entries were observed of each variable.
+    /// The number of observed entries of each variable.
     pub(crate) observed: Vec<usize>,
-    /// How many entries each group observes of an observation.
+    /// The number of observed entries of an observation, for each group.
     pub(crate) entries: Vec<usize>,
 }
 
 impl Patterns {
-    /// The patterns in the order in which they first occur; observations with a weight of 0 are
-    /// left out, if there are weights.
+    /// Groups the observations by pattern, in the order of first occurrence; observations with a
+    /// weight of 0 are left out, if there are weights.
     pub(crate) fn of<T: Real>(x: &IncompleteObservations<'_, T>, weights: Option<&[f64]>) -> Self {
         let (d, n) = (x.data_dim(), x.len());
         let mut values = vec![0.0; d];
         let mut observed = vec![0; d];
+        // 1. A bit mask for each observation, 64 variables a word; a weight of 0 leaves it empty.
         let words = d.div_ceil(64);
         let mut bits = vec![0u64; words * n];
         let taken = |column: usize| weights.is_none_or(|weights| weights[column] > 0.0);
@@ -47,6 +48,8 @@ impl Patterns {
                 }
             }
         }
+        // 2. Number the distinct masks. Numbers follow the order of first occurrence and not that
+        // of the hash map, whose order is random: results are to be reproducible.
         let mut numbers: HashMap<&[u64], usize> = HashMap::new();
         let mut pattern_of = Vec::with_capacity(n);
         let (mut members, mut sizes): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
@@ -62,6 +65,8 @@ impl Patterns {
             members[number] += 1;
             pattern_of.push((number, column));
         }
+        // 3. Counting sort by pattern number; it is stable, so observations of a pattern keep their
+        // order. `next` holds the position of the next member of each pattern.
         let distinct = members.len();
         let mut next = Vec::with_capacity(distinct);
         let (mut starts, mut entries, mut end) =
@@ -81,13 +86,14 @@ impl Patterns {
         Self { order, starts, observed, entries }
     }
 
-    /// The number of groups.
+    /// Returns the number of groups.
     pub(crate) fn groups(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Neighbouring groups in blocks of about `rows` observations, as ranges of groups; the cut
-    /// depends on the data alone.
+    /// Partitions the groups into blocks of at least `rows` observations (the last may be smaller),
+    /// as ranges of groups. The partition depends on the data alone and not on the number of
+    /// threads, so that results reduced over blocks are bit-identical.
     pub(crate) fn blocks(&self, rows: usize) -> Vec<std::ops::Range<usize>> {
         let mut blocks = Vec::new();
         let mut first = 0;

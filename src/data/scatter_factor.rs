@@ -1,4 +1,10 @@
-//! The data as a fit of a linear-Gaussian model sees them: a square root of their second moment.
+//! Square-root factor of the second moment of the data: the input of linear-Gaussian fits.
+//!
+//! Tolerances that belong together: `RESOLUTION` = (16ε)², the relative variance that rounding of
+//! the data leaves; the factor 16 in `without_variance`; and `smallest_variance`, which keeps
+//! `RESOLUTION` times a variance in range. `rounding_of_models` adds the rounding of models in
+//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`clear_rank`) are independent
+//! of these: they choose between a fast and an accurate algorithm.
 
 use super::Observations;
 use crate::linalg::{
@@ -8,18 +14,18 @@ use crate::linalg::{
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// What the mean of a model is.
+/// Choice of the mean μ of a model: estimated from the data, or 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Centering {
-    /// The mean x̄ of the observations, as the maximum of the likelihood has it.
+    /// The mean x̄ of the observations, the maximum-likelihood estimate.
     #[default]
     Mean,
-    /// Fixed at 0, the lecture's: the same closed forms with XXᵗ/n in the place of the covariance.
+    /// Fixed at 0, as in the lecture: the closed forms hold with XXᵗ/n in place of the covariance.
     None,
 }
 
 impl Centering {
-    /// Refuses a single observation about its own mean.
+    /// Returns an error for fewer than 2 observations about an estimated mean, or none about 0.
     pub(crate) fn expect_enough(self, observations: usize) -> Result<()> {
         let least = if self == Self::Mean { 2 } else { 1 };
         if observations >= least {
@@ -30,31 +36,33 @@ impl Centering {
     }
 }
 
-/// A matrix A (d×r, r = min(n, d)) with AAᵗ = S, the second moment (1/n) Σ (x_i−μ)(x_i−μ)ᵗ of the
-/// data about their mean.
+/// Square-root factor A (d×r, r = min(n, d)) of the second moment S = AAᵗ =
+/// (1/n) Σ (x_i−μ)(x_i−μ)ᵗ of the data about their mean.
 ///
-/// Everything that a fit of a linear-Gaussian model asks of the data is in S, and A holds S to
-/// twice the digits: a residual ‖A − QQᵗA‖² is a sum of squares, where tr S − tr QᵗSQ would be what
-/// is left after nearly everything has cancelled. It is kept in double precision for data of either
-/// precision, so that what `f32` data determine is found to `f32`'s accuracy.
+/// The fit of a linear-Gaussian model depends on the data through S alone. The condition number of
+/// A is the square root of that of S, so that A keeps S to twice the digits. A residual ‖A − QQᵗA‖²
+/// is a sum of squares, where tr S − tr QᵗSQ would suffer cancellation. A is kept in double
+/// precision also for `f32` data, so that their fits are accurate to `f32`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScatterFactor {
     root: DMatrix<f64>,
-    /// O (d×r) and the r×r matrix R with A = OR, where there are fewer observations than variables.
+    /// For r < d (fewer observations than variables): O (d×r, orthonormal) and R (r×r), A = OR.
     basis: Option<(DMatrix<f64>, DMatrix<f64>)>,
     mean: DVector<f64>,
     count: usize,
     tolerance: f64,
-    rank_tolerance: f64, // with what models in the precision of the data round away
+    /// `tolerance` plus `rounding_of_models`.
+    rank_tolerance: f64,
 }
 
 impl ScatterFactor {
-    /// The square root of the second moment of some observations: their deviations over √n when n ≤
-    /// d, else the triangular factor of these.
+    /// Computes the factor of some observations: their centred data over √n when n ≤ d, otherwise a
+    /// triangular factor of these.
     ///
     /// # Errors
-    /// [`Error::TooFewObservations`] for n = 1 about an estimated mean, [`Error::ZeroVariance`]
-    /// when no variable varies.
+    /// [`Error::TooFewObservations`] for n = 1 about an estimated mean; [`Error::ZeroVariance`]
+    /// when no variable varies; [`Error::Underflow`] when the variance is too small for the
+    /// precision.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Self> {
         let mut found = match Self::by_cholesky(x, mean)? {
             Some(found) => found,
@@ -70,25 +78,27 @@ impl ScatterFactor {
         Ok(found)
     }
 
-    /// From a root of S with at most d columns, about a mean.
+    /// Creates the factor from a given A with at most d columns, about a mean.
     ///
     /// # Errors
-    /// [`Error::ZeroVariance`] when no variable varies.
+    /// [`Error::ZeroVariance`], [`Error::Underflow`].
     pub(crate) fn from_root(root: DMatrix<f64>, mean: DVector<f64>, count: usize) -> Result<Self> {
         let tolerance = resolution_of(root.norm_squared(), &mean, count)?;
         let (d, columns) = root.shape();
-        // As many coordinates as a model may ask directions for.
+        // Columns of 0 up to min(n, d), the largest latent dimension of a model.
         let root = root.resize_horizontally(columns.max(count.min(d)), 0.0);
         let basis = if root.ncols() < d { Some(thin_qr(root.as_view())?) } else { None };
         Ok(Self { root, basis, mean, count, tolerance, rank_tolerance: tolerance })
     }
 
-    /// The deviations over √n when n ≤ d, else their triangular factor: twice the digits of S.
+    /// Returns the centred data over √n when n ≤ d, otherwise their triangular factor by QR: S is
+    /// not formed, which would halve the digits.
     fn by_orthogonalization<T: Real>(
         x: Observations<'_, T>,
         mean: &DVector<f64>,
     ) -> Result<DMatrix<f64>> {
         let (d, n) = (x.data_dim(), x.len());
+        // A centred copy in double precision, n·d numbers; `by_cholesky` makes none of `f64` data.
         let factor = 1.0 / (n as f64).sqrt();
         let mut deviations = x.values().map(|v| v.as_f64());
         for mut column in deviations.column_iter_mut() {
@@ -101,16 +111,20 @@ impl ScatterFactor {
         })
     }
 
-    /// By the Cholesky factor of S, at a fraction of the time, where there is much to gain and
-    /// little to lose: each pivot keeps a share of its variable's variance that leaves nine digits.
+    /// Computes the Cholesky factor of S, in a fraction of the time of QR; `None` where there is
+    /// little time to gain, or where a pivot keeps fewer than nine digits.
     fn by_cholesky<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Option<Self>> {
         let (d, n) = (x.data_dim(), x.len());
+        // Operations (Golub & Van Loan): QR 2d²(n − d/3), S and Cholesky d²(n + d/3), which is as
+        // much at n = d. Below n = 4d, or below 10⁸ multiply-adds, there is little time to gain.
         if n < 4 * d || n.saturating_mul(d * d) < 100_000_000 {
             return Ok(None);
         }
+        // Models store the mean in the precision of the data: S is taken about the rounded mean.
         let round = |mean| T::of(mean).as_f64();
         let of_zero = |moments: DMatrix<f64>| (DVector::zeros(d), moments);
         let of_mean = |found: Centred| (DVector::from_vec(found.mean), found.moments);
+        // `f32` data are copied to double precision, so that S is as accurate as for `f64` data.
         let double = size_of::<T>() == size_of::<f64>();
         let wide = if double { DMatrix::zeros(0, 0) } else { x.values().map(|v| v.as_f64()) };
         let (mean, moments) = match (mean, double) {
@@ -122,6 +136,8 @@ impl ScatterFactor {
         let moment = moments / n as f64;
         let tolerance = resolution(x.values(), &mean, moment.trace())?;
         let Ok(factor) = cholesky_lower(moment.as_view()) else { return Ok(None) };
+        // The share of S_jj that the variables before j do not explain. Rounding changes S_jj by
+        // about εS_jj, so that a share above 10⁻⁷ leaves nine of sixteen digits.
         let share = |j: usize| factor[(j, j)].powi(2) / moment[(j, j)];
         let resolved = (0..d).all(|j| moment[(j, j)] > tolerance && share(j) > 1e-7);
         Ok(resolved.then_some(Self {
@@ -134,21 +150,20 @@ impl ScatterFactor {
         }))
     }
 
-    /// A, d×r.
+    /// Returns A, d×r.
     pub fn root(&self) -> &DMatrix<f64> {
         &self.root
     }
 
-    /// A in coordinates of its own span: an r×r matrix with the same r directions, which is A
-    /// itself when n ≥ d.
+    /// Returns A in orthonormal coordinates of its column span, r×r; A itself when n ≥ d.
     ///
-    /// Isotropic noise looks the same in any orthonormal coordinates, so that a model may be fitted
-    /// here and [lifted](Self::lift) back.
+    /// Isotropic noise is invariant under orthonormal changes of coordinates, so that a model can
+    /// be fitted in these coordinates and [mapped back](Self::lift).
     pub(crate) fn coordinates(&self) -> &DMatrix<f64> {
         self.basis.as_ref().map_or(&self.root, |(_, coordinates)| coordinates)
     }
 
-    /// Directions in the coordinates, back in d variables.
+    /// Maps directions from the coordinates of [`Self::coordinates`] back to the d variables.
     pub(crate) fn lift(&self, directions: DMatrix<f64>) -> DMatrix<f64> {
         match &self.basis {
             Some((basis, _)) => matrix_product(basis.as_view(), directions.as_view()),
@@ -156,7 +171,8 @@ impl ScatterFactor {
         }
     }
 
-    /// The deviation √S_jj of each coordinate, where a random start takes its scales from.
+    /// Returns the standard deviation √S_jj of each coordinate, the scale of a random
+    /// initialisation.
     pub(crate) fn coordinate_deviations(&self) -> DVector<f64> {
         let coordinates = self.coordinates();
         let deviation = |row: nalgebra::MatrixView<
@@ -170,54 +186,58 @@ impl ScatterFactor {
         DVector::from_iterator(coordinates.nrows(), coordinates.row_iter().map(deviation))
     }
 
-    /// The smallest variance of a variable that varies: the σ² that an iterative fit starts from.
+    /// Returns the smallest variance of a coordinate above the tolerance, the initial σ² of
+    /// iterative fits.
     ///
-    /// From a σ² above the variance of a weak direction, that direction's loadings would shrink
-    /// towards 0, a saddle that takes long to leave.
+    /// With an initial σ² above the variance of a weak direction, the loadings of that direction
+    /// shrink towards 0, a saddle point from which the iteration escapes slowly.
     pub(crate) fn smallest_variance(&self) -> f64 {
         let variances = self.coordinate_deviations().map(|s| s * s);
         variances
             .iter()
             .filter(|&&v| v > self.tolerance)
+            // The largest variance if none is above the tolerance, so that σ² is positive.
             .fold(variances.max(), |smallest, &v| smallest.min(v))
     }
 
-    /// μ, d×1.
+    /// Returns the mean μ, d×1.
     pub fn mean(&self) -> &DVector<f64> {
         &self.mean
     }
 
-    /// The number n of observations.
+    /// Returns the number n of observations.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// d.
+    /// Returns the number d of variables.
     pub fn data_dim(&self) -> usize {
         self.root.nrows()
     }
 
-    /// tr S, the sum of the variances (divisor n).
+    /// Returns the total variance tr S (divisor n).
     pub fn total_variance(&self) -> f64 {
         self.root.norm_squared()
     }
 
-    /// The variance of each variable about μ (divisor n), d×1.
+    /// Returns the variance of each variable about μ (divisor n), d×1.
     pub fn variances(&self) -> DVector<f64> {
         DVector::from_iterator(self.data_dim(), self.root.row_iter().map(|row| row.norm_squared()))
     }
 
-    /// The variance below which a direction cannot be told from one without any.
+    /// Returns the variance below which rounding of the data makes a direction indistinguishable
+    /// from one without variance.
     pub fn tolerance(&self) -> f64 {
         self.tolerance
     }
 
-    /// The variance below which no model in the precision of the data has a direction.
+    /// Returns [`Self::tolerance`] plus the rounding of a model in the precision of the data: the
+    /// variance below which such a model cannot represent a direction.
     pub(crate) fn rank_tolerance(&self) -> f64 {
         self.rank_tolerance
     }
 
-    /// The eigenvalues of S that can be other than 0, λ_1 ≥ … ≥ λ_r.
+    /// Returns the eigenvalues λ_1 ≥ … ≥ λ_r of S; the other d − r are 0.
     ///
     /// # Errors
     /// Those of the singular value decomposition.
@@ -225,7 +245,8 @@ impl ScatterFactor {
         Ok(thin_svd(self.coordinates().as_view())?.singular_values.map(|s| s * s))
     }
 
-    /// The rank of S, as far as rounding lets it be seen by models in the precision of the data.
+    /// Returns the numerical rank of S: the number of eigenvalues that a model in the precision of
+    /// the data can represent.
     ///
     /// # Errors
     /// Those of the singular value decomposition.
@@ -233,13 +254,13 @@ impl ScatterFactor {
         Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.rank_tolerance).count())
     }
 
-    /// r pseudo-observations with the second moment S about 0, standing for all n: what a fit may
-    /// run over in their place.
+    /// Returns r pseudo-observations (d×r) with the second moment S about 0, over which a fit may
+    /// run in place of the n observations.
     pub(crate) fn pseudo_observations(&self) -> DMatrix<f64> {
         &self.root * (self.root.ncols() as f64).sqrt()
     }
 
-    /// Refuses a latent dimension that no model of these data can have.
+    /// Checks that a model of these data can have k latent dimensions.
     ///
     /// # Errors
     /// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d).
@@ -247,12 +268,14 @@ impl ScatterFactor {
         check_latent_dim(latent_dim, self.count, self.data_dim())
     }
 
-    /// Refuses a latent dimension that leaves nothing for the noise.
+    /// Checks that k latent dimensions leave variance for the noise.
     ///
     /// # Errors
-    /// [`Error::Unbounded`] when k reaches the rank; those of [`Self::check_latent_dim`].
+    /// [`Error::Unbounded`] when k reaches the rank, at which σ² → 0 and the likelihood is
+    /// unbounded; those of [`Self::check_latent_dim`] and of [`Self::rank`].
     pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
         self.check_latent_dim(latent_dim)?;
+        // The lower bound is fast; the rank itself takes a singular value decomposition.
         if latent_dim < self.clear_rank()? {
             return Ok(());
         }
@@ -260,20 +283,26 @@ impl ScatterFactor {
         if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
     }
 
-    /// A lower bound on the rank that is quick to find: the eigenvalues of the correlations that no
-    /// rounding can have made.
+    /// Returns a lower bound on the rank that is fast to compute: the number of eigenvalues of the
+    /// correlation matrix clearly above its rounding error.
     fn clear_rank(&self) -> Result<usize> {
+        // Correlations, not covariances: they are free of units, so that one threshold serves
+        // variables of any scale. Variables without variance get a row of 0.
         let mut scaled = self.coordinates().clone();
         for mut row in scaled.row_iter_mut() {
             let norm = row.norm();
             row *= if norm * norm > self.tolerance { 1.0 / norm } else { 0.0 };
         }
         let eigen = symmetric_eigen(product_tr_right(&scaled, &scaled).as_view())?;
+        // Rounding leaves about rε in an eigenvalue that should be 0: 2·10⁻¹³ at r = 1000.
         Ok(eigen.values.iter().filter(|&&value| value > 1e-9).count())
     }
 }
 
-/// Refuses a latent dimension that no model of n observations of d variables can have.
+/// Checks that a model of n observations of d variables can have k latent dimensions.
+///
+/// # Errors
+/// [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d).
 pub(crate) fn check_latent_dim(
     latent_dim: usize,
     observations: usize,
@@ -287,19 +316,22 @@ pub(crate) fn check_latent_dim(
     }
 }
 
-/// The variance that models in the precision of the data may add by rounding: that of their
-/// loadings, and that of their mean μ. 0 in double precision, where [`resolution`] covers it.
+/// Returns the variance that rounding of the loadings and of μ adds to a model in single
+/// precision; 0 in double precision, where [`resolution`] covers it.
 pub(crate) fn rounding_of_models<T: Real>(mean: &DVector<f64>, total_variance: f64) -> f64 {
     if size_of::<T>() == size_of::<f64>() {
         return 0.0;
     }
-    // S about a mean that is off by δ is S + δδᵗ, and no entry of δ is above half a rounding.
+    // The second moment about μ + δ is S + δδᵗ. Rounding to nearest gives |δ_j| ≤ ½ε|μ_j| and
+    // ‖δ‖² ≤ ¼ε²‖μ‖²; the factor ½ leaves a margin of 2, and the loadings (‖W‖² ≤ tr S) one of 4.
     let rounding = T::EPSILON.as_f64();
     rounding * rounding * (total_variance + 0.5 * mean.norm_squared())
 }
 
-/// μ, and the variance below which a direction cannot be told from one without any; refuses data
-/// without any.
+/// Returns μ and the [`resolution`] of the data.
+///
+/// # Errors
+/// [`Error::TooFewObservations`], [`Error::ZeroVariance`], [`Error::Underflow`].
 pub(crate) fn deviations_resolved<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
@@ -310,12 +342,15 @@ pub(crate) fn deviations_resolved<T: Real>(
     Ok((mean, tolerance))
 }
 
-/// μ, and the sums of squared deviations from it; refuses a single observation about its own mean.
+/// Returns μ, and the sum of squared deviations from it for each variable.
+///
+/// # Errors
+/// [`Error::TooFewObservations`].
 fn centre<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<(DVector<f64>, Vec<f64>)> {
     mean.expect_enough(x.len())?;
     match mean {
         Centering::Mean => {
-            // In the precision of the data, in which models hold it.
+            // Rounded to the precision of the data, in which models store it.
             let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
             Ok((DVector::from_vec(mean), squares))
         }
@@ -323,10 +358,15 @@ fn centre<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<(DVector<f
     }
 }
 
-/// The variance below which a direction cannot be told from one without any; refuses a total below
-/// it, or below what the precision carries.
+/// Returns the variance below which rounding of the data makes a direction indistinguishable from
+/// one without variance.
 ///
-/// Rounding leaves about ε‖x_j‖ in each deviation; what is below that, squared, says nothing.
+/// Rounding leaves an error of about ε‖x_j‖ in each centred entry; a variance below the square of
+/// that error carries no information.
+///
+/// # Errors
+/// [`Error::ZeroVariance`] or [`Error::Underflow`], as [`without_variance`] decides, for a total
+/// variance below this or below [`smallest_variance`].
 pub(crate) fn resolution<T: Real>(
     x: DMatrixView<'_, T>,
     mean: &DVector<f64>,
@@ -338,16 +378,21 @@ pub(crate) fn resolution<T: Real>(
     }
 }
 
-/// The smallest variance of data: a number of `T`, beside which what can still be told from 0 is a
-/// number in double precision.
+/// Returns the smallest total variance that is accepted: it must be a normal number of `T`, and the
+/// tolerance, `RESOLUTION` times as large, a normal number in double precision.
 fn smallest_variance<T: Real>() -> f64 {
     T::MIN_POSITIVE.as_f64().max(f64::MIN_POSITIVE / RESOLUTION)
 }
 
-/// What is below this share of the variance is rounding.
+/// Share of the second moment about 0 below which a variance is attributed to rounding: (16ε)²,
+/// which allows an error of sixteen roundings in each centred entry.
 const RESOLUTION: f64 = 256.0 * f64::EPSILON * f64::EPSILON;
 
-/// The same where the data themselves are gone.
+/// Returns the [`resolution`] from the total variance, the mean and the number of observations, for
+/// data that are not in memory.
+///
+/// # Errors
+/// [`Error::ZeroVariance`], [`Error::Underflow`].
 pub(crate) fn resolution_of(
     total_variance: f64,
     mean: &DVector<f64>,
@@ -368,8 +413,8 @@ pub(crate) fn resolution_of(
     }
 }
 
-/// Data without a variance to go by: constant, or so small that the squares underflow, which is not
-/// the same.
+/// Returns the error for data without usable variance: [`Error::Underflow`] if entries differ by
+/// more than rounding but their squares underflow, otherwise [`Error::ZeroVariance`].
 fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
     let (mut deviation, mut size) = (0.0f64, 0.0f64);
     for column in x.column_iter() {
@@ -378,6 +423,7 @@ fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Erro
             size = size.max(value.as_f64().abs());
         }
     }
+    // Sixteen roundings, as in `RESOLUTION`.
     if deviation > 16.0 * T::EPSILON.as_f64() * size {
         return Error::Underflow {
             what: "the largest deviation",

@@ -12,9 +12,6 @@ use nalgebra::DMatrix;
 /// With the feature `files`, [`NpyBlocks`](crate::data::files::NpyBlocks) is one; [`Observations`]
 /// are one, cut in blocks; [`Chunks`] makes one of iterators.
 pub trait Source<T: Real> {
-    /// What can go wrong while reading, beside what this crate refuses.
-    type Error: From<Error>;
-
     /// d.
     fn data_dim(&self) -> usize;
 
@@ -23,15 +20,10 @@ pub trait Source<T: Real> {
     ///
     /// # Errors
     /// Of reading, and those of `visit`.
-    fn pass(
-        &mut self,
-        visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>,
-    ) -> Result<(), Self::Error>;
+    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()>;
 }
 
 impl<T: Real> Source<T> for Observations<'_, T> {
-    type Error = Error;
-
     fn data_dim(&self) -> usize {
         Observations::data_dim(self)
     }
@@ -74,19 +66,17 @@ impl<F> Chunks<F> {
     }
 }
 
-impl<T: Real, E: From<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: FnMut() -> I>
+impl<T: Real, E: Into<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: FnMut() -> I>
     Source<T> for Chunks<F>
 {
-    type Error = E;
-
     fn data_dim(&self) -> usize {
         self.data_dim
     }
 
-    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<(), E> {
+    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
         let mut before = 0;
         for chunk in (self.restart)() {
-            let chunk = chunk?;
+            let chunk = chunk.map_err(Into::into)?;
             visit(checked(&chunk, before)?)?;
             before += chunk.ncols();
         }
@@ -109,16 +99,11 @@ fn checked<T: Real>(chunk: &DMatrix<T>, before: usize) -> Result<Observations<'_
 
 #[cfg(feature = "files")]
 impl<T: Real> Source<T> for crate::data::files::NpyBlocks<T> {
-    type Error = crate::data::files::FileError;
-
     fn data_dim(&self) -> usize {
         Self::data_dim(self)
     }
 
-    fn pass(
-        &mut self,
-        visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>,
-    ) -> Result<(), Self::Error> {
+    fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
         self.rewind();
         let mut before = 0;
         for block in self.by_ref() {

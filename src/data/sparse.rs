@@ -1,24 +1,27 @@
-//! Observations most of whose entries are 0, read where they are and never made dense.
+//! Sparse observations: a view of a matrix in compressed columns, which is never made dense.
 //!
-//! Legend: x_i an observation with few entries, V (d×b) some directions, y_i = Vᵗ(x_i − μ).
+//! Legend: x_i an observation with few entries, V (d×b) directions, y_i = Vᵗ(x_i − μ).
 
 use super::{Centering, expect};
 use crate::linalg::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// Blocks of observations whose products are summed apart, each in a d×b matrix of its own.
+/// Number of blocks of observations in [`SparseObservations::scatter_product`]. Each accumulates a
+/// d×b matrix, so that few blocks save memory. The number is fixed, and not that of the threads, so
+/// that results are bit-identical for any number of threads.
 const BLOCKS: usize = 4;
 
-/// A view of a sparse d×n table in compressed columns, one observation a **column**; checked once.
+/// View of a sparse d×n matrix in compressed sparse columns (CSC), one observation per **column**;
+/// validated once.
 ///
-/// Compressed rows of n×d, one observation a row (what text tools and scikit-learn hold), are the
-/// same memory. A stored 0 is allowed. With the feature `sparse`, the matrices of nalgebra-sparse
-/// are read without a copy.
+/// Compressed sparse rows (CSR) of n×d, one observation per row, as in scikit-learn and text
+/// vectorisers, have the same memory layout. Stored zeros are allowed. With the feature `sparse`,
+/// the matrices of nalgebra-sparse are viewed without a copy.
 ///
 /// ```
 /// use elbo::{Ppca, data::SparseObservations};
-/// // Four documents over three words: how often each word stands in each.
+/// // Four documents over three words: how often each word occurs in each document.
 /// let (offsets, words, counts) =
 ///     ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
 /// let x = SparseObservations::from_csc(3, 4, &offsets, &words, &counts)?;
@@ -39,14 +42,15 @@ pub struct SparseObservations<'a, T: Real> {
 }
 
 impl<'a, T: Real> SparseObservations<'a, T> {
-    /// Checks a table in compressed columns: the entries of observation i are those from
-    /// `offsets[i]` to `offsets[i + 1]`.
+    /// Creates a view of compressed columns and validates it. The entries of observation i are
+    /// those from `offsets[i]` to `offsets[i + 1]`; `rows` holds the variable of each entry.
     ///
     /// # Errors
     /// [`Error::Empty`] without a variable or an observation; [`Error::DimensionMismatch`] for a
-    /// wrong number of offsets or rows; [`Error::SparseOffsets`], [`Error::SparseRow`] and
-    /// [`Error::SparseOrder`] (rows of an observation that do not rise: duplicates are not summed);
-    /// [`Error::NotFinite`] and [`Error::TooLarge`], which name variable and observation.
+    /// wrong number of offsets or rows; [`Error::SparseOffsets`]; [`Error::SparseRow`];
+    /// [`Error::SparseOrder`] if the rows of an observation do not increase (duplicates are not
+    /// summed); [`Error::NotFinite`] and [`Error::TooLarge`], with the variable and the
+    /// observation.
     pub fn from_csc(
         data_dim: usize,
         observations: usize,
@@ -60,10 +64,14 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         expect("offsets of a sparse table", observations.saturating_add(1), offsets.len())?;
         expect("rows of a sparse table, one an entry", values.len(), rows.len())?;
         let entries = values.len();
+        // As for dense data: the squares of all entries can be summed without overflow. Centring at
+        // most doubles an entry, which quadruples its square; 16 leaves another factor of 4.
         let limit =
             (T::MAX / (T::of(16.0) * T::of_usize(data_dim) * T::of_usize(observations))).sqrt();
         for (column, bounds) in offsets.windows(2).enumerate() {
             let (start, end) = (bounds[0], bounds[1]);
+            // Offsets must rise from 0 to the number of entries. Each is checked before it is used
+            // as an index, so that forged offsets give an error and no panic.
             let first = column == 0 && start != 0;
             let last = column + 1 == observations && end != entries;
             if start > end || end > entries || first || last {
@@ -94,7 +102,7 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         Ok(Self { data_dim, offsets, rows, values })
     }
 
-    /// A matrix of nalgebra-sparse, d×n in compressed columns.
+    /// Creates a view of a CSC matrix (d×n) of nalgebra-sparse, without a copy.
     ///
     /// ```
     /// use elbo::data::SparseObservations;
@@ -117,8 +125,8 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         )
     }
 
-    /// A matrix of nalgebra-sparse with an observation a **row**, n×d in compressed rows: the same
-    /// memory.
+    /// Creates a view of a CSR matrix of nalgebra-sparse with one observation per **row** (n×d),
+    /// without a copy: its arrays are those of the d×n matrix in compressed columns.
     ///
     /// ```
     /// use elbo::data::SparseObservations;
@@ -142,23 +150,23 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         )
     }
 
-    /// d.
+    /// Returns the number d of variables.
     pub fn data_dim(&self) -> usize {
         self.data_dim
     }
 
-    /// n.
+    /// Returns the number n of observations.
     #[allow(clippy::len_without_is_empty)] // never empty, by construction
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }
 
-    /// The number of stored entries.
+    /// Returns the number of stored entries.
     pub fn entries(&self) -> usize {
         self.values.len()
     }
 
-    /// The same table with every 0 written out, d×n.
+    /// Returns a dense copy, d×n.
     pub fn to_dense(&self) -> DMatrix<T> {
         let mut dense = DMatrix::zeros(self.data_dim, self.len());
         for i in 0..self.len() {
@@ -167,12 +175,16 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         dense
     }
 
+    /// Returns the stored entries of observation i, as (variable, value).
     fn observation(&self, i: usize) -> impl Iterator<Item = (usize, T)> + '_ {
         let entries = self.offsets[i]..self.offsets[i + 1];
         self.rows[entries.clone()].iter().copied().zip(self.values[entries].iter().copied())
     }
 
-    /// μ; refuses a single observation about its own mean.
+    /// Returns μ, rounded to the precision of the data.
+    ///
+    /// # Errors
+    /// [`Error::TooFewObservations`] for a single observation about an estimated mean.
     pub(crate) fn centre(&self, mean: Centering) -> Result<DVector<f64>> {
         let mut centre = DVector::zeros(self.data_dim);
         if mean == Centering::None {
@@ -185,7 +197,8 @@ impl<'a, T: Real> SparseObservations<'a, T> {
             centre[row] += value.as_f64();
         }
         centre /= self.len() as f64;
-        // What the first sum rounded away, zeros included.
+        // The mean of the residuals, which corrects the rounding error of the first sum. Entries
+        // that are not stored have the residual −mean.
         let mut rest = DVector::<f64>::zeros(self.data_dim);
         let mut stored = vec![0usize; self.data_dim];
         for (&row, value) in self.rows.iter().zip(self.values) {
@@ -196,11 +209,12 @@ impl<'a, T: Real> SparseObservations<'a, T> {
             *rest -= mean * (self.len() - stored) as f64;
         }
         centre += rest / self.len() as f64;
-        // In the precision of the data, in which models hold it.
+        // Rounded to the precision of the data, in which models store it.
         Ok(centre.map(|m| T::of(m).as_f64()))
     }
 
-    /// Σ‖x_i − μ‖², by squares alone: entries stored and zeros apart.
+    /// Returns Σ‖x_i − μ‖² as a sum of squares, without cancellation: (x_ji − μ_j)² for each stored
+    /// entry, μ_j² for each other.
     pub(crate) fn squared_deviations(&self, mean: &DVector<f64>) -> f64 {
         let mut stored = vec![0usize; self.data_dim];
         let mut sum = 0.0;
@@ -215,8 +229,8 @@ impl<'a, T: Real> SparseObservations<'a, T> {
             .sum::<f64>()
     }
 
-    /// Calls `f(block, i, y_i, ‖x_i − μ‖²)` for each observation, and keeps what the blocks make; V
-    /// is given transposed, b×d.
+    /// Folds `f(accumulator, i, y_i, ‖x_i − μ‖²)` over the observations of each block, in parallel;
+    /// returns the accumulators in the order of the blocks. `directions` is Vᵗ, b×d.
     fn projected<R: Send>(
         &self,
         directions: &DMatrix<f64>,
@@ -226,6 +240,8 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         f: impl Fn(&mut R, usize, &DVector<f64>, f64) + Sync,
     ) -> Vec<R> {
         let (n, b) = (self.len(), directions.nrows());
+        // y_i = Vᵗx_i − Vᵗμ and ‖x_i − μ‖² = ‖μ‖² + Σ x_ji(x_ji − 2μ_j): only stored entries are
+        // visited. Each needs row j of V, which is contiguous in Vᵗ.
         let offset = directions * mean;
         let mean_square = mean.norm_squared();
         let size = n.div_ceil(blocks);
@@ -241,14 +257,17 @@ impl<'a, T: Real> SparseObservations<'a, T> {
                     y.axpy(value, &directions.column(row), 1.0);
                     square += value * (value - 2.0 * mean[row]);
                 }
+                // Cancellation may leave a small negative number where x_i is close to μ.
                 f(&mut own, i, &y, square.max(0.0));
             }
             own
         })
     }
 
-    /// Σ (x_i − μ) y_iᵗ, d×b: the product S·V times n, with centred y, so that a mean cancels out
-    /// of nothing but itself.
+    /// Returns n·S·V = Σ (x_i − μ) y_iᵗ, d×b.
+    ///
+    /// It is Σ x_i y_iᵗ − μ (Σ y_i)ᵗ with centred y_i: the correction is small, because Σ y_i is 0
+    /// up to rounding, whereas XXᵗV − n μμᵗV would suffer cancellation.
     pub(crate) fn scatter_product(
         &self,
         v: DMatrixView<'_, f64>,
@@ -263,6 +282,7 @@ impl<'a, T: Real> SparseObservations<'a, T> {
                 }
                 *sum += y;
             });
+        // Reduced in the order of the blocks, so that the sum does not depend on the threads.
         let added = parts.into_iter().reduce(|(a, s), (b, t)| (a + b, s + t));
         let (product, sum) = added.unwrap_or_else(start);
         let mut product = product.transpose();
@@ -270,13 +290,15 @@ impl<'a, T: Real> SparseObservations<'a, T> {
         product
     }
 
-    /// Qᵗ(x_i − μ), k×n, and ‖x_i − μ‖² for each observation.
+    /// Returns the coordinates Qᵗ(x_i − μ), k×n, and ‖x_i − μ‖² for each observation.
     pub(crate) fn projections(
         &self,
         directions: &DMatrix<f64>,
         mean: &DVector<f64>,
     ) -> (DMatrix<f64>, Vec<f64>) {
         let k = directions.ncols();
+        // 16 blocks and not `BLOCKS`: they hold no d×b matrix, so that more of them cost no memory
+        // and balance the threads better.
         let parts = self.projected(
             &directions.transpose(),
             mean,

@@ -1,7 +1,7 @@
-//! One figure for each observation, and how sure it is.
+//! Per-observation values with Monte Carlo standard errors.
 
-/// A quantity for each observation, with the standard error that a Monte Carlo estimate of it has
-/// (0 where it is exact).
+/// A value for each observation with the standard error of its Monte Carlo estimate (0 where the
+/// value is exact).
 ///
 /// ```
 /// use elbo::diagnostics::Estimates;
@@ -11,44 +11,47 @@
 #[derive(Debug, Clone, PartialEq)]
 pub struct Estimates {
     values: Vec<f64>,
-    errors: Vec<f64>, // empty: exact
+    // Standard errors; empty where the values are exact.
+    errors: Vec<f64>,
 }
 
 impl Estimates {
-    /// Figures known exactly.
+    /// Exact values, one per observation.
     pub fn exact(values: Vec<f64>) -> Self {
         Self { values, errors: Vec::new() }
     }
 
-    /// Estimated figures with their standard errors, one for each.
+    /// Estimated values with their standard errors, one of each per observation.
     pub(crate) fn estimated(values: Vec<f64>, errors: Vec<f64>) -> Self {
         Self { values, errors }
     }
 
-    /// The figure of each observation.
+    /// The value of each observation.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
 
-    /// The standard error of each figure; empty where they are exact.
+    /// The standard error of each value; empty where the values are exact.
     pub fn errors(&self) -> &[f64] {
         &self.errors
     }
 
-    /// The mean over the observations; 0 of none.
+    /// The mean over the observations; 0 without observations.
     pub fn mean(&self) -> f64 {
         self.values.iter().sum::<f64>() / self.values.len().max(1) as f64
     }
 
-    /// The standard error of the mean **over these observations**: what the sampling of z leaves
-    /// open.
+    /// The standard error of the mean **over these observations**, due to the Monte Carlo sampling
+    /// of z.
     pub fn monte_carlo_error(&self) -> f64 {
         self.errors.iter().map(|e| e * e).sum::<f64>().sqrt() / self.values.len().max(1) as f64
     }
 
-    /// The standard error of the mean as an estimate for **all** observations that these were drawn
-    /// from: the sampling of z is part of it.
+    /// The standard error of the mean as an estimate for the population **that these observations
+    /// were sampled from**. It includes the Monte Carlo error.
     pub fn standard_error(&self) -> f64 {
+        // The values vary by their Monte Carlo errors as well as by the choice of the observations:
+        // the variance of the mean of independent estimates contains both.
         let (n, mean) = (self.values.len() as f64, self.mean());
         let squares = self.values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
         (squares / (n - 1.0).max(1.0) / n.max(1.0)).sqrt()

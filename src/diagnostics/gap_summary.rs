@@ -1,5 +1,5 @@
-//! log p − J, and its two parts: what the family cannot express, and what the encoder does not
-//! reach.
+//! The inference gap log p − J and its two terms: the approximation gap of the family and the
+//! amortisation gap of the encoder.
 
 use crate::inference::Inference;
 use crate::model::{ExactPosterior, ExpectedLogLikelihood, MarginalLikelihood};
@@ -10,56 +10,60 @@ use crate::posterior::{
 use crate::{Observations, Real, Result};
 use nalgebra::DMatrixView;
 
-/// log p(x) and J with its parts, in nats per observation (means over the data).
+/// The mean of log p(x), of the evidence lower bound (ELBO) J and of their gaps, in nats per
+/// observation.
 ///
 /// ```math
-/// \log p(x) - J = \underbrace{\log p(x) - \max_{q\in\mathcal Q}J}_{\text{approximation gap}} + \underbrace{\max_{q\in\mathcal Q}J - J}_{\text{amortisation gap}}
+/// \log p(x) - J = \underbrace{\log p(x) - \max_{q\in\mathcal Q}J}_{\text{approximation gap}}
+/// + \underbrace{\max_{q\in\mathcal Q}J - J}_{\text{amortisation gap}}
 /// ```
 ///
 /// ([Cremer, Li & Duvenaud 2018](https://arxiv.org/abs/1801.03558)).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InferenceGapSummary {
-    /// The mean of log p(x_i).
+    /// The mean log-likelihood log p(x_i).
     pub log_likelihood: f64,
-    /// The standard error of [`Self::log_likelihood`], the choice of the observations that were
-    /// looked at included; 0 where it is exact.
+    /// The standard error of [`Self::log_likelihood`]; 0 where it is exact. Where the mean over all
+    /// data is estimated from a sample of the observations, it includes the error of that sampling.
     pub log_likelihood_standard_error: f64,
-    /// The mean of J_i.
+    /// The mean ELBO J_i.
     pub elbo: f64,
-    /// The mean of E_q log p(x_i|z_i).
+    /// The mean expected log-likelihood E_q log p(x_i|z_i).
     pub reconstruction: f64,
-    /// The mean of KL(q_i ‖ π).
+    /// The mean divergence KL(q_i ‖ π) from the prior.
     pub kl: f64,
-    /// What the best member of the family leaves.
+    /// The approximation gap: log p minus J at the optimal q of the family.
     pub approximation: f64,
-    /// What the inference leaves beside the best member.
+    /// The amortisation gap: J at the optimal q of the family minus J.
     pub amortization: f64,
-    /// What the gaps are estimated from; `None` where they are exact, of all the data.
+    /// The size of the Monte Carlo estimate behind the gaps; `None` where they are exact, from all
+    /// the data.
     pub basis: Option<EstimateBasis>,
 }
 
-/// What estimated gaps rest on.
+/// The size and quality of a Monte Carlo estimate of the gaps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EstimateBasis {
-    /// The observations that were looked at.
+    /// The number of evaluated observations.
     pub observations: usize,
-    /// The draws for each of them.
+    /// The importance samples for each observation.
     pub samples: usize,
-    /// The smallest [number of draws of equal weight](super::ImportanceEstimate::effective_samples)
-    /// that the draws of one of them are worth.
+    /// The smallest [effective sample size](super::ImportanceEstimate::effective_samples) over the
+    /// observations.
     pub smallest_effective_samples: f64,
 }
 
 impl InferenceGapSummary {
-    /// log p − J = KL(q ‖ p(z|x)).
+    /// The total inference gap, log p − J = KL(q ‖ p(z|x)).
     pub fn total(&self) -> f64 {
         self.log_likelihood - self.elbo
     }
 }
 
-/// A posterior with a best member of its family for given exact Gaussian posteriors.
+/// A posterior type with a KL projection of given exact Gaussian posteriors.
 pub trait KlProjection<T: Real>: GaussianPosterior<T> + Sized {
-    /// The member nearest to N(m_i, (RᵗR)⁻¹), whose own distribution is `own`.
+    /// The q_i of the family that minimise KL(q_i ‖ N(m_i, (RᵗR)⁻¹)). `own` is the posterior whose
+    /// gap is measured.
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
@@ -81,7 +85,7 @@ macro_rules! best_member_of_family {
 }
 best_member_of_family!(Isotropic, Diagonal, Full);
 
-/// The exact posterior is its own best member.
+/// The exact posterior is its own KL projection.
 impl<T: Real> KlProjection<T> for SharedCovariance<T> {
     fn best_member(
         own: &Self,
@@ -92,10 +96,10 @@ impl<T: Real> KlProjection<T> for SharedCovariance<T> {
     }
 }
 
-/// The gaps of a model with a closed-form posterior, exactly.
+/// The inference gaps of a model with a closed-form posterior: exact means over the data.
 ///
 /// # Errors
-/// [`Error::DimensionMismatch`](crate::Error::Dimension).
+/// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
 ///
 /// ```
 /// use elbo::{VariationalPpca, diagnostics::inference_gap_summary};
@@ -110,7 +114,9 @@ impl<T: Real> KlProjection<T> for SharedCovariance<T> {
 ///     &fit.model.inference,
 ///     elbo::IntoObservations::into_observations(&x)?,
 /// )?;
-/// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9); // an isotropic q costs; a table reaches its best member
+/// // An isotropic q has an approximation gap. Each q_i is optimal in its family, so that there is
+/// // no amortisation gap.
+/// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn inference_gap_summary<T, M, I>(
@@ -130,6 +136,8 @@ where
     };
     let q = inference.infer(model, x)?;
     let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
+    // J at the optimal q splits log p − J: what remains up to log p is the approximation gap, the
+    // rest the amortisation gap.
     let (of_best, best_kl) = parts(&I::Posterior::best_member(&q, exact.mean(), root.as_view())?)?;
     let (reconstruction, kl) = parts(&q)?;
     let (elbo, of_best) = (reconstruction - kl, of_best - best_kl);
@@ -146,8 +154,9 @@ where
     })
 }
 
-/// The mean in double precision.
+/// The mean of the values, in double precision.
 pub(crate) fn mean<'a, T: Real>(values: impl ExactSizeIterator<Item = &'a T>) -> f64 {
+    // A sum over n observations in f32 would lose digits that the gaps, as differences, need.
     let n = values.len() as f64;
     values.map(|v| v.as_f64()).sum::<f64>() / n
 }

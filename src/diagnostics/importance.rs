@@ -1,4 +1,4 @@
-//! log p(x_i) by importance sampling, for models without a closed form.
+//! Importance sampling of log p(x_i), for models without a closed form.
 
 use super::Estimates;
 use crate::data::expect;
@@ -9,17 +9,19 @@ use nalgebra::DMatrix;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// log p(x_i) = ln E_r [p(x_i|z) π(z)/r(z)], with a proposal r_i made from q_i.
+/// Settings of an importance-sampling estimate of log p(x_i) = ln E_r [p(x_i|z) π(z)/r(z)] with a
+/// proposal r_i derived from q_i.
 ///
-/// r_i is the mixture of q_i with its covariance widened and of the prior. The prior's part α
-/// bounds every weight by max p(x|z)/α, so that their variance is finite whatever q is: a q
-/// narrower than the posterior by more than a factor of 2 in one direction has infinite variance by
-/// itself, and then its standard error lies. Each part gets its share of the draws, not a random
-/// number of them. The estimate of p is unbiased; that of log p is low by about half the square of
-/// its standard error.
+/// r_i is a defensive mixture of the prior, with weight α, and of q_i with its covariance
+/// multiplied by a factor. The prior bounds every importance weight by max p(x|z)/α, so that the
+/// variance of the weights is finite for any q. Without it, a q whose variance in one direction is
+/// less than half that of the posterior gives weights of infinite variance, and the estimated
+/// standard error is then meaningless. The sample is stratified: each component of the mixture gets
+/// its share of the samples, not a random number of them. The estimate of p is unbiased; that of
+/// log p has a negative bias of about half its squared standard error.
 ///
-/// A good q makes a good estimate: refine a [`Full`] one first
-/// ([`LocalRefinement`](crate::fit::Refine)).
+/// The closer q is to the posterior, the more accurate the estimate: refine a [`Full`] q first
+/// ([`LocalRefinement`](crate::fit::LocalRefinement)).
 ///
 /// ```
 /// use elbo::{
@@ -53,11 +55,11 @@ use rand::{Rng, RngExt, SeedableRng};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImportanceSampling {
-    /// Draws for each observation; at least 2.
+    /// Importance samples for each observation; at least 2.
     pub samples: usize,
-    /// The factor on q_i's covariance; at least 1 is sensible.
+    /// The factor by which q_i's covariance is multiplied; values of at least 1 are sensible.
     pub widening: f64,
-    /// The prior's part α of the mixture; at least 0 and below 1.
+    /// The weight α of the prior in the mixture; at least 0 and below 1.
     pub prior_part: f64,
 }
 
@@ -67,29 +69,32 @@ impl Default for ImportanceSampling {
     }
 }
 
-/// log p(x_i) for each observation, and how far it can be trusted.
+/// Importance-sampling estimates of log p(x_i), with their standard errors and effective sample
+/// sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportanceEstimate {
     /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method).
     pub log_likelihood: Estimates,
-    /// (Σw)²/Σw²: how many draws of equal weight the draws of an observation are worth.
+    /// The effective sample size (Σw)²/Σw² of each observation: the number of samples of equal
+    /// weight with the same variance.
     pub effective_samples: Vec<f64>,
-    /// The draws for each observation.
+    /// The importance samples for each observation.
     pub samples: usize,
 }
 
-/// Columns that are decoded at once.
+/// Samples that are decoded in one batch, which bounds the memory.
 const COLUMNS: usize = 1024;
 
-/// Spreads the observations over the seeds: 2⁶⁴ by the golden ratio.
+/// 2⁶⁴ divided by the golden ratio, an odd number: multiples of it are well-separated seeds, and no
+/// two observations share one (Weyl sequence).
 const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl ImportanceSampling {
-    /// Estimates log p(x_i) with proposals made from `q`.
+    /// Estimates log p(x_i) with proposals derived from `q`.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for settings outside their range; [`Error::DimensionMismatch`];
-    /// [`Error::NotPositiveDefinite`] when a covariance of q is not.
+    /// [`Error::NotPositiveDefinite`] when a covariance of q is not positive definite.
     pub fn log_likelihood<T, M, Q>(
         &self,
         model: &M,
@@ -109,8 +114,8 @@ impl ImportanceSampling {
         let seed = rng.random::<u64>();
         let (mut values, mut errors, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..x.len() {
-            // A generator for each observation: what is drawn for it does not depend on those
-            // before.
+            // One generator per observation: its samples do not depend on the number of
+            // observations before it.
             let mut own =
                 Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add((i as u64).wrapping_mul(ODD)));
             let log_weights = self.log_weights(model, &proposal, x, i, &mut own)?;
@@ -127,6 +132,7 @@ impl ImportanceSampling {
         })
     }
 
+    /// Returns an error for settings outside their range.
     fn check(&self) -> Result<()> {
         if self.samples < 2 {
             return Err(Error::InvalidParameter {
@@ -152,7 +158,7 @@ impl ImportanceSampling {
         Ok(())
     }
 
-    /// ln p(x|z) + ln π(z) − ln r(z) of each draw for observation `i`.
+    /// The log-weights ln p(x|z) + ln π(z) − ln r(z) of the samples for observation `i`.
     fn log_weights<T, M>(
         &self,
         model: &M,
@@ -166,11 +172,13 @@ impl ImportanceSampling {
         M: ProbabilisticModel<T>,
     {
         let k = q.latent_dim();
+        // A covariance multiplied by `widening` has its Cholesky factor multiplied by √widening.
         let factor = q.factor(i) * T::of(self.widening.sqrt());
         let log_determinant: f64 = factor.diagonal().iter().map(|l| l.as_f64().ln()).sum();
         let mean = q.mean().column(i).into_owned();
         let from_prior = (self.prior_part * self.samples as f64).round() as usize;
-        // The mixture is taken with the shares that were drawn, so that the weights fit the draws.
+        // The mixture density has the shares that are sampled, after rounding to whole samples: the
+        // weights are then consistent with the samples.
         let share = from_prior as f64 / self.samples as f64;
         let mut log_weights = Vec::with_capacity(self.samples);
         let mut z = DMatrix::zeros(k, COLUMNS.min(self.samples));
@@ -181,6 +189,8 @@ impl ImportanceSampling {
             let mut proposed = Vec::with_capacity(count);
             for (j, mut z) in z.column_iter_mut().enumerate().take(count) {
                 z.iter_mut().for_each(|e| *e = T::standard_normal(rng));
+                // Both components need ln q(z), from ε = L⁻¹(z − m). For a sample from q, ε is
+                // given; for one from the prior, a triangular system is solved.
                 let noise = if start + j < from_prior {
                     let mut noise = &z - &mean;
                     if !factor.solve_lower_triangular_mut(&mut noise) {
@@ -193,7 +203,7 @@ impl ImportanceSampling {
                     z.gemv(T::one(), &factor, &noise, T::one());
                     noise
                 };
-                // The constants of π and of r are the same and cancel.
+                // The constants −½k ln 2π of π and of r are equal and cancel.
                 let of_prior = -0.5 * squares(z.iter());
                 let of_gaussian = -0.5 * squares(noise.iter()) - log_determinant;
                 proposed.push(
@@ -211,10 +221,12 @@ impl ImportanceSampling {
     }
 }
 
+/// The sum of squares, in double precision.
 fn squares<'a, T: Real>(values: impl Iterator<Item = &'a T>) -> f64 {
     values.map(|v| v.as_f64() * v.as_f64()).sum()
 }
 
+/// ln Σ exp(v), scaled by the largest term so that it cannot overflow; −∞ for terms of 0 only.
 fn log_sum_exp(values: &[f64]) -> f64 {
     let largest = values.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
     if largest == f64::NEG_INFINITY {
@@ -224,18 +236,19 @@ fn log_sum_exp(values: &[f64]) -> f64 {
     }
 }
 
-/// The logarithm of the mean weight, its standard error, and the effective number of draws.
+/// The logarithm of the mean weight, its standard error by the delta method, and the effective
+/// sample size.
 fn summarize(log_weights: &[f64]) -> (f64, f64, f64) {
     let n = log_weights.len() as f64;
     let largest = log_weights.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
     if !largest.is_finite() {
-        // Every weight underflows: log p(x) is below what can be told.
+        // Every weight underflows: log p(x) is below what the precision can represent.
         return (f64::MIN, f64::MAX, 0.0);
     }
     let weights = || log_weights.iter().map(|l| (l - largest).exp());
     let (sum, square) = weights().fold((0.0, 0.0), |(sum, square), w| (sum + w, square + w * w));
     let mean = sum / n;
-    // About the mean, so that equal weights have no variance at all.
+    // Centred on the mean, so that equal weights have a variance of exactly 0.
     let variance = weights().map(|w| (w - mean) * (w - mean)).sum::<f64>() / (n - 1.0);
     (largest + mean.ln(), (variance / n).sqrt() / mean, sum * sum / square)
 }

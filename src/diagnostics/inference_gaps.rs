@@ -1,5 +1,5 @@
-//! log p(x) − J for each observation: exact where the posterior is a formula, estimated with
-//! standard errors where it is not.
+//! Inference gaps log p(x) − J of each observation: exact where the posterior is in closed form,
+//! otherwise estimated with standard errors.
 
 use super::{
     EstimateBasis, Estimates, ImportanceEstimate, ImportanceSampling, InferenceGapSummary,
@@ -17,34 +17,38 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// The gap log p(x_i) − J_i = KL(q_i ‖ p(z_i|x_i)) of each observation in nats, in two parts;
-/// [`InferenceGapSummary`] are their means.
+/// The inference gap log p(x_i) − J_i = KL(q_i ‖ p(z_i|x_i)) of each observation in nats, as the
+/// sum of the approximation gap and the amortisation gap; [`InferenceGapSummary`] holds the means.
 ///
 /// ```math
-/// \log p - J = \underbrace{\log p - J(q^*)}_{\text{approximation}} + \underbrace{J(q^*) - J(q)}_{\text{amortisation}}
+/// \log p - J = \underbrace{\log p - J(q^*)}_{\text{approximation}}
+/// + \underbrace{J(q^*) - J(q)}_{\text{amortisation}}
 /// ```
 ///
-/// q* is the best member of the family for that observation: the first part is what the family
-/// cannot say, the second what the inference did not find.
+/// q* is the optimal q in the family for that observation: the first term is the approximation gap,
+/// the second the amortisation gap ([Cremer, Li & Duvenaud
+/// 2018](https://arxiv.org/abs/1801.03558)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct InferenceGaps {
-    /// log p − J.
+    /// The total gap log p − J.
     pub total: Estimates,
-    /// log p − J(q*).
+    /// The approximation gap log p − J(q*).
     pub approximation: Estimates,
-    /// J(q*) − J.
+    /// The amortisation gap J(q*) − J.
     pub amortization: Estimates,
 }
 
-/// KL(q_i ‖ p(z_i|x_i)) in nats for a model whose posterior is a formula, one entry an observation:
-/// log p(x_i) − J_i without the cancellation.
+/// KL(q_i ‖ p(z_i|x_i)) in nats for a model with a closed-form posterior, one entry per
+/// observation. It equals log p(x_i) − J_i, but is computed without the cancellation of that
+/// difference.
 ///
 /// ```math
-/// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Lambda\Sigma_i + (m_i-m_i^*)^\top\Lambda(m_i-m_i^*) - k - \ln|\Lambda| - \ln|\Sigma_i|\right)
+/// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Lambda\Sigma_i
+/// + (m_i-m_i^*)^\top\Lambda(m_i-m_i^*) - k - \ln|\Lambda| - \ln|\Sigma_i|\right)
 /// ```
 ///
 /// # Errors
-/// [`Error::DimensionMismatch`](crate::Error::Dimension); those of the model's posterior.
+/// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch); those of the model's posterior.
 pub fn kl_to_exact<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<DVector<T>>
 where
     T: Real,
@@ -56,12 +60,15 @@ where
     crate::data::expect("latent dimensions of q", exact.latent_dim(), q.latent_dim())?;
     let k = q.latent_dim();
     let root = model.posterior_precision_root()?;
+    // Λ = RᵗR for a square-root factor R, which may have more than k rows. Its triangular QR factor
+    // has the same square RᵗR; ½ ln|Λ| is the sum of the logarithms of that factor's diagonal, up
+    // to the signs, which QR leaves open.
     let triangular = r_factor(root.as_view())?;
     let half_log_precision = triangular.diagonal().iter().fold(0.0, |sum, r| sum + r.abs().ln());
     let offsets = matrix_product(&triangular, &(q.mean() - exact.mean()).map(|v| v.as_f64()));
     let traces = q.trace_with(root.as_view());
-    // ln|Σ| = tr Σ + ‖m‖² − k − 2 KL(q‖π): every posterior has these, and none need show its
-    // factor.
+    // ln|Σ| = tr Σ + ‖m‖² − k − 2 KL(q‖π): every Gaussian posterior has these, whereas a factor of
+    // Σ is not part of the trait.
     let own_traces = q.trace_with(DMatrix::identity(k, k).as_view());
     let kl = q.kl_to_prior();
     let (count, squares) = (k as f64, squared_norms(&q.mean().into_owned()));
@@ -75,7 +82,7 @@ where
     }))
 }
 
-/// The gaps of q under a model whose posterior is a formula: exact.
+/// The inference gaps of q under a model with a closed-form posterior: exact values.
 ///
 /// ```
 /// use elbo::{
@@ -123,39 +130,41 @@ where
     })
 }
 
-/// How the gaps of a model without closed forms are estimated.
+/// Settings for estimating the inference gaps of a model without closed forms.
 ///
-/// For each observation: the best member of the family by [`LocalRefinement`], log p(x) by
-/// [`ImportanceSampling`] from a refined [`Full`] q, and J of q and of q* from the same draws.
+/// For each observation, the optimal q of the family is found by [`LocalRefinement`], log p(x) by
+/// [`ImportanceSampling`] from a refined [`Full`] q, and J of q and of q* from the same Monte Carlo
+/// samples.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct GapEstimation {
-    /// How the best members are found, of the family and among all Gaussians.
+    /// Search for the optimal q, in the family and among all Gaussians.
     pub refine: LocalRefinement,
-    /// How log p(x) is estimated.
+    /// Importance sampling of log p(x).
     pub importance: ImportanceSampling,
-    /// Draws for J of q and of q*; 0 means as many as the importance samples.
+    /// Monte Carlo samples for J of q and of q*; 0 means as many as the importance samples.
     pub samples: usize,
 }
 
-/// The gaps with what they are the differences of; in nats for each observation, with standard
-/// errors.
+/// Estimated inference gaps, with the estimates of log p(x) and of the ELBO from which they are
+/// computed; nats per observation, with standard errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InferenceGapEstimates<Q> {
-    /// The gaps.
+    /// The inference gaps.
     pub gaps: InferenceGaps,
-    /// log p(x_i), with the effective number of draws.
+    /// log p(x_i), with the effective sample sizes.
     pub importance: ImportanceEstimate,
-    /// J_i of the q that was given.
+    /// The ELBO J_i of the given q.
     pub elbo: Estimates,
-    /// J_i of the best member.
+    /// The ELBO J_i of the optimal q.
     pub best_elbo: Estimates,
-    /// The best members that were found.
+    /// The optimal q of the family, as found by the search.
     pub best: Q,
-    kl: f64, // the mean of KL(q_i ‖ π)
+    // The mean of KL(q_i ‖ π).
+    kl: f64,
 }
 
 impl<Q> InferenceGapEstimates<Q> {
-    /// The means over the observations that were looked at.
+    /// The means over the evaluated observations.
     pub fn summary(&self) -> InferenceGapSummary {
         let log_likelihood = &self.importance.log_likelihood;
         InferenceGapSummary {
@@ -181,11 +190,12 @@ impl<Q> InferenceGapEstimates<Q> {
 }
 
 impl GapEstimation {
-    /// J and its parts of all observations, with the gaps of those that were looked at: log p is J
-    /// and the mean gap. J differs far more from one observation to the next than the gap does.
+    /// The ELBO and its terms for all observations, with the gaps of a sample of them: log p is
+    /// estimated as J of all plus the mean gap of the sample. J varies far more between
+    /// observations than the gap does, so that this control variate reduces the standard error.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     pub(crate) fn extend<T, M, Q>(
         &self,
         looked_at: &InferenceGapEstimates<Q>,
@@ -201,10 +211,12 @@ impl GapEstimation {
     {
         let (summary, gap) = (looked_at.summary(), &looked_at.gaps.total);
         let share = gap.values().len() as f64 / x.len() as f64;
-        // As many draws in all as those that were looked at had.
+        // The same total number of samples as for the sample of observations.
         let samples = (self.draws() as f64 * share).ceil() as usize;
         let ([bound], _) = bounds(model, [q], x, samples.max(2), rng)?;
         let (elbo, kl) = (bound.mean(), q.kl_to_prior_sum().as_f64() / x.len() as f64);
+        // Finite population correction: the observations outside the sample contribute the sampling
+        // error of the mean gap, those in it only their Monte Carlo error.
         let of_rows = (1.0 - share).max(0.0) * gap.standard_error().powi(2)
             + share * gap.monte_carlo_error().powi(2);
         Ok(InferenceGapSummary {
@@ -217,17 +229,17 @@ impl GapEstimation {
         })
     }
 
-    /// Draws for J.
+    /// The number of Monte Carlo samples for J.
     fn draws(&self) -> usize {
         if self.samples == 0 { self.importance.samples } else { self.samples.max(2) }
     }
 
-    /// Estimates the gaps of q; give it as many observations as you have the time for, drawn at
-    /// random, and read the [standard errors](Figures::standard_error).
+    /// Estimates the inference gaps of q. Pass a random sample of the observations, as large as
+    /// time allows, and check the [standard errors](Estimates::standard_error).
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension),
-    /// [`Error::InvalidParameter`](crate::Error::Setting),
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch),
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter),
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
     pub fn estimate<T, D, L, Q>(
         &self,
@@ -244,8 +256,9 @@ impl GapEstimation {
     {
         let samples = self.draws();
         let mut best = self.refine.refine(model, q.clone(), x, rng)?;
-        // What is better on the few draws of the refinement need not be so on others. The draws
-        // that decide here are not those that measure.
+        // An improvement on the few samples of the refinement may be overfitted to them: it is
+        // accepted only where it holds on other samples. The samples that decide are not those that
+        // measure, which would bias the gap.
         let (_, gain) = bounds(model, [q, &best], x, samples, rng)?;
         for (i, &gain) in gain.values().iter().enumerate() {
             let gained = gain >= 0.0;
@@ -253,6 +266,8 @@ impl GapEstimation {
                 best.parameters_mut().set_column(i, &q.parameters().column(i));
             }
         }
+        // The proposal of the importance sampling is the optimal full Gaussian, initialised with
+        // the optimum of the family.
         let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
         let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
         let ([elbo, best_elbo], gain) = bounds(model, [q, &best], x, samples, rng)?;
@@ -276,10 +291,11 @@ impl GapEstimation {
     }
 }
 
-/// J_i of each posterior, and that of the last less that of the first, from the same draws.
+/// The ELBO J_i of each posterior, and the difference of the last and the first, from the same
+/// Monte Carlo samples.
 ///
-/// A draw is worth ln p(x, z) − ln q(z) and not ln p(x|z) − KL(q‖π): under the exact posterior
-/// every draw is then log p(x).
+/// Each sample contributes ln p(x, z) − ln q(z), not ln p(x|z) − KL(q‖π): under the exact posterior
+/// every sample then equals log p(x), so that the estimate has no variance.
 fn bounds<T, M, Q, R, const C: usize>(
     model: &M,
     posteriors: [&Q; C],
@@ -307,12 +323,14 @@ where
             moments.add(&bound);
             drawn.push(bound);
         }
+        // Common random numbers: the errors of both estimates are correlated, and largely cancel in
+        // the difference.
         difference.add(&(&drawn[C - 1] - &drawn[0]));
     }
     Ok((moments.map(Moments::figures), difference.figures()))
 }
 
-/// Running mean and sum of squared deviations of each entry.
+/// Running mean and sum of squared deviations from it, of each entry.
 struct Moments {
     count: f64,
     means: Vec<f64>,
@@ -329,6 +347,7 @@ impl Moments {
         for ((mean, square), value) in
             self.means.iter_mut().zip(&mut self.squares).zip(values.iter())
         {
+            // Welford's update: stable where the mean is large beside the variance.
             let deviation = value.as_f64() - *mean;
             *mean += deviation / self.count;
             *square += deviation * (value.as_f64() - *mean);

@@ -1,5 +1,5 @@
-//! What a fitted model is worth: log p(x) where it is no formula, the gap between it and J and
-//! where the gap comes from, and the units in use.
+//! Diagnostics of a fitted model: log p(x) where it is not in closed form, the inference gap and
+//! its two terms, and the active latent dimensions.
 
 mod active_units;
 mod estimates;
@@ -9,7 +9,9 @@ mod inference_gaps;
 
 pub use active_units::{ActiveUnits, active_units};
 pub use estimates::Estimates;
-pub use gap_summary::{EstimateBasis, InferenceGapSummary, KlProjection, inference_gap_summary};
+#[doc(hidden)] // bound of the gaps: the Gaussian posteriors of this crate have it
+pub use gap_summary::KlProjection;
+pub use gap_summary::{EstimateBasis, InferenceGapSummary, inference_gap_summary};
 pub use importance::{ImportanceEstimate, ImportanceSampling};
 pub use inference_gaps::{
     GapEstimation, InferenceGapEstimates, InferenceGaps, inference_gaps, kl_to_exact,

@@ -1,8 +1,9 @@
-//! The linear autoencoder by its gradient: an independent route to the principal subspace.
+//! Linear autoencoder by gradient descent: an algorithm for the principal subspace that is
+//! independent of eigendecompositions.
 
 use super::em::aligned::Span;
 use super::quasi_newton::{History, Tangent};
-use super::{Fitted, StopReason, Trace};
+use super::{Fitted, Observer, StopReason, Trace};
 use crate::data::ScatterFactor;
 use crate::linalg::{
     Operand, add_scaled, dot, gemm, matrix_product, product_tr_left, product_tr_right, r_factor,
@@ -12,20 +13,20 @@ use crate::{Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// Gradient descent on ‖A − WUA‖² over both maps, from a random start: quasi-Newton directions,
-/// preconditioned by the two k×k Gauss–Newton blocks (UAAᵗUᵗ for W, WᵗW for U), with an exact line
-/// search.
+/// Gradient descent on the squared error ‖A − WUA‖² in both maps, from a random initialisation:
+/// L-BFGS directions, preconditioned by the two k×k Gauss–Newton blocks (UAAᵗUᵗ for W, WᵗW for U),
+/// with an exact line search.
 ///
-/// U is moved in the metric of S, by Y = UA: column scales are of no consequence, and S is never
-/// decomposed. Along a direction the error is a quartic, whose minimum is found exactly. Before it
-/// stops, a few block Gauss–Newton steps and the exact minimum over the span of W and its gradient
-/// are tried: if they find less error, the fit had only slowed down near a saddle, and goes on from
-/// there.
+/// U moves in the metric of S, through Y = UA: the scales of the variables have no influence, and S
+/// is never decomposed. Along a direction the error is a quartic polynomial, whose minimum is
+/// computed to rounding. Before the fit stops, a few block Gauss–Newton steps and the exact minimum
+/// over the span of W and its gradient are tried: if their error is lower, the fit had only slowed
+/// down near a saddle, and goes on from there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AutoencoderDescent {
-    /// The most iterations that are made.
+    /// Maximum number of iterations.
     pub max_iterations: usize,
-    /// The share of the squared error that may remain to be gained.
+    /// Tolerance on the remaining relative reduction of the squared error.
     pub tolerance: f64,
 }
 
@@ -35,14 +36,14 @@ impl Default for AutoencoderDescent {
     }
 }
 
-/// U (k×d) and W (d×k).
+/// Encoder U (k×d) and decoder W (d×k).
 #[derive(Clone)]
 pub(crate) struct Factors {
     pub(crate) encoder: DMatrix<f64>,
     pub(crate) decoder: DMatrix<f64>,
 }
 
-/// W and Y = UA, or a step of theirs, or a derivative by them.
+/// Decoder W and codes Y = UA; also a step in them, or a gradient.
 #[derive(Debug, Clone)]
 pub(crate) struct FactorPair {
     pub(crate) decoder: DMatrix<f64>,
@@ -65,21 +66,21 @@ impl Tangent for FactorPair {
 }
 
 impl FactorPair {
-    /// A − WY.
+    /// Returns the residual A − WY.
     pub(crate) fn residual(&self, root: &DMatrix<f64>) -> DMatrix<f64> {
         let mut residual = root.clone();
         gemm(-1.0, &self.decoder, &self.codes, 1.0, &mut residual);
         residual
     }
 
-    /// A − WY in the memory of an old one, and its squared norm.
+    /// Overwrites `residual` by A − WY and returns its squared norm; allocates nothing.
     fn residual_in(&self, root: &DMatrix<f64>, residual: &mut DMatrix<f64>) -> f64 {
         residual.copy_from(root);
         gemm(-1.0, &self.decoder, &self.codes, 1.0, &mut *residual);
         dot(residual.as_slice(), residual.as_slice())
     }
 
-    /// Half the derivative of ‖E‖²: (−EYᵗ, −WᵗE).
+    /// Returns half the gradient of ‖E‖²: (−EYᵗ, −WᵗE).
     pub(crate) fn half_gradient(&self, residual: &DMatrix<f64>) -> Self {
         let zeros = |like: &DMatrix<f64>| DMatrix::zeros(like.nrows(), like.ncols());
         let mut gradient = Self { decoder: zeros(&self.decoder), codes: zeros(&self.codes) };
@@ -88,8 +89,8 @@ impl FactorPair {
         gradient
     }
 
-    /// W with orthonormal columns and Y with orthogonal rows, WY unchanged; and the T for which the
-    /// new Y is T times the old one, with its inverse.
+    /// Returns W with orthonormal columns and Y with orthogonal rows, WY unchanged; also the matrix
+    /// T by which the new Y is T times the old one, and T⁻¹.
     fn balanced(&self) -> Result<(Self, DMatrix<f64>, DMatrix<f64>)> {
         let (q, r) = thin_qr(self.decoder.as_view())?;
         let svd = thin_svd(matrix_product(&r, &self.codes).as_view())?;
@@ -103,7 +104,7 @@ impl FactorPair {
     }
 }
 
-/// (RᵗR)⁻¹ B for an upper triangular R; a singular one leaves B.
+/// Returns (RᵗR)⁻¹B for an upper triangular R; B itself if R is singular.
 pub(crate) fn solve_gram(triangular: &DMatrix<f64>, right: &DMatrix<f64>) -> DMatrix<f64> {
     let mut solution = right.clone();
     let solved = triangular.tr_solve_upper_triangular_mut(&mut solution)
@@ -111,16 +112,19 @@ pub(crate) fn solve_gram(triangular: &DMatrix<f64>, right: &DMatrix<f64>) -> DMa
     if solved && solution.iter().all(|v| v.is_finite()) { solution } else { right.clone() }
 }
 
-/// ½(RᵗR)⁻¹ for an upper triangular R; the identity for a singular one.
+/// Returns ½(RᵗR)⁻¹ for an upper triangular R; the identity if R is singular.
 fn half_inverse_gram(triangular: &DMatrix<f64>) -> DMatrix<f64> {
     let k = triangular.nrows();
     let mut inverse = DMatrix::identity(k, k);
     let solved = triangular.solve_upper_triangular_mut(&mut inverse);
+    // Half of each block's Newton step: W and Y move together, and the joint Gauss–Newton matrix is
+    // at most twice its block diagonal. A product with this k×k inverse took the place of two
+    // triangular solves, 13 % of the fit in a profile (docs/performance.md).
     let product = product_tr_right(&inverse, &inverse) * 0.5;
     if solved && product.iter().all(|v| v.is_finite()) { product } else { DMatrix::identity(k, k) }
 }
 
-/// Where a random start begins: U_ij ~ N(0, 1/S_jj)/√d, Y = UA, and W_ij ~ N(0, S_ii)/√k.
+/// Returns a random initialisation: U_ij ~ N(0, 1/S_jj)/√d, Y = UA, and W_ij ~ N(0, S_ii)/√k.
 pub(crate) fn random_factors(
     moment: &ScatterFactor,
     latent_dim: usize,
@@ -128,6 +132,7 @@ pub(crate) fn random_factors(
 ) -> FactorPair {
     let deviations = moment.coordinate_deviations();
     let d = deviations.len();
+    // Codes of order 1 whatever the scales of the variables; a constant variable gets no weight.
     let scale = |s: f64| if s > 0.0 { 1.0 / (s * (d as f64).sqrt()) } else { 0.0 };
     let encoder =
         DMatrix::from_fn(latent_dim, d, |_, j| scale(deviations[j]) * f64::standard_normal(rng));
@@ -138,39 +143,44 @@ pub(crate) fn random_factors(
 }
 
 impl AutoencoderDescent {
-    /// Iterations between two changes to balanced coordinates.
+    /// Number of iterations between two changes to balanced coordinates.
+    // WY does not determine W and Y: descent lets them drift apart, and their Gauss–Newton blocks
+    // become ill-conditioned.
     const BALANCE_EVERY: usize = 20;
-    /// How often the tests must hold in a row.
+    /// Number of consecutive iterations for which the convergence tests must hold.
     pub(super) const IN_A_ROW: usize = 5;
 
-    /// Lowers the squared error of k latent dimensions from a random start; the trace holds minus
-    /// the squared error per observation.
+    /// Minimises the squared error with k latent dimensions from a random initialisation; the trace
+    /// holds minus the squared error per observation.
     ///
     /// # Errors
-    /// Those of the decompositions.
+    /// Errors of the matrix decompositions.
     pub(crate) fn fit(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
         rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Factors>> {
         let start = random_factors(moment, latent_dim, rng);
-        let Fitted { model, trace, stop } = self.descend(moment, start)?;
+        let Fitted { model, trace, stop, .. } = self.descend(moment, start, observer)?;
         let (pair, _, _) = model.balanced()?;
         let encoder = recover_encoder(moment, &pair.codes)?;
         let factors = Factors { encoder, decoder: moment.lift(pair.decoder) };
-        Ok(Fitted { model: factors, trace, stop })
+        Ok(Fitted::new(factors, trace, stop))
     }
 
-    /// Lowers ‖A − WY‖² from the given factors.
+    /// Minimises ‖A − WY‖² from the given factors.
     pub(crate) fn descend(
         &self,
         moment: &ScatterFactor,
         start: FactorPair,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<FactorPair>> {
         let root = moment.coordinates();
         let nothing_left = moment.tolerance();
         let mut at = start;
+        // Two residual buffers are swapped, so that an iteration allocates no d×r matrix.
         let (mut residual, mut spare) = (root.clone(), root.clone());
         let mut error = at.residual_in(root, &mut residual);
         let mut gradient = at.half_gradient(&residual);
@@ -180,6 +190,9 @@ impl AutoencoderDescent {
         let stop = loop {
             if iteration < 3 || iteration % Self::BALANCE_EVERY == 0 {
                 let (balanced, transform, inverse) = at.balanced()?;
+                // The first steps change the factors most, and there is little memory to lose: it
+                // is cleared. Later the pairs are carried over: with Y → TY and W → WT⁻¹, gradients
+                // change by the adjoint inverses.
                 if iteration < 3 {
                     history.clear();
                 } else {
@@ -198,6 +211,10 @@ impl AutoencoderDescent {
                 gradient = at.half_gradient(&residual);
             }
             trace.push(-error);
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
+            // An error below the rounding error of the data has a gradient made of rounding.
             if error <= nothing_left {
                 break StopReason::Floor;
             }
@@ -205,6 +222,7 @@ impl AutoencoderDescent {
                 break StopReason::IterationLimit;
             }
             iteration += 1;
+            // QR of Yᵗ and W in place of YYᵗ and WᵗW, whose condition numbers would be squared.
             let of_codes = r_factor(at.codes.transpose().as_view())?;
             let of_decoder = r_factor(at.decoder.as_view())?;
             let (of_codes, of_decoder) =
@@ -213,6 +231,8 @@ impl AutoencoderDescent {
                 decoder: matrix_product(&g.decoder, &of_codes),
                 codes: matrix_product(&of_decoder, &g.codes),
             };
+            // gᵗHg estimates the reduction of the error that is left, up to a factor of two; it is
+            // invariant under a change of coordinates.
             let decrement = gradient.dot(&newton(&gradient));
             let (mut direction, slope) = history.downhill(&gradient, newton);
             let moved = line_minimum(&at, &residual, &direction, slope, 0.0).and_then(|length| {
@@ -221,6 +241,8 @@ impl AutoencoderDescent {
                 let next_error = next.residual_in(root, &mut spare);
                 (next_error < error).then_some((length, next, next_error))
             });
+            // No step length reduces the error: the L-BFGS memory is cleared for one more try, and
+            // without any memory the fit has settled.
             let settled = match moved {
                 Some((length, next, next_error)) => {
                     let next_gradient = next.half_gradient(&spare);
@@ -257,11 +279,12 @@ impl AutoencoderDescent {
                 }
             }
         };
-        Ok(Fitted { model: at, trace, stop })
+        Ok(Fitted::new(at, trace, stop))
     }
 
-    /// Less error by more than the tolerance, if a few unit Gauss–Newton steps in both blocks, and
-    /// the minimum over the span of W and its gradient, find it.
+    /// Returns factors whose error is lower by more than the tolerance, found by a few unit
+    /// Gauss–Newton steps in both blocks and the minimum over the span of W and its gradient; else
+    /// `None`.
     fn better_span(
         &self,
         root: &DMatrix<f64>,
@@ -273,11 +296,14 @@ impl AutoencoderDescent {
         Ok(better.then_some(FactorPair { decoder: span.directions, codes: span.inside }))
     }
 
-    /// The span of W after a few unit Gauss–Newton steps in both blocks, and the best one within it
-    /// and its gradient.
+    /// Returns the span of W after a few unit Gauss–Newton steps in both blocks, alternating with
+    /// the best span within W and its gradient.
     pub(super) fn advanced_span(root: &DMatrix<f64>, at: &FactorPair) -> Result<Span> {
         let mut span = Span::ritz(root, &thin_qr(at.decoder.as_view())?.0)?;
         for _ in 0..2 {
+            // A unit Gauss–Newton step in both blocks is a step of subspace iteration, W →
+            // span(SW); between two groups of four the gradient is added, which reaches directions
+            // that W has nearly lost.
             for _ in 0..4 {
                 let moved = product_tr_right(root, &span.right);
                 span = Span::ritz(root, &thin_qr(moved.as_view())?.0)?;
@@ -290,12 +316,13 @@ impl AutoencoderDescent {
     }
 }
 
-/// The first minimum over t > 0 of ‖E − tF₁ − t²F₂‖², the error along a direction: a quartic, whose
-/// coefficients come from k×k products.
+/// Returns a minimiser over t > 0 of ‖E − tF₁ − t²F₂‖², the error along a direction: a quartic
+/// polynomial, whose coefficients come from k×k products. `None` if the direction is not one of
+/// descent.
 ///
-/// F₁ = DY + WC and F₂ = DC, for the direction (D, C); half the derivative of the error along it is
-/// `slope`, which is −⟨E, F₁⟩. A weighted norm adds its part to the slope, and its second
-/// derivative, halved, is the `stiffness`.
+/// F₁ = DY + WC and F₂ = DC, for the direction (D, C). `slope` is half the derivative of the error
+/// along the direction, −⟨E, F₁⟩ without regularisation. An L2 regularisation term adds its part to
+/// the slope, and half its second derivative is `stiffness`.
 pub(super) fn line_minimum(
     at: &FactorPair,
     residual: &DMatrix<f64>,
@@ -304,6 +331,8 @@ pub(super) fn line_minimum(
     stiffness: f64,
 ) -> Option<f64> {
     let (d, w) = (&direction.decoder, &at.decoder);
+    // One product with the residual and k×k products, in place of F₁ and F₂ themselves: three d×r×k
+    // products became one.
     let (dd, wd, ww) = (product_tr_left(d, d), product_tr_left(w, d), product_tr_left(w, w));
     let (c, y) = (&direction.codes, &at.codes);
     let (cc, cy, yy) = (product_tr_right(c, c), product_tr_right(c, y), product_tr_right(y, y));
@@ -321,6 +350,9 @@ pub(super) fn line_minimum(
     if !slope.iter().all(|c| c.is_finite()) || slope[0] >= 0.0 {
         return None;
     }
+    // A bracket by doubling, then bisection of the cubic derivative: no case distinction over its
+    // one or three roots. A change of sign from − to + is a minimum. 80 halvings exhaust the 53
+    // bits of any t above 1e-8 of the bracket.
     let mut high = 1.0;
     while derivative(high) < 0.0 {
         high *= 2.0;
@@ -336,8 +368,9 @@ pub(super) fn line_minimum(
     Some(0.5 * (low + high))
 }
 
-/// U with UA = Y: each map that gives the codes Y on these data is as good as another; this one is
-/// (all but) the shortest, on the scale of the correlations, found by a least-squares solve.
+/// Returns an encoder U with UA = Y. All maps that give the codes Y on these data are equally good;
+/// this one is, up to the ridge, the shortest on the scale of the correlations, found by least
+/// squares.
 pub(crate) fn recover_encoder(
     moment: &ScatterFactor,
     codes: &DMatrix<f64>,
@@ -346,8 +379,8 @@ pub(crate) fn recover_encoder(
     let (d, r) = root.shape();
     let deviations = moment.coordinate_deviations();
     let scales = deviations.map(|s| if s * s > moment.tolerance() { 1.0 / s } else { 0.0 });
-    // Directions that vary less than this beside the others take no part: the data say nothing of
-    // them.
+    // Ridge in units in which each variable has variance 1: directions with a variance below RIDGE²
+    // get no weight, as the data do not determine them.
     const RIDGE: f64 = 1e-10;
     let mut stacked = DMatrix::zeros(r + d, d);
     for j in 0..d {
@@ -356,6 +389,8 @@ pub(crate) fn recover_encoder(
         }
         stacked[(r + j, j)] = RIDGE;
     }
+    // Ridge regression by QR of the stacked matrix [A scaled; RIDGE·I], without normal equations,
+    // which would square the condition number.
     let (q, triangular) = thin_qr(stacked.as_view())?;
     let mut solution = product_tr_left(q.rows(0, r), &codes.transpose());
     triangular.solve_upper_triangular_mut(&mut solution);
@@ -363,6 +398,6 @@ pub(crate) fn recover_encoder(
     for (mut column, &scale) in encoder.column_iter_mut().zip(scales.iter()) {
         column *= scale;
     }
-    // Into the original variables: U = Ũ Oᵗ.
+    // Back to the original variables: U = Ũ Oᵗ.
     Ok(moment.lift(encoder.transpose()).transpose())
 }

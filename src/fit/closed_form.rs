@@ -1,16 +1,17 @@
-//! The optima that are formulas: the linear autoencoder's and probabilistic PCA's.
+//! Closed-form optima of the linear autoencoder and of probabilistic PCA.
 
 use super::em::aligned::AlignedModel;
 use crate::data::{
-    Centering, ScatterFactor, check_latent_dim, largest_square, resolution, rounding_of_models,
+    Centering, Dense, ScatterFactor, check_latent_dim, largest_square, resolution,
+    rounding_of_models,
 };
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{PcaAlgorithm, Solver, principal_components_by, principal_components_centred};
-use crate::{Error, IntoObservations, Observations, Real, Result};
+use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// The directions of largest variance: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the variances
-/// outside, about a mean.
+/// Principal components: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the other eigenvalues, about
+/// a mean.
 pub(crate) struct Principal {
     pub(crate) directions: DMatrix<f64>,
     pub(crate) variances: DVector<f64>,
@@ -22,31 +23,15 @@ pub(crate) struct Principal {
     pub(crate) route: SolverReport,
 }
 
-/// How the directions of largest variance were found.
+/// Report of a closed-form fit: the algorithm that found the principal components, and its accuracy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SolverReport {
-    /// The way that was taken.
+    /// The algorithm that was used.
     pub solver: PcaAlgorithm,
-    /// How often the data were read from beginning to end; 1 where they are in memory or gone.
+    /// Passes over the data; 1 for data in memory and for moments.
     pub passes: usize,
-    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, where it was [measured](Solver::Randomized).
+    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, where it is [measured](Solver::Randomized).
     pub accuracy: Option<f64>,
-}
-
-/// A model from a closed form, and how its directions were found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Solved<M> {
-    /// The model.
-    pub model: M,
-    /// How its directions were found.
-    pub route: SolverReport,
-}
-
-impl<M> std::ops::Deref for Solved<M> {
-    type Target = M;
-    fn deref(&self) -> &M {
-        &self.model
-    }
 }
 
 impl Principal {
@@ -75,15 +60,15 @@ impl Principal {
         })
     }
 
-    pub(crate) fn of<'a, T: Real>(
-        x: impl IntoObservations<'a, T>,
+    pub(crate) fn of<T: Real>(
+        x: Dense<'_, T>,
         mean: Centering,
         latent_dim: usize,
         solver: Solver,
     ) -> Result<Self> {
-        let (values, checked) = match x.unchecked() {
+        let (values, checked) = match x.to_validate() {
             Some(values) if mean == Centering::Mean && !values.is_empty() => (values, false),
-            _ => (x.into_observations()?.values(), true),
+            _ => (x.validate()?.values(), true),
         };
         let (d, n) = values.shape();
         mean.expect_enough(n)?;
@@ -119,7 +104,12 @@ impl Principal {
         })
     }
 
-    /// How many of the k variances can be told from 0.
+    /// The total variance of the variables.
+    pub(crate) fn total_variance(&self) -> f64 {
+        self.variances.sum() + self.outside
+    }
+
+    /// The number of variances above the rounding error of the data.
     pub(crate) fn resolved(&self) -> usize {
         self.variances.iter().filter(|&&v| v > self.tolerance).count()
     }

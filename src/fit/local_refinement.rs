@@ -1,5 +1,4 @@
-//! The best member of a family for each observation, by gradient: the E-step of a decoder without
-//! closed forms.
+//! Per-observation optimisation of q_i by gradient: the E-step for decoders without closed forms.
 
 use super::{Adam, AdamSettings, LearningRateSchedule};
 use crate::data::expect;
@@ -12,14 +11,15 @@ use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// Gradient ascent on J_i(φ_i) for each observation by itself; θ is left alone.
+/// Gradient ascent on the evidence lower bound (ELBO) J_i(φ_i) of each observation separately, with
+/// θ held fixed.
 ///
-/// The draws ε are the same for all observations and steps (common random numbers), so that J_i is
-/// a smooth function of φ_i; they come in pairs ±ε, and are moved so that their mean is 0 and their
-/// covariance exactly I. Under a linear decoder with Gaussian noise J_i is then exact; under
-/// another, exact to second order. Each φ_i moves in units of its own spread
-/// ([`parameter_scales`](PosteriorFamily::parameter_scales)), and what is returned for an
-/// observation is never worse, on these draws, than what was given.
+/// The Monte Carlo samples ε are the same for all observations and steps (common random numbers),
+/// so that J_i is a smooth function of φ_i. They are antithetic pairs ±ε, transformed so that their
+/// mean is 0 and their covariance exactly I. J_i is then exact under a linear decoder with Gaussian
+/// noise, and exact to second order under any other. Each entry of φ_i moves in units of its own
+/// scale ([`parameter_scales`](PosteriorFamily::parameter_scales)). The ELBO of each returned q_i,
+/// estimated from these samples, is never below that of the given q_i.
 ///
 /// ```
 /// use elbo::inference::PerPoint;
@@ -52,12 +52,12 @@ use rand::Rng;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LocalRefinement {
-    /// Ascents for each observation.
+    /// Number of gradient steps.
     pub steps: usize,
-    /// Draws for each observation, raised to an even number of at least 2k.
+    /// Number of Monte Carlo samples per observation, raised to an even number of at least 2k.
     pub samples: usize,
-    /// The learning rate at the start, in units of the spread of q_i; the first third goes four
-    /// times as fast, and then it falls to 0.
+    /// Initial learning rate, in units of the standard deviations of q_i. The first third of the
+    /// steps uses four times this rate; afterwards it falls to 0 along half a cosine.
     pub learning_rate: f64,
 }
 
@@ -67,14 +67,18 @@ impl Default for LocalRefinement {
     }
 }
 
-/// How much faster the first third of the steps goes: an encoder's mean may be many spreads off.
+/// Factor of the learning rate in the first third of the steps (warm-up): the mean that an encoder
+/// gives may be many standard deviations away from the optimum.
 const SCOUT_RATE: f64 = 4.0;
 
-/// Observations that are refined together.
+/// Number of observations that are refined together.
+// Bounds the memory: the decoder's activations, z and ε of one block exist at a time, whatever n
+// is. The observations of a block do not interact.
 const BLOCK: usize = 128;
 
 impl LocalRefinement {
-    /// Raises J_i from the given q_i.
+    /// Maximises J_i for each observation, starting from the given q_i; returns the optimised
+    /// posterior.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] when model, q and x do not fit each other;
@@ -102,6 +106,8 @@ impl LocalRefinement {
         x.expect_dim(model.decoder.output_dim())?;
         expect("observations of q", x.len(), q.len())?;
         expect("latent dimensions of q", model.decoder.input_dim(), q.latent_dim())?;
+        // One set of samples for all blocks: the result for an observation does not depend on the
+        // block that it falls into.
         let draws = matched_draws(q.latent_dim(), self.samples, rng);
         let mut ascent = Ascent::new(model, &draws);
         for start in (0..x.len()).step_by(BLOCK) {
@@ -117,12 +123,16 @@ impl LocalRefinement {
     }
 }
 
-/// Pairs ±ε with mean 0 and covariance I, k×samples.
+/// Returns standard normal samples in antithetic pairs ±ε with mean 0 and covariance exactly I,
+/// k×samples.
 fn matched_draws<T: Real>(k: usize, samples: usize, rng: &mut dyn Rng) -> DMatrix<T> {
+    // Fewer than k pairs cannot have a covariance of full rank.
     let pairs = samples.div_ceil(2).max(k);
     let mut half = DMatrix::from_fn(k, pairs, |_, _| T::standard_normal(rng));
+    // Moment matching: with LLᵗ the sample covariance, L⁻¹ε has the covariance I. Both members of a
+    // pair enter it alike, so that half of them are enough.
     let gram = crate::linalg::product_tr_right(half.as_view(), half.as_view()) / T::of_usize(pairs);
-    // Draws that span fewer than k dimensions have probability 0; they would be used as they are.
+    // Samples that span fewer than k dimensions have probability 0; they would be used as they are.
     if let Some(cholesky) = gram.cholesky() {
         cholesky.l_dirty().solve_lower_triangular_mut(&mut half);
     }
@@ -141,7 +151,7 @@ struct Ascent<'a, T: Real, D: DifferentiableMap<T>, L> {
     z: DMatrix<T>,
     d_z: DMatrix<T>,
     d_output: DMatrix<T>,
-    unused: (Vec<T>, Vec<T>), // the gradient by θ
+    unused: (Vec<T>, Vec<T>), // the gradient with respect to θ: computed, but not used
 }
 
 impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L> {
@@ -171,6 +181,8 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
     ) -> Result<Q> {
         let start = q.clone();
         let before = self.values(&start, x);
+        // β₂ = 0.99 in place of 0.999: the gradient is deterministic, and 200 steps are too few for
+        // a mean of the squares over the last 1000.
         let settings_of_adam = AdamSettings { beta_2: 0.99, ..AdamSettings::default() };
         let scaled = |q: &Q| {
             Adam::new(q.parameters().len(), settings_of_adam)?
@@ -180,8 +192,9 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
         let mut d_phi = DMatrix::zeros(q.parameters().nrows(), q.len());
         for step in 0..settings.steps {
             self.gradient(&q, x, &mut d_phi);
-            // A third of the steps goes to get about; by then the spread of q is about right, and
-            // says in which units to go on.
+            // Warm-up: the first third uses SCOUT_RATE times the learning rate. By its end the
+            // scale of q is about right, so Adam restarts with the scales of the current q as its
+            // preconditioner.
             let scout = settings.steps / 3;
             if step == scout {
                 adam = scaled(&q)?;
@@ -193,14 +206,14 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
                 LearningRateSchedule::Cosine.factor((step - scout) as f64 / rest)
             };
             let rate = settings.learning_rate * factor;
-            // An observation whose gradient is not finite stays where it is, and is put back below
-            // if it did so before.
+            // An observation whose gradient is not finite does not move in this step. If it had
+            // moved to such a point before, the comparison below restores its initial q_i.
             d_phi.iter_mut().filter(|d| !d.is_finite()).for_each(|d| *d = T::zero());
             adam.step(q.parameters_mut().as_mut_slice(), d_phi.as_slice(), rate, T::one());
         }
         let after = self.values(&q, x);
         for i in 0..q.len() {
-            // NaN is no gain either.
+            // Written so that NaN counts as a loss.
             let gained = after[i] >= before[i];
             if !gained {
                 q.parameters_mut().set_column(i, &start.parameters().column(i));
@@ -218,7 +231,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
         q.transform(self.noise.as_view(), &mut self.z);
     }
 
-    /// J_i on the draws.
+    /// Returns J_i of each observation, estimated from the samples.
     fn values<Q: PosteriorFamily<T>>(&mut self, q: &Q, x: Observations<'_, T>) -> DVector<T> {
         let mut sum = DVector::zeros(q.len());
         for sample in 0..self.draws.ncols() {
@@ -226,6 +239,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             let output = self.model.decoder.forward(self.z.as_view(), &mut self.tape);
             sum += self.model.likelihood.log_density(x.values(), output);
         }
+        // The divergence is exact: only the expected log-likelihood is estimated from samples.
         sum / T::of_usize(self.draws.ncols()) - q.kl_to_prior()
     }
 
@@ -257,6 +271,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             );
             q.add_transform_gradient(self.noise.as_view(), self.d_z.as_view(), d_phi);
         }
+        // `log_density_gradient` weighted each sample by 1/samples; the divergence counts once.
         q.add_negative_kl_gradient(T::one(), d_phi);
     }
 }

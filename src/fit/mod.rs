@@ -1,21 +1,25 @@
-//! How θ and Q are found, when to stop, and what a fit returns.
+//! Fitting algorithms, stopping, and what a fit returns.
 //!
-//! | | fits |
+//! | algorithm | fits |
 //! |---|---|
-//! | `closed_form` | the linear autoencoder and PPCA by their formulas |
-//! | `autoencoder_descent`, `regularized_descent` | the linear autoencoder by its gradient, without a weight on the maps and with one |
-//! | `alternate` | EM and variational EM: plain, parameter-expanded, over spans, by gradient |
-//! | `joint_quasi_newton` | amortised inference of a linear-Gaussian model |
-//! | `stochastic_gradient` | whatever has a gradient, by mini-batches |
-//! | `refine` | q_i of single observations, θ held |
-//! | `profile_likelihood`, `incomplete`, `streaming` | factor analysis, data with holes, data read in blocks |
+//! | closed form, by a [`Solver`] | the linear autoencoder and probabilistic PCA |
+//! | [`AutoencoderDescent`] | the linear autoencoder by its gradient, with and without L2 regularisation |
+//! | [`ExpectationMaximization`], [`PxEm`] | EM and variational EM: plain and parameter-expanded |
+//! | [`SubspaceVem`], [`GradientVariationalEm`] | variational EM: profiled over subspaces, and by the gradient |
+//! | [`JointQuasiNewton`] | amortised inference of a linear-Gaussian model |
+//! | [`ProfileLikelihood`] | factor analysis |
+//! | [`MissingDataEm`] | probabilistic PCA and factor analysis of incomplete data |
+//! | [`OnlineEm`] | probabilistic PCA of a stream |
+//! | [`StochasticGradient`] | whatever has a gradient, by mini-batches |
+//! | [`LocalRefinement`] | the q_i of single observations for a fixed model |
 //!
-//! Not converging is a reason to [stop](Stop), returned with the model and its [trace](Trace),
-//! never an error that loses them.
+//! A fit that did not converge returns its model, its [`Trace`] and the [`StopReason`]; it is not
+//! an error.
 
 pub(crate) mod autoencoder_descent;
 pub(crate) mod closed_form;
 pub(crate) mod em;
+mod form;
 mod joint_quasi_newton;
 mod local_refinement;
 mod missing_data;
@@ -27,48 +31,102 @@ mod stochastic_gradient;
 mod stop;
 mod streaming;
 
+pub use crate::linalg::{PcaAlgorithm, Solver};
 pub use autoencoder_descent::AutoencoderDescent;
-pub use closed_form::{Solved, SolverReport};
-pub use em::{ExpectationMaximization, GradientVariationalEm, PxEm, SubspaceFamily, SubspaceVem};
-pub use joint_quasi_newton::{AffineScaleHead, JointQuasiNewton};
+pub use closed_form::SolverReport;
+#[doc(hidden)] // bound of the fits of `VariationalPpca`: the families of this crate have it
+pub use em::SubspaceFamily;
+pub use em::{ExpectationMaximization, GradientVariationalEm, PxEm, SubspaceVem};
+pub(crate) use form::unused_generator;
+pub use form::{Deterministic, FitData};
+#[doc(hidden)] // bound of the fits of `AmortizedPpca`: the families of this crate have it
+pub use joint_quasi_newton::AffineScaleHead;
+pub use joint_quasi_newton::JointQuasiNewton;
 pub use local_refinement::LocalRefinement;
 pub use missing_data::{EmAcceleration, MissingDataEm};
 pub(crate) use missing_data::{MissingDataRequest, Observed, WeightedEm, check_weights};
-pub use observer::{Answer, Observer};
+pub use observer::Observer;
 pub use profile_likelihood::ProfileLikelihood;
-pub use stochastic_gradient::{
-    Adam, AdamSettings, LearningRateSchedule, MAX_REJECTIONS, PLATEAU_FACTOR, Preconditioner,
-    StochasticGradient,
-};
-pub use stop::{RemainingGain, StopReason, Trace};
+#[doc(hidden)] // listed in `advanced`
+pub use stochastic_gradient::{Adam, AdamSettings, Preconditioner};
+pub use stochastic_gradient::{LearningRateSchedule, StochasticGradient};
+#[doc(hidden)] // listed in `advanced`
+pub use stop::RemainingGain;
+pub use stop::{StopReason, Trace};
 pub use streaming::OnlineEm;
 
-/// What an iterative fit returns: the model, how it went, and why it ended.
+/// The result of a fit: the model, the objective over the iterations, and why the fit ended.
+///
+/// ```
+/// use elbo::Ppca;
+/// let x = nalgebra::dmatrix![1.0, 2.0, 3.0, 4.0; 2.1, 3.9, 6.2, 7.8; 1.0, 0.0, 1.0, 0.0];
+/// let fit = Ppca::fit(1, &x)?;
+/// assert_eq!(fit.stop.name(), "closed_form");
+/// println!("{fit}"); // the model, its variances, and why the fit ended
+/// # Ok::<(), elbo::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fitted<S> {
-    /// The fitted step: θ and Q, which belong together.
-    pub model: S,
-    /// J, iteration by iteration.
+#[non_exhaustive]
+pub struct Fitted<M> {
+    /// The fitted model: θ and Q, which belong together.
+    pub model: M,
+    /// The objective per observation, iteration by iteration; empty for a closed form.
     pub trace: Trace,
     /// Why the fit ended.
     pub stop: StopReason,
+    /// The algorithm of a closed form, with its accuracy; `None` for an iterative fit.
+    pub solver: Option<SolverReport>,
 }
 
-impl<S> Fitted<S> {
-    /// The number of iterations made.
+impl<M> Fitted<M> {
+    /// An iterative fit from its parts.
+    pub fn new(model: M, trace: Trace, stop: StopReason) -> Self {
+        Self { model, trace, stop, solver: None }
+    }
+
+    /// A closed form.
+    pub(crate) fn closed_form(model: M, solver: SolverReport) -> Self {
+        let (trace, stop) = (Trace::new(), StopReason::ClosedForm);
+        Self { model, trace, stop, solver: Some(solver) }
+    }
+
+    /// The number of iterations.
     pub fn iterations(&self) -> usize {
         self.trace.len().saturating_sub(1)
     }
 
-    /// The same fit with the model replaced by what `f` makes of it.
-    pub fn map<U>(self, f: impl FnOnce(S) -> U) -> Fitted<U> {
-        Fitted { model: f(self.model), trace: self.trace, stop: self.stop }
+    /// Replaces the model by a function of it.
+    pub fn map<U>(self, f: impl FnOnce(M) -> U) -> Fitted<U> {
+        let Self { model, trace, stop, solver } = self;
+        Fitted { model: f(model), trace, stop, solver }
+    }
+
+    /// Replaces the model by a fallible function of it.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub(crate) fn try_map<U>(
+        self,
+        f: impl FnOnce(M) -> crate::Result<U>,
+    ) -> crate::Result<Fitted<U>> {
+        let Self { model, trace, stop, solver } = self;
+        Ok(Fitted { model: f(model)?, trace, stop, solver })
     }
 }
 
-impl<S> std::ops::Deref for Fitted<S> {
-    type Target = S;
-    fn deref(&self) -> &S {
-        &self.model
+impl<M: std::fmt::Display> std::fmt::Display for Fitted<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nfit: {}", self.model, self.stop)?;
+        if let Some(last) = self.trace.last() {
+            write!(
+                f,
+                " after {} iterations, objective {last:.6} per observation",
+                self.iterations()
+            )?;
+        }
+        if let Some(report) = &self.solver {
+            write!(f, ", by {:?}", report.solver)?;
+        }
+        Ok(())
     }
 }

@@ -1,58 +1,72 @@
-//! Who watches a fit, and may end it.
+//! Observers of a fit, which can stop it.
 
 use std::ops::ControlFlow;
 
-/// Is told how a fit goes, after each iteration or epoch, and may ask it to stop.
+/// Observer of a fit: it is called after each iteration or epoch, and can stop the fit.
 ///
-/// `()` is silent; a closure of the iteration and of J per observation is an observer, whether it
-/// answers or not.
+/// `()` does nothing. A closure of the iteration and of the objective per observation that returns
+/// `()` or [`ControlFlow`] is an observer.
 ///
 /// ```
-/// use elbo::fit::Observer;
+/// use elbo::{Ppca, fit::{PxEm, StopReason}};
+/// use rand::{SeedableRng, rngs::StdRng};
 /// use std::ops::ControlFlow;
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let mut seen = Vec::new();
-/// let mut watch = |iteration: usize, value: f64| seen.push((iteration, value));
-/// assert_eq!(watch.observe(1, -2.5), ControlFlow::Continue(()));
-/// let mut impatient = |iteration: usize, _: f64| {
-///     if iteration < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+/// let mut observer = |iteration: usize, value: f64| {
+///     seen.push(value);
+///     if iteration < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 /// };
-/// assert_eq!(impatient.observe(3, -2.0), ControlFlow::Break(()));
-/// assert_eq!(seen, [(1, -2.5)]);
+/// let builder = Ppca::builder(1).fitter(PxEm::default());
+/// let fit = builder.fit_with_observer(&x, &mut StdRng::seed_from_u64(0), &mut observer)?;
+/// assert_eq!((fit.stop, seen.len()), (StopReason::Interrupted, 2));
+/// # Ok::<(), elbo::Error>(())
 /// ```
 pub trait Observer {
-    /// Iteration or epoch `iteration`, counted from 1, is over, and J per observation is `value`.
+    /// Takes the iteration or epoch that ended, counted from 1, and the objective per observation.
     fn observe(&mut self, iteration: usize, value: f64) -> ControlFlow<()>;
+
+    /// Whether the observer does nothing, so that random restarts may run in parallel.
+    #[doc(hidden)]
+    fn is_silent(&self) -> bool {
+        false
+    }
 }
 
 impl Observer for () {
     fn observe(&mut self, _iteration: usize, _value: f64) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
+
+    fn is_silent(&self) -> bool {
+        true
+    }
 }
 
 impl<F, A> Observer for F
 where
     F: FnMut(usize, f64) -> A,
-    A: Answer,
+    A: IntoControlFlow,
 {
     fn observe(&mut self, iteration: usize, value: f64) -> ControlFlow<()> {
         self(iteration, value).into_control_flow()
     }
 }
 
-/// What a closure that observes may return: nothing, or whether to go on.
-pub trait Answer {
-    /// Nothing means to go on.
+/// Return type of an observing closure: `()` or [`ControlFlow`].
+pub trait IntoControlFlow {
+    /// `()` continues the fit.
     fn into_control_flow(self) -> ControlFlow<()>;
 }
 
-impl Answer for () {
+impl IntoControlFlow for () {
     fn into_control_flow(self) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
-impl Answer for ControlFlow<()> {
+impl IntoControlFlow for ControlFlow<()> {
     fn into_control_flow(self) -> ControlFlow<()> {
         self
     }

@@ -1,8 +1,8 @@
-//! Factor analysis by its profile likelihood: W is a formula given Ψ, and quasi-Newton steps move
-//! ln Ψ.
+//! Maximum-likelihood factor analysis by the profile likelihood: W has a closed form given Ψ, and
+//! L-BFGS optimises ln Ψ.
 
 use super::quasi_newton::{History, Tangent};
-use super::{Fitted, StopReason, Trace};
+use super::{Fitted, Observer, StopReason, Trace};
 use crate::linalg::parallel::map_blocks;
 use crate::linalg::{
     cholesky_lower, gemm, leading_eigenpairs, matrix_product, product_tr_left, product_tr_right,
@@ -11,29 +11,31 @@ use crate::linalg::{
 use crate::{Error, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// Ascent of the likelihood of factor analysis, maximised over W, in the logarithms of the noise
-/// variances ψ_j.
+/// Maximum-likelihood factor analysis: L-BFGS ascent of the likelihood, maximised over W in closed
+/// form, in the logarithms of the noise variances ψ_j.
 ///
-/// Given Ψ, the best W is Ψ^½Q(Λ−I)^½ with the k leading eigenpairs (Λ, Q) of S* = Ψ^−½SΨ^−½, those
-/// above 1, so that with E = (I−QQᵗ)Ψ^−½A, AAᵗ = S,
+/// Given Ψ, the optimal W is Ψ^½Q(Λ−I)^½ with the k leading eigenpairs (Λ, Q) of S* = Ψ^−½SΨ^−½, as
+/// far as the eigenvalues exceed 1. With E = (I−QQᵗ)Ψ^−½A, AAᵗ = S,
 ///
 /// ```math
-/// -2\max_W J = d\ln2\pi + \sum_j\ln\psi_j + \sum_{m\le k}(\ln\lambda_m+1) + \lVert E\rVert^2,\qquad
+/// -2\max_W J = d\ln2\pi + \sum_j\ln\psi_j + \sum_{m\le k}(\ln\lambda_m+1)
+/// + \lVert E\rVert^2,\qquad
 /// -2\frac{\partial}{\partial\ln\psi_j} = 1-\sum_{m\le k}q_{jm}^2-\lVert E_{j\cdot}\rVert^2
 /// ```
 ///
 /// (Lawley 1940, [Jöreskog 1967](https://doi.org/10.1007/BF02289658)): sums of squares, in which
-/// nothing cancels. Steps are L-BFGS on top of (I−QQᵗ)∘EEᵗ, Jöreskog's approximation of the second
-/// derivatives in the form that also holds where k factors do not fit; there are tens of them,
-/// where EM needs thousands. It runs from several starts and keeps the best.
+/// nothing cancels. The initial Hessian of L-BFGS is (I−QQᵗ)∘EEᵗ, Jöreskog's approximation of the
+/// second derivatives in a form that also holds if k factors do not fit. There are tens of
+/// iterations, where EM needs thousands. The fit runs from several initialisations and returns the
+/// best.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProfileLikelihood {
-    /// The most iterations that are made from each start.
+    /// Maximum number of iterations from each initialisation.
     pub max_iterations: usize,
-    /// The gain of J that may remain, in nats per observation.
+    /// Tolerance on the remaining gain of J, in nats per observation.
     pub tolerance: f64,
-    /// How many starts are tried, 1 to 3: Jöreskog's, the principal components of the correlations,
-    /// all ψ_j at half the variance.
+    /// Number of initialisations, 1 to 3, in this order: Jöreskog's; the principal components of
+    /// the correlations; all ψ_j at half of the variance.
     pub starts: usize,
 }
 
@@ -43,13 +45,13 @@ impl Default for ProfileLikelihood {
     }
 }
 
-/// Loadings and noise variances of variables that all have variance 1.
+/// Loadings and noise variances for variables of variance 1.
 pub(crate) struct StandardFactors {
     pub(crate) loadings: DMatrix<f64>,
     pub(crate) noise_variances: DVector<f64>,
 }
 
-/// The profile likelihood at some ln ψ.
+/// The profile likelihood, its gradient and what the approximate Hessian needs, at one ln ψ.
 struct Profile {
     log_variances: DVector<f64>,
     directions: DMatrix<f64>, // Q, of the eigenvalues above 1
@@ -71,11 +73,12 @@ impl Tangent for DVector<f64> {
     }
 }
 
-/// A root of the correlations, and the correlations: what the profile likelihood is made of.
+/// The data of the profile likelihood: a square-root factor of the correlation matrix, and the
+/// matrix itself.
 struct Correlations<'a> {
     root: &'a DMatrix<f64>,
-    /// None where there are fewer observations than variables: the smaller matrix of inner products
-    /// is decomposed then.
+    /// `None` if there are fewer observations than variables: the smaller Gram matrix is decomposed
+    /// in that case.
     matrix: Option<DMatrix<f64>>,
     latent_dim: usize,
 }
@@ -86,7 +89,7 @@ impl<'a> Correlations<'a> {
         Self { root, matrix, latent_dim }
     }
 
-    /// Orthonormal Q that spans the k leading eigenvectors of Ψ^−½ S Ψ^−½.
+    /// Returns an orthonormal basis Q of the span of the k leading eigenvectors of Ψ^−½ S Ψ^−½.
     fn leading(&self, scales: &DVector<f64>, scaled: &DMatrix<f64>) -> Result<DMatrix<f64>> {
         if let Some(correlations) = &self.matrix {
             let d = correlations.nrows();
@@ -94,6 +97,8 @@ impl<'a> Correlations<'a> {
                 DMatrix::from_fn(d, d, |i, j| correlations[(i, j)] * scales[i] * scales[j]);
             return Ok(leading_eigenpairs(matrix.as_view(), self.latent_dim)?.vectors);
         }
+        // n < d: the eigenvectors of the n×n Gram matrix, mapped to d variables. Orthonormalised,
+        // because rounding in a small eigenvalue would be divided by its root.
         let inner = leading_eigenpairs(product_tr_left(scaled, scaled).as_view(), self.latent_dim)?;
         crate::linalg::orthonormalize(matrix_product(scaled, &inner.vectors).as_view())
     }
@@ -105,9 +110,12 @@ impl<'a> Correlations<'a> {
             column.component_mul_assign(&scales);
         }
         let leading = self.leading(&scales, &residual)?;
+        // Everything that follows comes from sums of squares of projections, not from the
+        // eigenvalues of S*: their absolute rounding error is that of the largest, which grows like
+        // 1/ψ_j in a Heywood case.
         let inside = product_tr_left(&leading, &residual);
         let squares: Vec<f64> = inside.row_iter().map(|row| row.norm_squared()).collect();
-        // A factor with less variance than the noise is none: the best W has a zero there.
+        // An eigenvalue of at most 1 belongs to no factor: the optimal W is 0 along it.
         let alive: Vec<usize> = (0..squares.len()).filter(|&m| squares[m] > 1.0).collect();
         let (directions, inside) = (leading.select_columns(&alive), inside.select_rows(&alive));
         gemm(-1.0, &directions, &inside, 1.0, &mut residual);
@@ -121,13 +129,15 @@ impl<'a> Correlations<'a> {
         Ok(Profile { log_variances, directions, variances, residual, value, gradient })
     }
 
-    /// ln ψ to start from: the `which`-th way.
+    /// Returns the initial ln ψ of initialisation number `which`.
     fn start(&self, which: usize) -> Result<DVector<f64>> {
         let (d, k) = (self.root.nrows(), self.latent_dim);
+        // Lower bound of an initial uniqueness ψ_j/S_jj, as in R's `factanal`: near 0 the first
+        // steps would be very long in ln ψ.
         let least = 0.005;
         let uniqueness = match (which, &self.matrix) {
-            // (1 − k/2d) / (S⁻¹)_jj, Jöreskog's: a share of what the other variables do not
-            // explain.
+            // Jöreskog's (1 − k/2d) / (S⁻¹)_jj: a share of the variance that the other variables do
+            // not explain.
             (0, Some(correlations)) if cholesky_lower(correlations.as_view()).is_ok() => {
                 let factor = cholesky_lower(correlations.as_view())?;
                 let mut inverse = DMatrix::identity(d, d);
@@ -138,7 +148,8 @@ impl<'a> Correlations<'a> {
                     inverse.column_iter().map(|column| share / column.norm_squared()),
                 )
             }
-            // What principal components of the correlations leave of each variable.
+            // The variance of each variable that the leading principal components of the
+            // correlations leave unexplained.
             (0 | 1, _) => {
                 let ones = DVector::from_element(d, 1.0);
                 let leading = self.leading(&ones, self.root)?;
@@ -163,25 +174,34 @@ impl<'a> Correlations<'a> {
 }
 
 impl ProfileLikelihood {
-    /// Raises the likelihood of k factors for variables whose second moment has the root `root`
-    /// (d×r, rows of norm 1), ψ_j ≥ `floor`.
+    /// Maximises the likelihood of k factors for variables whose second moment has the square-root
+    /// factor `root` (d×r, rows of norm 1), with ψ_j ≥ `floor`.
     ///
-    /// The trace is that of the best start, J in the units of the standardised variables.
+    /// The trace is that of the best initialisation; J is in units of the standardised variables.
     pub(crate) fn fit(
         &self,
         root: &DMatrix<f64>,
         latent_dim: usize,
         floor: f64,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<StandardFactors>> {
         let correlations = Correlations::new(root, latent_dim);
         let starts = self.starts.clamp(1, 3);
         let (d, r) = root.shape();
-        // One thread for each start; within it, products as large as theirs stay on that thread.
+        // One task per initialisation; matrix products within it that are no larger than this
+        // estimate of the work run on the thread of the task.
         let work = 50 * d * d * r.min(d);
-        let found = map_blocks(starts, work, |which| {
+        let ascend = |which: usize, observer: &mut dyn Observer| {
             let start = correlations.start(which)?.map(|l| l.max(floor.ln()));
-            self.ascend(&correlations, start, floor.ln())
-        });
+            self.ascend(&correlations, start, floor.ln(), observer)
+        };
+        // An observer is called on the caller's thread: then the initialisations run one after the
+        // other, with bit-identical results.
+        let found: Vec<_> = if observer.is_silent() {
+            map_blocks(starts, work, |which| ascend(which, &mut ()))
+        } else {
+            (0..starts).map(|which| ascend(which, observer)).collect()
+        };
         let mut best: Option<(Profile, Trace, StopReason)> = None;
         for found in found {
             let found = found?;
@@ -203,10 +223,11 @@ impl ProfileLikelihood {
             );
         }
         super::closed_form::orient(&mut loadings);
-        // Exactly the floor, where it holds: the rounding of a logarithm must not hide that.
+        // Exactly the floor where it is active: exp(ln floor) may round to a value above it, and
+        // callers compare with the floor.
         let noise_variances =
             profile.log_variances.map(|l| if l <= floor.ln() { floor } else { l.exp() });
-        Ok(Fitted { model: StandardFactors { loadings, noise_variances }, trace, stop })
+        Ok(Fitted::new(StandardFactors { loadings, noise_variances }, trace, stop))
     }
 
     fn ascend(
@@ -214,22 +235,29 @@ impl ProfileLikelihood {
         correlations: &Correlations<'_>,
         start: DVector<f64>,
         floor: f64,
+        observer: &mut dyn Observer,
     ) -> Result<(Profile, Trace, StopReason)> {
         let mut at = correlations.profile(start)?;
         let per_observation = |profile: &Profile| {
             -0.5 * (profile.log_variances.len() as f64 * std::f64::consts::TAU.ln() + profile.value)
         };
         let mut trace = Trace::new();
+        // 10 pairs are 20d numbers, nothing beside the eigendecomposition of each evaluation.
         let mut history = History::new(10);
         let (mut held, mut pinned) = (0, Vec::new());
         let stop = loop {
             trace.push(per_observation(&at));
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
             if held >= 2 {
                 break StopReason::Converged;
             }
             if trace.len() > self.max_iterations {
                 break StopReason::IterationLimit;
             }
+            // Active-set method: a ψ_j at its floor whose gradient points below it is fixed in this
+            // step. The pairs belong to one set of free variables, and are cleared when it changes.
             let free: Vec<usize> = (0..at.gradient.len())
                 .filter(|&j| at.log_variances[j] > floor || at.gradient[j] < 0.0)
                 .collect();
@@ -245,8 +273,11 @@ impl ProfileLikelihood {
             let gradient = mask(&at.gradient);
             let curvature = Curvature::of(&at, &free);
             let newton = |g: &DVector<f64>| curvature.solve(g, &free);
+            // The decrement predicts a gain of ½ of itself in the value −2J, of ¼ in J.
             let decrement = nalgebra::Matrix::dot(&gradient, &newton(&gradient));
             let mut moved = None;
+            // If no step along the L-BFGS direction lowers the value, the pairs are cleared and the
+            // direction of the approximate Hessian alone is tried, before the fit ends.
             for attempt in 0..2 {
                 let direction = mask(&history.descent(&gradient, newton));
                 moved = line_search(correlations, &at, &gradient, direction, floor)?;
@@ -268,7 +299,8 @@ impl ProfileLikelihood {
     }
 }
 
-/// The Cholesky factor of an approximation of the second derivatives by the free ln ψ_j.
+/// Cholesky factor of the approximate Hessian in the free ln ψ_j; `None` if it is not positive
+/// definite.
 struct Curvature(Option<DMatrix<f64>>);
 
 impl Curvature {
@@ -280,8 +312,8 @@ impl Curvature {
             let diagonal = i % (free.len() + 1) == 0;
             *h *= if diagonal { 1.0 - p } else { -p };
             if diagonal {
-                // A variable that a factor explains wholly has no curvature of its own; it must not
-                // take an endless step.
+                // A variable that the factors explain entirely has no curvature; the ridge keeps
+                // its step finite.
                 *h += 1e-6;
             }
         }
@@ -298,8 +330,8 @@ impl Curvature {
     }
 }
 
-/// The first point along a direction, halved as often as it takes and held above the floor, that
-/// lowers the value enough.
+/// Backtracking line search: returns the first point along a direction, halved as often as
+/// necessary and projected onto ψ_j ≥ floor, that lowers the value enough (Armijo condition).
 fn line_search(
     correlations: &Correlations<'_>,
     at: &Profile,
@@ -307,7 +339,9 @@ fn line_search(
     mut direction: DVector<f64>,
     floor: f64,
 ) -> Result<Option<Profile>> {
-    const LONGEST: f64 = 3.0; // in ln ψ
+    const LONGEST: f64 = 3.0; // in ln ψ: a factor of 20 in a variance
+    // Each entry is bounded by itself, as one variable near its floor must not shorten the step of
+    // all others. If the bounded direction is not one of descent, the whole is scaled.
     let bounded = direction.map(|d| d.clamp(-LONGEST, LONGEST));
     let slope = nalgebra::Matrix::dot(&bounded, gradient);
     if slope < 0.0 {
@@ -316,8 +350,9 @@ fn line_search(
         let longest = direction.amax();
         direction *= (LONGEST / longest).min(1.0);
     }
-    // The rounding of the value itself is no rise.
+    // A rise within the rounding error of the value is not a rise.
     let rounding = 4.0 * f64::EPSILON * (at.value.abs() + at.log_variances.len() as f64);
+    // 40 halvings bring a step of 3 in ln ψ down to 3e-12.
     for _ in 0..40 {
         let moved = (&at.log_variances + &direction).map(|l| l.max(floor));
         let expected = nalgebra::Matrix::dot(&(&moved - &at.log_variances), gradient);

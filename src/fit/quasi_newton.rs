@@ -1,20 +1,21 @@
-//! The limited-memory quasi-Newton direction, over whatever a fit moves.
+//! Limited-memory BFGS (L-BFGS) search directions, for any parameter type with an inner product.
 
 use std::collections::VecDeque;
 
-/// A point, a step or a derivative in the space that a fit moves in.
+/// A vector space with an inner product: the points, steps and gradients of an optimiser.
 pub(crate) trait Tangent: Clone {
-    /// The inner product.
+    /// Inner product.
     fn dot(&self, other: &Self) -> f64;
-    /// Adds `factor` times another.
+    /// Adds `factor`·`other` to `self`.
     fn add_scaled(&mut self, factor: f64, other: &Self);
-    /// Multiplies by `factor`.
+    /// Multiplies `self` by `factor`.
     fn scale(&mut self, factor: f64);
 }
 
-/// The last steps s and changes y of the derivative, from which the inverse Hessian is built
-/// (L-BFGS, Nocedal & Wright 2006, algorithm 7.4).
+/// L-BFGS memory: the last steps s and gradient changes y, which define the approximate inverse
+/// Hessian (Nocedal & Wright 2006, algorithm 7.4).
 pub(crate) struct History<V> {
+    // (s, y, 1/sᵗy), oldest first.
     pairs: VecDeque<(V, V, f64)>,
     limit: usize,
 }
@@ -32,9 +33,11 @@ impl<V: Tangent> History<V> {
         self.pairs.clear();
     }
 
-    /// Remembers a step and the change of the derivative along it, if the curvature is above
+    /// Stores a step s and the change y of the gradient along it, if the curvature sᵗy exceeds
     /// `least`.
     pub(crate) fn push(&mut self, step: V, change: V, least: f64) {
+        // Only sᵗy > 0 keeps the approximate inverse Hessian positive definite; a value within
+        // rounding of 0 would put an arbitrary large factor 1/sᵗy into every later direction.
         let curvature = step.dot(&change);
         if curvature > least {
             self.pairs.push_back((step, change, 1.0 / curvature));
@@ -44,16 +47,19 @@ impl<V: Tangent> History<V> {
         }
     }
 
-    /// Changes coordinates: what becomes of a step, and what of a derivative.
+    /// Applies a change of coordinates to the stored pairs: `step` maps the steps, `derivative` the
+    /// gradient changes.
     pub(crate) fn transport(&mut self, step: impl Fn(&V) -> V, derivative: impl Fn(&V) -> V) {
+        // The two maps must be adjoint inverses of each other, which leaves sᵗy unchanged: the
+        // stored 1/sᵗy stays valid.
         for (s, y, _) in &mut self.pairs {
             *s = step(s);
             *y = derivative(y);
         }
     }
 
-    /// The direction of descent and the slope along it, negative unless the derivative is 0: what
-    /// is remembered is forgotten where it leads uphill.
+    /// Returns a descent direction and the slope along it. The slope is negative unless the
+    /// gradient is 0; if the stored pairs give a direction of ascent, they are cleared first.
     pub(crate) fn downhill(&mut self, gradient: &V, initial_inverse: impl Fn(&V) -> V) -> (V, f64) {
         let direction = self.descent(gradient, &initial_inverse);
         let slope = direction.dot(gradient);
@@ -66,8 +72,11 @@ impl<V: Tangent> History<V> {
         (direction, slope)
     }
 
-    /// −H g: the direction of descent, from the derivative g and the initial inverse Hessian.
+    /// Returns the quasi-Newton direction −H g for the gradient g, from the initial inverse
+    /// Hessian.
     pub(crate) fn descent(&self, gradient: &V, initial_inverse: impl Fn(&V) -> V) -> V {
+        // Two-loop recursion: from the newest pair to the oldest, then the initial inverse Hessian,
+        // then from the oldest to the newest. H is never formed.
         let mut rest = gradient.clone();
         let mut weights = Vec::with_capacity(self.pairs.len());
         for (s, y, inverse) in self.pairs.iter().rev() {

@@ -1,10 +1,10 @@
-//! The linear autoencoder with an L2 weight on both maps, by its gradient.
+//! Linear autoencoder with L2 regularisation of encoder and decoder, by gradient descent.
 
 use super::autoencoder_descent::{
     AutoencoderDescent, FactorPair, Factors, line_minimum, solve_gram,
 };
 use super::quasi_newton::{History, Tangent};
-use super::{Fitted, StopReason, Trace};
+use super::{Fitted, Observer, StopReason, Trace};
 use crate::data::ScatterFactor;
 use crate::linalg::{
     Bidiagonal, bidiagonalize, dot, matrix_product, product_tr_left, product_tr_right, r_factor,
@@ -29,7 +29,7 @@ impl Tangent for Factors {
     }
 }
 
-/// Two maps, with the loss there and half its derivative.
+/// Encoder and decoder, with the loss at them and half its gradient.
 struct Evaluation {
     at: Factors,
     pair: FactorPair, // W and Y = UA
@@ -39,7 +39,7 @@ struct Evaluation {
 }
 
 impl Evaluation {
-    /// ‖A − WUA‖² + ρ(‖U‖² + ‖W‖²).
+    /// Evaluates the loss ‖A − WUA‖² + ρ(‖U‖² + ‖W‖²) and half its gradient.
     fn of(at: Factors, root: &DMatrix<f64>, weight: f64) -> Self {
         let pair =
             FactorPair { decoder: at.decoder.clone(), codes: matrix_product(&at.encoder, root) };
@@ -52,8 +52,8 @@ impl Evaluation {
     }
 }
 
-/// The Gauss–Newton block of U, D_j S + ρI for row j of VᵗU, where WᵗW = V D Vᵗ: in coordinates in
-/// which S = BᵗB with a bidiagonal B, as bidiagonal factors.
+/// Gauss–Newton block of U: D_j S + ρI for row j of VᵗU, where WᵗW = V D Vᵗ, stored as bidiagonal
+/// factors in coordinates in which S = BᵗB with a bidiagonal B.
 struct EncoderBlock {
     rotation: DMatrix<f64>,
     factors: Vec<(Vec<f64>, Vec<f64>)>,
@@ -61,6 +61,8 @@ struct EncoderBlock {
 
 impl EncoderBlock {
     fn at(decoder: &DMatrix<f64>, form: &Bidiagonal, weight: f64) -> Result<Self> {
+        // The block is WᵗW ⊗ S + ρI. With the eigenvectors of WᵗW it splits into k systems D_j S +
+        // ρI, each with a bidiagonal factor: O(dk) in place of k dense d×d factorisations.
         let eigen = symmetric_eigen(product_tr_left(decoder, decoder).as_view())?;
         let factors =
             eigen.values.iter().map(|strength| form.shifted(strength.max(0.0), weight)).collect();
@@ -77,25 +79,31 @@ impl EncoderBlock {
 }
 
 impl AutoencoderDescent {
-    /// Lowers ‖A − WUA‖² + ρ(‖U‖² + ‖W‖²) from a random start, both maps along one direction; the
-    /// trace holds minus that.
+    /// Minimises ‖A − WUA‖² + ρ(‖U‖² + ‖W‖²) from a random initialisation, both maps along one
+    /// direction; the trace holds minus this loss.
     ///
-    /// The steps are those of [`Self::fit`], but U moves itself, in the metric of its own
-    /// Gauss–Newton block: its norm counts. The variables are turned once so that S is tridiagonal,
-    /// which the loss does not see: that block is then solved in O(dk).
+    /// The steps are those of [`Self::fit`], but U moves itself, not through UA, in the metric of
+    /// its own Gauss–Newton block, because its norm is part of the loss. The variables are rotated
+    /// once so that S is tridiagonal, which leaves the loss unchanged: the block is then solved in
+    /// O(dk).
     ///
     /// # Errors
-    /// Those of the decompositions.
-    pub(crate) fn fit_weighted(
+    /// Errors of the matrix decompositions.
+    pub(crate) fn fit_regularized(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
         weight: f64,
         rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Factors>> {
+        // A bidiagonal form of the square-root factor, not a tridiagonal one of S itself: small
+        // singular values keep their relative accuracy.
         let form = bidiagonalize(r_factor(moment.coordinates().transpose().as_view())?);
         let root = &form.transposed();
         let d = root.nrows();
+        // After the rotation the variables have no scales of their own: one standard deviation for
+        // all entries of U and W.
         let share = 1.0 / (d as f64).sqrt();
         let mut random = |rows, columns| {
             DMatrix::from_fn(rows, columns, |_, _| share * f64::standard_normal(rng))
@@ -108,10 +116,14 @@ impl AutoencoderDescent {
         let stop = loop {
             let iteration = trace.len();
             trace.push(-now.loss);
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
             if iteration >= self.max_iterations {
                 break StopReason::IterationLimit;
             }
             let of_encoder = EncoderBlock::at(&now.at.decoder, &form, weight)?;
+            // [Yᵗ; √ρ I] has the R factor of YYᵗ + ρI, the block of W.
             let mut stacked =
                 now.pair.codes.transpose().resize_vertically(root.ncols() + latent_dim, 0.0);
             stacked.rows_mut(root.ncols(), latent_dim).fill_diagonal(weight.sqrt());
@@ -122,6 +134,8 @@ impl AutoencoderDescent {
             };
             let decrement = now.gradient.dot(&newton(&now.gradient));
             let (mut direction, slope) = history.downhill(&now.gradient, newton);
+            // The error along the direction is the same quartic as without regularisation, in W and
+            // Y = UA; the regularisation enters by slope and stiffness.
             let along = FactorPair {
                 decoder: direction.decoder.clone(),
                 codes: matrix_product(&direction.encoder, root),
@@ -153,6 +167,8 @@ impl AutoencoderDescent {
                     false
                 }
             };
+            // A saddle is ruled out as in the fit without regularisation, by the closed-form
+            // optimum over an advanced span.
             if settled {
                 let better = Evaluation::of(better_maps(root, &now.pair, weight)?, root, weight);
                 if better.loss >= now.loss * (1.0 - self.tolerance) {
@@ -168,12 +184,12 @@ impl AutoencoderDescent {
             encoder: lift(now.at.encoder.transpose()).transpose(),
             decoder: lift(now.at.decoder),
         };
-        Ok(Fitted { model, trace, stop })
+        Ok(Fitted::new(model, trace, stop))
     }
 }
 
-/// The best maps over the span that a few Gauss–Newton steps without the weight lead to from that
-/// of W: W = Q diag(1 − ρ/b_j)₊^½ and U = Wᵗ, with the Ritz values b_j.
+/// Returns the optimal maps over the span that a few Gauss–Newton steps without regularisation lead
+/// to from that of W: W = Q diag(1 − ρ/b_j)₊^½ and U = Wᵗ, with the Ritz values b_j.
 fn better_maps(root: &DMatrix<f64>, at: &FactorPair, weight: f64) -> Result<Factors> {
     let span = AutoencoderDescent::advanced_span(root, at)?;
     let lengths: DVector<f64> = span.variances.map(|b| (1.0 - weight / b).max(0.0).sqrt());

@@ -1,28 +1,31 @@
-//! When a fit ends, and the trace that it leaves.
+//! Stopping: the reason why a fit ended, the trace of its objective, and the convergence test.
 
-/// Why a fit ended.
+/// Reason why a fit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopReason {
-    /// The optimum is a formula.
+    /// The optimum was computed in closed form, without iterations.
     ClosedForm,
-    /// The gain that remains is estimated to be below the tolerance.
+    /// The remaining gain of J is estimated to be below the tolerance.
     Converged,
-    /// The bound on the iterations was reached first.
+    /// The maximum number of iterations was reached before convergence.
     IterationLimit,
-    /// Held-out J no longer rose; the best θ was kept.
+    /// Early stopping: J on the held-out observations stopped rising. The best parameters are
+    /// returned.
     EarlyStop,
-    /// The noise variance reached its declared floor.
+    /// The noise variance reached its declared lower bound (floor), or the squared error of a
+    /// linear autoencoder fell below the rounding error of the data.
     Floor,
-    /// A step led out of the finite numbers; the last good θ was kept.
+    /// J or its gradient was not finite, or an EM step lowered J by more than rounding. The last
+    /// parameters before that are returned.
     Diverged,
-    /// An observer asked for it.
+    /// An observer ended the fit.
     Interrupted,
 }
 
 impl StopReason {
-    /// The reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`, `early_stop`,
-    /// `floor`, `diverged` or `interrupted`.
+    /// Name of the reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`,
+    /// `early_stop`, `floor`, `diverged` or `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClosedForm => "closed_form",
@@ -42,13 +45,15 @@ impl std::fmt::Display for StopReason {
     }
 }
 
-/// J after each iteration, per observation and in double precision; the first entry is the start.
+/// Trace of a fit: the objective J per observation, in double precision, at the initialisation and
+/// after each iteration.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Trace {
     values: Vec<f64>,
     held_out: Vec<f64>,
     starts: Vec<f64>,
     rejected: usize,
+    reinitialized: usize,
 }
 
 impl Trace {
@@ -57,29 +62,30 @@ impl Trace {
         Self::default()
     }
 
-    /// Adds J per observation.
+    /// Appends a value of J per observation.
     pub fn push(&mut self, value: f64) {
         self.values.push(value);
     }
 
-    /// J per observation: the start, then each iteration.
+    /// J per observation at the initialisation, then after each iteration.
     pub fn values(&self) -> &[f64] {
         &self.values
     }
 
-    /// The last J per observation; NaN is never among them, and an empty trace has none.
+    /// Last value of J per observation, or `None` for an empty trace. The fits of this crate never
+    /// record NaN.
     pub fn last(&self) -> Option<f64> {
         self.values.last().copied()
     }
 
-    /// J per observation on what was held out, after the start and after each epoch; empty where
-    /// nothing was.
+    /// J per observation on the held-out observations, at the initialisation and after each epoch;
+    /// empty if no observations were held out.
     pub fn held_out(&self) -> &[f64] {
         &self.held_out
     }
 
-    /// Where J per observation ended from each start, in the order in which they were made, of a
-    /// fit that was asked to start more than once; the trace itself is that of the best.
+    /// Final J per observation of each initialisation, in the order in which they were run; empty
+    /// for a fit without random restarts. The trace itself is that of the best initialisation.
     ///
     /// ```
     /// assert!(elbo::fit::Trace::new().starts().is_empty());
@@ -88,12 +94,24 @@ impl Trace {
         &self.starts
     }
 
+    /// The number of mixture components that had lost their observations and were re-initialised;
+    /// the objective may fall there, and nowhere else.
+    pub fn reinitialized(&self) -> usize {
+        self.reinitialized
+    }
+
+    pub(crate) fn set_reinitialized(&mut self, count: usize) {
+        self.reinitialized = count;
+    }
+
     pub(crate) fn set_starts(&mut self, starts: Vec<f64>) {
         self.starts = starts;
     }
 
-    /// How often the fit went back to its last good parameters, with half the step, because J or
-    /// its gradient was not finite.
+    /// Number of rejected steps. A gradient fit rejects a step at which J or its gradient is not
+    /// finite: it returns to the last good parameters and halves the learning rate.
+    /// [`MissingDataEm`](super::MissingDataEm) rejects an extrapolation that lowers J, and takes
+    /// the plain EM step instead.
     pub fn rejected_steps(&self) -> usize {
         self.rejected
     }
@@ -106,7 +124,7 @@ impl Trace {
         self.rejected += 1;
     }
 
-    /// Puts J at the parameters that are returned in the place of the last entry.
+    /// Replaces the last entry by J at the parameters that are returned.
     pub(crate) fn replace_last(&mut self, value: f64) {
         if let Some(last) = self.values.last_mut() {
             *last = value;
@@ -118,23 +136,32 @@ impl Trace {
         self.held_out.reserve(entries);
     }
 
-    /// The number of entries.
+    /// Calls the observer with the last iteration, and returns whether it stops the fit.
+    pub(crate) fn interrupted(&self, observer: &mut dyn super::Observer) -> bool {
+        match (self.len(), self.last()) {
+            (2.., Some(value)) => observer.observe(self.len() - 1, value).is_break(),
+            _ => false,
+        }
+    }
+
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether nothing was recorded.
+    /// Whether the trace has no entry.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 }
 
-/// Estimates the gain of J that remains, by Aitken's extrapolation, and says when it is below a
-/// tolerance.
+/// Convergence test: estimates the remaining gain of J by Aitken extrapolation and compares it with
+/// a tolerance.
 ///
-/// With d_t the last gain and r = d_t/d_{t−1}, a geometric tail leaves d_t r/(1−r). The test must
-/// hold several times running, because a start near a saddle is slow as well; it is never relative
-/// to |J|, which depends on the units of x and may be 0.
+/// With d_t the last gain and r = d_t/d_{t−1}, the gains of a linearly convergent iteration form a
+/// geometric series, whose remainder is d_t r/(1−r). The test must hold for several iterations in a
+/// row, because progress near a saddle is slow as well. It is never relative to |J|, which depends
+/// on the units of x and may be 0.
 #[derive(Debug, Clone)]
 pub struct RemainingGain {
     tolerance: f64,
@@ -144,26 +171,32 @@ pub struct RemainingGain {
 }
 
 impl RemainingGain {
-    /// How often the test must hold in a row.
+    /// Number of consecutive iterations for which the test must hold.
+    // One small gain may be accidental: the first gains near a saddle shrink before they grow.
     const IN_A_ROW: usize = 3;
 
-    /// Says when less than `tolerance` remains (for J: nats per observation).
+    /// Creates a test for a remaining gain below `tolerance` (for J: nats per observation).
     pub fn below(tolerance: f64) -> Self {
         Self { tolerance, previous: None, previous_gain: None, held: 0 }
     }
 
-    /// Takes the next value; true once the remaining gain is small enough.
+    /// Records the next value; returns `true` once the remaining gain is small enough.
     pub fn update(&mut self, value: f64) -> bool {
         let gain = self.previous.map(|previous| value - previous);
         if let (Some(gain), Some(before)) = (gain, self.previous_gain) {
-            // A gain within the rounding of J itself says that nothing can be seen to remain.
+            // A gain below the rounding error of J counts as converged. J is a sum over many terms,
+            // so that its own error is allowed a multiple of ε|J|; max(1) covers a J near 0.
             let rounding = 64.0 * f64::EPSILON * value.abs().max(1.0);
             let ratio = if before > 0.0 { gain / before } else { 0.0 };
+            // A ratio of 1 or more means that the gains are not shrinking: there is no finite
+            // estimate.
             let remaining = if ratio < 1.0 {
                 gain.max(0.0) * ratio.max(0.0) / (1.0 - ratio)
             } else {
                 f64::INFINITY
             };
+            // The gain itself must be near the tolerance too: after a single accidental drop in the
+            // gains the ratio is small and the extrapolated remainder far too optimistic.
             let small =
                 gain <= rounding || (remaining < self.tolerance && gain < 10.0 * self.tolerance);
             self.held = if small { self.held + 1 } else { 0 };
@@ -181,7 +214,7 @@ mod tests {
     #[test]
     fn a_slow_geometric_tail_is_not_taken_for_the_end() {
         let mut rule = RemainingGain::below(1e-7);
-        // Gains shrink by 0.999: at a gain of 1e-7 there remain 1e-4.
+        // The gains shrink by a factor of 0.999: when the gain is 1e-7, the remaining gain is 1e-4.
         let mut value = 0.0;
         let stopped = (0..100_000).find(|&t| {
             value -= 0.0;

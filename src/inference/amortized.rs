@@ -1,4 +1,4 @@
-//! A map of x in the place of the table: amortised inference.
+//! Amortised inference: q(z_i) computed by an encoder from x_i.
 
 use super::{DifferentiableInference, Inference, OutOfSample};
 use crate::data::expect;
@@ -9,34 +9,34 @@ use crate::{Observations, Real, Result};
 use nalgebra::DMatrix;
 use std::marker::PhantomData;
 
-/// A map from an observation to a posterior.
+/// An encoder: a map from observations to posteriors.
 ///
-/// You give the dimensions and `encode`; you get amortised inference with your map, and the verbs
-/// that need nothing else.
+/// Implement the dimensions and `encode` to use the encoder for amortised inference, with every
+/// method that needs nothing else.
 pub trait Encoder<T: Real> {
-    /// What it encodes to.
+    /// The type of the posterior.
     type Posterior: Posterior<T>;
-    /// d.
+    /// The number d of variables.
     fn observed_dim(&self) -> usize;
-    /// k.
+    /// The latent dimension k.
     fn latent_dim(&self) -> usize;
-    /// q(z_i|φ(x_i)) for each observation.
+    /// The posteriors q(z_i|φ(x_i)) of the observations.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when x has another dimension than the
-    /// encoder.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when x does not have the
+    /// dimension of the encoder.
     fn encode(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 }
 
-/// q(z_i) = q(z|φ(x_i)): an encoder as the inference.
+/// Amortised inference q(z_i) = q(z|φ(x_i)) by an encoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Amortized<E> {
-    /// The map φ.
+    /// The encoder φ.
     pub encoder: E,
 }
 
 impl<E> Amortized<E> {
-    /// Inference by a given encoder.
+    /// Amortised inference by the given encoder.
     pub fn new(encoder: E) -> Self {
         Self { encoder }
     }
@@ -48,19 +48,27 @@ impl<T: Real, M, E: Encoder<T>> Inference<T, M> for Amortized<E> {
     fn infer(&self, _model: &M, x: Observations<'_, T>) -> Result<E::Posterior> {
         self.encoder.encode(x)
     }
+
+    fn fixed_latent_dim(&self) -> Option<usize> {
+        Some(self.encoder.latent_dim())
+    }
+
+    fn fixed_data_dim(&self) -> Option<usize> {
+        Some(self.encoder.observed_dim())
+    }
 }
 
 impl<T: Real, M, E: Encoder<T>> OutOfSample<T, M> for Amortized<E> {}
 
-/// z = map(x), a single code: the autoencoder's encoder.
+/// Encoder to a point code z = map(x), as in an autoencoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointEncoder<F> {
-    /// x → z.
+    /// The map x ↦ z.
     pub map: F,
 }
 
 impl<F> PointEncoder<F> {
-    /// An encoder from its map.
+    /// A point encoder from its map.
     pub fn new(map: F) -> Self {
         Self { map }
     }
@@ -92,20 +100,22 @@ impl<T: Real, F: DifferentiableMap<T>> Parameters<T> for Amortized<PointEncoder<
     }
 }
 
-/// q(z_i) of family `Q`, with φ_i = map(x_i): the map's output is the mean and the scale, stacked
-/// as the family says.
+/// Encoder to a Gaussian q(z_i) of the variational family `Q`, with φ_i = map(x_i): the output of
+/// the map is the mean followed by the scale, in the family's layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GaussianEncoder<F, Q> {
     map: F,
     latent_dim: usize,
+    // The family is a type only: its parameters are the output of the map.
     family: PhantomData<Q>,
 }
 
 impl<F, Q> GaussianEncoder<F, Q> {
-    /// An encoder from its map, whose output has as many rows as the family has parameters.
+    /// A Gaussian encoder from its map, whose output must have as many rows as the family has
+    /// parameters.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when it has not.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when it does not.
     pub fn new<T: Real>(map: F, latent_dim: usize) -> Result<Self>
     where
         F: DifferentiableMap<T>,
@@ -115,12 +125,12 @@ impl<F, Q> GaussianEncoder<F, Q> {
         Ok(Self { map, latent_dim, family: PhantomData })
     }
 
-    /// x → φ.
+    /// The map x ↦ φ.
     pub fn map(&self) -> &F {
         &self.map
     }
 
-    /// x → φ, to be moved.
+    /// The map x ↦ φ, mutable.
     pub fn map_mut(&mut self) -> &mut F {
         &mut self.map
     }
@@ -170,6 +180,8 @@ impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInfe
     ) -> Result<Q> {
         x.expect_dim(self.encoder.map.input_dim())?;
         let output = self.encoder.map.forward(x.values(), tape);
+        // The output is in the tape, which the backward pass needs; q owns a copy in the caller's
+        // buffer.
         reshape(&mut phi, output.nrows(), output.ncols());
         phi.copy_from(&output);
         Q::from_parameters(self.encoder.latent_dim, phi)
@@ -182,6 +194,8 @@ impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> DifferentiableInfe
         d_phi: &DMatrix<T>,
         d_parameters: &mut [T],
     ) {
+        // An encoder's φ is the output of its map: ∂/∂φ is the map's output derivative, unchanged.
+        // No derivative by the data is needed.
         self.encoder.map.backward(x.values(), tape, d_phi.as_view(), d_parameters, None);
     }
 }

@@ -1,12 +1,12 @@
-//! The exact posterior.
+//! Inference by the exact posterior.
 
 use super::{EStep, Inference, OutOfSample};
 use crate::model::ExactPosterior;
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// q(z_i) = p(z_i|x_i), in closed form: the optimum of the free-form E-step. It has no parameters;
-/// it follows the model.
+/// The exact posterior q(z_i) = p(z_i|x_i) in closed form: the optimum of the E-step over all
+/// distributions. It has no parameters of its own and always follows the current model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Exact;
 
@@ -26,6 +26,7 @@ impl<T: Real, M: ExactPosterior<T>> OutOfSample<T, M> for Exact {
 
 impl<T: Real, M: ExactPosterior<T>> EStep<T, M> for Exact {
     fn maximize(&mut self, _model: &M, _x: Observations<'_, T>) -> Result<()> {
+        // `infer` evaluates the posterior of the current model, so that there is nothing to update.
         Ok(())
     }
 }

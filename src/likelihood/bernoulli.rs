@@ -1,4 +1,4 @@
-//! Binary variables, from logits.
+//! Bernoulli likelihood for binary variables, parametrised by logits.
 
 use super::{ConditionalMean, Likelihood};
 use crate::linalg::parallel::sum_over;
@@ -9,29 +9,34 @@ use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::{Rng, RngExt};
 
-/// x_j|y_j ~ Bernoulli(sigmoid(y_j)), independent given the logits y; x in [0, 1], where a value
-/// between counts as a fraction of ones.
+/// Bernoulli likelihood: x_j|y_j ~ Bernoulli(sigmoid(y_j)), independent given the logits y. Entries
+/// of x are in [0, 1]; a value between 0 and 1 counts as a fraction of ones.
 ///
 /// ```math
 /// \log p(x|y) = \sum_j x_j y_j - \ln(1+e^{y_j})
 /// ```
 ///
-/// The logarithm is taken from the logits, so that nothing overflows and nothing is cut off.
+/// The log-density is computed from the logits, so that it neither overflows nor needs the
+/// probabilities to be clipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bernoulli;
 
-/// Entries whose partial sums are kept side by side.
+/// Number of partial sums, added in parallel (SIMD lanes). 32 or 64 were not faster
+/// (docs/performance.md).
 const LANES: usize = 16;
 
-/// x y − ln(1 + e^y), with the bits that stand beside a gradient.
+/// One term x y − ln(1 + e^y) of the log-density, computed by the same operations as in the
+/// gradient, so that both give bit-identical terms.
 #[inline(always)]
 fn term<T: Real>(x: T, y: T) -> T {
     x * y - y.softplus_and_sigmoid_of(y.exp_of_minus_size()).0
 }
 
-/// Σ x y − ln(1 + e^y) over a column.
+/// The log-density of one observation: Σ x y − ln(1 + e^y) over a column.
 #[inline(always)]
 fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
+    // Entry l goes to partial sum l mod LANES, the remainder included: the order in which
+    // `gradient_of` sums.
     let mut sums = [T::zero(); LANES];
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {
@@ -45,14 +50,18 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
     sums.into_iter().fold(T::zero(), |total, sum| total + sum)
 }
 
-/// What one entry costs, in multiply-adds.
+/// Cost of one entry, in multiply-adds: an exponential, a logarithm and a division. It decides from
+/// which size on a batch is worth a second thread.
 const WORK: usize = 32;
 
-/// Entries that go through one half of the work, and then the other.
+/// Block length for loop fission: within a block all exponentials are computed first, then the
+/// rest. It takes 0.42 ns per entry in place of 0.64 (docs/performance.md), probably because the
+/// operations of an entry depend on each other, and more entries of a shorter loop body fit into a
+/// processor's reorder window.
 const BLOCK: usize = 4 * LANES;
 
-/// d ← scale·(x − sigmoid y) over a column, and the partial sums with x y − ln(1 + e^y) added; the
-/// exponential of both functions is computed once.
+/// Computes the gradient of one observation, d ← scale·(x − sigmoid y), and adds the terms x y −
+/// ln(1 + e^y) to the partial sums. One exponential serves both functions.
 #[inline(always)]
 fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; LANES]) {
     let ((x, x_rest), (y, y_rest), (d, d_rest)) =
@@ -60,6 +69,8 @@ fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; 
     for ((x, y), d) in x.iter().zip(y).zip(d) {
         gradient_of_some(x, y, scale, d, sums);
     }
+    // The remainder in chunks of LANES entries, then entry by entry. Entry l goes to sum l mod
+    // LANES in all three loops.
     let ((x, x_rest), (y, y_rest), (d, d_rest)) =
         (x_rest.as_chunks::<LANES>(), y_rest.as_chunks::<LANES>(), d_rest.as_chunks_mut::<LANES>());
     for ((x, y), d) in x.iter().zip(y).zip(d) {
@@ -70,7 +81,8 @@ fn gradient_of<T: Real>(x: &[T], y: &[T], scale: T, d: &mut [T], sums: &mut [T; 
     }
 }
 
-/// The same for few entries, over copies of them.
+/// [`gradient_of`] for N entries with M partial sums. It works on arrays by value: there is no
+/// aliasing to disprove, so that LLVM vectorises the loops.
 #[inline(always)]
 fn gradient_of_some<T: Real, const N: usize, const M: usize>(
     x: &[T; N],
@@ -80,6 +92,8 @@ fn gradient_of_some<T: Real, const N: usize, const M: usize>(
     sums: &mut [T; M],
 ) {
     let (x, y) = (*x, *y);
+    // First loop: the exponentials. Second loop: everything else. The compiler does not split a
+    // loop by itself.
     let mut powers = y;
     for i in 0..N {
         powers[i] = y[i].exp_of_minus_size();
@@ -90,6 +104,7 @@ fn gradient_of_some<T: Real, const N: usize, const M: usize>(
         values[i] = scale * (x[i] - sigmoid);
         terms[i] = x[i] * y[i] - softplus;
     }
+    // The stores come after the loop, so that the loop itself works on registers.
     *d = values;
     for terms in terms.chunks_exact(M) {
         for l in 0..M {
@@ -134,8 +149,11 @@ impl<T: Real> Likelihood<T> for Bernoulli {
     ) -> T {
         reshape(d_output, x.nrows(), x.ncols());
         let d = x.nrows().max(1);
-        // A few observations a piece.
+        // Whole observations per chunk, about 4096 entries: a chunk boundary depends on d alone, so
+        // that the tree of sums does not depend on the number of threads.
         let piece = d * (1usize << 12).div_ceil(d);
+        // `sum_over` adds the chunks in a fixed binary tree: bit-identical results for any number
+        // of threads, without an allocation.
         let total =
             sum_over(d_output.as_mut_slice(), piece, WORK * x.len(), &|first, part: &mut [T]| {
                 vectorized(
@@ -159,6 +177,8 @@ impl<T: Real> Likelihood<T> for Bernoulli {
     }
 
     fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {
+        // Sampled in double precision for both scalar types: f32 and f64 consume the generator
+        // alike.
         output.map(|y| {
             if T::of(rng.random::<f64>()) < y.quick_sigmoid() { T::one() } else { T::zero() }
         })

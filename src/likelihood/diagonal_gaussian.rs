@@ -1,4 +1,4 @@
-//! Gaussian noise with a variance for each variable: factor analysis's.
+//! Gaussian likelihood with one noise variance per variable, as in factor analysis.
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::isotropic_gaussian::{check_floor, check_variance};
@@ -9,14 +9,14 @@ use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// x|y ~ N(y, diag(ψ_1, …, ψ_d)).
+/// Gaussian likelihood with diagonal covariance: x|y ~ N(y, diag(ψ_1, …, ψ_d)).
 ///
 /// ```math
 /// \log p(x|y) = -\tfrac12\sum_j\left(\ln 2\pi\psi_j + \frac{(x_j-y_j)^2}{\psi_j}\right)
 /// ```
 ///
-/// Its free parameters are the ln ψ_j, unless ψ is fixed; a learned ψ_j is held at or above a
-/// declared floor of its own.
+/// The free parameters are the ln ψ_j, unless ψ is fixed. A learned ψ_j is bounded below by a floor
+/// of its own (see [`with_floors`](Self::with_floors)).
 ///
 /// ```
 /// use elbo::likelihood::{DiagonalGaussian, Likelihood};
@@ -31,20 +31,21 @@ use rand::Rng;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiagonalGaussian<T: Real> {
-    // As given, for as long as their logarithms have not been moved: nobody's ψ is rounded on the
-    // way through.
+    // The variances as given. They are returned as long as the log-variances have not changed,
+    // because exp(ln ψ) differs from ψ by rounding.
     given: DVector<T>,
     log_variances: DVector<T>,
+    // Lower bounds of a learned ψ_j, in the same units; 0 for none.
     floors: DVector<T>,
     fixed: bool,
 }
 
 impl<T: Real> DiagonalGaussian<T> {
-    /// Noise with variances ψ (d), which a fit may change.
+    /// Noise with variances ψ (d) that a fit estimates, starting from these values.
     ///
     /// # Errors
-    /// [`Error::Empty`] without any; [`Error::InvalidParameter`] unless each ψ_j is positive and
-    /// finite.
+    /// [`Error::Empty`] for d = 0; [`Error::InvalidParameter`] unless each ψ_j is finite and a
+    /// positive normal number.
     pub fn new(noise_variances: DVector<T>) -> Result<Self> {
         if noise_variances.is_empty() {
             return Err(Error::Empty { rows: 0, columns: 1 });
@@ -61,7 +62,7 @@ impl<T: Real> DiagonalGaussian<T> {
         })
     }
 
-    /// Noise whose variances no fit changes.
+    /// Noise with fixed variances ψ (d).
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -69,11 +70,11 @@ impl<T: Real> DiagonalGaussian<T> {
         Ok(Self { fixed: true, ..Self::new(noise_variances)? })
     }
 
-    /// The same noise, no ψ_j ever learned to be below its floor (d entries; 0 for none).
+    /// Sets the lower bound (floor) of each learned ψ_j: d entries, 0 for none.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`] for another number of floors; [`Error::InvalidParameter`] for
-    /// one that is negative or not finite.
+    /// [`Error::DimensionMismatch`] unless there are d floors; [`Error::InvalidParameter`] for a
+    /// floor that is negative or not finite.
     pub fn with_floors(self, floors: DVector<T>) -> Result<Self> {
         crate::data::expect("floors of the noise variances", self.given.len(), floors.len())?;
         for &floor in floors.iter() {
@@ -90,7 +91,7 @@ impl<T: Real> DiagonalGaussian<T> {
         crate::saved::NoisesForm { given, log_variances, floors, fixed: self.fixed }
     }
 
-    /// The way back: every number is checked.
+    /// The noise of a saved form; every number is validated.
     #[cfg(feature = "serde")]
     pub(crate) fn of_form(form: crate::saved::NoisesForm<T>) -> Result<Self> {
         crate::data::expect(
@@ -98,6 +99,8 @@ impl<T: Real> DiagonalGaussian<T> {
             form.given.len(),
             form.log_variances.len(),
         )?;
+        // The current values are the exponentials of the logarithms: these are validated, beside
+        // the variances as given.
         for log_variance in &form.log_variances {
             check_variance("a saved noise variance", log_variance.exp())?;
         }
@@ -110,19 +113,18 @@ impl<T: Real> DiagonalGaussian<T> {
         })
     }
 
-    /// ψ, d×1.
+    /// The noise variances ψ, d×1.
     pub fn noise_variances(&self) -> DVector<T> {
         DVector::from_fn(self.given.len(), |j, _| self.variance(j))
     }
 
-    /// The smallest ψ_j that a fit may reach (d); 0 where none was declared.
+    /// The lower bounds of the ψ_j (d); 0 where none was set.
     pub fn floors(&self) -> &DVector<T> {
         &self.floors
     }
 
-    /// The variables whose floor, and not the data, says what ψ_j is: Heywood cases, in the words
-    /// of factor analysis. A ψ_j within a thousandth of its floor counts: an ascent that comes so
-    /// near cannot tell the rest.
+    /// The variables whose ψ_j is at its floor (Heywood cases). A ψ_j counts as at its floor within
+    /// a factor of 1.001: an iterative fit approaches the floor without reaching it exactly.
     pub fn at_floor(&self) -> Vec<usize> {
         let near = T::of(1.001);
         (0..self.given.len())
@@ -131,6 +133,8 @@ impl<T: Real> DiagonalGaussian<T> {
     }
 
     fn variance(&self, j: usize) -> T {
+        // The same `ln` was used to set the logarithm, so that equality means that it has not
+        // changed.
         let variance = if self.log_variances[j] == self.given[j].ln() {
             self.given[j]
         } else {
@@ -139,11 +143,12 @@ impl<T: Real> DiagonalGaussian<T> {
         if self.fixed { variance } else { variance.max(self.floors[j]) }
     }
 
+    // Exact, unlike `at_floor`: it decides whether a gradient step could still lower ψ_j.
     fn is_at_floor(&self, j: usize) -> bool {
         !self.fixed && self.variance(j) <= self.floors[j]
     }
 
-    /// The same noise in another precision.
+    /// Converts the noise to another precision.
     pub(crate) fn narrow<U: Real>(&self) -> Result<DiagonalGaussian<U>> {
         let variances = self.noise_variances();
         let given: Vec<U> =
@@ -172,11 +177,24 @@ impl<T: Real> ConditionalMean<T> for DiagonalGaussian<T> {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.into_owned()
     }
+
+    fn is_identity(&self) -> bool {
+        true
+    }
+
+    fn gaussian_variances(&self, data_dim: usize) -> Option<DVector<T>> {
+        Some(super::GaussianNoise::variances(self, data_dim))
+    }
+
+    fn expect_output_dim(&self, output_dim: usize) -> Result<()> {
+        crate::data::expect("noise variances", output_dim, self.noise_variances().len())
+    }
 }
 
 impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         let variances = self.noise_variances();
+        // d divisions in place of d·n.
         let precisions = variances.map(|v| T::one() / v);
         let half = T::of(0.5);
         let constant =
@@ -202,7 +220,8 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let variances = self.noise_variances();
         let weights = variances.map(|v| scale / v);
         let (half, count) = (T::of(0.5), T::of_usize(n));
-        // scale·Σ_i e_ij²/ψ_j for each variable.
+        // scale·Σ_i e_ij²/ψ_j for each variable; their total is the quadratic term of the
+        // log-density.
         let mut squares = DVector::zeros(d);
         for ((mut d_output, x), y) in
             d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter())
@@ -214,6 +233,8 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
             }
         }
         for (j, d_log_variance) in d_parameters.iter_mut().enumerate() {
+            // ∂/∂ln ψ_j. At the floor a derivative towards smaller ψ_j is 0 (projected gradient);
+            // one towards larger ψ_j remains, so that a variance can leave its floor.
             let derivative = half * (squares[j] - scale * count);
             *d_log_variance =
                 if self.is_at_floor(j) && derivative < T::zero() { T::zero() } else { derivative };
@@ -239,6 +260,7 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
         self.noise_variances()
     }
 
+    // D = diag(√ψ_j) takes up all of the noise: D⁻¹x has unit noise variance.
     fn common_variance(&self) -> T {
         T::one()
     }
@@ -264,6 +286,8 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
 
     fn set_variances(&mut self, squares: &DVector<T>, counts: &DVector<T>) {
         if !self.fixed {
+            // Each ψ_j has its optimum at the mean expected square, and the likelihood has a single
+            // maximum in ψ_j: with a floor, the optimum is the larger of the two.
             self.given = squares
                 .component_div(counts)
                 .zip_map(&self.floors, |square, floor| square.max(floor));

@@ -1,4 +1,4 @@
-//! Gaussian noise with one variance for all variables: probabilistic PCA's.
+//! Gaussian likelihood with one noise variance for all variables, as in probabilistic PCA.
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::{ConditionalMean, Likelihood};
@@ -10,21 +10,21 @@ use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// Where the noise variance σ² comes from.
+/// How the noise variance σ² is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum NoiseVariance<T> {
-    /// Estimated with the other parameters.
+    /// Estimated together with the other parameters.
     #[default]
     Learned,
-    /// Held at this value.
+    /// Fixed at this value.
     Fixed(T),
-    /// Its optimum given the other parameters, the mean squared residual: no step size comes into
-    /// it. Where the optimum of all parameters together is a formula, this is the same as learned.
+    /// Set to its optimum given the other parameters, the mean squared residual, without a step
+    /// size. Where the optimum of all parameters is in closed form, this equals `Learned`.
     Analytic,
 }
 
 impl<T: Real> NoiseVariance<T> {
-    /// The value, if it is held at one.
+    /// The value, if it is fixed.
     pub fn fixed(self) -> Option<T> {
         match self {
             Self::Fixed(variance) => Some(variance),
@@ -33,15 +33,16 @@ impl<T: Real> NoiseVariance<T> {
     }
 }
 
-/// x|y ~ N(y, σ² I).
+/// Gaussian likelihood with isotropic covariance: x|y ~ N(y, σ² I).
 ///
 /// ```math
 /// \log p(x|y) = -\tfrac d2\ln 2\pi\sigma^2 - \frac{\lVert x-y\rVert^2}{2\sigma^2}
 /// ```
 ///
-/// Its free parameter is ln σ², unless σ² is fixed; a learned one is held at or above a declared
-/// floor. An [analytic](Self::analytic) one is among the parameters, but a gradient fit sets it to
-/// the mean squared residual (a running mean over the last epoch, exact at the end).
+/// The free parameter is ln σ², unless σ² is fixed. A learned σ² is bounded below by a floor (see
+/// [`with_floor`](Self::with_floor)). An [analytic](Self::analytic) σ² is among the parameters, but
+/// a gradient fit sets it to the mean squared residual (an exponential moving average over about
+/// the last epoch, exact at the end).
 ///
 /// ```
 /// use elbo::likelihood::{IsotropicGaussian, Likelihood};
@@ -53,9 +54,10 @@ impl<T: Real> NoiseVariance<T> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct IsotropicGaussian<T: Real> {
-    // The variance as it was given, for as long as its logarithm has not been moved: nobody's σ² is
-    // rounded on the way through.
+    // The variance as given. It is returned as long as the log-variance has not changed, because
+    // exp(ln σ²) differs from σ² by rounding.
     given: T,
+    // An array, so that it can be returned as a slice of parameters.
     log_variance: [T; 1],
     fixed: bool,
     analytic: bool,
@@ -63,11 +65,11 @@ pub struct IsotropicGaussian<T: Real> {
 }
 
 impl<T: Real> IsotropicGaussian<T> {
-    /// Noise with variance σ², which a fit may change.
+    /// Noise with a variance that a fit estimates, starting from σ².
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
-    /// digits.
+    /// [`Error::InvalidParameter`] unless σ² is finite and a positive normal number: a subnormal
+    /// one has lost digits.
     pub fn new(noise_variance: T) -> Result<Self> {
         check_variance("the noise variance", noise_variance)?;
         Ok(Self {
@@ -79,29 +81,29 @@ impl<T: Real> IsotropicGaussian<T> {
         })
     }
 
-    /// Noise whose variance σ² no fit changes.
+    /// Noise with a fixed variance σ².
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
-    /// digits.
+    /// [`Error::InvalidParameter`] unless σ² is finite and a positive normal number: a subnormal
+    /// one has lost digits.
     pub fn fixed(noise_variance: T) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variance)? })
     }
 
-    /// Noise whose variance a gradient fit keeps at its optimum given the decoder, starting from
-    /// σ²: the mean squared residual[^1].
+    /// Noise whose variance a gradient fit sets to its optimum given the decoder, the mean squared
+    /// residual[^1], starting from σ².
     ///
     /// [^1]: O. Rybkin, K. Daniilidis and S. Levine, Simple and effective VAE training with
     /// calibrated decoders, ICML 2021, section 3.2.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] unless σ² is positive and finite, and not so small that it lacks
-    /// digits.
+    /// [`Error::InvalidParameter`] unless σ² is finite and a positive normal number: a subnormal
+    /// one has lost digits.
     pub fn analytic(noise_variance: T) -> Result<Self> {
         Ok(Self { analytic: true, ..Self::new(noise_variance)? })
     }
 
-    /// The same noise, never learned to be below `floor`; 0 for none.
+    /// Sets the lower bound (floor) of a learned σ²; 0 for none.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for a floor that is negative or not finite.
@@ -110,8 +112,10 @@ impl<T: Real> IsotropicGaussian<T> {
         Ok(Self { floor, ..self })
     }
 
-    /// σ².
+    /// The noise variance σ².
     pub fn noise_variance(&self) -> T {
+        // The same `ln` was used to set the logarithm, so that equality means that it has not
+        // changed.
         let variance = if self.log_variance[0] == self.given.ln() {
             self.given
         } else {
@@ -125,17 +129,17 @@ impl<T: Real> IsotropicGaussian<T> {
         self.analytic
     }
 
-    /// Whether σ² is held where it is.
+    /// Whether σ² is fixed.
     pub fn is_fixed(&self) -> bool {
         self.fixed
     }
 
-    /// The smallest σ² that a fit may reach; 0 if none was declared.
+    /// The lower bound of σ²; 0 if none was set.
     pub fn floor(&self) -> T {
         self.floor
     }
 
-    /// Whether the floor, and not the data, says what σ² is.
+    /// Whether σ² is at its floor.
     pub fn is_at_floor(&self) -> bool {
         !self.fixed && self.floor > T::zero() && self.noise_variance() <= self.floor
     }
@@ -151,7 +155,7 @@ impl<T: Real> IsotropicGaussian<T> {
         }
     }
 
-    /// The way back: every number is checked, and σ² with its logarithm.
+    /// The noise of a saved form; every number is validated, σ² together with its logarithm.
     #[cfg(feature = "serde")]
     pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
         check_variance("the saved noise variance", form.given)?;
@@ -161,7 +165,7 @@ impl<T: Real> IsotropicGaussian<T> {
         Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
     }
 
-    /// The same noise in another precision, in which it must not lose digits.
+    /// Converts the noise to another precision; an error where σ² would lose digits.
     pub(crate) fn narrow<U: Real>(&self) -> Result<IsotropicGaussian<U>> {
         let given: U = narrow_variance(self.noise_variance())?;
         let floor = U::of(self.floor.as_f64());
@@ -174,7 +178,7 @@ impl<T: Real> IsotropicGaussian<T> {
         })
     }
 
-    /// Sets σ², at or above the floor; a fixed one stays.
+    /// Sets σ², bounded below by the floor; a fixed σ² does not change.
     pub(crate) fn set_noise_variance(&mut self, noise_variance: T) {
         if !self.fixed {
             self.given = noise_variance.max(self.floor);
@@ -183,10 +187,12 @@ impl<T: Real> IsotropicGaussian<T> {
     }
 }
 
+/// Returns an error unless a variance is finite and a positive normal number.
 pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()> {
     if value >= T::MIN_POSITIVE && value.is_finite() {
         Ok(())
     } else {
+        // A subnormal number is positive, but has fewer digits, and its reciprocal may overflow.
         let must = if value > T::zero() && value.is_finite() {
             "large enough to have all its digits"
         } else {
@@ -196,6 +202,16 @@ pub(crate) fn check_variance<T: Real>(name: &'static str, value: T) -> Result<()
     }
 }
 
+/// Returns an error unless a share of a variance is at least 0 and below 1.
+pub(crate) fn check_share(name: &'static str, share: f64) -> Result<()> {
+    if (0.0..1.0).contains(&share) {
+        Ok(())
+    } else {
+        Err(Error::InvalidParameter { name, value: share, must: "at least 0 and below 1" })
+    }
+}
+
+/// Returns an error unless a floor is finite and not negative.
 pub(crate) fn check_floor<T: Real>(name: &'static str, value: T) -> Result<()> {
     if value >= T::zero() && value.is_finite() {
         Ok(())
@@ -216,11 +232,13 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
         &mut self.log_variance[usize::from(self.fixed)..]
     }
 
-    /// With g = ½(Σe²/σ² − entries), the mean squared residual is σ²(1 + 2g/entries).
+    /// With the derivative g = ½(Σe²/σ² − entries), the mean squared residual is σ²(1 +
+    /// 2g/entries).
     fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let Some(&d_log_variance) = d_parameters.first().filter(|_| self.analytic) else {
             return false;
         };
+        // At least ε: rounding of g must not make the new variance 0 or negative.
         let ratio = (T::one() + T::of(2.0) * d_log_variance / entries).max(T::EPSILON);
         let moved = self.noise_variance() * (T::one() + weight * (ratio - T::one()));
         if moved.is_finite() {
@@ -238,6 +256,14 @@ impl<T: Real> ConditionalMean<T> for IsotropicGaussian<T> {
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T> {
         output.into_owned()
     }
+
+    fn is_identity(&self) -> bool {
+        true
+    }
+
+    fn gaussian_variances(&self, data_dim: usize) -> Option<DVector<T>> {
+        Some(super::GaussianNoise::variances(self, data_dim))
+    }
 }
 
 impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
@@ -245,6 +271,7 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let variance = self.noise_variance();
         let half = T::of(0.5);
         let constant = -half * T::of_usize(x.nrows()) * log_two_pi_times(variance);
+        // Squared errors are summed before the division by σ²: one division per observation.
         let squared_errors = x
             .column_iter()
             .zip(output.column_iter())
@@ -268,7 +295,9 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let variance = self.noise_variance();
         let (half, weight) = (T::of(0.5), scale / variance);
         let rows = d.max(1);
-        // A partial sum for each observation keeps f32 accurate over many of them.
+        // A partial sum for each observation keeps f32 accurate over many of them. Chunks are whole
+        // observations of about 8192 entries; their boundaries depend on d alone, and `sum_over`
+        // adds them in a fixed binary tree: bit-identical results for any number of threads.
         let piece = rows * (1usize << 13).div_ceil(rows);
         let squared_error =
             sum_over(d_output.as_mut_slice(), piece, 2 * x.len(), &|first, part: &mut [T]| {
@@ -279,6 +308,8 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
             });
         let count = T::of_usize(d) * T::of_usize(n);
         if let Some(d_log_variance) = d_parameters.first_mut() {
+            // At the floor a derivative towards smaller σ² is 0 (projected gradient); one towards
+            // larger σ² remains.
             let held = self.is_at_floor() && squared_error < count * variance;
             *d_log_variance =
                 if held { T::zero() } else { half * (weight * squared_error - scale * count) };
@@ -292,12 +323,13 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
     }
 }
 
-/// d ← weight·(x − y), and Σ (x − y)², over a column.
+/// Computes d ← weight·(x − y) for one observation and returns Σ (x − y)².
 fn weighted_errors<T: Real>(x: &[T], y: &[T], weight: T, d: &mut [T]) -> T {
     const LANES: usize = 16;
     vectorized(
         #[inline(always)]
         || {
+            // One partial sum per SIMD lane: the additions do not wait for each other.
             let mut sums = [T::zero(); LANES];
             let ((x, x_rest), (y, y_rest), (d, d_rest)) =
                 (x.as_chunks::<LANES>(), y.as_chunks::<LANES>(), d.as_chunks_mut::<LANES>());
@@ -318,7 +350,7 @@ fn weighted_errors<T: Real>(x: &[T], y: &[T], weight: T, d: &mut [T]) -> T {
     )
 }
 
-/// Σ (a − b)².
+/// The squared distance Σ (a − b)².
 pub(crate) fn squared_distance<'a, T: Real>(
     a: impl Iterator<Item = &'a T>,
     b: impl Iterator<Item = &'a T>,

@@ -1,20 +1,26 @@
-//! Many small positive definite matrices at once, one in each lane of a vector.
+//! Batched Cholesky factorisation of small positive definite matrices, one in each SIMD lane.
+//!
+//! EM with missing values factors one k×k matrix for each pattern of missing values (k = 5 and 10
+//! in the benchmarks), and one for each variable. A single such matrix is too small for SIMD: its
+//! loops are short, and each pivot depends on the one before. Here entry (i, j) of eight matrices
+//! is one array, so that the scalar algorithm runs on all eight at once.
 
 use super::Elementary;
 
-/// Matrices worked on side by side.
+/// Matrices in a batch.
+// Eight numbers in f64 are one AVX-512 register, two with AVX2, four with NEON.
 pub(crate) const LANES: usize = 8;
 
-/// One number of each matrix.
+/// One number for each matrix of a batch.
 pub(crate) type Lane = [f64; LANES];
 
-/// Where the entry (row, column ≤ row) stands in a lower triangle packed by rows.
+/// The index of entry (row, column ≤ row) in a lower triangle that is packed by rows.
 #[inline(always)]
 pub(crate) fn packed(row: usize, column: usize) -> usize {
     row * (row + 1) / 2 + column
 }
 
-/// The entries of a packed k×k triangle.
+/// The number of entries of a packed triangle of a `size` × `size` matrix.
 pub(crate) fn packed_len(size: usize) -> usize {
     size * (size + 1) / 2
 }
@@ -26,18 +32,20 @@ fn add_product(sum: &mut Lane, a: &Lane, b: &Lane) {
     }
 }
 
-/// Room for [`LANES`] matrices A = LLᵗ and what is made of them.
+/// [`LANES`] matrices A = LLᵗ with their Cholesky factors, inverses and log-determinants.
 pub(crate) struct Batch {
     size: usize,
-    /// A, packed; then (LLᵗ)⁻¹, if asked for.
+    /// A, packed; [`invert`](Self::invert) overwrites it by A⁻¹.
     pub(crate) matrix: Vec<Lane>,
     factor: Vec<Lane>,
     /// L⁻¹, packed.
     pub(crate) inverse_factor: Vec<Lane>,
     /// ln|A|.
     pub(crate) log_determinant: Lane,
-    /// The smallest pivot over the diagonal entry that it is left of: how many digits the factor
-    /// has lost.
+    /// The smallest ratio L_jj²/A_jj of a pivot to its diagonal entry.
+    ///
+    /// The pivot is what the subtraction of a sum of squares leaves of A_jj: a ratio of 10⁻ᵖ means
+    /// that p decimal digits were lost to cancellation.
     pub(crate) smallest_pivot: Lane,
 }
 
@@ -54,10 +62,15 @@ impl Batch {
         }
     }
 
-    /// L, L⁻¹, ln|A| and the pivots of what stands in `matrix`. A pivot that is not positive is
-    /// told by `smallest_pivot` ≤ 0.
+    /// Computes L, L⁻¹, ln|A| and the smallest pivot ratio of the matrices in `matrix`.
+    ///
+    /// A matrix that is not positive definite gets a `smallest_pivot` ≤ 0; its other results are
+    /// then meaningless. A zero on the diagonal of A is not reported: 0/0 is NaN, which is not
+    /// below any number.
     ///
     /// To be called within [`super::vector::vectorized`].
+    // Row by row: row r of L needs rows 0 … r of L, and row r of L⁻¹ needs row r of L and earlier
+    // rows of L⁻¹. Both are packed by rows, so that one loop builds both and reads memory in order.
     #[inline(always)]
     pub(crate) fn factor(&mut self) {
         let size = self.size;
@@ -76,6 +89,9 @@ impl Batch {
                 let entry = self.matrix[of_row + column];
                 let mut value = [0.0; LANES];
                 if column == row {
+                    // Selections and no branches: one lane's failure must not stop the others. A
+                    // pivot ≤ 0 is replaced by the smallest normal number, so that its logarithm
+                    // and its root are not NaN; the ratio reports it.
                     for lane in 0..LANES {
                         let pivot = entry[lane] - sum[lane];
                         let ratio = pivot / entry[lane];
@@ -87,6 +103,8 @@ impl Batch {
                         value[lane] = pivot.sqrt();
                     }
                 } else {
+                    // 1/L_cc is on the diagonal of L⁻¹ already: a product replaces a division, of
+                    // which there is one for each row and not one for each entry.
                     let diagonal = inverse[packed(column, column)];
                     for lane in 0..LANES {
                         value[lane] = (entry[lane] - sum[lane]) * diagonal[lane];
@@ -94,6 +112,7 @@ impl Batch {
                 }
                 l[of_row + column] = value;
             }
+            // Row r of L⁻¹ from LL⁻¹ = I: (L⁻¹)_rj = −(Σ_{j ≤ c < r} L_rc (L⁻¹)_cj) / L_rr.
             let root = l[packed(row, row)];
             let mut diagonal = [0.0; LANES];
             for lane in 0..LANES {
@@ -115,7 +134,7 @@ impl Batch {
         self.smallest_pivot = smallest;
     }
 
-    /// Overwrites `matrix` by A⁻¹ = L⁻ᵗL⁻¹.
+    /// Overwrites `matrix` by the inverses A⁻¹ = L⁻ᵗL⁻¹.
     #[inline(always)]
     pub(crate) fn invert(&mut self) {
         let size = self.size;
@@ -132,7 +151,10 @@ impl Batch {
     }
 }
 
-/// y = L⁻¹b and x = L⁻ᵗy for the packed L⁻¹ of each lane.
+/// Writes y = L⁻¹b and x = L⁻ᵗy = A⁻¹b, given the packed L⁻¹ of each lane.
+// Products with L⁻¹ in place of substitution: its entries are independent, where substitution waits
+// for a division at each row. Row r of L⁻¹ serves y_r and at once the update x += (row r)ᵗ y_r, so
+// that the triangle is read once.
 #[inline(always)]
 pub(crate) fn solve(inverse_factor: &[Lane], b: &[Lane], y: &mut [Lane], x: &mut [Lane]) {
     let size = b.len();
@@ -151,7 +173,7 @@ pub(crate) fn solve(inverse_factor: &[Lane], b: &[Lane], y: &mut [Lane], x: &mut
     }
 }
 
-/// `lane` ← the first entries of `from`, and 0 beyond its end.
+/// Copies the first [`LANES`] entries of `from` to `lane`; entries beyond its end are 0.
 #[inline(always)]
 pub(crate) fn read_lane(lane: &mut Lane, from: &[f64]) {
     if let Some(whole) = from.first_chunk::<LANES>() {
@@ -162,10 +184,11 @@ pub(crate) fn read_lane(lane: &mut Lane, from: &[f64]) {
     }
 }
 
-/// The first entries of `lane`, as many as `to` has room for.
+/// Copies the entries of `lane` to `to`: all [`LANES`], or as many as `to` has.
 #[inline(always)]
 pub(crate) fn write_lane(lane: &Lane, to: &mut [f64]) {
-    // Were the two branches one, it would be a call for any length.
+    // The tail is out of line: inlined, the compiler merges both branches into one `memcpy` of
+    // variable length, a call where a whole lane needs one store.
     #[cold]
     #[inline(never)]
     fn write_some(lane: &Lane, to: &mut [f64]) {

@@ -1,40 +1,47 @@
-//! A square matrix brought to bidiagonal form by Householder reflections from both sides (Golub and
-//! Kahan 1965).
+//! Reduction of a square matrix to bidiagonal form by Householder reflections from both sides
+//! (Golub and Kahan 1965; Golub & Van Loan, section 5.4).
 //!
-//! Legend: A = P B Qᵗ with B upper bidiagonal (diagonal α, above it β), so that AᵗA = Q BᵗB Qᵗ with
-//! BᵗB tridiagonal, never formed: small singular values keep their digits beside large ones as far
-//! as A has them.
+//! Legend: A = P B Qᵗ, n×n, with B upper bidiagonal (diagonal α, superdiagonal β), and P, Q
+//! orthogonal. AᵗA = Q BᵗB Qᵗ with a tridiagonal BᵗB, which is never formed: forming it would
+//! square the condition number, and lose the small singular values of A beside large ones.
+//!
+//! It serves systems (s AᵗA + t I) x = b for many s and t: after one reduction in O(n³), each of
+//! them takes O(n).
 
 use super::kernel::vector::{add_scaled, dot};
 use super::parallel::for_each_chunk;
 use super::qr::reflection;
 use nalgebra::DMatrix;
 
-/// B, and the reflections of Q.
+/// The bidiagonal matrix B, and the reflections of Q (those of P are not kept).
 pub(crate) struct Bidiagonal {
-    /// α.
+    /// α, n entries.
     pub diagonal: Vec<f64>,
-    /// β, one entry fewer.
+    /// β, n − 1 entries.
     pub above: Vec<f64>,
-    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1
-    /// written out.
+    /// The vectors v, n×(n − 1): that of reflection j is in rows j + 1 … of column j, including its
+    /// leading 1.
     vectors: DMatrix<f64>,
+    /// The factors τ.
     factors: Vec<f64>,
 }
 
-/// Columns that a thread takes at a time.
+/// The number of columns of a chunk, the unit of parallel work.
+// Columns are updated independently: results are bit-identical for any number of threads.
 const STRIP: usize = 16;
 
-/// Reduces a square matrix.
+/// Reduces a square matrix to bidiagonal form.
 pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
     let n = a.nrows();
     let (mut diagonal, mut above) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
     let (mut vectors, mut factors) =
         (DMatrix::zeros(n, n.saturating_sub(1)), vec![0.0; n.saturating_sub(1)]);
-    // The last reflection from the right, x, and what it takes away, w: −w xᵗ, which one pass does
-    // with the next reflection from the left.
+    // The last reflection from the right, I − τ x xᵗ, changes A by −w xᵗ with w = τ A x. This
+    // update is deferred: one pass over the matrix applies it and the next reflection from the
+    // left, so that the matrix is read and written once for both.
     let (mut x, mut w) = (vec![0.0; n], vec![0.0; n]);
     for j in 0..n {
+        // 1. Column j: the deferred update, then the reflection that zeroes it below the diagonal.
         let column = &mut a.column_mut(j).data.into_slice_mut()[j..];
         add_scaled(column, -x[j], &w[j..]);
         let factor = reflection(column);
@@ -43,6 +50,7 @@ pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
             break;
         }
         let v = column.to_vec();
+        // 2. The columns after it: the deferred update and the reflection from the left.
         let rest = &mut a.as_mut_slice()[(j + 1) * n..];
         for_each_chunk(rest, STRIP * n, 4 * (n - j) * (n - j), |strip, columns| {
             for (c, column) in columns.chunks_exact_mut(n).enumerate() {
@@ -52,11 +60,13 @@ pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
                 add_scaled(column, -along, &v);
             }
         });
+        // 3. The reflection from the right, which zeroes row j after its superdiagonal entry.
         x[j] = 0.0;
         x.iter_mut().enumerate().skip(j + 1).for_each(|(c, x)| *x = a[(j, c)]);
         factors[j] = reflection(&mut x[j + 1..]);
         above[j] = std::mem::replace(&mut x[j + 1], 1.0);
         vectors.column_mut(j).as_mut_slice()[j + 1..].copy_from_slice(&x[j + 1..]);
+        // 4. w = τ A x for the rows below j.
         w.fill(0.0);
         for (x, column) in x.iter().zip(a.as_slice().chunks_exact(n)).skip(j + 1) {
             add_scaled(&mut w[j + 1..], factors[j] * x, &column[j + 1..]);
@@ -66,7 +76,7 @@ pub(crate) fn bidiagonalize(mut a: DMatrix<f64>) -> Bidiagonal {
 }
 
 impl Bidiagonal {
-    /// Q·Z for n×m coordinates Z.
+    /// Q·Z for an n×m matrix Z.
     pub fn back(&self, mut z: DMatrix<f64>) -> DMatrix<f64> {
         for (j, factor) in self.factors.iter().enumerate().rev() {
             let v = &self.vectors.column(j).data.into_slice()[j + 1..];
@@ -87,14 +97,18 @@ impl Bidiagonal {
         root
     }
 
-    /// The triangular factor R of s BᵗB + tI = RᵗR for s, t ≥ 0, by rotations of √s B against √t I:
-    /// its diagonal and what is above it.
+    /// The diagonal and the superdiagonal of the upper bidiagonal R with s BᵗB + tI = RᵗR, for s, t
+    /// ≥ 0.
     ///
-    /// Eldén 1977, section 3.
+    /// R is the triangular factor of [√s B; √t I], by plane rotations in O(n) (Eldén 1977, section
+    /// 3). BᵗB is not formed.
     pub fn shifted(&self, scale: f64, shift: f64) -> (Vec<f64>, Vec<f64>) {
         let (scale, shift) = (scale.sqrt(), shift.sqrt());
         let (mut diagonal, mut above) =
             (Vec::with_capacity(self.diagonal.len()), Vec::with_capacity(self.above.len()));
+        // The entry of the lower block in the current column: √t, and what the rotation of the
+        // column before has left beside it, combined in one number by a rotation within the lower
+        // block.
         let mut beside = shift;
         for (j, alpha) in self.diagonal.iter().enumerate() {
             let length = (scale * alpha).hypot(beside);
@@ -113,7 +127,8 @@ impl Bidiagonal {
     }
 }
 
-/// Overwrites x by (RᵗR)⁻¹x for a bidiagonal R without a 0 on its diagonal.
+/// Overwrites x by (RᵗR)⁻¹x for an upper bidiagonal R with a diagonal free of zeros: forward
+/// substitution with Rᵗ, then back substitution with R.
 pub(crate) fn solve_bidiagonal_gram(diagonal: &[f64], above: &[f64], x: &mut [f64]) {
     let n = x.len();
     for j in 0..n {
@@ -131,7 +146,7 @@ mod tests {
     use super::*;
     use crate::linalg::testing::{random, with_threads};
 
-    /// Small singular values are found beside large ones.
+    /// A random matrix with columns scaled by 1 to 1e-5.
     fn graded(n: usize) -> DMatrix<f64> {
         let mut a = random::<f64>(n, n, 5);
         a.column_iter_mut()
@@ -145,7 +160,7 @@ mod tests {
         for n in [1, 2, 3, 17, 90] {
             let a = graded(n);
             let form = bidiagonalize(a.clone());
-            // Q is orthogonal, and A Q = P B: both have the Gram matrix BᵗB.
+            // Q is orthogonal, and A Q = P B has the Gram matrix BᵗB.
             let q = form.back(DMatrix::identity(n, n));
             assert!((q.transpose() * &q - DMatrix::identity(n, n)).amax() < 1e-14 * (n + 4) as f64);
             let (turned, root) = (&a * q, form.transposed());

@@ -1,17 +1,20 @@
-//! Elementary functions without branches or tables, so that a loop over them becomes vector
-//! instructions; see [`super::vector`].
+//! Elementary functions for SIMD: without branches, tables or calls, so that loops over them are
+//! vectorised; see [`super::vector`].
 //!
-//! No operation is fused: the bits are the same on every processor. The algorithms and constants
-//! are those of fdlibm and Cephes, but for the artanh of softplus: its polynomial is a minimax fit
-//! (Remez' exchange) of (2 artanh(t/2) − t)/t³ by t² for t up to ⅔, whose error is below a tenth of
-//! a unit in the last place.
-// Published constants stand as they were published.
+//! Results are bit-identical on every processor, because no operation is a fused multiply-add. The
+//! algorithms and constants are those of fdlibm and Cephes, with two exceptions. The exponential in
+//! `f64` is a Taylor polynomial of degree 13. The artanh of softplus is a minimax polynomial in t²
+//! (Remez exchange) for (2 artanh(t/2) − t)/t³ with t up to ⅔; its error is below a tenth of a unit
+//! in the last place.
+// Published constants have the digits that were published.
 #![allow(clippy::excessive_precision)]
 
-/// Elementary functions for loops, of `f32` and `f64`; part of [`crate::Real`].
+/// Elementary functions of `f32` and `f64` that vectorise in loops; a supertrait of
+/// [`crate::Real`].
 ///
-/// Errors in units of the last place, over all finite numbers: exp 2, exp_m1 3, ln 2, ln_1p 2,
-/// softplus 3, sigmoid 3, tanh 3. Infinities and NaN give what the standard library gives.
+/// Largest errors in units in the last place, over all finite numbers: exp 2, exp_m1 3, ln 2,
+/// ln_1p 2, softplus 3, sigmoid 3, tanh 3. For infinities and NaN the results are those of the
+/// standard library.
 ///
 /// ```
 /// use elbo::linalg::Elementary;
@@ -20,45 +23,54 @@
 pub trait Elementary: Copy {
     /// eˣ.
     fn quick_exp(self) -> Self;
-    /// eˣ − 1, exact to the last digits for small x.
+    /// eˣ − 1, without cancellation for small x.
     fn quick_exp_m1(self) -> Self;
     /// ln x; −∞ at 0, NaN below.
     fn quick_ln(self) -> Self;
-    /// ln(1 + x), exact to the last digits for small x; −∞ at −1, NaN below.
+    /// ln(1 + x), without cancellation for small x; −∞ at −1, NaN below.
     fn quick_ln_1p(self) -> Self;
-    /// ln(1 + eˣ), without overflow, and with all its digits where it is tiny.
+    /// The softplus ln(1 + eˣ), without overflow, and with full relative accuracy where it is tiny.
     fn quick_softplus(self) -> Self;
-    /// 1 / (1 + e⁻ˣ), with all its digits where it is tiny.
+    /// The logistic sigmoid 1 / (1 + e⁻ˣ), with full relative accuracy where it is tiny.
     fn quick_sigmoid(self) -> Self;
-    /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), whose
-    /// exponential is the same.
+    /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), which
+    /// share one exponential.
     fn quick_softplus_and_sigmoid(self) -> (Self, Self);
-    /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units of the last place.
+    /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units in the last place.
     #[doc(hidden)]
     fn exp_and_exp_m1_near(self) -> (Self, Self);
-    /// e^(−|x|), and no less than that of 80 (700 in `f64`), so that neither it nor its logarithm
-    /// with 1 is subnormal, which would cost several times the time.
+    /// e^(−|x|), where |x| is limited to 80 (700 in `f64`).
+    ///
+    /// With the limit neither this value e nor ln(1 + e) is subnormal. Arithmetic with subnormal
+    /// numbers takes three to four times as long.
     #[doc(hidden)]
     fn exp_of_minus_size(self) -> Self;
-    /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid) with e^(−|x|) given: long
-    /// loops are quicker in two halves, of which more fit a processor's window.
+    /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid), given e = e^(−|x|).
+    ///
+    /// It allows loop fission: one loop computes all exponentials of a block, a second one the
+    /// rest. More entries of a short loop body fit a processor's out-of-order window.
     #[doc(hidden)]
     fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self);
     /// tanh x.
     fn quick_tanh(self) -> Self;
-    /// (sin 2πu, cos 2πu) for u in [0, 1], absolute error below 2 ε.
+    /// (sin 2πu, cos 2πu) for u in [0, 1], with absolute errors below 2 ε.
     fn quick_sin_cos_turns(self) -> (Self, Self);
 }
 
+// An `if` may become a branch that the compiler follows into the code behind it, and the loop is
+// then not vectorised. Softplus in f64 went from 14.1 to 11.0 ns an entry by this
+// (docs/performance.md).
 use std::hint::select_unpredictable as choose;
 
-/// Horner's scheme, the highest coefficient first.
+/// Evaluates a polynomial by Horner's scheme; the highest coefficient comes first.
 macro_rules! horner {
     ($x:expr; $first:expr $(, $rest:expr)*) => {{ let sum = $first; $( let sum = sum * $x + $rest; )* sum }};
 }
 
-/// The same polynomial, its pairs of coefficients multiplied by the powers of x²: half as long to
-/// wait for.
+/// Evaluates a polynomial by Horner's scheme in x², over pairs of coefficients.
+///
+/// This is the first level of Estrin's scheme. The chain of dependent operations is half as long as
+/// that of `horner!`, which waits for the latency of each of its operations.
 macro_rules! estrin {
     ($x:expr, $square:expr; $a:expr, $b:expr $(, $c:expr, $d:expr)*) => {{ let sum = $a * $x + $b; $( let sum = sum * $square + ($c * $x + $d); )* sum }};
 }
@@ -78,15 +90,19 @@ macro_rules! elementary {
             #[inline(always)]
             fn quick_exp_m1(self) -> Self {
                 let (tail, first, second) = power_parts(self);
-                // The power less 1 is exact where 1 matters, and 0 for small x.
+                // eˣ − 1 = 2ᵏ·tail + (2ᵏ − 1). The second term is exact wherever the 1 is not lost
+                // to rounding anyway, and is 0 for small x (k = 0): nothing cancels. For x > 8 the
+                // plain difference is as accurate, and 2ᵏ alone may overflow where eˣ does not.
                 let near = tail * first * second + (first * second - 1.0);
                 let value = choose(self > 8.0, (1.0 + tail) * first * second - 1.0, near);
-                // The sign of −0 too.
+                // Returns −0 for −0.
                 choose(self == 0.0, self, value)
             }
 
             #[inline(always)]
             fn quick_ln(self) -> Self {
+                // Subnormal numbers are multiplied by a power of 2 that makes them normal, which is
+                // taken off the exponent again.
                 const SMALL: $t = ((1 as $bits) << ($mantissa + 2)) as $t;
                 let tiny = self < <$t>::MIN_POSITIVE;
                 let x = choose(tiny, self * SMALL, self);
@@ -101,12 +117,14 @@ macro_rules! elementary {
             #[inline(always)]
             fn quick_ln_1p(self) -> Self {
                 let u = 1.0 + self;
-                // What rounding took from 1 + x, relative.
+                // u = 1 + x is rounded. The lost part is exact (the larger summand is subtracted
+                // first), and ln(1 + x) = ln u + lost/u up to terms of second order.
                 let lost = choose(self < 1.0, self - (u - 1.0), 1.0 - (u - self));
                 let (k, f) = split(u.to_bits());
                 let value = from_parts(k, f, lost / u);
                 let value = choose(u == 0.0, <$t>::NEG_INFINITY, value);
                 let value = choose(self < -1.0, <$t>::NAN, value);
+                // Here ln(1 + x) = x to rounding; the formula above would lose the sign of −0.
                 let value = choose(self.abs() < 0.25 * <$t>::EPSILON, self, value);
                 choose(self < <$t>::INFINITY, value, self)
             }
@@ -142,8 +160,10 @@ macro_rules! elementary {
             #[inline(always)]
             fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self) {
                 // ln(1 + e) = 2 artanh s = t + t·t²(1/12 + …) with s = t/2 = e/(2 + e), at most ⅓.
+                // Unlike a logarithm it needs no splitting of its argument into exponent and
+                // mantissa.
                 let t = (e + e) / (2.0 + e);
-                // A small e is its own logarithm; the squares there could be subnormal.
+                // ln(1 + e) = e to rounding for small e, whose square could be subnormal.
                 let square = choose(e < 0.25 * <$t>::EPSILON, 0.0, t * t);
                 let value = t + t * (square * estrin!(square, square * square; $($artanh),*));
                 (choose(self > 0.0, self, 0.0) + value, choose(self < 0.0, e, 1.0) / (1.0 + e))
@@ -154,12 +174,16 @@ macro_rules! elementary {
                 let size = self.abs();
                 let $s = self * self;
                 let small = self + self * $s * $tanh;
+                // 1 − 2/(e^{2|x|} + 1) cancels for small |x|; below 0.625, the limit in Cephes, a
+                // rational (f64) or polynomial (f32) approximation of (tanh x − x)/x³ is used.
                 let large = 1.0 - 2.0 / ((size + size).quick_exp() + 1.0);
                 choose(size < 0.625, small, large).copysign(self)
             }
 
             #[inline(always)]
             fn quick_sin_cos_turns(self) -> (Self, Self) {
+                // u in turns makes the reduction exact: 4u and its distance from the nearest whole
+                // number have no rounding error, where x − k·π/2 in radians would have one.
                 let quarters = self * 4.0;
                 let shifted = quarters + ROUND;
                 let quadrant = shifted.to_bits();
@@ -167,6 +191,9 @@ macro_rules! elementary {
                 let s = y * y;
                 let sin = y + y * s * horner!(s; $($sin),*);
                 let cos = 1.0 - (0.5 * s - s * s * horner!(s; $($cos),*));
+                // The low two bits of 4u + ROUND are the quadrant: odd ones exchange sine and
+                // cosine, and the second bit is the sign of the sine (one quadrant later, of the
+                // cosine).
                 let odd = quadrant & 1 == 1;
                 let (a, b) = (choose(odd, cos, sin), choose(odd, sin, cos));
                 let a = choose(quadrant & 2 == 2, -a, a);
@@ -175,50 +202,62 @@ macro_rules! elementary {
             }
         }
 
-        // 1.5·2^mantissa: adding it rounds to a whole number.
+        // 1.5·2^mantissa: adding it rounds to the nearest whole number, which is then in the low
+        // bits. The half keeps the sum in the same binade for negative numbers.
         const ROUND: $t = 1.5 * ((1 as $bits) << $mantissa) as $t;
 
-        /// eˣ = 2^k (1 + tail) with a whole k.
+        /// Returns (k, tail) with eˣ = 2^k (1 + tail) and a whole k.
         #[inline(always)]
         fn reduced(x: $t) -> ($t, $t) {
             let k = (x * std::$t::consts::LOG2_E + ROUND) - ROUND;
+            // Reduction of Cody and Waite: ln 2 = ln2_hi + ln2_lo, where the low bits of ln2_hi are
+            // 0, so that k·ln2_hi is exact for normal results. |r| is at most ½ ln 2.
             let r = (x - k * $ln2_hi) - k * $ln2_lo;
             let square = r * r;
             (k, r + square * estrin!(r, square; $($exp),*))
         }
 
-        /// 2^k for a whole k whose power is a normal number.
+        /// Returns 2^k for a whole k for which 2^k is a normal number.
         #[inline(always)]
         fn power(k: $t) -> $t {
-            // Adding it leaves a whole number plus the exponent's bias in the low bits.
+            // The sum has k plus the exponent's bias in its low bits: a conversion to an integer
+            // without an instruction for it, which AVX2 does not have for 64 bits.
             const EXPONENT: $t = ((1 as $bits) << $mantissa) as $t + $bias as $t;
             <$t>::from_bits((k + EXPONENT).to_bits() << $mantissa)
         }
 
-        /// eˣ = (1 + tail)·first·second; the second and the third are powers of 2, two of them
-        /// because the result may be subnormal.
+        /// Returns (tail, first, second) with eˣ = (1 + tail)·first·second.
+        ///
+        /// `first` and `second` are powers of 2. One would not do: where eˣ is subnormal, or close
+        /// to overflow, 2^k is not a normal number.
         #[inline(always)]
         fn power_parts(x: $t) -> ($t, $t, $t) {
+            // Beyond these limits eˣ is 0 or infinite in any case, and both powers stay normal. NaN
+            // passes both comparisons unchanged.
             let x = choose(x > $high, $high, x);
             let (k, tail) = reduced(choose(x < $low, $low, x));
             let half = (k * 0.5 + ROUND) - ROUND;
             (tail, power(half), power(k - half))
         }
 
-        /// x = 2^k (1 + f) with 1 + f between √½ and √2, from the bits of a positive normal x.
+        /// Returns (k, f) with x = 2^k (1 + f) and 1 + f between √½ and √2, given the bits of a
+        /// positive normal x.
         #[inline(always)]
         fn split(bits: $bits) -> ($t, $t) {
             const ONE: $bits = (1.0 as $t).to_bits();
             const WHOLE: $t = ((1 as $bits) << $mantissa) as $t;
             let shifted = bits.wrapping_add(ONE - $root);
+            // As in `power`, the exponent becomes a number by way of the low bits of 2^mantissa.
             let k = <$t>::from_bits((shifted >> $mantissa) | WHOLE.to_bits()) - (WHOLE + $bias as $t);
             let f = <$t>::from_bits((shifted & (((1 as $bits) << $mantissa) - 1)) + $root) - 1.0;
             (k, f)
         }
 
-        /// k ln 2 + ln(1 + f) + c.
+        /// Returns k ln 2 + ln(1 + f) + c, for a small correction c.
         #[inline(always)]
         fn from_parts(k: $t, f: $t, c: $t) -> $t {
+            // As in fdlibm: ln(1 + f) = f − f²/2 + s(f²/2 + tail) with s = f/(2 + f). Small terms
+            // are added first, and the largest, k·ln2_hi, which is exact, last.
             let half_square = 0.5 * f * f;
             let s = f / (2.0 + f);
             let z = s * s;
@@ -230,6 +269,8 @@ macro_rules! elementary {
 
 mod double {
     use super::{Elementary, choose};
+    // exp: 1/13! … 1/2!; the next term is below 5e-18 for |r| ≤ ½ ln 2. ln, sin and cos: fdlibm.
+    // tanh: Cephes. root: the bits of √½.
     elementary!(
         f64, u64, mantissa 52, bias 1023,
         clamp (-746.0, 710.0), least (-700.0), ln2 (6.931_471_803_691_238_164_90e-1, 1.908_214_929_270_587_700_02e-10),
@@ -251,6 +292,7 @@ mod double {
 
 mod single {
     use super::{Elementary, choose};
+    // exp, sin, cos and tanh: Cephes. ln: e_logf.c of FreeBSD, after fdlibm. root: the bits of √½.
     elementary!(
         f32, u32, mantissa 23, bias 127,
         clamp (-104.0, 89.0), least (-80.0), ln2 (6.931_381_225_6e-1, 9.058_000_614_5e-6),
@@ -268,7 +310,7 @@ mod single {
 mod tests {
     use super::*;
 
-    /// How many numbers of the type lie between the two (none, for two NaN).
+    /// The distance of two numbers in units in the last place; 0 for two NaN.
     fn steps(a: f64, b: f64) -> u64 {
         if a.is_nan() || b.is_nan() {
             return if a.is_nan() && b.is_nan() { 0 } else { u64::MAX };
@@ -406,7 +448,7 @@ mod tests {
                 assert!(steps_single(y.exp_of_minus_size(), (-wide.abs()).exp()) <= 2, "{y:e}");
             }
         }
-        // Beyond, the size stays that of the bound, and what is no number stays none.
+        // Beyond the limit the value is that at the limit; NaN stays NaN.
         assert!(
             1e30_f32.exp_of_minus_size() == 80f32.exp_of_minus_size()
                 && f64::INFINITY.exp_of_minus_size() == 700f64.exp_of_minus_size()

@@ -1,5 +1,8 @@
-//! Second moments: XXᵗ and XᵗX, centred and weighted while they are formed, in blocks of fixed
-//! size.
+//! Scatter and Gram matrices XXᵗ and XᵗX by blocked symmetric rank-k updates.
+//!
+//! Data are centred, scaled and weighted panel by panel while the product is formed, without a copy
+//! of all data. The order of each sum depends on sizes alone, so that results are bit-identical for
+//! any number of threads.
 
 use super::kernel::gemm::{NEAR_BYTES, Part};
 use super::kernel::vector::on_widest;
@@ -9,24 +12,29 @@ use super::{AlignedVec, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// Observations in one packed panel.
+/// Unit of panel sizes, in observations (or in variables, for a Gram matrix).
 const PANEL: usize = 1024;
-/// Below this size each thread keeps moments of its own; above it all threads share one.
+/// Largest number of variables for which blocks of observations have a scatter matrix each.
+// Such a matrix has at most 288 KiB and stays in the L2 cache of the thread that adds to it. Above
+// this size the threads share one matrix and are given strips of its columns.
 const NARROW: usize = 192;
-/// Blocks of observations that are summed apart when the moments are small.
+/// Largest number of blocks of observations with a scatter matrix each.
+// A constant, and not the number of threads: the order of the sums must not depend on the latter.
 const BLOCKS: usize = 32;
-/// Observations that are copied and centred at a time.
+/// Observations that a task copies and centres, where the threads share one scatter matrix.
 const CHUNK: usize = 64;
 
-/// The matrix of second moments of the variables, about `mean` and weighted if these are given:
-/// d×d.
+/// The scatter matrix of the variables, d×d: about `mean` if given, weighted if `weights` are.
 ///
 /// ```math
 /// \sum_i w_i (x_i − μ)(x_i − μ)^⊤
 /// ```
-/// `x` is d×n, `mean` has d entries, `weights` n. One triangle is computed and mirrored; the memory
-/// beyond the result is O(d) times a block of 1024 observations. For `f32` the products of a block
-/// are taken in `f32` and summed in `f64`.
+/// `x` is d×n, `mean` has d entries (0 if `None`), `weights` n (1 if `None`). It is a sum: there is
+/// no division by n. One triangle is computed and mirrored. For `f32` data the product of each
+/// block of observations is computed in `f32`, and the blocks are summed in `f64`.
+///
+/// Memory beyond the result: d×d numbers in `f64` (up to 32 times for d ≤ 192; for `f32` data as
+/// many in `f32` as well), and copies of at most 2048 observations at a time.
 ///
 /// # Errors
 /// [`Error::DimensionMismatch`] when a length disagrees.
@@ -50,13 +58,13 @@ pub fn scatter_matrix<T: Real>(
     Ok(moments.map(T::of))
 }
 
-/// The matrix of inner products of the observations, about `mean` if it is given: n×n.
+/// The Gram matrix of the observations (their inner products), n×n: about `mean` if given.
 ///
 /// ```math
 /// G_{ij} = (x_i − μ)^⊤ (x_j − μ)
 /// ```
-/// `x` is d×n, `mean` has d entries. Memory beyond the result is O(n) times a block of 1024
-/// variables.
+/// `x` is d×n, `mean` has d entries (0 if `None`). Memory beyond the result: n×n numbers in `f64`,
+/// and a copy of 1024 variables in `f64` or 2048 in `f32` at a time.
 ///
 /// # Errors
 /// [`Error::DimensionMismatch`] when the length of the mean disagrees.
@@ -85,11 +93,14 @@ fn check<T: Real>(what: &'static str, expected: usize, given: Option<&DVector<T>
     }
 }
 
+/// The entries of a vector in double precision.
 pub(crate) fn wide<T: Real>(v: &DVector<T>) -> Vec<f64> {
     v.iter().map(|value| value.as_f64()).collect()
 }
 
-/// Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision, for a scale s that keeps the squares in range.
+/// The scatter matrix Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision.
+///
+/// The caller chooses the scale s such that squares of `T` do not overflow or underflow.
 pub(crate) fn moments_of_rows<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,
@@ -99,18 +110,20 @@ pub(crate) fn moments_of_rows<T: Real>(
     Rows { mean, weights, scale, with_sums: false }.moments(x).0
 }
 
-/// What the moments of the variables are of: deviations from a point, times a scale, with weights.
+/// Parameters of a scatter matrix: the centre, the weights and the scale.
 pub(crate) struct Rows<'a, T> {
     pub(crate) mean: Option<&'a [f64]>,
     pub(crate) weights: Option<&'a [T]>,
     pub(crate) scale: f64,
-    /// Whether the deviations and their squares are summed on the way.
+    /// Whether the centred entries and their squares are summed in the same pass.
     pub(crate) with_sums: bool,
 }
 
 impl<T: Real> Rows<'_, T> {
-    /// The d×d moments, and the d sums of the deviations followed by the d sums of their squares,
-    /// if they are wanted.
+    /// The d×d scatter matrix; and, if [`with_sums`](Self::with_sums), the d sums of the centred
+    /// entries followed by the d sums of their squares.
+    ///
+    /// For `f64` the sums of squares stay 0: they are the diagonal of the scatter matrix.
     pub(crate) fn moments(&self, x: DMatrixView<'_, T>) -> (DMatrix<f64>, Vec<f64>) {
         let (d, n) = x.shape();
         let nothing =
@@ -120,8 +133,9 @@ impl<T: Real> Rows<'_, T> {
             self.add(x, 0, &mut all);
             all
         } else {
-            // A power of two of them, each with many times the work of adding its moments to the
-            // others'.
+            // At least 4d observations a block: its products take 2d³ multiply-adds, beside which
+            // the d² additions that merge it are few. A power of 2, so that threads get equal
+            // shares.
             let blocks = (n / (4 * d.max(1))).clamp(1, BLOCKS);
             let block = n.div_ceil(1 << blocks.ilog2()).next_multiple_of(8);
             let partial = map_blocks(n.div_ceil(block.max(1)), n * d * d / 2, |b| {
@@ -137,6 +151,7 @@ impl<T: Real> Rows<'_, T> {
             };
             partial.into_iter().reduce(both).unwrap_or_else(nothing)
         };
+        // The upper triangle of small matrices was computed, in a buffer with padded columns.
         if d <= NARROW {
             moments = moments.view((0, 0), (d, d)).transpose();
         }
@@ -144,9 +159,11 @@ impl<T: Real> Rows<'_, T> {
         (moments, sums)
     }
 
-    /// Adds the products of a panel: the lower triangle in strips, or the upper one of small
-    /// moments, in which what is beyond the last whole vector of variables makes short rows of
-    /// tiles and not a vector for every column.
+    /// Adds the product of a panel to one triangle of the scatter matrix: the lower one in strips
+    /// of columns, or, for d ≤ [`NARROW`], the upper one.
+    // Register tiles are whole SIMD vectors of rows by a few columns. With d = 50 the last two
+    // variables are one narrow column of tiles in the upper triangle. In the lower one they are
+    // rows: a vector that is mostly empty for each of the 50 columns.
     fn add_products(
         a: Operand<'_, T>,
         b: Operand<'_, T>,
@@ -156,7 +173,7 @@ impl<T: Real> Rows<'_, T> {
         let d = moments.ncols();
         match d > NARROW {
             true => triangle(a, b, moments, ahead),
-            // The rows are padded, the columns need not be.
+            // Rows of the panel are padded to whole vectors; of the columns only d are used.
             false => T::accumulate(
                 Level::detect(),
                 a,
@@ -168,18 +185,22 @@ impl<T: Real> Rows<'_, T> {
         }
     }
 
-    /// From one copied observation to the next: in a small panel whole vectors, which the kernels
-    /// read as they lie.
+    /// The distance from one copied observation to the next.
+    ///
+    /// In a small panel it is rounded up to whole vectors of 8, which the kernels read in place,
+    /// without packing.
     fn stride(&self, d: usize) -> usize {
         if d > NARROW || self.plain() { d } else { d.next_multiple_of(8) }
     }
 
-    /// Whether the moments are of the data as they are.
+    /// Whether the products are of the data themselves, so that no copy is needed.
     fn plain(&self) -> bool {
         self.mean.is_none() && self.weights.is_none() && self.scale == 1.0 && !self.with_sums
     }
 
-    /// Adds the moments of the observations from `start` on to a triangle, panel by panel.
+    /// Adds the scatter matrix of the observations `x` to a triangle, panel by panel.
+    ///
+    /// `start` is the index of the first of them in the weights.
     fn add(
         &self,
         x: DMatrixView<'_, T>,
@@ -215,7 +236,8 @@ impl<T: Real> Rows<'_, T> {
             if d <= NARROW {
                 self.centre(part, &mean, stride, &mut centred[..len], &mut all_sums);
             } else {
-                // A pass over memory: worth a second thread earlier than arithmetic is.
+                // Centring is limited by memory bandwidth and not by arithmetic. The factor 4 lets
+                // a second thread join for smaller panels.
                 let partial = map_chunks(
                     &mut centred[..len],
                     stride.max(1) * CHUNK,
@@ -234,7 +256,9 @@ impl<T: Real> Rows<'_, T> {
                 );
                 partial.iter().for_each(|part| add(&mut all_sums, part));
             }
-            // A small panel is done before the memory would bring the next one.
+            // Prefetch the next panel only if it is small: the product of a small panel takes less
+            // time than the transfer of the next one from memory. The kernels issue the prefetches,
+            // a few with every step; all at once, most of them are dropped (docs/performance.md).
             let next = first + count;
             let ahead = (d <= NARROW).then(|| x.columns(next, panel.min(n - next)).into());
             let left = DMatrixView::from_slice(&centred[..len], stride, count);
@@ -247,6 +271,8 @@ impl<T: Real> Rows<'_, T> {
                 );
                 continue;
             };
+            // The weights go into a second copy. Their square roots in the first one would exclude
+            // negative weights, and add a rounding.
             for (i, out) in weighted[..len].chunks_exact_mut(stride.max(1)).enumerate() {
                 let w = weights[start + first + i];
                 out.iter_mut().zip(left.column(i).iter()).for_each(|(o, v)| *o = w * *v);
@@ -257,20 +283,28 @@ impl<T: Real> Rows<'_, T> {
         add(sums, &all_sums);
     }
 
-    /// Observations in one panel. A panel's copy is read back soonest when it is small, and in
-    /// single precision each panel costs a pass over the sums.
+    /// The number of observations in one panel.
     fn panel(&self, d: usize) -> usize {
         let single = size_of::<T>() == 4;
         match d {
+            // In f32 the product of a panel is formed in a buffer of its own and then added to the
+            // sums in f64: large panels make this pass over d² numbers rare.
             _ if d > NARROW && single => 2 * PANEL,
+            // 256 observations of f64 are the depth that the blocked product packs at a time. A
+            // small panel is still in the cache when its copy is read back.
             _ if d > NARROW || self.plain() => PANEL / 4,
-            // What the first cache holds.
+            // As many as the L1 cache holds: 72 for 50 variables in f64. With 16 or 128 in place of
+            // 64 the whole took a fifth longer.
             _ => (NEAR_BYTES / size_of::<T>() / self.stride(d).max(1) / 8 * 8).clamp(32, PANEL),
         }
     }
 
-    /// out ← s(x − μ), the differences taken in double precision; adds them and their squares to
-    /// `sums`, if it has room for them.
+    /// Writes s(x − μ) to `out`, with the differences in double precision; adds them and their
+    /// squares to `sums`, unless it is empty.
+    // Tried and slower, for 50 × 1000000 on one thread (docs/performance.md): eight variables at a
+    // time over a group of observations, with their sums in registers (119 → 149 ms), as it leaves
+    // the order of memory; six vectors and an overlapping seventh in place of the compiler's masked
+    // loop (71 → 79 ms).
     fn centre(
         &self,
         x: DMatrixView<'_, T>,
@@ -285,8 +319,8 @@ impl<T: Real> Rows<'_, T> {
             .column_iter()
             .map(|column| column.data.into_slice())
             .zip(out.chunks_exact_mut(stride.max(1)));
-        // Loops as plain as these become vectors; with sums and squares in one structure they
-        // become gathers.
+        // Loops as plain as these are vectorised. With sums and squares side by side in one
+        // structure they become gathers: 7 → 18 ms for 784 × 10000.
         on_widest(
             #[inline(always)]
             || match (first.is_empty(), size_of::<T>() == 8) {
@@ -295,8 +329,8 @@ impl<T: Real> Rows<'_, T> {
                         *out = T::of((x.as_f64() - mean) * scale);
                     }
                 }),
-                // What double precision squares is what it multiplies: the moments' diagonal has it
-                // already.
+                // f64: the diagonal of the scatter matrix is the sum of the same squares. f32: that
+                // diagonal is a sum of products in f32, and squares are summed here in f64.
                 (false, true) => columns.for_each(|(x, out)| {
                     for (((out, x), mean), sum) in
                         out.iter_mut().zip(x).zip(mean).zip(first.iter_mut())
@@ -325,7 +359,7 @@ fn add(sums: &mut [f64], more: &[f64]) {
     sums.iter_mut().zip(more).for_each(|(sum, part)| *sum += part);
 }
 
-/// out ← s(x − μ), the difference taken in double precision.
+/// Writes s(x − μ) to `out`, with the difference in double precision.
 pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &mut [T]) {
     on_widest(
         #[inline(always)]
@@ -340,7 +374,7 @@ pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &m
     );
 }
 
-/// s²(x_i − μ)ᵗ(x_j − μ) in double precision.
+/// The Gram matrix s²(x_i − μ)ᵗ(x_j − μ), n×n, in double precision.
 pub(crate) fn moments_of_columns<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,
@@ -348,6 +382,8 @@ pub(crate) fn moments_of_columns<T: Real>(
 ) -> DMatrix<f64> {
     let (d, n) = x.shape();
     let mut sum = zeros(n, n);
+    // A panel is rows of X, which are strided: its copy has the same number of bytes in both
+    // precisions. As for `Rows::panel`, large panels make the passes over n² sums rare in f32.
     let panel = PANEL * 8 / size_of::<T>();
     let plain = mean.is_none() && scale == 1.0;
     let mut centred = vec![T::zero(); if plain { 0 } else { n * panel.min(d) }];
@@ -373,7 +409,10 @@ pub(crate) fn moments_of_columns<T: Real>(
     sum
 }
 
-/// Adds the lower triangle of A·Bᵗ, and what shares its tiles, to `sum`.
+/// Adds the lower triangle of A·Bᵗ to `sum` (`gemmt`).
+///
+/// Entries above the diagonal are unspecified afterwards: those in the same register tiles as
+/// entries of the triangle are added as well.
 pub(crate) fn add_lower(
     a: &DMatrix<f64>,
     b: &DMatrix<f64>,
@@ -382,8 +421,7 @@ pub(crate) fn add_lower(
     triangle_of(a.into(), Operand::from(b).transposed(), sum.into(), None);
 }
 
-/// Adds A·B to the lower triangle of `sum`, in strips of equal area; what lies `ahead` is asked of
-/// memory on the way.
+/// Adds the lower triangle of A·B to `sum`, and prefetches `ahead` meanwhile.
 fn triangle<T: Real>(
     a: Operand<'_, T>,
     b: Operand<'_, T>,
@@ -393,6 +431,9 @@ fn triangle<T: Real>(
     triangle_of(a, b, sum.into(), ahead);
 }
 
+/// Adds the lower triangle of A·B to `sum`, partitioned into strips of columns of equal area.
+// The partition depends on the number of threads, the result does not: the kernels sum each entry
+// in the same order whatever part of the matrix they are given.
 fn triangle_of<T: Real>(
     a: Operand<'_, T>,
     b: Operand<'_, T>,
@@ -401,8 +442,11 @@ fn triangle_of<T: Real>(
 ) {
     let ((d, k), level) = (a.shape(), Level::detect());
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
-    // Twice as many strips as threads: the end of one is filled by the start of another.
+    // Twice as many strips as threads: a thread that is done early takes another one. At most a
+    // strip for every 24 columns, which are three tiles of 8.
     let strips = if strips > 1 { 2 * strips } else { 1 };
+    // The triangle right of column b has the share (1 − b/d)² of the area: strip s starts where
+    // that is 1 − s/strips. Multiples of 8 keep the tiles whole.
     let bound = |s: usize| {
         let left = 1.0 - s as f64 / strips as f64;
         ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
@@ -411,6 +455,9 @@ fn triangle_of<T: Real>(
     strip(level, a, b, sum, &bounds, ahead);
 }
 
+/// Adds the strips between consecutive `bounds` of columns, each from its diagonal down, in halves.
+///
+/// `c` is the part of the sum below and right of entry (b, b), for the first bound b.
 fn strip<T: Kernel>(
     level: Level,
     a: Operand<'_, T>,
@@ -440,9 +487,11 @@ fn strip<T: Kernel>(
     );
 }
 
-/// Copies the lower triangle onto the upper one, in blocks that stay in the cache.
+/// Copies the lower triangle onto the upper one.
 pub(crate) fn mirror(matrix: &mut DMatrix<f64>) {
     let d = matrix.nrows();
+    // One side is read by rows, a cache line an entry. Two blocks of 32 × 32 (8 KiB each) stay in
+    // L1, so that each line is used for eight entries.
     for j0 in (0..d).step_by(32) {
         for i0 in (j0..d).step_by(32) {
             for j in j0..(j0 + 32).min(d) {

@@ -1,10 +1,17 @@
-//! One-sided Jacobi of a square matrix in double precision: each singular value to its own last
-//! digits, however graded the columns.
+//! Singular value decomposition of a square matrix in double precision by one-sided Jacobi: each
+//! singular value is accurate relative to itself, whatever the scales of the columns.[^1]
 //!
-//! R P = Q T with column pivoting; rotations W make the columns of Tᵗ orthogonal, TᵗW = Y Σ; so R =
-//! (Q W) Σ (P Y)ᵗ.[^1]
+//! 1. QR with column pivoting, R P = Q T.[^2] Pivoting sorts the columns by size; the rotations of
+//!    the rows of T (the columns of Tᵗ) then converge in fewer sweeps than those of the columns of
+//!    R.
+//! 2. Rotations W make the columns of Tᵗ orthogonal: TᵗW = Y Σ, with the lengths of the columns in
+//!    Σ.
+//! 3. R = (Q W) Σ (P Y)ᵗ.
 //!
-//! [^1]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal.
+//! [^1]: J. Demmel and K. Veselić, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
+//! Appl. 13 (1992).
+//!
+//! [^2]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal.
 //! Appl. 29 (2008).
 
 use super::hypotenuse_with_one;
@@ -12,17 +19,20 @@ use super::kernel::vector::{add_scaled, dot, norm, rotate};
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 
-/// Sweeps over all pairs at most; five are usual.
+/// The largest number of sweeps over all pairs of columns; five are usual.
 const SWEEPS: usize = 60;
 
-/// R = U diag(values) Vᵗ of a square matrix, values falling.
+/// The decomposition R = U diag(values) Vᵗ of a square matrix.
 pub(crate) struct Square {
+    /// U, orthogonal.
     pub left: DMatrix<f64>,
+    /// The singular values, in descending order.
     pub values: Vec<f64>,
+    /// V, orthogonal.
     pub right: DMatrix<f64>,
 }
 
-/// The singular value decomposition of a square matrix of finite entries.
+/// The singular value decomposition of a square matrix with finite entries.
 pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
     let n = r.nrows();
     let largest = r.amax();
@@ -33,16 +43,19 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
             right: DMatrix::identity(n, n),
         });
     }
-    // A power of two: exact, and squares stay in range.
+    // Division by a power of two is exact. The largest entry is then in [1, 2), and sums of squares
+    // do not overflow.
     let unit = 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022));
     r /= unit;
     let (order, reflections) = pivoted(&mut r);
+    // Tᵗ, whose columns are the rows of T.
     let mut rows = DMatrix::from_fn(n, n, |i, j| if i >= j { r[(j, i)] } else { 0.0 });
     let mut rotations = DMatrix::identity(n, n);
     orthogonalize(&mut rows, &mut rotations)?;
     let mut sizes: Vec<(usize, f64)> =
         (0..n).map(|j| (j, norm(rows.column(j).as_slice()))).collect();
     sizes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    // W and Y, sorted by singular value; a column of length 0 stays 0 for the moment.
     let mut left = DMatrix::zeros(n, n);
     let mut inner = DMatrix::zeros(n, n);
     for (to, (from, size)) in sizes.iter().enumerate() {
@@ -51,6 +64,7 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
             inner.column_mut(to).copy_from(&(rows.column(*from) / *size));
         }
     }
+    // Q W: the reflections of Q are applied from the last to the first.
     for (j, (factor, v)) in reflections.iter().enumerate().rev() {
         for mut column in left.column_iter_mut() {
             let part = &mut column.as_mut_slice()[j..];
@@ -58,13 +72,14 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
         }
     }
     if sizes.iter().any(|s| s.1 == 0.0) {
-        // The columns without a direction are completed to an orthonormal basis; the others are
-        // there already.
+        // Y has no column for a singular value of 0. QR of Y completes it to an orthonormal basis;
+        // the other columns are orthonormal already, and keep their values.
         let complete = super::qr::orthonormalize(inner.as_view())?;
         for (j, _) in sizes.iter().enumerate().filter(|(_, s)| s.1 == 0.0) {
             inner.column_mut(j).copy_from(&complete.column(j));
         }
     }
+    // P Y: undo the exchanges of columns.
     let mut right = DMatrix::zeros(n, n);
     for (i, variable) in order.iter().enumerate() {
         right.row_mut(*variable).copy_from(&inner.row(i));
@@ -72,11 +87,13 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
     Ok(Square { left, values: sizes.iter().map(|s| s.1 * unit).collect(), right })
 }
 
-/// QR with column pivoting in place: the order of the columns and the reflections (τ, v).
+/// QR with column pivoting in place; returns the order of the columns and the reflections (τ, v).
 fn pivoted(r: &mut DMatrix<f64>) -> (Vec<usize>, Vec<(f64, Vec<f64>)>) {
     let n = r.nrows();
     let mut order: Vec<usize> = (0..n).collect();
     let mut reflections = Vec::with_capacity(n);
+    // `sizes` are the lengths of the columns below the rows done, updated by subtraction; `exact`
+    // are the lengths when they were last computed.
     let mut sizes: Vec<f64> = (0..n).map(|j| norm(r.column(j).as_slice())).collect();
     let mut exact = sizes.clone();
     for j in 0..n {
@@ -94,7 +111,9 @@ fn pivoted(r: &mut DMatrix<f64>) -> (Vec<usize>, Vec<(f64, Vec<f64>)>) {
             let part = &mut column[j..];
             add_scaled(part, -factor * dot(&vector, part), &vector);
             let c = c + j + 1;
-            // The size that remains, by subtraction while that is accurate.
+            // The square of the entry just finished is subtracted. A length below 1e-6 of its last
+            // exact value has lost 12 of 16 digits of its square to cancellation, and is computed
+            // again.
             if sizes[c] > 0.0 {
                 let kept = (1.0 - (part[0] / sizes[c]).powi(2)).max(0.0);
                 sizes[c] *= kept.sqrt();
@@ -109,40 +128,51 @@ fn pivoted(r: &mut DMatrix<f64>) -> (Vec<usize>, Vec<(f64, Vec<f64>)>) {
     (order, reflections)
 }
 
-/// Rotates the columns of `a` until they are orthogonal, each pair relative to its own lengths.
+/// Rotates the columns of `a` until all pairs are orthogonal relative to their own lengths, and
+/// applies the same rotations to the columns of `rotations`.
+///
+/// A pair x, y counts as orthogonal for |xᵗy| ≤ tol ‖x‖ ‖y‖. A criterion relative to the largest
+/// column would leave short columns with errors larger than they are.
 fn orthogonalize(a: &mut DMatrix<f64>, rotations: &mut DMatrix<f64>) -> Result<()> {
     let n = a.nrows();
     let tolerance = f64::EPSILON * (n as f64).sqrt().max(4.0);
     let mut squares = vec![0.0; n];
     for _ in 0..SWEEPS {
+        // Within a sweep the squared lengths are updated; each sweep computes them anew.
         let mut still = true;
         for (j, square) in squares.iter_mut().enumerate() {
             *square = dot(a.column(j).as_slice(), a.column(j).as_slice());
         }
         for p in 0..n {
             for q in p + 1..n {
+                // The longer column goes first (de Rijk's pivoting), which takes fewer sweeps.
                 if squares[p] < squares[q] {
                     a.swap_columns(p, q);
                     rotations.swap_columns(p, q);
                     squares.swap(p, q);
                 }
+                // A column of zeros, or one so short that its square underflows.
                 if squares[q] == 0.0 {
                     continue;
                 }
                 let (left, right) = a.as_mut_slice().split_at_mut(q * n);
                 let (x, y) = (&mut left[p * n..(p + 1) * n], &mut right[..n]);
                 let inner = dot(x, y);
+                // A product of two roots, because the product of the squares may underflow.
                 if inner.abs() <= tolerance * squares[p].sqrt() * squares[q].sqrt() {
                     continue;
                 }
                 still = false;
+                // The rotation by the smaller of the two angles that make x and y orthogonal, at
+                // most π/4 (Golub & Van Loan, section 8.5): the larger one may keep the iteration
+                // from converging. `slope` is the cotangent of twice the angle.
                 let slope = (squares[q] - squares[p]) / (2.0 * inner);
                 let tangent = 1f64.copysign(slope) / (slope.abs() + hypotenuse_with_one(slope));
                 let cosine = 1.0 / hypotenuse_with_one(tangent);
                 rotate(x, y, cosine, cosine * tangent);
                 let next = squares[q] + tangent * inner;
                 squares[p] -= tangent * inner;
-                // Where most of the length went, it is measured again.
+                // Where the subtraction cancels most of the square, compute it from the column.
                 squares[q] = if next < 0.1 * squares[q] { dot(y, y) } else { next };
                 let (left, right) = rotations.as_mut_slice().split_at_mut(q * n);
                 rotate(&mut left[p * n..(p + 1) * n], &mut right[..n], cosine, cosine * tangent);

@@ -1,19 +1,46 @@
-//! The one place that talks to the machine's arithmetic: products, decompositions, element-wise
-//! functions, and the threads they run on.
+//! Dense linear algebra: matrix products, scatter matrices, decompositions, element-wise functions.
 //!
-//! Matrices are nalgebra's; data are d×n, an observation a column. Nothing here returns NaN for
-//! finite input, runs without a bound, or depends in its bits on the number of threads.
+//! Matrices are nalgebra's types. Data matrices are d×n: each column is an observation. A
+//! decomposition of a finite matrix returns finite numbers or an error. Every iteration has an
+//! upper limit. Results are bit-identical for any number of threads.
 //!
-//! | file | what it holds |
+//! | module | contents |
 //! |---|---|
-//! | `kernel/` | all of the crate's `unsafe`: micro-kernels for AVX-512, AVX2 and any processor, the blocked product around them, the team of threads |
-//! | `parallel` | blocks of work on the threads of the current pool |
-//! | `product`, `gram`, `moments`, `centred` | products of any strides, XXᵗ and XᵗX, means and squares, all of these in one pass |
-//! | `qr`, `svd`, `jacobi`, `bidiagonal` | Householder QR, the thin singular value decomposition, a bidiagonal form |
-//! | `eigen/` | eigenpairs: all, the leading ones, those of an operator |
-//! | `principal/` | principal components by the route that keeps the digits, or by one of choice |
-//! | `cholesky`, `batch`, `whitening` | positive definite matrices, one or many small ones at once |
-//! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal numbers on vectors |
+//! | `kernel/` | all `unsafe` code: micro-kernels, blocked GEMM, the fork–join scope |
+//! | `parallel` | blocks of work on the threads of the current rayon pool |
+//! | `product` | general matrix products (GEMM) with arbitrary strides |
+//! | `gram` | XXᵗ and XᵗX, of which one triangle is computed (symmetric rank-k updates) |
+//! | `moments`, `centred` | means and sums of squares; mean and scatter matrix in one pass |
+//! | `qr`, `bidiagonal` | Householder QR and bidiagonalisation |
+//! | `svd`, `jacobi` | thin singular value decomposition by one-sided Jacobi rotations |
+//! | `eigen/` | symmetric eigenpairs: all, the leading ones, matrix-free for an operator |
+//! | `principal/` | principal components, with automatic or explicit choice of the algorithm |
+//! | `cholesky`, `batch` | Cholesky factorisation: of one matrix, of many small ones with SIMD |
+//! | `whitening` | regularised inverse covariance as a preconditioner |
+//! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal samples on slices |
+//!
+//! # Why this crate has kernels of its own
+//!
+//! The `gemm` crate (0.19) was tried first. Speed did not decide: on one thread both are within a
+//! few percent of each other for most shapes (1000 × 1000 × 1000 in `f64`: 52.9 GFLOP/s here, 52.8
+//! with `gemm`), and `gemm` is ahead for some (50 × 2000 × 784 in `f64`: 37.8 against 45.8). These
+//! reasons did:
+//!
+//! * **Allocations.** A training step must not allocate. `gemm` allocates on every product above
+//!   16 × 16. `matrixmultiply`, which nalgebra's products call, allocates its packing buffers on
+//!   every call.
+//! * **Symmetric products.** Neither crate has a product that computes one triangle only (`syrk` in
+//!   BLAS), which halves the work of XXᵗ. faer has one, but it is built on `gemm`.
+//! * **Mixed precision.** None of the three sums products of `f32` in `f64`, which is what keeps
+//!   the accuracy of the covariance of `f32` data.
+//! * **Build.** The default build has 38 crates, and 55 with `gemm`. A cold release build takes 46
+//!   CPU seconds, to which `gemm` alone would add some 40.
+//! * **Decompositions.** nalgebra's singular value decomposition with vectors is wrong on
+//!   rank-deficient data. A one-sided Jacobi method also keeps the relative accuracy of columns
+//!   whose scales differ by many orders of magnitude (Demmel & Veselić 1992).
+//!
+//! The figures are from `docs/performance.md` and `docs/design.md`; the first also lists where this
+//! crate is slower. Neither has figures for faer or `matrixmultiply`.
 
 mod batch;
 mod bidiagonal;
@@ -69,15 +96,18 @@ pub use whitening::Whitening;
 use crate::Real;
 use nalgebra::DMatrix;
 
-/// Zeros, of which the system has those pages alone that are written (large ones from 4 MiB on):
-/// for large matrices of which a part is used, or filled by several threads.
+/// A zero matrix whose pages are committed on first write; from 4 MiB on it requests huge pages.
+///
+/// It serves large matrices of which only a part is written, or that several threads fill.
 pub(crate) fn zeros<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
+    // `vec!` of a zero calls `calloc`: large blocks come from the system zeroed, and no pass writes
+    // them. `DMatrix::zeros` writes each entry, which commits every page on one thread.
     let mut entries = vec![T::zero(); rows * columns];
     kernel::huge_pages::advise_huge_pages(&mut entries);
     DMatrix::from_vec(rows, columns, entries)
 }
 
-/// Room for so many entries.
+/// An empty vector with capacity for `entries` values; from 4 MiB on it requests huge pages.
 #[cfg(feature = "files")]
 pub(crate) fn room<T: Real>(entries: usize) -> Vec<T> {
     let mut room = Vec::with_capacity(entries);
@@ -85,8 +115,12 @@ pub(crate) fn room<T: Real>(entries: usize) -> Vec<T> {
     room
 }
 
-/// Zeros, the first of which starts a cache line: a vector that lies across two lines is read and
-/// written as slowly as two.
+/// A zero-initialised vector whose first entry is aligned to a cache line.
+///
+/// A SIMD load or store that crosses a line boundary costs as much as two.
+// Panels of centred data are aligned, where it saves 6 of the 97 µs of the digits' scatter matrix
+// (64 × 1797). It matters less elsewhere: in a trial, alignment of all large buffers by an
+// allocator made VAE steps 1 to 2.5 % faster (docs/performance.md).
 pub(crate) struct AlignedVec<T> {
     room: Vec<T>,
     place: std::ops::Range<usize>,
@@ -94,8 +128,11 @@ pub(crate) struct AlignedVec<T> {
 
 impl<T: Real> AlignedVec<T> {
     pub(crate) fn zeros(len: usize) -> Self {
+        // An allocation is aligned to an entry at least, so that the next line starts at most
+        // `LINE / size − 1` entries further on.
         let spare = if len == 0 { 0 } else { LINE / size_of::<T>() - 1 };
         let room = vec![T::zero(); len + spare];
+        // `align_offset` may return `usize::MAX` (under Miri): the entries are then not aligned.
         let first = room.as_ptr().align_offset(LINE).min(spare);
         Self { room, place: first..first + len }
     }
@@ -114,17 +151,25 @@ impl<T> std::ops::DerefMut for AlignedVec<T> {
     }
 }
 
-/// √(1 + x²), also where the square would overflow; a call of the system's `hypot` takes longer
-/// than all the rest of a rotation's angle.
+/// √(1 + x²) without overflow.
+///
+/// It replaces the system's `hypot`, a call of which takes longer than the rest of the computation
+/// of a rotation's angle.
 pub(crate) fn hypotenuse_with_one(x: f64) -> f64 {
+    // From |x| = 2²⁷ on, 1 is below the rounding of x², and the result is |x|; below 1e100 the
+    // square does not overflow. NaN fails the comparison and is returned.
     if x.abs() < 1e100 { (x * x + 1.0).sqrt() } else { x.abs() }
 }
 
-/// Bytes of a cache line.
+/// Bytes of a cache line on x86-64 and on most AArch64 processors.
 const LINE: usize = 64;
 
-/// Gives a buffer the wanted shape, keeping its memory when it is large enough already.
+/// Resizes a buffer to `rows` × `columns`, without an allocation when its capacity suffices.
+///
+/// The entries are unspecified afterwards: callers overwrite them.
 pub(crate) fn reshape<T: Real>(buffer: &mut DMatrix<T>, rows: usize, columns: usize) {
+    // The last mini-batch of an epoch is smaller than the others. `DMatrix::resize_mut` would
+    // rearrange the entries; the vector behind the matrix keeps its capacity.
     if buffer.shape() != (rows, columns) {
         let taken = std::mem::replace(buffer, DMatrix::zeros(0, 0));
         let mut memory: Vec<T> = taken.data.into();

@@ -1,23 +1,25 @@
-//! First moments and sums of squares, accumulated in double precision in blocks of fixed size.
+//! Means and sums of squares of the variables, accumulated in double precision.
 
 use super::kernel::vector::on_widest;
 use super::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrixView, DVector};
 
-/// Observations summed apart.
+/// Observations in one partial sum.
+// Blocks of fixed size, reduced in a fixed order: results are bit-identical for any number of
+// threads. The rounding error of a sum grows with 512 + n/512 and not with n.
 const BLOCK: usize = 512;
 
-/// The mean of the observations: d entries.
+/// The mean of the observations, a vector of d entries.
 ///
 /// ```math
 /// \bar x = \frac 1 n \sum_i x_i
 /// ```
-/// `x` is d×n. Sums are taken in `f64`, block by block in a fixed order.
+/// `x` is d×n. Sums are accumulated in `f64`, in blocks that are reduced in a fixed order.
 ///
 /// # Errors
-/// [`Error::Empty`] without observations or variables, [`Error::NotFinite`] at the first entry that
-/// is not.
+/// [`Error::Empty`] without observations or variables; [`Error::NotFinite`] with the first entry
+/// that is not finite.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -29,15 +31,16 @@ pub fn column_mean<T: Real>(x: DMatrixView<'_, T>) -> Result<DVector<T>> {
     Ok(DVector::from_iterator(x.nrows(), mean_wide(x)?.into_iter().map(T::of)))
 }
 
-/// The sum over the observations of the squared deviation of each variable: d entries.
+/// The sum of squared deviations of each variable from its mean, a vector of d entries.
 ///
 /// ```math
 /// \sum_i (x_{ji} − μ_j)^2
 /// ```
-/// `x` is d×n and `mean` has d entries, or 0 is meant. Two passes: nothing cancels.
+/// `x` is d×n and `mean` has d entries (0 if `None`). The entries are centred before they are
+/// squared, so that nothing cancels. There is no division by n.
 ///
 /// # Errors
-/// [`Error::DimensionMismatch`] when the length of the mean disagrees.
+/// [`Error::DimensionMismatch`] when the mean does not have d entries.
 ///
 /// ```
 /// use nalgebra::{dmatrix, dvector};
@@ -64,10 +67,10 @@ pub fn sums_of_squares<T: Real>(
     Ok(DVector::from_iterator(d, squares_wide(x, mean.as_deref(), 1.0).into_iter().map(T::of)))
 }
 
-/// Refuses an empty matrix and the first entry that is not finite.
+/// Returns an error if a matrix is empty or has an entry that is NaN or infinite.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`].
+/// [`Error::Empty`]; [`Error::NotFinite`] with the first such entry, column by column.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -78,6 +81,8 @@ pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
     if rows == 0 || columns == 0 {
         return Err(Error::Empty { rows, columns });
     }
+    // The common case is one pass of SIMD without branches; the row is only searched for in a
+    // column that has failed.
     let bad = map_blocks(columns.div_ceil(BLOCK), rows * columns, |b| {
         let first = b * BLOCK;
         (first..columns.min(first + BLOCK))
@@ -92,6 +97,7 @@ pub fn check_finite<T: Real>(x: DMatrixView<'_, T>) -> Result<()> {
     }
 }
 
+/// The sum of partial sums, in their order.
 fn sums(d: usize, partial: Vec<Vec<f64>>) -> Vec<f64> {
     let mut total = vec![0.0; d];
     for part in partial {
@@ -100,7 +106,10 @@ fn sums(d: usize, partial: Vec<Vec<f64>>) -> Vec<f64> {
     total
 }
 
-/// The mean in double precision.
+/// The mean of the observations in double precision.
+///
+/// # Errors
+/// As for [`column_mean`].
 pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     let (d, n) = x.shape();
     if d == 0 || n == 0 {
@@ -119,9 +128,10 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     });
     let mut mean = sums(d, partial);
     mean.iter_mut().for_each(|m| *m /= n as f64);
+    // A NaN or infinity anywhere makes the mean so: finite data need no pass for their check.
     if mean.iter().any(|m| !m.is_finite()) {
         check_finite(x)?;
-        // Finite numbers whose sum is not: halve them by n first.
+        // All entries are finite, but their sum overflows: divide each by n before the sum.
         let share = 1.0 / n as f64;
         mean = vec![0.0; d];
         for column in x.column_iter() {
@@ -131,9 +141,11 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
     Ok(mean)
 }
 
-/// A mean, corrected by the mean of the deviations from it (the first sum is rounded when the mean
-/// is large beside the spread) and rounded by `round`; and the sums of squares of the deviations
-/// from what is returned, out of the same pass.
+/// Returns a mean corrected for its rounding error and rounded by `round`, and the sums of squares
+/// about it, in one pass.
+///
+/// The corrected two-pass algorithm (Chan, Golub & LeVeque 1983): the mean of x_i − m̂ is the error
+/// of the computed mean m̂. It matters where the mean is large beside the standard deviation.
 pub(crate) fn refined_mean<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Vec<f64>,
@@ -165,8 +177,8 @@ pub(crate) fn refined_mean<T: Real>(
     let refined: Vec<f64> =
         mean.iter().zip(first).map(|(m, rest)| round(m + rest / n as f64)).collect();
     let squares = (0..d).map(|j| {
-        // About another point; where next to nothing is left, the variable is constant but for
-        // rounding.
+        // From squares about m̂ to squares about the returned mean. Where less than 1e-10 is left,
+        // the variable is constant but for rounding, and the sum is 0.
         let moved = refined[j] - mean[j];
         let square = second[j] - 2.0 * moved * first[j] + n as f64 * moved * moved;
         if square > 1e-10 * second[j] { square } else { 0.0 }
@@ -175,7 +187,7 @@ pub(crate) fn refined_mean<T: Real>(
     (refined, squares)
 }
 
-/// The sums of s²(x − μ)² in double precision.
+/// The sums of squares Σ_i s²(x_ji − μ_j)² in double precision, for a scale s.
 pub(crate) fn squares_wide<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,

@@ -1,7 +1,9 @@
-//! Thin QR by Householder reflections, in panels whose reflections are applied together as
-//! products.
+//! Thin QR factorisation by Householder reflections, blocked: the reflections of a panel are
+//! applied to the remaining columns together, by matrix products.
 //!
-//! Legend: a reflection is I − τ v vᵗ with v_0 = 1; a panel of them I − V T Vᵗ, T upper triangular.
+//! Legend: a reflection is I − τ v vᵗ with v_0 = 1; those of a panel are I − V T Vᵗ with T upper
+//! triangular (compact WY form, Schreiber and Van Loan 1989; Golub & Van Loan, section 5.2;
+//! LAPACK's `geqrf`).
 
 use super::kernel::Operand;
 use super::kernel::vector::{add_scaled, dot, norm};
@@ -10,13 +12,16 @@ use super::product::gemm;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Columns of a panel.
+/// The number of columns of a panel.
+// The usual block size of LAPACK's `geqrf`. Wider panels leave more of the work to vector
+// operations, narrower ones make thin and slow matrix products.
 const PANEL: usize = 32;
 
-/// The reflections that bring a matrix to triangular form.
+/// A QR factorisation in factored form: R, and the reflections whose product is Q.
 struct Reflections<T: Real> {
-    /// R on and above the diagonal, the vectors v below it.
+    /// R on and above the diagonal; below it the vectors v, without their leading 1.
     packed: DMatrix<T>,
+    /// The factors τ.
     factors: Vec<T>,
     /// The triangular factor T of each panel.
     triangles: Vec<DMatrix<T>>,
@@ -28,12 +33,12 @@ struct Reflections<T: Real> {
 /// ```math
 /// A = QR, \quad Q^⊤Q = I
 /// ```
-/// Q is orthonormal for zero and dependent columns too; the error of each column of QR is small
-/// against that column.
+/// Q has orthonormal columns also where columns of A are zero or dependent. The error of each
+/// column of QR is small relative to that column.
 ///
 /// # Errors
-/// [`Error::DimensionMismatch`] when m < n, [`Error::Empty`] and [`Error::NotFinite`] for what is
-/// no data.
+/// [`Error::DimensionMismatch`] when m < n, [`Error::Empty`] for a matrix without entries,
+/// [`Error::NotFinite`] when an entry or the norm of a column is not finite.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -45,6 +50,7 @@ struct Reflections<T: Real> {
 pub fn thin_qr<T: Real>(a: DMatrixView<'_, T>) -> Result<(DMatrix<T>, DMatrix<T>)> {
     let reflections = reflect(a)?;
     let (mut q, mut r) = (reflections.basis(), reflections.triangle());
+    // A diagonal ≥ 0 makes the factors unique for a matrix of full rank.
     for i in 0..r.nrows() {
         if r[(i, i)] < T::zero() {
             r.row_mut(i).neg_mut();
@@ -54,7 +60,7 @@ pub fn thin_qr<T: Real>(a: DMatrixView<'_, T>) -> Result<(DMatrix<T>, DMatrix<T>
     Ok((q, r))
 }
 
-/// The factor R alone of [`thin_qr`] (n×n, diagonal ≥ 0): AᵗA = RᵗR.
+/// The factor R of [`thin_qr`] without Q (n×n, diagonal ≥ 0), so that AᵗA = RᵗR.
 ///
 /// # Errors
 /// As for [`thin_qr`].
@@ -75,8 +81,8 @@ pub fn r_factor<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     Ok(r)
 }
 
-/// Orthonormal columns that span those of an m×n matrix, m ≥ n (and more, where these are
-/// dependent): the Q of [`thin_qr`].
+/// An orthonormal basis (m×n) of the column space of an m×n matrix, m ≥ n: the Q of [`thin_qr`].
+/// Where columns are dependent, further orthonormal directions complete it.
 ///
 /// # Errors
 /// As for [`thin_qr`].
@@ -91,6 +97,7 @@ pub fn orthonormalize<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
     Ok(thin_qr(a)?.0)
 }
 
+/// The blocked Householder factorisation of an m×n matrix with m ≥ n.
 fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
     check_finite(a)?;
     let (m, n) = a.shape();
@@ -105,10 +112,12 @@ fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
     let (mut factors, mut triangles) = (vec![T::zero(); n], Vec::with_capacity(n.div_ceil(PANEL)));
     for first in (0..n).step_by(PANEL) {
         let width = PANEL.min(n - first);
+        // 1. Factor the panel; each reflection is applied to the later columns of the panel only.
         for j in first..first + width {
             let (left, right) = packed.as_mut_slice().split_at_mut((j + 1) * m);
             let v = &mut left[j * m + j..];
             factors[j] = reflection(v);
+            // Its leading 1 stands in the place of the diagonal entry while it is applied.
             let diagonal = std::mem::replace(&mut v[0], T::one());
             for column in right.chunks_exact_mut(m).take(first + width - j - 1) {
                 let entries = &mut column[j..];
@@ -117,6 +126,8 @@ fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
             }
             v[0] = diagonal;
         }
+        // 2. Apply all of them to the columns after the panel, the first one first: that is the
+        //    transpose of I − V T Vᵗ, hence Tᵗ.
         let vectors = lower_panel(&packed, first, width);
         let triangle = triangular_factor(&vectors, &factors[first..first + width]);
         let rest = n - first - width;
@@ -127,22 +138,28 @@ fn reflect<T: Real>(a: DMatrixView<'_, T>) -> Result<Reflections<T>> {
         triangles.push(triangle);
     }
     if packed.iter().any(|v| !v.is_finite()) {
-        // Finite data whose norm is not: R cannot be represented.
+        // The entries of A are finite, but the norm of a column overflows: R cannot be represented.
         return Err(Error::NotFinite { row: 0, column: 0, value: f64::INFINITY });
     }
     Ok(Reflections { packed, factors, triangles })
 }
 
-/// Turns x into v below and the new diagonal entry in x_0; returns τ.
+/// The Householder reflection I − τ v vᵗ that zeroes x after its first entry (LAPACK's `larfg`).
+///
+/// Returns τ, which is 0 where x is zero there already. Overwrites x_0 by the new diagonal entry,
+/// and the entries after it by those of v, whose first entry is 1.
 pub(crate) fn reflection<T: Real>(x: &mut [T]) -> T {
     let tail = norm(&x[1..]);
     if tail == T::zero() {
         return T::zero();
     }
-    // In units of the largest entry nothing over- or underflows.
+    // Divided by the larger of |x_0| and the norm of the rest, so that the squares neither overflow
+    // nor underflow.
     let unit = x[0].abs().max(tail);
     let (head, tail) = (x[0] / unit, tail / unit);
     let length = (head * head + tail * tail).sqrt();
+    // The sign opposite to that of x_0: `divisor` is then a sum of numbers of one sign, without
+    // cancellation.
     let diagonal = if head > T::zero() { -length } else { length };
     let divisor = head - diagonal;
     for v in &mut x[1..] {
@@ -152,7 +169,7 @@ pub(crate) fn reflection<T: Real>(x: &mut [T]) -> T {
     (diagonal - head) / diagonal
 }
 
-/// The vectors of a panel, with their ones and zeros written out.
+/// The matrix V of a panel, with the ones on its diagonal and the zeros above it.
 fn lower_panel<T: Real>(packed: &DMatrix<T>, first: usize, width: usize) -> DMatrix<T> {
     let mut vectors = packed.view((first, first), (packed.nrows() - first, width)).clone_owned();
     for j in 0..width {
@@ -162,6 +179,7 @@ fn lower_panel<T: Real>(packed: &DMatrix<T>, first: usize, width: usize) -> DMat
     vectors
 }
 
+/// The matrix T of a panel: column j has τ_j on the diagonal and −τ_j T (Vᵗv_j) above it.
 fn triangular_factor<T: Real>(vectors: &DMatrix<T>, factors: &[T]) -> DMatrix<T> {
     let width = factors.len();
     let inner = super::product::product_tr_left(vectors, vectors);
@@ -176,7 +194,7 @@ fn triangular_factor<T: Real>(vectors: &DMatrix<T>, factors: &[T]) -> DMatrix<T>
     triangle
 }
 
-/// C ← (I − V T Vᵗ) C.
+/// Applies the reflections of a panel: C ← (I − V T Vᵗ) C.
 fn apply<T: Real>(
     vectors: &DMatrix<T>,
     triangle: Operand<'_, T>,
@@ -188,16 +206,19 @@ fn apply<T: Real>(
 }
 
 impl<T: Real> Reflections<T> {
+    /// R, with zeros below the diagonal.
     fn triangle(&self) -> DMatrix<T> {
         let n = self.packed.ncols();
         DMatrix::from_fn(n, n, |i, j| if i <= j { self.packed[(i, j)] } else { T::zero() })
     }
 
-    /// The first n columns of the product of all reflections.
+    /// Q (m×n): the first n columns of the product of all reflections.
     fn basis(&self) -> DMatrix<T> {
         let (m, n) = self.packed.shape();
         let mut q = DMatrix::zeros(m, n);
         q.fill_diagonal(T::one());
+        // From the last panel to the first. A panel leaves the rows and columns before its first
+        // one alone, because q is still the identity there.
         for (panel, triangle) in self.triangles.iter().enumerate().rev() {
             let first = panel * PANEL;
             let vectors = lower_panel(&self.packed, first, triangle.ncols());

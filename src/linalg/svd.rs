@@ -1,4 +1,11 @@
-//! The thin singular value decomposition, by QR and one-sided Jacobi.
+//! The thin singular value decomposition A = UΣVᵗ: Householder QR, then one-sided Jacobi on R.
+//!
+//! Jacobi is slower than bidiagonalisation, but accurate for columns of very different scales.[^1]
+//! QR first reduces an m×n problem to n×n, and does not harm that accuracy: its error in each
+//! column is small relative to that column.
+//!
+//! [^1]: J. Demmel and K. Veselić, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
+//! Appl. 13 (1992).
 
 use super::jacobi::square_svd;
 use super::moments::check_finite;
@@ -14,16 +21,17 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ThinSvd<T: Real> {
-    /// Left vectors, m×r, orthonormal columns even where the singular value is 0.
+    /// Left singular vectors, m×r; the columns are orthonormal, also where the singular value is 0.
     pub u: DMatrix<T>,
-    /// Singular values, r of them, falling.
+    /// The r singular values, in descending order.
     pub singular_values: DVector<T>,
-    /// Right vectors, n×r, orthonormal columns.
+    /// Right singular vectors, n×r; the columns are orthonormal.
     pub v: DMatrix<T>,
 }
 
 impl<T: Real> ThinSvd<T> {
-    /// The same decomposition with the entry of largest size in each column of U positive.
+    /// This decomposition with signs such that the entry of largest absolute value in each column
+    /// of U is positive.
     ///
     /// ```
     /// use nalgebra::dmatrix;
@@ -32,6 +40,7 @@ impl<T: Real> ThinSvd<T> {
     /// # Ok::<(), elbo::Error>(())
     /// ```
     pub fn with_fixed_signs(mut self) -> Self {
+        // A pair (u_j, v_j) is determined up to a common sign.
         for j in 0..self.u.ncols() {
             if largest_entry(self.u.column(j).as_slice()) < T::zero() {
                 self.u.column_mut(j).neg_mut();
@@ -42,7 +51,7 @@ impl<T: Real> ThinSvd<T> {
     }
 }
 
-/// The entry of largest size, the first of equal ones.
+/// The entry of largest absolute value; the first one of several, 0 for an empty slice.
 pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
     column.iter().fold(T::zero(), |best, v| if v.abs() > best.abs() { *v } else { best })
 }
@@ -52,12 +61,13 @@ pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
 /// ```math
 /// A = U \operatorname{diag}(s) V^⊤, \quad U^⊤U = V^⊤V = I, \quad s_1 ≥ s_2 ≥ … ≥ 0
 /// ```
-/// Columns of very different size are no difficulty when m ≥ n (rows, when m < n): if A = B D with
-/// D diagonal, each singular value is accurate to about ε times the condition of B alone.
+/// Small singular values are accurate also where the columns (for m ≥ n; the rows for m < n) have
+/// very different scales: if A = B D with D diagonal, the relative error of each singular value is
+/// about ε times the condition number of B alone.
 ///
 /// # Errors
 /// [`crate::Error::Empty`], [`crate::Error::NotFinite`]; [`crate::Error::DecompositionLimit`] after
-/// 60 sweeps, which no known matrix needs.
+/// 60 sweeps; no matrix is known that needs so many.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -67,6 +77,7 @@ pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
 /// ```
 pub fn thin_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
     check_finite(a)?;
+    // A wide matrix: the decomposition of Aᵗ, with U and V exchanged.
     if a.nrows() < a.ncols() {
         let ThinSvd { u, singular_values, v } = tall_svd(a.transpose().as_view())?;
         return Ok(ThinSvd { u: v, singular_values, v: u });
@@ -74,8 +85,10 @@ pub fn thin_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
     tall_svd(a)
 }
 
+/// The decomposition for m ≥ n: with A = QR and R = U′ΣVᵗ, U is QU′.
 fn tall_svd<T: Real>(a: DMatrixView<'_, T>) -> Result<ThinSvd<T>> {
     let (q, r) = thin_qr(a)?;
+    // In double precision for `f32` as well: R is small, and Jacobi loses no accuracy of its own.
     let inner = square_svd(r.map(|v| v.as_f64()))?;
     Ok(ThinSvd {
         u: matrix_product(&q, &inner.left.map(T::of)),
@@ -129,8 +142,8 @@ mod tests {
 
     #[test]
     fn known_singular_values_to_their_last_digits() {
-        // Orthonormal columns times a grading over 24 orders of magnitude: the grading is the
-        // spectrum.
+        // Orthonormal columns times scales over 24 orders of magnitude, which are the singular
+        // values.
         let q = super::super::qr::orthonormalize(random::<f64>(50, 9, 7).as_view()).unwrap();
         let mut a = q.clone();
         for j in 0..9 {
@@ -167,7 +180,8 @@ mod tests {
             let plain = thin_svd(random::<f64>(6, 4, 3).as_view()).unwrap();
             assert!((svd.singular_values / scale - plain.singular_values).amax() < 1e-14);
         }
-        // So small a column's angle has a slope whose square overflows.
+        // For so small a column the cotangent of twice the rotation angle has a square that
+        // overflows.
         for scale in [1e-100, 1e-150, 1e-156] {
             let svd =
                 thin_svd(nalgebra::dmatrix![1.0, scale; 1.0, 2.0 * scale; 0.0, scale].as_view())

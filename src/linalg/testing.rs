@@ -1,10 +1,11 @@
-//! What the tests of this folder share.
+//! Random and ill-conditioned matrices, and thread pools, for the unit tests of this module.
 
 use crate::Real;
 use nalgebra::DMatrix;
 
-/// Uniform numbers in (−1, 1) from a small generator of its own, the same on every machine.
+/// A matrix of uniform random numbers in (−1, 1), the same on every machine.
 pub(crate) fn random<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix<T> {
+    // Xorshift (Marsaglia 2003): `rand` does not promise equal numbers across its versions.
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678_9ABC_DEF1;
     DMatrix::from_fn(rows, columns, |_, _| {
         state ^= state << 13;
@@ -14,7 +15,7 @@ pub(crate) fn random<T: Real>(rows: usize, columns: usize, seed: u64) -> DMatrix
     })
 }
 
-/// Runs `f` in a pool of so many threads.
+/// Runs `f` in a rayon pool of `threads` threads; without the feature `rayon`, on this thread.
 pub(crate) fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     #[cfg(feature = "rayon")]
     {
@@ -27,8 +28,11 @@ pub(crate) fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send
     }
 }
 
-/// Rank-deficient, graded and plain matrices, tall and wide: what broke other decompositions.
+/// Rank-deficient, graded and random matrices, tall and wide, for tests of decompositions.
+///
+/// nalgebra's singular value decomposition is wrong for rank-deficient ones.
 pub(crate) fn hard_matrices() -> Vec<DMatrix<f64>> {
+    // Columns whose norms span ten orders of magnitude, in an order that is not sorted.
     let graded = |m: usize, n: usize| {
         let mut a = random::<f64>(m, n, 21);
         for j in 0..n {
@@ -36,16 +40,20 @@ pub(crate) fn hard_matrices() -> Vec<DMatrix<f64>> {
         }
         a
     };
+    // Indicators of a categorical variable, of which two categories are empty. Centred, they are
+    // linearly dependent.
     let mut one_hot = DMatrix::zeros(60, 5);
     (0..60).for_each(|i| one_hot[(i, i * i % 5)] = 1.0);
     let mut centred = one_hot.clone();
     centred.column_iter_mut().for_each(|mut c| c.add_scalar_mut(-c.mean()));
+    // Two equal columns, and a constant one.
     let mut repeated = random::<f64>(40, 6, 22);
     let first = repeated.column(0).clone_owned();
     repeated.column_mut(4).copy_from(&first);
     repeated.column_mut(2).fill(1.0);
     let mut zero_column = random::<f64>(30, 4, 23);
     zero_column.column_mut(0).fill(0.0);
+    // Forty observations of ten variables, centred.
     let mut few = random::<f64>(10, 40, 24);
     let mean = few.column_mean();
     few.column_iter_mut().for_each(|mut c| c -= &mean);
@@ -69,7 +77,7 @@ pub(crate) fn hard_matrices() -> Vec<DMatrix<f64>> {
     ]
 }
 
-/// The largest entry of QᵗQ − I.
+/// The largest absolute entry of QᵗQ − I: the loss of orthonormality of the columns of Q.
 pub(crate) fn orthonormality<T: Real>(q: &DMatrix<T>) -> f64 {
     let q = q.map(|v| v.as_f64());
     (q.transpose() * &q - DMatrix::identity(q.ncols(), q.ncols())).amax()

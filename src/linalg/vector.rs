@@ -1,20 +1,23 @@
-//! Element-wise functions of slices, on the widest vectors of the processor, and standard normal
-//! numbers.
+//! Element-wise functions of slices with run-time CPU dispatch (AVX-512, AVX2, or the instructions
+//! that every processor of the target has, such as NEON), and standard normal samples.
 //!
-//! [`vectorized`] runs any loop of the caller's so compiled: what a step does with an entry is then
-//! fused in one pass over memory.
+//! [`vectorized`] dispatches any loop of the caller in the same way, so that several operations on
+//! an entry can be one pass over memory.
 
 use super::kernel::vector::on_widest;
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
 use rand::Rng;
 
-/// Runs a closure, a loop over slices, compiled for the widest vectors that this processor has.
+/// Runs a closure that is compiled for the widest SIMD registers of this processor.
 ///
-/// The loop vectorises when its body is simple: arithmetic, comparisons that select, the functions
-/// of [`super::Elementary`]. Its bits do not depend on the processor, because nothing is fused.
-/// Write a plain `for` loop in a closure marked `#[inline(always)]`: what is not inlined keeps the
-/// narrow vectors that it was compiled for.
+/// The closure is a loop over slices. It is vectorised when its body is simple: arithmetic,
+/// selections by a comparison, the functions of [`super::Elementary`]. Results are bit-identical on
+/// every processor, because the compiler does not introduce fused multiply-adds.
+///
+/// Write a plain `for` loop in a closure marked `#[inline(always)]`. Code that is not inlined keeps
+/// the instruction set of the default target: with `for_each`, softplus in `f64` took 11 to 14 ns
+/// an entry, and 3.1 with `for`.
 ///
 /// ```
 /// use elbo::linalg::{Elementary, vector::vectorized};
@@ -34,8 +37,9 @@ pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
     on_widest(run)
 }
 
-/// a − b for each column a of a matrix, one behind the other, in the precision of the differences
-/// where that is the wider one.
+/// Writes the differences a − b of each column a of a matrix and a vector b, column by column.
+///
+/// They are computed in the wider of the two precisions.
 pub(crate) fn subtract<T: Real, U: Real>(
     columns: DMatrixView<'_, T>,
     b: &[T],
@@ -56,14 +60,16 @@ pub(crate) fn subtract<T: Real, U: Real>(
     );
 }
 
-/// Numbers that [`in_lanes`] takes side by side.
+/// Entries of a block of [`in_lanes`].
+// One AVX-512 register of f64. With columns of eight log-variances as one block each, in place of
+// single entries, the VAE step of the digits took 0.74 of the time.
 pub(crate) const LANES: usize = 8;
 
-/// outputs ← f(inputs, outputs), a whole vector of each at a time, for slices of one length,
-/// however short: what is left of one is filled with zeros, and not done one by one.
+/// Overwrites outputs by f(inputs, outputs), in blocks of [`LANES`] entries; slices of one length.
 ///
-/// The loop over a vector's places stands in f, over copies: that no two of them overlap needs no
-/// proof, and it becomes vector instructions.
+/// The last block is padded with zeros, so that even short slices are processed by SIMD and not
+/// entry by entry. `f` receives fixed-size arrays by value: there is no aliasing to disprove, and
+/// the compiler vectorises the loop over the entries of a block that `f` contains.
 #[inline(always)]
 pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
     inputs: [&[T]; N],
@@ -95,12 +101,13 @@ pub(crate) fn in_lanes<T: Real, const N: usize, const M: usize>(
     }
 }
 
+/// A block that starts with `values` and ends with zeros.
 #[inline(always)]
 fn padded<T: Real>(values: &[T]) -> [T; LANES] {
     std::array::from_fn(|l| if l < values.len() { values[l] } else { T::zero() })
 }
 
-/// Σ f(x_i), likewise.
+/// The sum Σ f(x_i), in blocks of [`LANES`] entries with a partial sum for each lane.
 #[inline(always)]
 pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     let (whole, rest) = x.as_chunks::<LANES>();
@@ -110,6 +117,7 @@ pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
             sums[l] += f(x[l]);
         }
     }
+    // f of a padded zero need not be 0: those lanes are left out of the sums.
     if !rest.is_empty() {
         let last = padded(rest);
         for l in 0..LANES {
@@ -119,7 +127,7 @@ pub(crate) fn sum_in_lanes<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     total(sums)
 }
 
-/// The sum of what was kept side by side.
+/// The sum of one partial sum for each lane, reduced pairwise in a fixed order.
 #[inline(always)]
 pub(crate) fn total<T: Real>(mut sums: [T; LANES]) -> T {
     for half in [4, 2, 1] {
@@ -130,20 +138,21 @@ pub(crate) fn total<T: Real>(mut sums: [T; LANES]) -> T {
     sums[0]
 }
 
-/// The squared norm of each column, summed in double precision.
+/// The squared Euclidean norm of each column, accumulated in double precision.
 pub(crate) fn squared_norms<T: Real>(columns: &DMatrix<T>) -> Vec<f64> {
     let mut norms = vec![0.0; columns.ncols()];
     squared_norms_into(columns.as_slice(), columns.nrows(), &mut norms);
     norms
 }
 
-/// The same of columns of so many rows.
+/// Writes the squared Euclidean norms of columns of `rows` entries each, stored one after another.
 pub(crate) fn squared_norms_into<T: Real>(columns: &[T], rows: usize, norms: &mut [f64]) {
     vectorized(
         #[inline(always)]
         || {
             for (norm, column) in norms.iter_mut().zip(columns.chunks_exact(rows.max(1))) {
                 let (whole, rest) = column.as_chunks::<LANES>();
+                // Independent sums: one alone would wait for the latency of each addition.
                 let mut sums = [0.0; LANES];
                 for values in whole {
                     for l in 0..LANES {
@@ -177,7 +186,7 @@ macro_rules! in_place {
 }
 
 in_place! {
-    /// Overwrites each x by eˣ, within 2 units of the last place.
+    /// Overwrites each x by eˣ, within 2 units in the last place.
     ///
     /// ```
     /// let mut x = [0.0_f64, f64::NEG_INFINITY];
@@ -187,7 +196,7 @@ in_place! {
     exp, quick_exp
 }
 in_place! {
-    /// Overwrites each x by ln x, within 2 units of the last place.
+    /// Overwrites each x by ln x, within 2 units in the last place.
     ///
     /// ```
     /// let mut x = [1.0_f64, 0.0];
@@ -197,7 +206,7 @@ in_place! {
     ln, quick_ln
 }
 in_place! {
-    /// Overwrites each x by ln(1 + x), within 2 units of the last place.
+    /// Overwrites each x by ln(1 + x), within 2 units in the last place.
     ///
     /// ```
     /// let mut x = [1e-30_f64];
@@ -207,7 +216,7 @@ in_place! {
     ln_1p, quick_ln_1p
 }
 in_place! {
-    /// Overwrites each x by ln(1 + eˣ), within 3 units of the last place.
+    /// Overwrites each x by its softplus ln(1 + eˣ), within 3 units in the last place.
     ///
     /// ```
     /// let mut x = [1000.0_f64];
@@ -217,7 +226,7 @@ in_place! {
     softplus, quick_softplus
 }
 in_place! {
-    /// Overwrites each x by 1 / (1 + e⁻ˣ), within 3 units of the last place.
+    /// Overwrites each x by its logistic sigmoid 1 / (1 + e⁻ˣ), within 3 units in the last place.
     ///
     /// ```
     /// let mut x = [0.0_f64, f64::INFINITY];
@@ -227,7 +236,7 @@ in_place! {
     sigmoid, quick_sigmoid
 }
 in_place! {
-    /// Overwrites each x by tanh x, within 3 units of the last place.
+    /// Overwrites each x by tanh x, within 3 units in the last place.
     ///
     /// ```
     /// let mut x = [0.0_f64, f64::NEG_INFINITY];
@@ -237,16 +246,18 @@ in_place! {
     tanh, quick_tanh
 }
 
-/// Pairs made from one draw of bits.
+/// Pairs of samples from one block of random bytes.
+// 2 KiB of bytes and as much for u and v: all stay in the L1 cache, and the generator is called
+// once for 256 samples.
 const PAIRS: usize = 128;
 
-/// Fills a slice with independent standard normal numbers by Box and Muller's transform.
+/// Fills a slice with independent samples of N(0, 1) by the Box–Muller transform.
 ///
 /// ```math
 /// \sqrt{-2 \ln u}\,(\cos 2πv, \sin 2πv)
 /// ```
-/// Bits come from `rng` alone, 64 for each pair in `f32` (numbers up to 6.6) and 128 in `f64` (up
-/// to 8.5); nothing is drawn for an empty slice, and the same seed gives the same bits everywhere.
+/// Each pair takes 64 random bits in `f32` (samples up to 6.8 in size) and 128 in `f64` (up to
+/// 8.6). An empty slice takes none. Equal bits give bit-identical samples on every platform.
 ///
 /// ```
 /// use rand::{SeedableRng, rngs::StdRng};
@@ -255,6 +266,8 @@ const PAIRS: usize = 128;
 /// assert!(noise.iter().sum::<f64>().abs() < 150.0);
 /// ```
 pub fn fill_standard_normal<T: Real, R: Rng + ?Sized>(out: &mut [T], rng: &mut R) {
+    // Box and Muller's and not a rejection method such as the ziggurat: it has no branches, so that
+    // it is vectorised, and takes a fixed number of random bits.
     let wide = size_of::<T>() == 8;
     let mut bytes = [0_u8; 16 * PAIRS];
     for piece in out.chunks_mut(2 * PAIRS) {
@@ -262,6 +275,8 @@ pub fn fill_standard_normal<T: Real, R: Rng + ?Sized>(out: &mut [T], rng: &mut R
         let bytes = &mut bytes[..pairs * if wide { 16 } else { 8 }];
         rng.fill_bytes(bytes);
         let (mut u, mut v) = ([T::one(); PAIRS], [T::zero(); PAIRS]);
+        // u in (0, 1], as its logarithm must be finite; v in [0, 1). In f32 u has 32 bits, as its
+        // smallest value limits the tails; v has the 24 bits that an f32 holds.
         if wide {
             for ((u, v), b) in u.iter_mut().zip(&mut v).zip(bytes.chunks_exact(16)) {
                 let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|i| b[from + i]));
@@ -280,7 +295,7 @@ pub fn fill_standard_normal<T: Real, R: Rng + ?Sized>(out: &mut [T], rng: &mut R
             || {
                 for (u, v) in u.iter_mut().zip(&mut v) {
                     let square = T::of(-2.0) * u.quick_ln();
-                    // The logarithm of 1, rounded, may be a hair above 0.
+                    // Near u = 1 a rounding error could make ln u positive, and the root NaN.
                     let radius = if square > T::zero() { square } else { T::zero() }.sqrt();
                     let (sin, cos) = v.quick_sin_cos_turns();
                     *u = radius * cos;
@@ -288,6 +303,7 @@ pub fn fill_standard_normal<T: Real, R: Rng + ?Sized>(out: &mut [T], rng: &mut R
                 }
             },
         );
+        // The first half of a piece has the cosines. For an odd length the last sine is dropped.
         let (first, second) = piece.split_at_mut(pairs);
         first.copy_from_slice(&u[..first.len()]);
         second.copy_from_slice(&v[..second.len()]);

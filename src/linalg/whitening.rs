@@ -1,8 +1,7 @@
-//! Right multiplication by the inverse of a covariance with a small ridge: a preconditioner, kept
-//! as a factor.
+//! Regularised inverse covariance, applied from the right as a preconditioner.
 //!
-//! Legend: X (d×n) centred data, S = XXᵗ/n, D its standard deviations, C = D⁻¹SD⁻¹ the
-//! correlations, ρ the ridge.
+//! Legend: X (d×n) centred data, S = XXᵗ/n the covariance, D the diagonal matrix of the standard
+//! deviations, C = D⁻¹SD⁻¹ the correlation matrix, ρ the ridge, Z = D⁻¹X the standardised data.
 
 use super::gram::moments_of_rows;
 use super::moments::{check_finite, squares_wide};
@@ -10,13 +9,14 @@ use super::{cholesky_lower, gemm, matrix_product, product_tr_left, solve_cholesk
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// (S + ridge)⁻¹ on the scale of the correlations, for data that were centred.
+/// The inverse (S + ρD²)⁻¹ of a covariance with a ridge, as a Cholesky factor.
 ///
 /// ```math
 /// D^{-1} (C + ρ I)^{-1} D^{-1}
 /// ```
-/// A variable without variance is left as it is. With d ≤ n a d×d factor is kept; else an n×n one,
-/// and no d×d matrix is formed.
+/// The ridge is relative to each variance, so that it does not depend on the units of the
+/// variables. A variable without variance is neither scaled nor mixed with others. With d ≤ n the
+/// factor is d×d; with d > n it is n×n, and no d×d matrix is formed.
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -26,29 +26,32 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// assert!((rows - dmatrix![1.0, 1.0]).amax() < 1e-8_f64);
 /// # Ok::<(), elbo::Error>(())
 /// ```
+// A factor and triangular solves, not an explicit inverse: C may be close to singular, with ρ the
+// smallest eigenvalue. It is in double precision for `f32` data as well.
 #[derive(Debug, Clone)]
 pub struct Whitening<'a, T: Real> {
-    /// 1 / standard deviation, or 1 without variance.
+    /// The reciprocal standard deviations; 1 for a variable without variance.
     inverse_deviations: DVector<T>,
     has_variance: Vec<bool>,
     ridge: T,
     factor: Factor<'a, T>,
 }
 
+/// The Cholesky factor of the smaller of two matrices.
 #[derive(Debug, Clone)]
 enum Factor<'a, T: Real> {
     /// The Cholesky factor of C + ρI, in double precision.
     Variables(DMatrix<f64>),
-    /// That of ZᵗZ/n + ρI for Z = D⁻¹X, beside the data.
+    /// The data, and the Cholesky factor of ZᵗZ/n + ρI in double precision.
     Observations(DMatrixView<'a, T>, DMatrix<f64>),
 }
 
 impl<'a, T: Real> Whitening<'a, T> {
-    /// The factor for centred data `x` (d×n) and a ridge ρ > 0 in units of the variances.
+    /// Computes the factor for centred data `x` (d×n) and a ridge ρ > 0, relative to the variances.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::NotPositiveDefinite`] when ρ is too small
-    /// for this precision, or not positive.
+    /// [`Error::Empty`], [`Error::NotFinite`]; [`Error::NotPositiveDefinite`] when ρ is not
+    /// positive and finite, or is too small beside the rounding errors of C.
     ///
     /// ```
     /// let x = nalgebra::DMatrix::from_element(2, 3, f64::NAN);
@@ -62,6 +65,7 @@ impl<'a, T: Real> Whitening<'a, T> {
         }
         let squares = squares_wide(x, None, 1.0);
         let deviations: Vec<f64> = squares.iter().map(|s| (s / n as f64).sqrt()).collect();
+        // A subnormal standard deviation has a reciprocal that overflows in T: it counts as 0.
         let usable = |s: f64| T::of(1.0 / s).is_finite() && s.is_finite() && s > 0.0;
         let has_variance: Vec<bool> = deviations.iter().map(|s| usable(*s)).collect();
         let inverses: Vec<f64> =
@@ -80,12 +84,14 @@ impl<'a, T: Real> Whitening<'a, T> {
                     correlations.row_mut(j).fill(0.0);
                     correlations.column_mut(j).fill(0.0);
                 }
+                // The diagonal of C is 1 by definition; computed, it has rounding errors, which may
+                // be as large as a small ρ.
                 correlations[(j, j)] = 1.0 + if has_variance[j] { shift } else { 0.0 };
             }
             Factor::Variables(cholesky_lower(correlations.as_view())?)
         } else {
             let mut inner = DMatrix::<f64>::zeros(n, n);
-            // Blocks of variables: the scaled copy stays small.
+            // In blocks of 1024 variables, so that the standardised copy in f64 stays small.
             for first in (0..d).step_by(1024) {
                 let rows = 1024.min(d - first);
                 let mut scaled = x.rows(first, rows).map(|v| v.as_f64());
@@ -110,10 +116,10 @@ impl<'a, T: Real> Whitening<'a, T> {
         Ok(Self { inverse_deviations, has_variance, ridge, factor })
     }
 
-    /// Overwrites the rows of a k×d matrix by their products with the inverse from the right.
+    /// Overwrites a k×d matrix by its product with the inverse from the right.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`] when it has not d columns.
+    /// [`Error::DimensionMismatch`] when the matrix does not have d columns.
     ///
     /// ```
     /// use nalgebra::dmatrix;
@@ -135,12 +141,15 @@ impl<'a, T: Real> Whitening<'a, T> {
         self.scale(rows);
         match &self.factor {
             Factor::Variables(factor) => {
+                // The inverse is symmetric: the product from the right is a solve with the
+                // transpose.
                 let mut columns = rows.transpose().map(|v| v.as_f64());
                 solve_cholesky(factor, columns.as_view_mut());
                 rows.tr_copy_from(&columns.map(T::of));
             }
             Factor::Observations(x, factor) => {
-                // (ZZᵗ/n + ρI)⁻¹ = (I − Z (ZᵗZ/n + ρI)⁻¹ Zᵗ/n)/ρ, and what has no variance stays.
+                // The Woodbury identity: (ZZᵗ/n + ρI)⁻¹ = (I − Z (ZᵗZ/n + ρI)⁻¹ Zᵗ/n)/ρ. Columns
+                // without variance are set to 0 meanwhile and restored at the end.
                 let kept = rows.clone();
                 for (mut column, varies) in rows.column_iter_mut().zip(&self.has_variance) {
                     if !varies {
@@ -168,6 +177,7 @@ impl<'a, T: Real> Whitening<'a, T> {
         Ok(())
     }
 
+    /// Multiplies the matrix by D⁻¹ from the right.
     fn scale(&self, rows: &mut DMatrix<T>) {
         for (mut column, factor) in rows.column_iter_mut().zip(self.inverse_deviations.iter()) {
             column *= *factor;
@@ -191,7 +201,7 @@ mod tests {
         let rows = random::<T>(3, d, 4);
         let mut got = rows.clone();
         Whitening::new(x.as_view(), T::of(ridge)).unwrap().apply(&mut got).unwrap();
-        // Multiplied back by S + ρ D², the rows return; the variable without variance was left.
+        // The product with S + ρD² gives the rows back. Variable 1 has no variance.
         let mut matrix = s.clone();
         for j in 0..d {
             matrix[(j, j)] = if j == 1 { 1.0 } else { s[(j, j)] * (1.0 + ridge) };

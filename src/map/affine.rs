@@ -1,9 +1,13 @@
-//! The products of an affine layer, its weights in two halves of columns: forth, back, and the
-//! derivative by the weights.
+//! Matrix products of an affine layer: forward, backward to the input, and the gradient by the
+//! weights. The columns of the weights are split into two halves.
 //!
-//! Each half is one piece of memory, and where there are threads the same one has it in all three
-//! products (and nearly so in an optimiser's step), so that weights stay in that thread's cache.
-//! The cut depends on the sizes alone, and so do the bits.
+//! Each half is contiguous in memory. With several threads the same thread processes the same half
+//! in all three products (and nearly so in the optimiser's step), so that the weights stay in its
+//! cache: a VAE step of batch 20 took 268 µs in place of 292. The split depends on the sizes alone,
+//! and therefore results are bit-identical for any number of threads.
+//!
+//! Tried and rejected: one strip of the batch per thread through all layers, with one fork per pass
+//! instead of one per layer (no gain).
 
 use super::Activation;
 use crate::Real;
@@ -11,14 +15,15 @@ use crate::linalg::parallel::{Halves, for_each_part, join, threads};
 use crate::linalg::{Operand, gemm_among, vector::vectorized};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
-/// Weights fewer than these are not cut.
+/// A layer with fewer weights is not split.
 const UNCUT: usize = 1 << 12;
-/// The cut is at a multiple of this: as near to the middle as tiles of the matrix kernels end.
+/// The split is at a multiple of this number of columns, which is near the middle and at the end of
+/// a tile of the matrix kernels. A multiple of 16 (208 of 400 columns) was 1 % slower.
 const TILE: usize = 8;
-/// Outputs that are finished at a time.
+/// Outputs per chunk of the pass that adds the bias and applies the activation.
 const OUTPUTS: usize = 1 << 12;
 
-/// The columns of the first half.
+/// The number of columns in the first half; all of them in a layer that is not split.
 fn cut(outputs: usize, inputs: usize) -> usize {
     if inputs * outputs < UNCUT {
         inputs
@@ -27,14 +32,15 @@ fn cut(outputs: usize, inputs: usize) -> usize {
     }
 }
 
-/// Half of the threads that `work` deserves for each half; `None` if that is one altogether.
+/// The number of threads for each half: half of those that `work` justifies, or `None` for a single
+/// thread.
 fn each(work: usize) -> Option<usize> {
     let all = threads(work);
     (all > 1).then_some(all.div_ceil(2))
 }
 
-/// output ← f(W·input + bias), with f′ beside it where `slope` is not empty; `spare` is room of the
-/// output's size.
+/// Forward pass: output ← f(W·input + bias), and slope ← f′ unless `slope` is empty. `spare` is a
+/// buffer of the size of the output, for the product of the second half.
 pub(super) fn forth<T: Real>(
     (weights, bias): (DMatrixView<'_, T>, &[T]),
     activation: Activation,
@@ -50,8 +56,9 @@ pub(super) fn forth<T: Real>(
     let product = |most, (a, b): (DMatrixView<'_, T>, DMatrixView<'_, T>), c: &mut DMatrix<T>| {
         gemm_among(most, T::one(), a.into(), b.into(), T::zero(), c.into());
     };
-    // On one thread as well the second half is added as a whole: product by product, the sums would
-    // be in another order.
+    // The products of the two halves are formed separately and added once, on one thread as well:
+    // accumulated into one matrix, the sums would have another order, and their last bits would
+    // depend on the number of threads.
     let beside = match each(work) {
         _ if cut == inputs => {
             product(usize::MAX, first, output);
@@ -75,6 +82,7 @@ pub(super) fn forth<T: Real>(
         &|start, part: Outputs<'_, T>| {
             let more = beside.get(start..start + part.values.len()).unwrap_or(&[]);
             if part.slopes.is_empty() {
+                // The sum of the halves is fused with the activation: one pass over the outputs.
                 activation.add_bias_and_apply(part.values, more, bias);
             } else {
                 add(part.values, more);
@@ -84,7 +92,7 @@ pub(super) fn forth<T: Real>(
     );
 }
 
-/// d_input ← Wᵗ·delta.
+/// Backward pass to the input: d_input ← Wᵗ·delta. The halves of W's columns give disjoint rows.
 pub(super) fn back<T: Real>(
     weights: DMatrixView<'_, T>,
     delta: DMatrixView<'_, T>,
@@ -111,7 +119,8 @@ pub(super) fn back<T: Real>(
     }
 }
 
-/// d_weights ← delta·inputᵗ, by columns in one slice.
+/// Gradient by the weights: d_weights ← delta·inputᵗ, by columns in one slice. The halves give
+/// disjoint columns.
 pub(super) fn by_weights<T: Real>(
     delta: DMatrixView<'_, T>,
     input: DMatrixView<'_, T>,
@@ -140,6 +149,7 @@ pub(super) fn by_weights<T: Real>(
     }
 }
 
+/// Adds `more` to `values`, entry by entry.
 fn add<T: Real>(values: &mut [T], more: &[T]) {
     vectorized(
         #[inline(always)]
@@ -151,7 +161,7 @@ fn add<T: Real>(values: &mut [T], more: &[T]) {
     );
 }
 
-/// Outputs and, if they are kept, their slopes.
+/// The outputs of a layer and their slopes (empty unless they are stored), split together.
 struct Outputs<'a, T> {
     values: &'a mut [T],
     slopes: &'a mut [T],
@@ -163,6 +173,7 @@ impl<T: Send> Halves for Outputs<'_, T> {
     }
     fn halve(self, at: usize) -> (Self, Self) {
         let (left, right) = self.values.split_at_mut(at);
+        // Slopes that are not stored are an empty slice, in both parts.
         let (slopes_left, slopes_right) = self.slopes.split_at_mut(at.min(self.slopes.len()));
         (Self { values: left, slopes: slopes_left }, Self { values: right, slopes: slopes_right })
     }

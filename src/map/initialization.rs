@@ -1,4 +1,4 @@
-//! Where the weights of a network start.
+//! Random initialisation of the weights of a network.
 
 use super::Activation;
 use crate::linalg::{product_tr_right, thin_svd};
@@ -6,7 +6,8 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixViewMut};
 use rand::{Rng, RngExt};
 
-/// How the weights W (out×in) of a layer are drawn; the biases start at 0, except where it is said.
+/// The distribution of a layer's initial weights W (out×in). The biases are 0 unless stated
+/// otherwise.
 ///
 /// ```
 /// use elbo::map::{Initialization, Mlp};
@@ -20,28 +21,30 @@ use rand::{Rng, RngExt};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initialization {
-    /// Uniform on ±√(6/(in+out)): Glorot and Bengio's, for tanh and for an output layer.
+    /// Glorot and Bengio's uniform distribution on ±√(6/(in+out)), for tanh and for an output
+    /// layer.
     GlorotUniform,
-    /// N(0, 2/(in+out)).
+    /// Glorot and Bengio's normal distribution N(0, 2/(in+out)).
     GlorotNormal,
-    /// Uniform on ±√(6/in): He's, for rectifiers.
+    /// He's uniform distribution on ±√(6/in), for rectifiers.
     HeUniform,
-    /// N(0, 2/in).
+    /// He's normal distribution N(0, 2/in).
     HeNormal,
-    /// Uniform on ±√(3/in): LeCun's.
+    /// LeCun's uniform distribution on ±√(3/in).
     LecunUniform,
-    /// N(0, 1/in).
+    /// LeCun's normal distribution N(0, 1/in).
     LecunNormal,
-    /// Uniform on ±1/√in, for the weights **and** the biases.
+    /// Uniform distribution on ±1/√in, for the weights **and** the biases.
     UniformFanIn,
-    /// The nearest matrix with orthonormal rows or columns to a Gaussian one.
+    /// The matrix with orthonormal rows or columns that is nearest to a Gaussian one.
     Orthogonal,
-    /// All weights 0: what comes out does not depend on what goes in, until the first step.
+    /// All weights 0: the output does not depend on the input until the first training step.
     Zero,
 }
 
 impl Initialization {
-    /// He's for the rectifiers and their smooth relatives, Glorot's for the others.
+    /// The default for an activation: [`HeNormal`](Self::HeNormal) for rectifiers and their smooth
+    /// relatives, [`GlorotUniform`](Self::GlorotUniform) for the others.
     pub fn of_activation(activation: Activation) -> Self {
         match activation {
             Activation::Relu | Activation::Gelu | Activation::Silu => Self::HeNormal,
@@ -49,7 +52,7 @@ impl Initialization {
         }
     }
 
-    /// Draws W (out×in, by columns) and the bias.
+    /// Samples W (out×in, by columns) and the bias.
     pub(crate) fn draw<T: Real>(
         self,
         weights: &mut [T],
@@ -57,6 +60,7 @@ impl Initialization {
         inputs: usize,
         rng: &mut dyn Rng,
     ) -> Result<()> {
+        // A uniform distribution on ±b has the variance b²/3: ±√(6/m) and N(0, 2/m) have the same.
         let (fan_in, fan_out) = (inputs as f64, bias.len() as f64);
         bias.fill(T::zero());
         match self {
@@ -72,6 +76,9 @@ impl Initialization {
             }
             Self::Orthogonal => {
                 let gaussian = DMatrix::from_fn(bias.len(), inputs, |_, _| T::standard_normal(rng));
+                // The nearest orthonormal matrix (polar factor) UVᵗ of a Gaussian matrix is
+                // uniformly distributed (Haar), because the Gaussian distribution is invariant
+                // under rotations.
                 let svd = thin_svd(gaussian.as_view())?;
                 let nearest = product_tr_right(svd.u.as_view(), svd.v.as_view());
                 DMatrixViewMut::from_slice(weights, bias.len(), inputs).copy_from(&nearest);
@@ -82,10 +89,12 @@ impl Initialization {
     }
 }
 
+/// Overwrites `values` by samples of the uniform distribution on ±`bound`.
 fn uniform<T: Real>(values: &mut [T], bound: f64, rng: &mut dyn Rng) {
     values.iter_mut().for_each(|v| *v = T::of(bound * (2.0 * rng.random::<f64>() - 1.0)));
 }
 
+/// Overwrites `values` by samples of N(0, `deviation`²).
 fn normal<T: Real>(values: &mut [T], deviation: f64, rng: &mut dyn Rng) {
     values.iter_mut().for_each(|v| *v = T::of(deviation) * T::standard_normal(rng));
 }
@@ -114,7 +123,7 @@ mod tests {
                 .draw(&mut weights, &mut bias, inputs, &mut StdRng::seed_from_u64(3))
                 .unwrap();
             let seen = weights.iter().map(|w| w * w).sum::<f64>() / weights.len() as f64;
-            // Of 60,000 draws, the standard error of a variance is at most √(2/60000) of it.
+            // Of 60,000 samples, the standard error of the variance is at most √(2/60000) of it.
             assert!(
                 (seen - variance).abs() <= 4.0 * variance * (2.0f64 / 60_000.0).sqrt(),
                 "{initialization:?}: {seen}"

@@ -1,4 +1,4 @@
-//! An affine map: weights and a bias, the first of the maps.
+//! Affine maps: a weight matrix and a bias.
 
 use super::{DifferentiableMap, Parameters};
 use crate::data::{Centering, expect};
@@ -6,11 +6,11 @@ use crate::linalg::{Operand, gemm, reshape};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
-/// The affine map x ↦ Wx + b.
+/// An affine map x ↦ Wx + b.
 ///
-/// As a decoder, W (d×k) are the loadings and b the mean μ; as an encoder, W is the lecture's U.
-/// Weights and bias stand in one d×(k+1) matrix, the bias as its last column, so that an optimiser
-/// sees one slice.
+/// As a decoder, W (d×k) holds the loadings and b is the mean μ; as an encoder, W is the k×d
+/// projection. Weights and bias are stored in one matrix, the bias as its last column, so that an
+/// optimiser gets all parameters as one slice.
 ///
 /// ```
 /// use elbo::map::{DifferentiableMap, Linear};
@@ -29,8 +29,8 @@ impl<T: Real> Linear<T> {
     /// A map from its weights (output×input) and its bias (output).
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when the bias has another length than
-    /// W has rows; [`Error::NotFinite`](crate::Error::NotFinite).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when the bias does not have
+    /// one entry per row of W; [`Error::NotFinite`](crate::Error::NotFinite).
     pub fn new(weights: DMatrix<T>, bias: DVector<T>) -> Result<Self> {
         expect("entries of the bias", weights.nrows(), bias.len())?;
         let columns = weights.ncols();
@@ -40,7 +40,7 @@ impl<T: Real> Linear<T> {
         Ok(Self { augmented, fixed_bias: false })
     }
 
-    /// A decoder with loadings W about a mean that is free, or fixed at 0.
+    /// A decoder with loadings W and a mean that is free, or fixed at 0 without centring.
     pub(crate) fn about(
         weights: &DMatrix<f64>,
         mean: &DVector<f64>,
@@ -50,32 +50,33 @@ impl<T: Real> Linear<T> {
         Ok(if kind == Centering::None { map.with_fixed_bias() } else { map })
     }
 
-    /// The same map with the bias held where it is: no longer among the [parameters](Parameters)
-    /// that an optimiser moves.
+    /// Fixes the bias at its value: it is then not among the [parameters](Parameters) that an
+    /// optimiser changes.
     pub fn with_fixed_bias(self) -> Self {
         Self { fixed_bias: true, ..self }
     }
 
-    /// Whether the bias is held where it is.
+    /// Whether the bias is fixed.
     pub fn bias_is_fixed(&self) -> bool {
         self.fixed_bias
     }
 
-    /// W, output×input.
+    /// The weights W, output×input.
     pub fn weights(&self) -> DMatrixView<'_, T> {
         self.augmented.columns(0, self.augmented.ncols() - 1)
     }
 
-    /// b, one entry an output.
+    /// The bias b, one entry per output.
     pub fn bias(&self) -> DVectorView<'_, T> {
         self.augmented.column(self.augmented.ncols() - 1)
     }
 
+    // The free parameters are a prefix of the storage: the bias is its last column.
     fn free(&self) -> usize {
         self.output_dim() * (self.input_dim() + usize::from(!self.fixed_bias))
     }
 
-    /// [W b], output×(input+1).
+    /// The matrix [W b], output×(input+1).
     pub(crate) fn augmented_mut(&mut self) -> &mut DMatrix<T> {
         &mut self.augmented
     }
@@ -91,7 +92,7 @@ impl<T: Real> Parameters<T> for Linear<T> {
     }
 }
 
-/// The output of a [`Linear`] map.
+/// The tape of a [`Linear`] map: its output.
 #[derive(Debug, Clone)]
 pub struct LinearTape<T: Real>(DMatrix<T>);
 
@@ -119,6 +120,7 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
     ) -> DMatrixView<'t, T> {
         reshape(&mut tape.0, self.output_dim(), input.ncols());
         let bias = self.bias();
+        // The product accumulates onto the bias: no second pass over the output.
         tape.0.column_iter_mut().for_each(|mut column| column.copy_from(&bias));
         gemm(T::one(), self.weights(), input, T::one(), tape.0.as_view_mut());
         tape.0.as_view()
@@ -128,7 +130,8 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         tape.0.as_view()
     }
 
-    /// (target − b) − Wz: a bias far from 0 takes no digits from it.
+    /// Returns (target − b) − Wz, with the bias subtracted first: a bias far from 0 then costs the
+    /// residual no accuracy.
     fn residuals(&self, input: DMatrixView<'_, T>, target: DMatrixView<'_, T>) -> DMatrix<T> {
         let (mut residuals, bias) = (target.into_owned(), self.bias());
         residuals.column_iter_mut().for_each(|mut column| column -= &bias);
@@ -148,12 +151,14 @@ impl<T: Real> DifferentiableMap<T> for Linear<T> {
         let (d_weights, d_bias) = d_parameters.split_at_mut(outputs * inputs);
         let d_weights = nalgebra::DMatrixViewMut::from_slice(d_weights, outputs, inputs);
         gemm(T::one(), d_output, Operand::from(input).transposed(), T::zero(), d_weights);
+        // Without a free bias `d_bias` is empty, and the loop below does nothing.
         d_bias.fill(T::zero());
         for column in d_output.column_iter() {
             for (sum, &value) in d_bias.iter_mut().zip(column.iter()) {
                 *sum += value;
             }
         }
+        // The input of an encoder is data: its derivative is not computed unless there is a target.
         if let Some(d_input) = d_input {
             self.backward_to_input(input, tape, d_output, &mut [], d_input);
         }

@@ -1,4 +1,4 @@
-//! A multilayer perceptron: affine maps with a nonlinearity between them.
+//! Multilayer perceptrons: affine layers with an activation function after each.
 
 use super::activation::{carry_back_by_slope, sum_columns};
 use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, affine};
@@ -7,16 +7,17 @@ use crate::linalg::{check_finite, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
-/// The map x ↦ f_L(W_L … f_1(W_1 x + b_1) … + b_L).
+/// A multilayer perceptron x ↦ f_L(W_L … f_1(W_1 x + b_1) … + b_L).
 ///
-/// All weights stand in one vector, layer by layer, each as \[W | b\] (out×(in+1), by columns);
-/// [`layer`](Self::layer) reads them.
+/// All weights are stored in one vector, layer by layer, each as \[W | b\] (out×(in+1), by
+/// columns); [`layer`](Self::layer) returns views of them.
 ///
-/// Two affine layers that are **not** among the free parameters may stand around the network: x ↦
-/// (x − m)/s before the first layer
+/// Two fixed affine layers, which are **not** among the free parameters, may enclose the network: x
+/// ↦ (x − m)/s before the first layer
 /// ([`with_input_standardization`](Self::with_input_standardization)), and y ↦ m + s·y after the
-/// last ([`with_output_scale`](Self::with_output_scale)). They are taken from the data, once, so
-/// that data on any scale reach the model as given.
+/// last ([`with_output_scale`](Self::with_output_scale)). Their values are computed from the data
+/// once. The layers between them then work on standardised data, while inputs and outputs keep the
+/// units of the data.
 ///
 /// ```
 /// use elbo::map::{Activation, DifferentiableMap, Mlp};
@@ -34,7 +35,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp<T: Real> {
     sizes: Vec<usize>,
-    starts: Vec<usize>, // of each layer in `parameters`
+    // Where each layer starts in `parameters`, and the end.
+    starts: Vec<usize>,
     activation: Activation,
     output_activation: Activation,
     parameters: Vec<T>,
@@ -42,7 +44,7 @@ pub struct Mlp<T: Real> {
     output: Option<FixedScale<T>>,
 }
 
-/// A mean and a deviation that no optimiser moves.
+/// A fixed mean and standard deviation for each variable.
 #[derive(Debug, Clone, PartialEq)]
 struct FixedScale<T: Real> {
     mean: DVector<T>,
@@ -62,32 +64,32 @@ impl<T: Real> FixedScale<T> {
                 must: "at least 0",
             });
         }
-        // A constant variable is left as it is; the reciprocal must be finite too.
+        // A constant variable is not scaled. Nor is one whose standard deviation is so small that
+        // its reciprocal would overflow.
         deviation.iter_mut().filter(|s| !(T::one() / **s).is_finite()).for_each(|s| *s = T::one());
         Ok(Self { mean, deviation })
     }
 }
 
 impl<T: Real> Mlp<T> {
-    /// Starts to build a network from `input` to `output` dimensions.
+    /// Returns a builder for a network from `input` to `output` dimensions.
     pub fn builder(input: usize, output: usize) -> MlpBuilder<T> {
         MlpBuilder::new(input, output)
     }
 
-    /// The number of free parameters of a network with the given sizes: input, hidden layers,
-    /// output; `usize::MAX` for more than can be counted.
+    /// The number of free parameters of a network with the given sizes (input, hidden layers,
+    /// output); it saturates at `usize::MAX`.
     pub fn parameter_count(sizes: &[usize]) -> usize {
         let layers = sizes.windows(2).map(|pair| pair[0].saturating_add(1).saturating_mul(pair[1]));
         layers.fold(0, usize::saturating_add)
     }
 
     /// A network from its sizes (input, hidden layers, output) and its [parameters](Parameters), in
-    /// their order.
+    /// the order in which they are stored.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`] when the count of the parameters does not fit the sizes, or
-    /// there are fewer than two sizes; [`Error::InvalidParameter`] for a size of 0;
-    /// [`Error::NotFinite`].
+    /// [`Error::DimensionMismatch`] when the number of parameters does not fit the sizes, or there
+    /// are fewer than two sizes; [`Error::InvalidParameter`] for a size of 0; [`Error::NotFinite`].
     pub fn from_parameters(
         sizes: &[usize],
         activation: Activation,
@@ -148,12 +150,12 @@ impl<T: Real> Mlp<T> {
         Self::from_parameters(&sizes, activation, output_activation, parameters)
     }
 
-    /// The same network behind the fixed layer x ↦ (x − mean)/deviation, entry by entry; a
-    /// deviation of 0 counts as 1.
+    /// Adds the fixed layer x ↦ (x − mean)/deviation before the network, entry by entry.
+    /// `deviation` is a standard deviation; 0 counts as 1.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
-    /// negative deviation.
+    /// negative standard deviation.
     pub fn with_input_standardization(
         self,
         mean: DVector<T>,
@@ -163,24 +165,25 @@ impl<T: Real> Mlp<T> {
         Ok(Self { input: Some(scale), ..self })
     }
 
-    /// The same network before the fixed layer y ↦ mean + deviation·y, entry by entry; a deviation
-    /// of 0 counts as 1.
+    /// Adds the fixed layer y ↦ mean + deviation·y after the network, entry by entry. `deviation`
+    /// is a standard deviation; 0 counts as 1.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
-    /// negative deviation.
+    /// negative standard deviation.
     pub fn with_output_scale(self, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
         let scale = FixedScale::new(self.sizes[self.layers()], mean, deviation)?;
         Ok(Self { output: Some(scale), ..self })
     }
 
-    /// The same network with the last layer's weights and biases at 0 for the outputs from `first`
-    /// on.
+    /// Sets the last layer's weights and biases to 0 for the outputs from `first` on.
     ///
-    /// An encoder's head starts so: every scale is that of the prior, whatever x is.
+    /// This is the initialisation of an encoder's scale outputs: the scales are those of the prior,
+    /// whatever x is.
     pub fn with_zero_outputs_from(mut self, first: usize) -> Self {
         let last = self.layers() - 1;
         let rows = self.sizes[last + 1];
+        // The bias is one more column behind the weights.
         for column in self.parameters[self.starts[last]..].chunks_exact_mut(rows) {
             column.iter_mut().skip(first).for_each(|entry| *entry = T::zero());
         }
@@ -192,17 +195,17 @@ impl<T: Real> Mlp<T> {
         self.sizes.len() - 1
     }
 
-    /// The sizes: input, hidden layers, output.
+    /// The sizes of the layers: input, hidden layers, output.
     pub fn sizes(&self) -> &[usize] {
         &self.sizes
     }
 
-    /// The nonlinearity after each hidden layer.
+    /// The activation after each hidden layer.
     pub fn activation(&self) -> Activation {
         self.activation
     }
 
-    /// The nonlinearity after the last layer.
+    /// The activation after the last layer.
     pub fn output_activation(&self) -> Activation {
         self.output_activation
     }
@@ -219,12 +222,12 @@ impl<T: Real> Mlp<T> {
         )
     }
 
-    /// The mean and the deviation of the fixed layer before the network, if there is one.
+    /// The mean and the standard deviation of the fixed layer before the network, if there is one.
     pub fn input_standardization(&self) -> Option<(&DVector<T>, &DVector<T>)> {
         self.input.as_ref().map(|fixed| (&fixed.mean, &fixed.deviation))
     }
 
-    /// The mean and the deviation of the fixed layer after the network, if there is one.
+    /// The mean and the standard deviation of the fixed layer after the network, if there is one.
     pub fn output_scale(&self) -> Option<(&DVector<T>, &DVector<T>)> {
         self.output.as_ref().map(|fixed| (&fixed.mean, &fixed.deviation))
     }
@@ -242,9 +245,12 @@ impl<T: Real> Mlp<T> {
         if i + 1 == self.layers() { self.output_activation } else { self.activation }
     }
 
-    /// Whether layer `i` stores its slopes: they cannot be had from what it stores as its output.
+    /// Whether layer `i` stores its slopes f′, because they cannot be computed from its stored
+    /// output.
     fn keeps_slope(&self, i: usize) -> bool {
         let activation = self.activation_of(i);
+        // The output scale overwrites the output of the last layer, from which f′ would be
+        // computed.
         activation.keeps_slope()
             || (i + 1 == self.layers()
                 && self.output.is_some()
@@ -261,10 +267,11 @@ impl<T: Real> Parameters<T> for Mlp<T> {
     }
 }
 
-/// What each layer of an [`Mlp`] put out, and the buffers of its derivative.
+/// The tape of an [`Mlp`]: the output of each layer, and the buffers of its derivative.
 #[derive(Debug, Clone)]
 pub struct MlpTape<T: Real> {
-    input: DMatrix<T>, // standardised, where that is asked for
+    // The standardised input; empty without a standardisation.
+    input: DMatrix<T>,
     layers: Vec<LayerTape<T>>,
 }
 
@@ -323,7 +330,8 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
             let LayerTape { output, slope, delta } = &mut at[0];
             let size = self.sizes[i + 1];
             reshape(output, size, n);
-            // What is room for a derivative later is room for half a sum now.
+            // The buffer of the derivative is unused in the forward pass: it holds the product of
+            // the second half of the layer's weights.
             reshape(delta, size, n);
             if self.keeps_slope(i) {
                 reshape(slope, size, n);
@@ -337,6 +345,7 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
                 delta,
             );
         }
+        // The output scale, in place: `keeps_slope` accounts for it.
         let last = &mut tape.layers[self.layers() - 1];
         if let Some(FixedScale { mean, deviation }) = &self.output {
             for column in last.output.as_mut_slice().chunks_exact_mut(mean.len()) {
@@ -378,6 +387,8 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
 }
 
 impl<T: Real> Mlp<T> {
+    /// The backward pass. The gradients by the parameters and by the input are computed only where
+    /// there is a target for them.
     fn carry_back(
         &self,
         input: DMatrixView<'_, T>,
@@ -389,11 +400,14 @@ impl<T: Real> Mlp<T> {
         let (n, end) = (d_output.ncols(), self.layers() - 1);
         let MlpTape { input: standardised, layers } = tape;
         let input = if self.input.is_some() { standardised.as_view() } else { input };
-        // Where nothing stands behind the last affine layer, its derivative is the one given.
+        // Without an activation and an output scale, the derivative by the last affine layer is
+        // `d_output` itself, which is not copied.
         let plain = self.activation_of(end) == Activation::Identity && self.output.is_none();
         if !plain {
             self.start_delta(&mut layers[end].delta, d_output);
         }
+        // Layer by layer from the output. Before each step `delta` holds ∂J/∂f(a) of the layer; the
+        // multiplication by f′ makes it ∂J/∂a.
         for i in (0..=end).rev() {
             let (before, at) = layers.split_at_mut(i);
             let LayerTape { output, slope, delta } = &mut at[0];
@@ -410,6 +424,8 @@ impl<T: Real> Mlp<T> {
                 affine::by_weights(delta, input, d_weights);
                 sum_columns(delta, d_bias);
             }
+            // The first layer's target is the caller's, if there is one; otherwise this product is
+            // skipped.
             let target = match before.last_mut() {
                 Some(previous) => Some(&mut previous.delta),
                 None => d_input.as_deref_mut(),
@@ -426,7 +442,7 @@ impl<T: Real> Mlp<T> {
         }
     }
 
-    /// The derivative by what the last nonlinearity put out.
+    /// Initialises `delta` with the derivative by the output of the last activation.
     fn start_delta(&self, delta: &mut DMatrix<T>, d_output: DMatrixView<'_, T>) {
         reshape(delta, d_output.nrows(), d_output.ncols());
         delta.copy_from(&d_output);

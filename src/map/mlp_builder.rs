@@ -1,11 +1,11 @@
-//! Builds a network whose weights are drawn at random.
+//! Builder for networks with random initial weights.
 
 use super::{Activation, Initialization, Mlp};
 use crate::{Error, Real, Result};
 use nalgebra::DVector;
 use rand::Rng;
 
-/// The choices for a new [`Mlp`]: none of them must be made.
+/// Builder for an [`Mlp`]; every setting has a default.
 ///
 /// ```
 /// use elbo::map::{Activation, DifferentiableMap, Mlp};
@@ -40,44 +40,45 @@ impl<T: Real> MlpBuilder<T> {
         }
     }
 
-    /// The sizes of the hidden layers, from the input on; without any, the map is affine.
+    /// Sets the sizes of the hidden layers, in order from the input. Without hidden layers the map
+    /// is affine (the default).
     pub fn hidden(mut self, sizes: &[usize]) -> Self {
         self.sizes.splice(1..self.sizes.len() - 1, sizes.iter().copied());
         self
     }
 
-    /// The nonlinearity after each hidden layer; tanh unless it is set.
+    /// Sets the activation after each hidden layer (default: tanh).
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// The nonlinearity after the last layer; none unless it is set.
+    /// Sets the activation after the last layer (default: identity).
     pub fn output_activation(self, output_activation: Activation) -> Self {
         Self { output_activation, ..self }
     }
 
-    /// How the weights are drawn; else as [fits the activation](Initialization::of_activation) of
-    /// each layer.
+    /// Sets the distribution of the initial weights of all layers (default: [by the
+    /// activation](Initialization::of_activation) of each layer).
     pub fn initialization(self, initialization: Initialization) -> Self {
         Self { initialization: Some(initialization), ..self }
     }
 
-    /// As [`Mlp::with_input_standardization`].
+    /// Adds a fixed standardisation of the input, as [`Mlp::with_input_standardization`].
     pub fn input_standardization(self, mean: DVector<T>, deviation: DVector<T>) -> Self {
         Self { standardization: Some((mean, deviation)), ..self }
     }
 
-    /// As [`Mlp::with_output_scale`].
+    /// Adds a fixed scale of the output, as [`Mlp::with_output_scale`].
     pub fn output_scale(self, mean: DVector<T>, deviation: DVector<T>) -> Self {
         Self { output_scale: Some((mean, deviation)), ..self }
     }
 
-    /// Draws the weights.
+    /// Samples the initial weights and returns the network.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for a size of 0, more parameters than memory holds or a negative
-    /// deviation, [`Error::DimensionMismatch`] and [`Error::NotFinite`] for a fixed layer that does
-    /// not fit.
+    /// standard deviation; [`Error::DimensionMismatch`] and [`Error::NotFinite`] for a fixed layer
+    /// that does not fit.
     pub fn build<R: Rng + ?Sized>(self, mut rng: &mut R) -> Result<Mlp<T>> {
         if self.sizes.contains(&0) {
             return Err(Error::InvalidParameter {
@@ -87,6 +88,7 @@ impl<T: Real> MlpBuilder<T> {
             });
         }
         let count = Mlp::<T>::parameter_count(&self.sizes);
+        // Sizes are a user's input: an allocation that fails is an error here, not an abort.
         let mut parameters = Vec::new();
         if parameters.try_reserve_exact(count).is_err() {
             return Err(Error::InvalidParameter {
@@ -96,6 +98,7 @@ impl<T: Real> MlpBuilder<T> {
             });
         }
         parameters.resize(count, T::zero());
+        // Layer by layer, each as [W | b].
         let mut rest = parameters.as_mut_slice();
         let layers = self.sizes.len() - 1;
         for (i, pair) in self.sizes.windows(2).enumerate() {

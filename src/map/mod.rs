@@ -1,6 +1,6 @@
-//! Maps that can be differentiated: the same slot for encoders and decoders.
+//! Differentiable maps, used for both encoders and decoders.
 //!
-//! In the order of the progression: [`Linear`], then [`Mlp`].
+//! From PCA to the variational autoencoder: [`Linear`], then [`Mlp`].
 
 mod activation;
 mod affine;
@@ -11,67 +11,73 @@ mod mlp_builder;
 
 pub use activation::Activation;
 pub use initialization::Initialization;
-pub use linear::{Linear, LinearTape};
-pub use mlp::{Mlp, MlpTape};
+pub use linear::Linear;
+#[doc(hidden)]
+pub use linear::LinearTape;
+pub use mlp::Mlp;
+#[doc(hidden)]
+pub use mlp::MlpTape;
 pub use mlp_builder::MlpBuilder;
 
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
 
-/// The free parameters of a slot as one slice, in a fixed order: what an optimiser moves.
+/// The free parameters of a component (map, likelihood or inference) as one slice, in a fixed
+/// order, for an optimiser.
 ///
-/// You give the two slices; a slot without free parameters gives empty ones.
+/// Implement the two slices; a component without free parameters returns empty ones.
 pub trait Parameters<T: Real> {
     /// The free parameters.
     fn parameters(&self) -> &[T];
-    /// The free parameters, to be moved.
+    /// The free parameters, mutable.
     fn parameters_mut(&mut self) -> &mut [T];
 
-    /// Moves parameters whose optimum is a formula the part `weight` of the way there, and says
-    /// that it did: an optimiser then leaves them alone.
+    /// Moves parameters with a closed-form optimum by the fraction `weight` towards it and returns
+    /// `true`; an optimiser then leaves them unchanged.
     ///
     /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum
-    /// over. By itself it does nothing and says so.
+    /// over. The default implementation does nothing and returns `false`.
     fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let _ = (d_parameters, entries, weight);
         false
     }
 
-    /// Whether a declared floor, and not J, says what a parameter is; a fit that ends so says
-    /// [`StopReason::Floor`](crate::fit::Stop::Floor).
+    /// Whether a parameter is at its declared floor; a fit that ends so reports
+    /// [`StopReason::Floor`](crate::fit::StopReason::Floor).
     fn rests_on_floor(&self) -> bool {
         false
     }
 }
 
-/// A map f: input → output with free parameters and a derivative; one column an observation.
+/// A differentiable map f: input → output with free parameters; one column per observation.
 ///
-/// You give the dimensions, [`forward`](Self::forward) and [`backward`](Self::backward); you get
-/// [`apply`](Self::apply), and your map is a [`Decoder`](crate::model::Decoder) and can sit inside
-/// an [`Amortized`](crate::inference::Amortized) encoder.
-/// [`testing::check_map`](crate::testing::check_map) tells whether the derivative is right.
+/// Implement the dimensions, [`forward`](Self::forward) and [`backward`](Self::backward) to use
+/// [`apply`](Self::apply), and to use the map as a [`Decoder`](crate::model::Decoder) or inside an
+/// [`Amortized`](crate::inference::Amortized) encoder.
+/// [`testing::check_map`](crate::testing::check_map) checks the derivative.
 pub trait DifferentiableMap<T: Real>: Parameters<T> {
-    /// What `forward` leaves for `backward`, the output among it; kept between steps, so that a
-    /// step need not allocate.
+    /// The intermediate results that `forward` stores for `backward`, including the output. It is
+    /// kept between training steps, so that a step does not allocate.
     type Tape: Default + Clone + std::fmt::Debug;
 
-    /// Rows of the input.
+    /// The number of rows of the input.
     fn input_dim(&self) -> usize;
-    /// Rows of the output.
+    /// The number of rows of the output.
     fn output_dim(&self) -> usize;
 
-    /// Maps each column of `input` (input_dim×n); the output (output_dim×n) lies in the tape.
+    /// Maps each column of `input` (input_dim×n) and returns the output (output_dim×n), which is
+    /// stored in the tape.
     fn forward<'t>(
         &self,
         input: DMatrixView<'_, T>,
         tape: &'t mut Self::Tape,
     ) -> DMatrixView<'t, T>;
 
-    /// The output that the last `forward` left in the tape.
+    /// The output of the last `forward`, from the tape.
     fn output<'t>(&self, tape: &'t Self::Tape) -> DMatrixView<'t, T>;
 
-    /// Carries the derivative of a scalar from the output back: `d_parameters` (overwritten) and,
-    /// if asked for, `d_input` (overwritten, resized).
+    /// Backpropagates the derivative of a scalar from the output to the parameters, `d_parameters`
+    /// (overwritten), and to the input, `d_input` (overwritten, resized), if there is one.
     ///
     /// `input` and `tape` are those of the last `forward`; `d_output` is output_dim×n.
     fn backward(
@@ -83,8 +89,8 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         d_input: Option<&mut DMatrix<T>>,
     );
 
-    /// Carries the derivative back to the input alone, for who does not move the parameters;
-    /// `unused` has room for their derivative.
+    /// Backpropagates the derivative to the input alone, where the parameters are not optimised;
+    /// `unused` is a buffer for their derivative.
     fn backward_to_input(
         &self,
         input: DMatrixView<'_, T>,
@@ -102,8 +108,8 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
         self.forward(input, &mut tape).into_owned()
     }
 
-    /// What the map of each column of `input` leaves of `target` (output_dim×n); override it where
-    /// the difference need not be that of two large numbers.
+    /// The residuals target − f(input) (output_dim×n). Override it where they can be computed
+    /// without subtracting two large numbers.
     fn residuals(&self, input: DMatrixView<'_, T>, target: DMatrixView<'_, T>) -> DMatrix<T> {
         target - self.apply(input)
     }

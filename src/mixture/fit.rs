@@ -1,50 +1,36 @@
-//! EM for mixtures of probabilistic principal component analysers, from several starts.
+//! EM for mixtures of probabilistic PCA, with random restarts.
 
 use super::start::clusters;
 use super::{MixtureOfPpca, normalize};
-use crate::data::{Centering, Moments, check_latent_dim, deviations_resolved};
-use crate::fit::{Fitted, RemainingGain, StopReason, Trace, check_weights};
+use crate::data::{Centering, Dense, Moments, Weighted, check_latent_dim, deviations_resolved};
+use crate::fit::{
+    ExpectationMaximization, FitData, Fitted, Observer, RemainingGain, StopReason, Trace,
+    check_weights,
+};
 use crate::inference::Exact;
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::principal_components;
 use crate::map::Linear;
 use crate::model::LinearGaussian;
+use crate::steps::fit_methods;
 use crate::{Error, IntoObservations, Observations, Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use std::marker::PhantomData;
 
-/// What can be said of a fit of [`MixtureOfPpca`] before it is made.
+/// Builder of a fit of [`MixtureOfPpca`].
+#[must_use]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MixtureOfPpcaBuilder<T> {
     components: usize,
     pub(super) latent_dim: usize,
     restarts: usize,
-    max_iterations: usize,
-    tolerance: f64,
+    fitter: ExpectationMaximization,
     pub(super) relative_floor: f64,
     scalar: PhantomData<T>,
 }
 
-/// The best of several fits of a mixture, and how the others went.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FittedMixture<T: Real> {
-    /// The fit with the highest likelihood.
-    pub best: Fitted<MixtureOfPpca<T>>,
-    /// The log-likelihood per observation that each start led to: their spread says how far the
-    /// maximum found can be trusted to be the global one.
-    pub restarts: Vec<f64>,
-    /// How often a component of the best fit had lost its observations and was put down elsewhere;
-    /// J may fall there, and nowhere else.
-    pub reseeded: usize,
-}
-
-impl<T: Real> std::ops::Deref for FittedMixture<T> {
-    type Target = Fitted<MixtureOfPpca<T>>;
-    fn deref(&self) -> &Self::Target {
-        &self.best
-    }
-}
+fit_methods!([T: Real] T, MixtureOfPpcaBuilder<T> => MixtureOfPpca<T>);
 
 /// The observations with a weight above 0, and their weights over the mean of these: Σw is their
 /// number.
@@ -70,35 +56,31 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         Self {
             components,
             latent_dim,
-            restarts: 5,
-            max_iterations: 1_000,
-            tolerance: 1e-7,
+            restarts: 4,
+            fitter: ExpectationMaximization { max_iterations: 1_000, tolerance: 1e-7 },
             relative_floor: 1e-6,
             scalar: PhantomData,
         }
     }
 
-    /// How many starts are tried; 5 by default.
+    /// Sets the number of random restarts beside the first start; 4 by default. The best fit is
+    /// returned, and [`Trace::starts`] has the objective of each.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
 
-    /// The most iterations that are made from each start; 1,000 by default.
-    pub fn max_iterations(self, max_iterations: usize) -> Self {
-        Self { max_iterations, ..self }
+    /// Sets the iterations and the tolerance of EM from each start; 1,000 and 10⁻⁷ by default.
+    pub fn fitter(self, fitter: ExpectationMaximization) -> Self {
+        Self { fitter, ..self }
     }
 
-    /// The gain of log-likelihood that may remain, in nats per observation; 10⁻⁷ by default.
-    pub fn tolerance(self, tolerance: f64) -> Self {
-        Self { tolerance, ..self }
-    }
-
-    /// The smallest σ_c², as a share of the mean variance of the variables; 10⁻⁶ by default.
+    /// Sets the lower bound of each σ_c², as a share of the mean variance of the variables; 10⁻⁶ by
+    /// default.
     ///
-    /// The likelihood of a mixture is unbounded where a component closes in on a few observations:
-    /// the floor bounds it, and [`StopReason::Floor`] tells when it holds.
-    pub fn noise_floor(self, relative: f64) -> Self {
-        Self { relative_floor: relative, ..self }
+    /// The likelihood of a mixture is unbounded where a component collapses on a few observations:
+    /// the floor bounds it, and [`StopReason::Floor`] reports an active floor.
+    pub fn noise_floor(self, share: f64) -> Self {
+        Self { relative_floor: share, ..self }
     }
 
     pub(super) fn check(&self, d: usize, n: usize) -> Result<()> {
@@ -108,13 +90,6 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
                 name: "the number of components",
                 value,
                 must: "between 1 and the number of observations",
-            });
-        }
-        if self.restarts == 0 {
-            return Err(Error::InvalidParameter {
-                name: "the number of restarts",
-                value: 0.0,
-                must: "at least 1",
             });
         }
         if !(self.relative_floor > 0.0 && self.relative_floor < 1.0) {
@@ -127,114 +102,53 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         check_latent_dim(self.latent_dim, n, d.saturating_sub(1))
     }
 
-    /// The best of several runs of EM, each from k-means++.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::InvalidParameter`] for a number of components that
-    /// is 0 or above n, no restarts, or a floor outside of 0 to 1; [`Error::LatentDim`] unless 1 ≤
-    /// k ≤ min(n, d − 1); [`Error::ZeroVariance`]; [`Error::TooFewObservations`];
-    /// [`Error::Underflow`] where the squares of the deviations, or a component's σ², fall below
-    /// the smallest number.
-    pub fn fit<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
-    ) -> Result<FittedMixture<T>> {
-        let x = x.into_observations()?;
-        self.check(x.data_dim(), x.len())?;
-        let data = Data::of(x, self)?;
-        self.best_of(&data, &mut Complete(&data), &mut rng)
-    }
-
-    /// The same with a weight w_i ≥ 0 for each observation, that of its log-likelihood: 2 is the
-    /// same as having the observation twice, 0 as not having it. J, in the trace, is per unit of
-    /// weight.
-    ///
-    /// ```
-    /// use elbo::mixture::MixtureOfPpca;
-    /// use rand::{SeedableRng, rngs::StdRng};
-    /// let x = nalgebra::DMatrix::from_fn(3, 120, |j, i| {
-    ///     let (t, e) = ((i as f64 * 0.37).sin(), 0.05 * ((7 * i + 3 * j) as f64).sin());
-    ///     if i % 2 == 0 { [t, t, 0.0][j] + e } else { [5.0, t, -t][j] + e }
-    /// });
-    /// let weights: Vec<f64> = (0..120).map(|i| if i % 2 == 0 { 3.0 } else { 1.0 }).collect();
-    /// let fit = MixtureOfPpca::builder(2, 1).fit_weighted(
-    ///     &x,
-    ///     &weights,
-    ///     &mut StdRng::seed_from_u64(1),
-    /// )?;
-    /// assert!((fit.weights().max() - 0.75).abs() < 1e-6); // the share of the weight that the first line has
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit`], observations of weight 0 apart; [`Error::DimensionMismatch`] for another
-    /// number of weights; [`Error::InvalidWeight`] for one that is negative or not finite;
-    /// [`Error::TooFewObservations`] where all are 0.
-    pub fn fit_weighted<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
-        weights: &[T],
-        mut rng: &mut R,
-    ) -> Result<FittedMixture<T>> {
-        let x = x.into_observations()?;
-        let (columns, weights) = weighing(weights, x.len())?;
-        self.check(x.data_dim(), columns.len())?;
-        let kept = x.values().select_columns(&columns);
-        let kept = Observations::new(kept.as_view())?;
-        deviations_resolved(kept, Centering::Mean)?;
-        let table = kept.values().map(|v| v.as_f64());
-        let mut moments = Moments::new(x.data_dim());
-        moments.update_weighted(&table, &weights)?;
-        let variance =
-            moments.scatter_factor(Centering::Mean)?.total_variance() / x.data_dim() as f64;
-        let data = Data::new(table, weights, self, variance);
-        self.best_of(&data, &mut Complete(&data), &mut rng)
-    }
-
-    /// The best of several ascents from k-means++ on a complete table.
+    /// The best of several runs of EM from k-means++ on a complete table.
     pub(super) fn best_of(
         &self,
         data: &Data,
         steps: &mut impl Steps,
         rng: &mut dyn Rng,
-    ) -> Result<FittedMixture<T>> {
-        let mut best: Option<(Fitted<Mixture>, usize)> = None;
-        let mut restarts = Vec::with_capacity(self.restarts);
-        for _ in 0..self.restarts {
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<MixtureOfPpca<T>>> {
+        let mut best: Option<Fitted<Mixture>> = None;
+        let mut starts = Vec::with_capacity(self.restarts.saturating_add(1).min(1 << 10));
+        for _ in 0..=self.restarts {
             let labels = clusters(&data.x, &data.weights, self.components, rng);
-            // Not wholly one component's: a cluster of few observations would close in on them at
-            // once.
+            // 0.9 of an observation to its own cluster and the rest to all: a cluster of few
+            // observations would collapse on them at once with hard assignments.
             let (mostly, little) = (0.9, 0.1 / self.components as f64);
             let shares = DMatrix::from_fn(self.components, data.x.ncols(), |c, i| {
                 if labels[i] == c { mostly + little } else { little }
             });
             let start = data.maximize(&shares, None)?;
-            let found = data.ascend(steps, start, self)?;
-            let reached = found.0.trace.last().unwrap_or(f64::NEG_INFINITY);
-            restarts.push(reached);
-            if best.as_ref().is_none_or(|(best, _)| best.trace.last().is_none_or(|b| b < reached)) {
+            let found = data.ascend(steps, start, self, observer)?;
+            let reached = found.trace.last().unwrap_or(f64::NEG_INFINITY);
+            starts.push(reached);
+            let interrupted = found.stop == StopReason::Interrupted;
+            if best.as_ref().is_none_or(|best| best.trace.last().is_none_or(|b| b < reached)) {
                 best = Some(found);
             }
+            if interrupted {
+                break;
+            }
         }
-        let Some((best, reseeded)) = best else {
+        let Some(mut best) = best else {
             return Err(Error::Empty { rows: data.x.nrows(), columns: 0 });
         };
-        let Fitted { model, trace, stop } = best;
-        Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
+        best.trace.set_starts(starts);
+        best.try_map(|model| cast(&model))
     }
 
-    /// EM from a given mixture, which says how many components there are and with which latent
+    /// Runs EM from a given mixture, which must have the builder's number of components and latent
     /// dimension.
     ///
     /// # Errors
-    /// As [`Self::fit`]; [`Error::DimensionMismatch`] when the mixture is of other data, or its
-    /// size is not the builder's.
+    /// As [`Self::fit`]; [`Error::DimensionMismatch`] for a mixture of other dimensions.
     pub fn fit_from<'a>(
         &self,
         start: &MixtureOfPpca<T>,
         x: impl IntoObservations<'a, T>,
-    ) -> Result<FittedMixture<T>> {
+    ) -> Result<Fitted<MixtureOfPpca<T>>> {
         let x = x.into_observations()?;
         self.check(x.data_dim(), x.len())?;
         x.expect_dim(start.data_dim())?;
@@ -247,10 +161,50 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
             )?;
         }
         let data = Data::of(x, self)?;
-        let (Fitted { model, trace, stop }, reseeded) =
-            data.ascend(&mut Complete(&data), cast(start)?, self)?;
-        let restarts = trace.last().into_iter().collect();
-        Ok(FittedMixture { best: Fitted { model: cast(&model)?, trace, stop }, restarts, reseeded })
+        let mut fitted = data.ascend(&mut Complete(&data), cast(start)?, self, &mut ())?;
+        let starts = fitted.trace.last().into_iter().collect();
+        fitted.trace.set_starts(starts);
+        fitted.try_map(|model| cast(&model))
+    }
+}
+
+impl<'a, T: Real> FitData<Dense<'a, T>> for MixtureOfPpcaBuilder<T> {
+    type Model = MixtureOfPpca<T>;
+
+    fn fit_form(
+        &self,
+        x: Dense<'a, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<MixtureOfPpca<T>>> {
+        let x = x.validate()?;
+        self.check(x.data_dim(), x.len())?;
+        let data = Data::of(x, self)?;
+        self.best_of(&data, &mut Complete(&data), rng, observer)
+    }
+}
+
+impl<'a, T: Real> FitData<Weighted<'a, Dense<'a, T>, T>> for MixtureOfPpcaBuilder<T> {
+    type Model = MixtureOfPpca<T>;
+
+    fn fit_form(
+        &self,
+        x: Weighted<'a, Dense<'a, T>, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<MixtureOfPpca<T>>> {
+        let (x, weights) = (x.data.validate()?, x.weights);
+        let (columns, weights) = weighing(weights, x.len())?;
+        self.check(x.data_dim(), columns.len())?;
+        let kept = x.values().select_columns(&columns);
+        let kept = Observations::new(kept.as_view())?;
+        deviations_resolved(kept, Centering::Mean)?;
+        let table = kept.values().map(|v| v.as_f64());
+        let mut moments = Moments::new(x.data_dim());
+        moments.update_weighted(&table, &weights)?;
+        let total = moments.scatter_factor(Centering::Mean)?.total_variance();
+        let data = Data::new(table, weights, self, total / x.data_dim() as f64);
+        self.best_of(&data, &mut Complete(&data), rng, observer)
     }
 }
 
@@ -259,10 +213,8 @@ fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>
     let component = |component: &Ppca<T>| {
         let of = |v: T| U::of(v.as_f64());
         let decoder = Linear::new(component.loadings().map(of), component.mean().map(of))?;
-        Ok(Ppca::from_parts(
-            LinearGaussian::new(decoder, component.model.likelihood.narrow()?),
-            Exact,
-        ))
+        let noise = component.likelihood().narrow()?;
+        Ok(Ppca::from_fitting_parts(LinearGaussian::new(decoder, noise), Exact))
     };
     let components: Result<Vec<_>> = mixture.components.iter().map(component).collect();
     Ok(MixtureOfPpca {
@@ -357,7 +309,8 @@ impl Data {
         for (mut column, &variance) in loadings.column_iter_mut().zip(found.variances.iter()) {
             column *= (variance - noise).max(0.0).sqrt();
         }
-        Ok(Ppca::from_parts(LinearGaussian::new(Linear::new(loadings, mean)?, likelihood), Exact))
+        let generative = LinearGaussian::new(Linear::new(loadings, mean)?, likelihood);
+        Ok(Ppca::from_fitting_parts(generative, Exact))
     }
 
     fn ascend<T>(
@@ -365,11 +318,12 @@ impl Data {
         steps: &mut impl Steps,
         start: Mixture,
         setting: &MixtureOfPpcaBuilder<T>,
-    ) -> Result<(Fitted<Mixture>, usize)> {
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Mixture>> {
         let n = self.x.ncols() as f64;
         let mut model = start;
         let mut trace = Trace::new();
-        let mut rule = RemainingGain::below(setting.tolerance);
+        let mut rule = RemainingGain::below(setting.fitter.tolerance);
         let mut reseeds = vec![0; setting.components];
         let stop = loop {
             let mut shares = steps.log_joint(&model)?;
@@ -381,16 +335,19 @@ impl Data {
                 .sum::<f64>()
                 / n;
             trace.push(value);
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
             if rule.update(value) {
                 break StopReason::Converged;
             }
-            if trace.len() > setting.max_iterations {
+            if trace.len() > setting.fitter.max_iterations {
                 break StopReason::IterationLimit;
             }
             if let Some(c) = self.lost(&shares, &model, &reseeds) {
                 reseeds[c] += 1;
                 model = self.reseed(&shares, &densities, c, &model)?;
-                rule = RemainingGain::below(setting.tolerance);
+                rule = RemainingGain::below(setting.fitter.tolerance);
                 continue;
             }
             model = self.with_shares(&shares, Some(&model), |c, weights, size| {
@@ -400,7 +357,8 @@ impl Data {
         let at_floor =
             model.components.iter().any(|component| component.noise_variance() <= self.floor);
         let stop = if at_floor && stop == StopReason::Converged { StopReason::Floor } else { stop };
-        Ok((Fitted { model, trace, stop }, reseeds.iter().sum()))
+        trace.set_reinitialized(reseeds.iter().sum());
+        Ok(Fitted::new(model, trace, stop))
     }
 
     /// A component that has lost its observations, or closed in on no more than it takes to span

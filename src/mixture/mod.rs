@@ -1,37 +1,40 @@
-//! Mixtures of probabilistic principal component analysers: several planes, each with its own mean
-//! and noise.
-//!
-//! p(x) = Σ_c π_c N(x; μ_c, W_cW_cᵗ + σ_c²I). Each component is a [`Ppca`] with all its verbs; the
-//! mixture adds who is responsible for what.
+//! Mixtures of probabilistic PCA: several linear-Gaussian components, each with its own mean, loadings
+//! and noise variance.
 
 mod fit;
 mod incomplete;
 mod start;
 
-pub use fit::{FittedMixture, MixtureOfPpcaBuilder};
+pub use fit::MixtureOfPpcaBuilder;
 
+use crate::data::{Data, Dense};
 use crate::linalg::matrix_product;
 use crate::posterior::{Posterior, SharedCovariance};
+use crate::steps::LogLikelihoodOf;
 use crate::{Error, IntoObservations, Observations, Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::{Rng, RngExt};
 
-/// A mixture of probabilistic principal component analysers (Tipping & Bishop 1999).
+/// Mixture of probabilistic PCA (Tipping & Bishop 1999).
+///
+/// ```math
+/// p(x) = \sum_c \pi_c\, N(x;\, \mu_c,\, W_cW_c^\top + \sigma_c^2 I)
+/// ```
+///
+/// Each component is a [`Ppca`] with all its methods. It takes complete, weighted and incomplete data.
 ///
 /// ```
 /// use elbo::mixture::MixtureOfPpca;
-/// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// // Two lines in space that cross nowhere.
-/// let x = DMatrix::from_fn(3, 200, |j, i| {
-///     let (t, e) = ((i as f64 * 0.37).sin(), 0.05 * ((7 * i + 3 * j) as f64).sin());
-///     if i % 2 == 0 { [t, t, 0.0][j] + e } else { [5.0, t, -t][j] + e }
-/// });
-/// let fit = MixtureOfPpca::builder(2, 1).fit(&x, &mut StdRng::seed_from_u64(1))?;
-/// let labels = fit.assign(&x)?;
-/// assert!((0..200).all(|i| labels[i] == labels[i % 2]) && labels[0] != labels[1]);
-/// assert!((fit.weights()[0] - 0.5).abs() < 1e-6);
-/// assert_eq!(fit.components()[0].transform(&x)?.shape(), (1, 200)); // each component has the verbs of `Ppca`
+/// // Two lines in the plane: y = x, and y = 20 − x.
+/// let x = nalgebra::dmatrix![
+///     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0;
+///     0.1, 0.9, 2.1, 2.9, 4.1, 4.9, 20.1, 18.9, 18.1, 16.9, 16.1, 14.9];
+/// let mixture = MixtureOfPpca::builder(2, 1).fit(&x, &mut StdRng::seed_from_u64(1))?.model;
+/// let labels = mixture.assign(&x)?;
+/// assert!(labels[..6].iter().all(|&c| c == labels[0]) && labels[6..].iter().all(|&c| c != labels[0]));
+/// assert!((mixture.weights()[0] - 0.5).abs() < 1e-6);
+/// assert_eq!(mixture.components()[0].transform(&x)?.shape(), (1, 12));
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
@@ -44,12 +47,12 @@ pub struct MixtureOfPpca<T: Real = f64> {
 }
 
 impl<T: Real> MixtureOfPpca<T> {
-    /// What is to be fitted: a number of components, each with k latent dimensions.
+    /// Returns a builder with a number of components, each with k latent dimensions.
     pub fn builder(components: usize, latent_dim: usize) -> MixtureOfPpcaBuilder<T> {
         MixtureOfPpcaBuilder::new(components, latent_dim)
     }
 
-    /// A mixture from its parts; the components may differ in their latent dimensions.
+    /// Builds a mixture from its weights and components, which may differ in latent dimension.
     ///
     /// # Errors
     /// [`Error::Empty`] without components; [`Error::DimensionMismatch`] when their number, or
@@ -85,7 +88,7 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(Self { weights, components })
     }
 
-    /// π, the share of each component.
+    /// The mixture weights π.
     pub fn weights(&self) -> &DVector<T> {
         &self.weights
     }
@@ -105,7 +108,7 @@ impl<T: Real> MixtureOfPpca<T> {
         self.log_joint_by(x.len(), |component| component.log_likelihood(x))
     }
 
-    /// The same with the log-densities of n observations under a component from a function.
+    /// ln π_c + the log-densities of n observations under component c, components×n.
     pub(crate) fn log_joint_by(
         &self,
         n: usize,
@@ -126,33 +129,109 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(joint)
     }
 
-    /// log p(x_i) in nats, one entry an observation.
+    /// The log-likelihood log p(x_i) in nats, one entry an observation; for incomplete data, of the
+    /// observed entries (0 where an observation has none).
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
-    pub fn log_likelihood<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
-        Ok(normalize(&mut self.log_joint(x.into_observations()?)?))
+    pub fn log_likelihood<X: Data<T>>(&self, x: X) -> Result<DVector<T>>
+    where
+        Self: LogLikelihoodOf<T, X::Form>,
+    {
+        self.log_likelihood_form(x.into_form()?)
     }
 
-    /// p(c|x_i), components×n: each column adds up to 1.
+    /// The mean log-likelihood in nats per observation.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
-    pub fn responsibilities<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        let mut joint = self.log_joint(x.into_observations()?)?;
+    pub fn score<X: Data<T>>(&self, x: X) -> Result<f64>
+    where
+        Self: LogLikelihoodOf<T, X::Form>,
+    {
+        let values = self.log_likelihood(x)?;
+        Ok(values.iter().map(|v| v.as_f64()).sum::<f64>() / values.len() as f64)
+    }
+
+    /// The number of free parameters: those of the components, and the weights but one.
+    pub fn parameter_count(&self) -> usize {
+        let components: usize = self.components.iter().map(Ppca::parameter_count).sum();
+        components + self.components.len() - 1
+    }
+
+    /// The Bayesian information criterion −2 log p(X) + m ln n with m =
+    /// [`parameter_count`](Self::parameter_count): smaller is better.
+    ///
+    /// # Errors
+    /// As [`Self::log_likelihood`].
+    pub fn bic<X: Data<T>>(&self, x: X) -> Result<f64>
+    where
+        Self: LogLikelihoodOf<T, X::Form>,
+    {
+        let values = self.log_likelihood(x)?;
+        let total: f64 = values.iter().map(|v| v.as_f64()).sum();
+        Ok(self.parameter_count() as f64 * (values.len() as f64).ln() - 2.0 * total)
+    }
+
+    /// The Akaike information criterion −2 log p(X) + 2m with m =
+    /// [`parameter_count`](Self::parameter_count): smaller is better.
+    ///
+    /// # Errors
+    /// As [`Self::log_likelihood`].
+    pub fn aic<X: Data<T>>(&self, x: X) -> Result<f64>
+    where
+        Self: LogLikelihoodOf<T, X::Form>,
+    {
+        let total: f64 = self.log_likelihood(x)?.iter().map(|v| v.as_f64()).sum();
+        Ok(2.0 * self.parameter_count() as f64 - 2.0 * total)
+    }
+
+    /// The mean of x under the mixture, Σ_c π_c μ_c (d).
+    pub fn mean(&self) -> DVector<T> {
+        let mut mean = DVector::zeros(self.data_dim());
+        for (component, &weight) in self.components.iter().zip(self.weights.iter()) {
+            mean.axpy(weight, &component.mean(), T::one());
+        }
+        mean
+    }
+
+    /// The covariance of x under the mixture, Σ_c π_c (C_c + (μ_c − μ)(μ_c − μ)ᵗ), d×d.
+    pub fn covariance(&self) -> DMatrix<T> {
+        let (d, mean) = (self.data_dim(), self.mean());
+        let mut covariance = DMatrix::zeros(d, d);
+        for (component, &weight) in self.components.iter().zip(self.weights.iter()) {
+            let shift = component.mean() - &mean;
+            covariance += (component.covariance() + &shift * shift.transpose()) * weight;
+        }
+        covariance
+    }
+
+    /// The responsibilities p(c|x_i), components×n; each column adds up to 1, and is π for an
+    /// observation without an observed entry.
+    ///
+    /// # Errors
+    /// As [`Self::log_likelihood`].
+    pub fn responsibilities<X: Data<T>>(&self, x: X) -> Result<DMatrix<T>>
+    where
+        Self: JointOf<T, X::Form>,
+    {
+        let mut joint = self.log_joint_form(x.into_form()?)?;
         normalize(&mut joint);
         Ok(joint)
     }
 
-    /// The most responsible component of each observation.
+    /// The component with the largest responsibility for each observation.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
-    pub fn assign<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Vec<usize>> {
+    pub fn assign<X: Data<T>>(&self, x: X) -> Result<Vec<usize>>
+    where
+        Self: JointOf<T, X::Form>,
+    {
         Ok(self.responsibilities(x)?.column_iter().map(|column| column.imax()).collect())
     }
 
-    /// p(z|x_i, c) for each component c: its exact posterior of every observation.
+    /// The posteriors p(z|x_i, c) of all observations under each component c.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -161,7 +240,7 @@ impl<T: Real> MixtureOfPpca<T> {
         self.components.iter().map(|component| component.encode(x)).collect()
     }
 
-    /// The mean codes under each component, k×n.
+    /// The codes (posterior means) of all observations under each component, k×n.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -169,7 +248,8 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(self.encode(x)?.into_iter().map(|posterior| posterior.mean().into_owned()).collect())
     }
 
-    /// E[x'|x_i], d×n: the components' reconstructions, weighted by who is responsible.
+    /// The reconstruction of each observation, d×n: those of the components, weighted by the
+    /// responsibilities.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -190,8 +270,17 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(sum)
     }
 
-    /// Draws n observations (d×n) and the component of each.
-    pub fn sample<R: Rng + ?Sized>(&self, n: usize, mut rng: &mut R) -> (Vec<usize>, DMatrix<T>) {
+    /// n samples of x from the mixture, d×n.
+    pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> DMatrix<T> {
+        self.sample_with_labels(n, rng).1
+    }
+
+    /// The component of each of n samples, and the samples (d×n).
+    pub fn sample_with_labels<R: Rng + ?Sized>(
+        &self,
+        n: usize,
+        mut rng: &mut R,
+    ) -> (Vec<usize>, DMatrix<T>) {
         let mut labels = Vec::with_capacity(n);
         let mut x = DMatrix::zeros(self.data_dim(), n);
         for mut column in x.column_iter_mut() {
@@ -212,8 +301,41 @@ impl<T: Real> MixtureOfPpca<T> {
     }
 }
 
-/// One index, with probabilities proportional to the weights; the last one with any when rounding
-/// passes the end.
+/// The joint log-densities of data of form `F` and components.
+pub trait JointOf<T: Real, F> {
+    /// ln π_c + log p(x_i|c), components×n.
+    ///
+    /// # Errors
+    /// Those of [`MixtureOfPpca::responsibilities`].
+    fn log_joint_form(&self, data: F) -> Result<DMatrix<T>>;
+}
+
+impl<'a, T: Real> JointOf<T, Dense<'a, T>> for MixtureOfPpca<T> {
+    fn log_joint_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
+        self.log_joint(x.validate()?)
+    }
+}
+
+impl<'a, T: Real> LogLikelihoodOf<T, Dense<'a, T>> for MixtureOfPpca<T> {
+    fn log_likelihood_form(&self, x: Dense<'a, T>) -> Result<DVector<T>> {
+        Ok(normalize(&mut self.log_joint(x.validate()?)?))
+    }
+}
+
+impl<T: Real> std::fmt::Display for MixtureOfPpca<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (d, count) = (self.data_dim(), self.components.len());
+        write!(f, "mixture of probabilistic PCA: {d} variables, {count} components")?;
+        for (component, weight) in self.components.iter().zip(self.weights.iter()) {
+            let (k, noise) = (component.latent_dim(), component.noise_variance().as_f64());
+            write!(f, "\nweight {:.4}: {k} latent dimensions, σ² = {noise:.6}", weight.as_f64())?;
+        }
+        Ok(())
+    }
+}
+
+/// An index with probability proportional to its weight; if rounding passes the end, the last index
+/// with a positive weight.
 pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng) -> usize {
     let mut left = rng.random::<f64>() * weights.clone().sum::<f64>();
     let mut last = 0;
@@ -229,8 +351,8 @@ pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng
     last
 }
 
-/// Turns each column of logarithms into shares that add up to 1; returns the logarithm of each
-/// column's sum, without overflow.
+/// Normalises each column of logarithms to probabilities; returns the logarithm of each column's
+/// sum, without overflow.
 pub(crate) fn normalize<T: Real>(log_joint: &mut DMatrix<T>) -> DVector<T> {
     let of_column = |mut column: nalgebra::DVectorViewMut<'_, T>| {
         let largest = column.max();

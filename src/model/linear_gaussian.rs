@@ -1,22 +1,22 @@
-//! The closed forms of a linear decoder with Gaussian noise: x = Wz + μ + ε, so that x ~ N(μ, C)
-//! with C = WWᵗ + σ²I.
+//! Closed forms of the linear-Gaussian model x = Wz + μ + ε, under which x ~ N(μ, C) with C = WWᵗ +
+//! σ²I.
 //!
-//! Noise of another shape is made isotropic first, by its own scales ([`GaussianNoise`]): below, W
-//! and x − μ are divided by them, row by row. For factor analysis, C = WWᵗ + Ψ, these are the √ψ_j,
-//! and σ² is then 1; for isotropic noise they are 1.
+//! Noise with another diagonal covariance is made isotropic first by a scaling ([`GaussianNoise`]):
+//! below, the rows of W and of x − μ are divided by the scales. For factor analysis, C = WWᵗ + Ψ,
+//! the scales are the √ψ_j, and σ² is then 1; for isotropic noise they are 1.
 //!
-//! Everything stands on the thin singular value decomposition W = Q diag(s) Vᵗ: C has the
-//! eigenvalues s_j² + σ² along Q and σ² elsewhere, so that neither C nor its inverse nor its
-//! determinant is ever formed, and WᵗW, in which small loadings drown beside large ones, is not
-//! formed either.
+//! All closed forms use the thin singular value decomposition W = Q diag(s) Vᵗ. C has the
+//! eigenvalues s_j² + σ² along Q and σ² elsewhere, so that C, its inverse and its determinant are
+//! never formed. WᵗW is not formed either, because rounding in it would lose small loadings beside
+//! large ones.
 //!
-//! What has k×k numbers, and the sums for each observation, are in double precision. Products of
-//! d×n numbers are in `T`, unless W so towers above σ that the rounding of x − μ in single
-//! precision would be seen beside σ: then these are in double precision as well.
+//! k×k matrices and the sums for each observation are in double precision. Products with d×n
+//! entries are in `T`, unless W is so large beside σ that the rounding of x − μ in single precision
+//! would be visible beside σ: then these are in double precision as well.
 
 use super::marginal_factor::MarginalFactor;
 use super::{ExactPosterior, ExpectedLogLikelihood, GenerativeModel, MStep, MarginalLikelihood};
-use crate::data::Incoming;
+use crate::data::Dense;
 use crate::likelihood::{GaussianNoise, IsotropicGaussian, log_two_pi_times};
 use crate::linalg::vector::subtract;
 use crate::linalg::{gemm, matrix_product, product_tr_right, r_factor, squared_norms, zeros};
@@ -25,16 +25,17 @@ use crate::posterior::{GaussianPosterior, SharedCovariance};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA, of its variational and
-/// amortised forms and of the deep encoder; with
+/// The linear-Gaussian model x|z ~ N(Wz + μ, noise), z ~ N(0, I): the model of probabilistic PCA,
+/// also in its variational, amortised and deep-encoder forms; with
 /// [`DiagonalGaussian`](crate::likelihood::DiagonalGaussian) noise, of factor analysis.
 pub type LinearGaussian<T, N = IsotropicGaussian<T>> = GenerativeModel<Linear<T>, N>;
 
 impl<T: Real> LinearGaussian<T> {
-    /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
+    /// A model from loadings W (d×k), mean μ (d) and noise variance σ².
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for σ² ≤ 0.
+    /// [`Error::DimensionMismatch`], [`Error::NotFinite`]; [`Error::InvalidParameter`] unless σ² is
+    /// finite and a positive normal number.
     pub fn from_parameters(
         loadings: DMatrix<T>,
         mean: DVector<T>,
@@ -43,29 +44,29 @@ impl<T: Real> LinearGaussian<T> {
         Ok(Self::new(Linear::new(loadings, mean)?, IsotropicGaussian::new(noise_variance)?))
     }
 
-    /// σ².
+    /// The noise variance σ².
     pub fn noise_variance(&self) -> T {
         self.likelihood.noise_variance()
     }
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
-    /// W, d×k.
+    /// The loadings W, d×k.
     pub fn loadings(&self) -> DMatrixView<'_, T> {
         self.decoder.weights()
     }
 
-    /// μ, d×1.
+    /// The mean μ, d×1.
     pub fn mean(&self) -> nalgebra::DVectorView<'_, T> {
         self.decoder.bias()
     }
 
-    /// The decomposition that the closed forms stand on, with the directions rounded to `T`.
+    /// The singular value decomposition that the closed forms use, with Q rounded to `T`.
     pub(crate) fn factor(&self) -> Result<MarginalFactor<T>> {
         Ok(self.wide_factor()?.narrow())
     }
 
-    /// The same in double precision.
+    /// The singular value decomposition that the closed forms use, in double precision.
     pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
         MarginalFactor::new(
             self.equalized_loadings().as_view(),
@@ -73,12 +74,12 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         )
     }
 
-    /// μ in double precision.
+    /// The mean μ in double precision.
     pub(crate) fn wide_mean(&self) -> DVector<f64> {
         self.mean().map(|v| v.as_f64())
     }
 
-    /// The scales of the noise in double precision, d; `None` where they are 1.
+    /// The scales of the noise in double precision, d×1; `None` where they are 1.
     fn wide_scales(&self) -> Option<DVector<f64>> {
         let common = self.likelihood.common_variance().as_f64();
         (!self.likelihood.is_shared()).then(|| {
@@ -88,36 +89,39 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         })
     }
 
-    /// W over the scales of the noise, d×k, in double precision.
+    /// The loadings divided by the scales of the noise, D⁻¹W, d×k, in double precision.
     fn equalized_loadings(&self) -> DMatrix<f64> {
         let mut loadings = self.loadings().map(|v| v.as_f64());
         divide_rows(&mut loadings, self.wide_scales().as_ref());
         loadings
     }
 
-    /// R with RᵗR = WᵗW in the scales of the noise.
+    /// A square-root factor R of WᵗD⁻²W = RᵗR, from a QR decomposition of D⁻¹W.
     fn spread_root(&self) -> Result<DMatrix<f64>> {
         r_factor(self.equalized_loadings().as_view())
     }
 
-    /// ln|D²| in double precision.
+    /// ln|D²| in double precision, D the scales of the noise.
     fn log_scales(&self) -> f64 {
         self.wide_scales().map_or(0.0, |scales| 2.0 * scales.iter().map(|s| s.ln()).sum::<f64>())
     }
 
-    /// Whether the rounding of x − μ in `T`, for x from this model, would be seen beside the noise.
+    /// Whether the rounding of x − μ in `T`, for x from this model, would be visible beside the
+    /// noise.
     fn outgrows_precision(&self) -> bool {
         if T::EPSILON.as_f64() <= f64::EPSILON {
             return false;
         }
         let (d, variance) =
             (self.decoder.output_dim() as f64, self.likelihood.common_variance().as_f64());
-        // An observation may well be of eight times the square that the model expects.
+        // `cancellation` bounds ‖x − μ‖² of single observations, of which the model expects tr WWᵗ
+        // + dσ². A factor of 8 is left for outliers: the condition is tr WWᵗ > 16 dσ² in single
+        // precision.
         8.0 * self.equalized_loadings().norm_squared()
             > MarginalFactor::<T>::cancellation() * d * variance
     }
 
-    /// x − μ, d×n, in the precision that is asked for.
+    /// The centred data x − μ, d×n, in precision `U`.
     pub(crate) fn deviations<U: Real>(&self, x: Observations<'_, T>) -> Result<DMatrix<U>> {
         x.expect_dim(self.decoder.output_dim())?;
         let (values, mean) = (x.values(), self.mean());
@@ -126,19 +130,21 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(deviations)
     }
 
-    /// x − μ over the scales of the noise, d×n.
+    /// The centred data divided by the scales of the noise, D⁻¹(x − μ), d×n.
     pub(crate) fn equalized_deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         let mut deviations = self.deviations(x)?;
         self.likelihood.equalize(&mut deviations);
         Ok(deviations)
     }
 
-    /// (x_i−μ)ᵗC⁻¹(x_i−μ) of each observation in the scales of the noise, in blocks, and ln|C|
-    /// there.
+    /// The squared Mahalanobis distances (x_i−μ)ᵗC⁻¹(x_i−μ), in blocks of observations, and
+    /// ln|D⁻¹CD⁻¹| of the scaled covariance.
     fn wide_distances(&self, x: Observations<'_, T>) -> Result<(Vec<Vec<f64>>, f64)> {
         x.expect_dim(self.decoder.output_dim())?;
         let wide = self.wide_factor()?;
         let log_determinant = wide.log_determinant();
+        // Blocks of observations, so that the centred copy of a block stays in cache and no d×n
+        // copy is allocated.
         let work = x.data_dim() * self.decoder.input_dim();
         let blocks = if self.outgrows_precision() {
             let (scales, across) = (self.wide_scales(), wide.directions.transpose());
@@ -157,15 +163,16 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok((blocks, log_determinant))
     }
 
-    /// (x−μ)ᵗC⁻¹(x−μ) under the covariance C of x, one entry an observation.
+    /// The squared Mahalanobis distance (x−μ)ᵗC⁻¹(x−μ) from the mean, one entry per observation.
     pub(crate) fn squared_distances(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
         let (distances, _) = self.wide_distances(x)?;
         Ok(DVector::from_iterator(x.len(), distances.into_iter().flatten().map(T::of)))
     }
 
-    /// The means of p(z_i|x_i), k×n.
-    fn codes(&self, x: Incoming<'_, T>, factor: &MarginalFactor<f64>) -> Result<DMatrix<T>> {
-        // D is diagonal: what divides the rows of x divides the columns of the map as well.
+    /// The posterior means E(z_i|x_i), k×n.
+    fn codes(&self, x: Dense<'_, T>, factor: &MarginalFactor<f64>) -> Result<DMatrix<T>> {
+        // The map acts on D⁻¹(x − μ). D is diagonal, so that dividing the columns of the k×d map by
+        // the scales replaces a pass over the data.
         let mut map = factor.posterior_map().transpose();
         divide_rows(&mut map, self.wide_scales().as_ref());
         let map = map.transpose();
@@ -176,19 +183,20 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         }
     }
 
-    /// The residuals x − μ − W m, d×n.
+    /// The residuals x − μ − Wm, d×n.
     fn residuals(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         self.expect_codes(x, codes)?;
         Ok(self.decoder.residuals(codes, x.values()))
     }
 
+    /// Returns an error unless the shapes of x and of the codes fit the model and each other.
     fn expect_codes(&self, x: Observations<'_, T>, codes: DMatrixView<'_, T>) -> Result<()> {
         x.expect_dim(self.decoder.output_dim())?;
         crate::data::expect("columns of q", x.len(), codes.ncols())?;
         crate::data::expect("rows of q", self.decoder.input_dim(), codes.nrows())
     }
 
-    /// ‖x − μ − W m‖² over the scales of the noise, one entry an observation.
+    /// The squared norms of the scaled residuals ‖D⁻¹(x − μ − Wm)‖², one entry per observation.
     fn squared_residuals(
         &self,
         x: Observations<'_, T>,
@@ -209,7 +217,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 }
 
-/// Divides the rows of a matrix by the scales, if there are any.
+/// Divides the rows of a matrix by the scales; does nothing without scales.
 fn divide_rows(rows: &mut DMatrix<f64>, scales: Option<&DVector<f64>>) {
     if let Some(scales) = scales {
         rows.column_iter_mut().for_each(|mut column| column.component_div_assign(scales));
@@ -218,6 +226,7 @@ fn divide_rows(rows: &mut DMatrix<f64>, scales: Option<&DVector<f64>>) {
 
 impl<T: Real, N: GaussianNoise<T>> MarginalLikelihood<T> for LinearGaussian<T, N> {
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
+        // ln|C| = ln|D⁻¹CD⁻¹| + ln|D²|.
         let (distances, log_determinant) = self.wide_distances(x)?;
         let constant =
             x.data_dim() as f64 * std::f64::consts::TAU.ln() + log_determinant + self.log_scales();
@@ -239,11 +248,13 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
     }
 
     fn codes_of_unvalidated(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
-        self.codes(Incoming::unchecked(values), &self.wide_factor()?)
+        self.codes(Dense::unvalidated(values), &self.wide_factor()?)
     }
 
     fn posterior_precision_root(&self) -> Result<DMatrix<f64>> {
         let k = self.decoder.input_dim();
+        // The posterior precision I + WᵗD⁻²W/c is [R/√c; I]ᵗ[R/√c; I]: the stacked square-root
+        // factor needs no sum in which small loadings would be lost.
         let root = self.spread_root()? / self.likelihood.common_variance().as_f64().sqrt();
         let rows = root.nrows();
         let mut stacked = root.resize_vertically(rows + k, 0.0);
@@ -257,6 +268,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
 {
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
         let squares = self.squared_residuals(x, q.mean())?;
+        // E ‖D⁻¹(x − Wz − μ)‖² is the squared residual at the mean code plus tr(RᵗR Cov).
         let spread = q.trace_with(self.spread_root()?.as_view());
         let variance = self.likelihood.common_variance().as_f64();
         let constant = x.data_dim() as f64 * log_two_pi_times(variance) + self.log_scales();
@@ -268,28 +280,33 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
     }
 }
 
-/// What the M-step of a linear-Gaussian model needs to know of x and q, taken about the current
-/// model.
+/// Sufficient statistics for the M-step of a linear-Gaussian model, computed from the residuals of
+/// the current model.
 ///
-/// The residuals e_i = x_i − μ − W m_i enter, and not x_i itself: the new noise variance is then a
-/// small change to a sum of squares, and not what is left of S_jj after nearly all of it has been
-/// subtracted. Statistics of two chunks, taken about the same model, add up.
+/// They are sums over the residuals e_i = x_i − μ − Wm_i instead of x_i: the new noise variance is
+/// then a small change to a sum of squares, whereas the textbook formula subtracts nearly all of
+/// S_jj from it and cancels. Statistics of two chunks, computed with the same model, add up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResidualStatistics<T: Real> {
-    pub(super) count: T,                      // n
-    pub(super) squared_residuals: DVector<T>, // Σ e_ij², d
-    pub(super) residual_products: DMatrix<T>, // Σ e_i [m_iᵗ 1], d×(k+1)
-    pub(super) mean_products: DMatrix<T>,     // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1)
-    pub(super) covariances: DMatrix<T>,       // Σ Cov_i, k×k
+    // n.
+    pub(super) count: T,
+    // Σ e_ij², d.
+    pub(super) squared_residuals: DVector<T>,
+    // Σ e_i [m_iᵗ 1], d×(k+1).
+    pub(super) residual_products: DMatrix<T>,
+    // Σ [m_i; 1] [m_iᵗ 1], (k+1)×(k+1).
+    pub(super) mean_products: DMatrix<T>,
+    // Σ Cov_i, k×k.
+    pub(super) covariances: DMatrix<T>,
 }
 
 impl<T: Real> ResidualStatistics<T> {
-    /// The number of observations.
+    /// The number n of observations.
     pub fn count(&self) -> T {
         self.count
     }
 
-    /// The mean over the observations of E zzᵗ, k×k.
+    /// The mean second moment of z, (1/n) Σ E z_iz_iᵗ, k×k.
     pub fn mean_second_moment(&self) -> DMatrix<T> {
         let k = self.covariances.nrows();
         (self.mean_products.view((0, 0), (k, k)) + &self.covariances) / self.count
@@ -312,6 +329,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
     fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<ResidualStatistics<T>> {
         let residuals = self.residuals(x, q.mean())?;
         let scale = x.scale();
+        // A row of ones makes the mean μ one more column of the loadings.
         let extended = q.mean().insert_row(q.latent_dim(), T::one());
         Ok(ResidualStatistics {
             count: T::of_usize(x.population()),
@@ -322,10 +340,12 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
         })
     }
 
-    /// With m̃ = [m; 1] and the change Δ of [W μ], Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0]; then
-    /// the noise is that of the mean of E(x − Wz − μ)_j² at the new W and μ.
+    /// With m̃ = [m; 1], the change Δ of [W μ] solves Δ (Σ m̃m̃ᵗ + ΣCov) = Σ e m̃ᵗ − [W ΣCov, 0].
+    /// The noise variance is then set from the mean of E(x − Wz − μ)_j² at the new W and μ.
     fn maximize(&mut self, statistics: &ResidualStatistics<T>) -> Result<()> {
         let k = self.decoder.input_dim();
+        // A fixed mean drops the last column of [W μ], and with it the last row and column of the
+        // system.
         let free = k + usize::from(!self.decoder.bias_is_fixed());
         let covariances = &statistics.covariances;
         let mut second_moments = statistics.mean_products.view((0, 0), (free, free)).into_owned();
@@ -336,11 +356,14 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
         gemm(-T::one(), self.loadings(), covariances.as_view(), T::one(), change.columns_mut(0, k));
         let cholesky =
             second_moments.cholesky().ok_or(Error::NotPositiveDefinite { size: free })?;
+        // The system multiplies Δ from the right: it is solved for Δᵗ.
         let change = cholesky.solve(&change.transpose()).transpose();
         let parameters = self.decoder.augmented_mut();
         let mut moved = parameters.columns_mut(0, free);
         moved += &change;
         if !self.likelihood.is_fixed() {
+            // Σ E(x − Wz − μ)_j² at the new parameters: Σ e_j² − 2Δ_j·(Σ e m̃ᵗ)_j + Δ_j (Σ m̃m̃ᵗ)
+            // Δ_jᵗ for the mean codes, and w_j ΣCov w_jᵗ for their covariances.
             let of_means = statistics.mean_products.view((0, 0), (free, free));
             let explained = matrix_product(change.as_view(), of_means.into_owned().as_view());
             let moved = explained - products * T::of(2.0);
@@ -350,6 +373,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
                 let square = statistics.squared_residuals[j]
                     + moved.row(j).dot(&change.row(j))
                     + spread.row(j).dot(&loadings.row(j));
+                // Rounding may leave a tiny negative number where a variable is fitted exactly.
                 square.max(T::zero())
             });
             self.likelihood
@@ -359,7 +383,7 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> MStep<T, Q> for Line
     }
 }
 
-/// Σ_i a_ji² of each row.
+/// The squared norm of each row, Σ_i a_ji², summed in double precision.
 fn row_squares<T: Real>(matrix: &DMatrix<T>) -> DVector<T> {
     let mut squares = DVector::zeros(matrix.nrows());
     for column in matrix.column_iter() {

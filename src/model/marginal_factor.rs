@@ -1,20 +1,26 @@
-//! The spectrum of the marginal covariance of a linear-Gaussian model.
+//! The marginal covariance of a linear-Gaussian model in its eigenbasis.
 
 use crate::linalg::vector::vectorized;
 use crate::linalg::{gemm, matrix_product, product_tr_right, squared_norms, thin_svd};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// W = Q diag(s) Vᵗ beside σ²: the spectrum of C = WWᵗ + σ²I, in the scales of the noise. Q is as
-/// precise as the products that it enters; the rest is small.
+/// The eigendecomposition of C = WWᵗ + σ²I from the singular value decomposition W = Q diag(s) Vᵗ,
+/// in the scales of the noise. Q has the precision of the products with data that it enters; the
+/// k-vectors and k×k matrices are in double precision.
 pub(crate) struct MarginalFactor<T: Real> {
-    pub(crate) directions: DMatrix<T>,        // Q, d×k
-    pub(crate) singular_values: DVector<f64>, // s
-    pub(crate) rotation: DMatrix<f64>,        // V, k×k
-    noise_variance: f64,                      // σ²
+    // Q, d×k.
+    pub(crate) directions: DMatrix<T>,
+    // s, k.
+    pub(crate) singular_values: DVector<f64>,
+    // V, k×k.
+    pub(crate) rotation: DMatrix<f64>,
+    // σ².
+    noise_variance: f64,
 }
 
 impl MarginalFactor<f64> {
+    /// From W (d×k) and σ², in the scales of the noise.
     pub(crate) fn new(loadings: DMatrixView<'_, f64>, noise_variance: f64) -> Result<Self> {
         let svd = thin_svd(loadings)?;
         Ok(Self {
@@ -25,7 +31,7 @@ impl MarginalFactor<f64> {
         })
     }
 
-    /// The same with Q rounded.
+    /// Rounds Q to `T`; the other numbers stay in double precision.
     pub(crate) fn narrow<T: Real>(self) -> MarginalFactor<T> {
         let Self { directions, singular_values, rotation, noise_variance } = self;
         MarginalFactor {
@@ -36,7 +42,7 @@ impl MarginalFactor<f64> {
         }
     }
 
-    /// log N(x; μ, C) from Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each.
+    /// log N(x; μ, C) from the projections Qᵗ(x−μ), k×n, and ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each column.
     pub(crate) fn log_density_of(
         &self,
         projections: &DMatrix<f64>,
@@ -48,8 +54,9 @@ impl MarginalFactor<f64> {
             .map(|distance| -0.5 * (constant + distance))
     }
 
-    /// E(z|x) from Qᵗ(x−μ), k×n.
+    /// The posterior means E(z|x) from the projections Qᵗ(x−μ), k×n.
     pub(crate) fn codes_of(&self, mut projections: DMatrix<f64>) -> DMatrix<f64> {
+        // M⁻¹Wᵗ = V diag(s/(s²+σ²)) Qᵗ with M = WᵗW + σ²I: each coordinate shrinks by itself.
         let shrinkage = self.singular_values.zip_map(&self.variances(), |s, v| s / v);
         projections
             .column_iter_mut()
@@ -57,7 +64,7 @@ impl MarginalFactor<f64> {
         matrix_product(&self.rotation, &projections)
     }
 
-    /// V diag(s/(s²+σ²)) Qᵗ (k×d), which makes E(z|x) of x − μ.
+    /// The k×d matrix V diag(s/(s²+σ²)) Qᵗ that maps x − μ to E(z|x).
     pub(crate) fn posterior_map(&self) -> DMatrix<f64> {
         let mut scaled = self.directions.clone();
         for ((mut column, s), v) in
@@ -68,7 +75,7 @@ impl MarginalFactor<f64> {
         product_tr_right(&self.rotation, &scaled)
     }
 
-    /// A factor L of the posterior covariance and ln|LLᵗ|: V diag(σ/√(s²+σ²)).
+    /// A factor L = V diag(σ/√(s²+σ²)) of the posterior covariance LLᵗ, and ln|LLᵗ|.
     pub(crate) fn posterior_factor(&self) -> (DMatrix<f64>, f64) {
         let ratios = self.variances().map(|v| self.noise_variance / v);
         let mut factor = self.rotation.clone();
@@ -80,26 +87,28 @@ impl MarginalFactor<f64> {
 }
 
 impl<T: Real> MarginalFactor<T> {
-    /// How many times σ²d the square of x − μ may be for ‖x−μ‖² − ‖Qᵗ(x−μ)‖² to be exact enough.
+    /// The largest ‖x−μ‖², as a multiple of σ²d, for which the difference ‖x−μ‖² − ‖Qᵗ(x−μ)‖² is
+    /// accurate enough.
     pub(crate) fn cancellation() -> f64 {
         if T::EPSILON.as_f64() > f64::EPSILON { 128.0 } else { 1000.0 }
     }
 
-    /// s_j² + σ²: the eigenvalues of C along Q.
+    /// The eigenvalues s_j² + σ² of C along Q.
     pub(crate) fn variances(&self) -> DVector<f64> {
         self.singular_values.map(|s| s * s + self.noise_variance)
     }
 
-    /// ln|C|.
+    /// The log-determinant ln|C|.
     pub(crate) fn log_determinant(&self) -> f64 {
+        // σ² is the eigenvalue of the d − k directions orthogonal to Q.
         let outside = self.directions.nrows() - self.singular_values.len();
         self.variances()
             .iter()
             .fold(outside as f64 * self.noise_variance.ln(), |sum, v| sum + v.ln())
     }
 
-    /// (x−μ)ᵗC⁻¹(x−μ), one entry a column of the deviations x − μ; `across` is Qᵗ, which for many
-    /// blocks is turned once.
+    /// The squared Mahalanobis distances (x−μ)ᵗC⁻¹(x−μ) of the columns of the centred data
+    /// `deviations`. `across` is Qᵗ, so that many blocks share one transposition.
     pub(crate) fn squared_distances(
         &self,
         across: &DMatrix<T>,
@@ -109,12 +118,13 @@ impl<T: Real> MarginalFactor<T> {
         self.distances_of(&projections, self.outside(deviations, &projections))
     }
 
-    /// ‖x−μ‖² − ‖Qᵗ(x−μ)‖² of each column.
+    /// The squared norm of the component orthogonal to Q, ‖x−μ‖² − ‖Qᵗ(x−μ)‖², of each column.
     fn outside(&self, deviations: &DMatrix<T>, projections: &DMatrix<T>) -> Vec<f64> {
         let squares = squared_norms(deviations);
         let largest = squares.iter().fold(0.0f64, |a, &b| a.max(b));
-        // Where ‖x‖² dwarfs σ²d, the rounding of the difference is seen: the residual itself is
-        // formed.
+        // The difference of two squared norms costs no further product. Where ‖x − μ‖² is large
+        // beside σ²d its rounding is visible: then the residual itself is formed, whose square
+        // cannot cancel.
         if largest <= Self::cancellation() * deviations.nrows() as f64 * self.noise_variance {
             squares
                 .iter()
@@ -128,8 +138,10 @@ impl<T: Real> MarginalFactor<T> {
         }
     }
 
+    /// Σ_j p_j²/(s_j²+σ²) + outside/σ² of each column p of the projections.
     fn distances_of(&self, projections: &DMatrix<T>, outside: Vec<f64>) -> Vec<f64> {
         let precisions = self.variances().map(|v| 1.0 / v);
+        // Four partial sums, so that the additions of one observation do not wait for each other.
         let (weights, last_weights) = precisions.as_slice().as_chunks::<4>();
         let mut distances = outside;
         vectorized(

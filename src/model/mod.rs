@@ -11,7 +11,9 @@ mod stepwise;
 
 pub use generative::GenerativeModel;
 pub use incomplete::ConditionalMoments;
-pub use linear_gaussian::{LinearGaussian, ResidualStatistics};
+pub use linear_gaussian::LinearGaussian;
+#[doc(hidden)] // listed in `advanced`
+pub use linear_gaussian::ResidualStatistics;
 
 use crate::map::DifferentiableMap;
 use crate::posterior::{GaussianPosterior, Posterior};
@@ -66,7 +68,7 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
     /// log p(x_i|z_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn log_density_given(
         &self,
         x: Observations<'_, T>,
@@ -86,7 +88,7 @@ pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
     /// log p(x_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>>;
 }
 
@@ -102,7 +104,7 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
     /// p(z_i|x_i) of each observation.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn posterior(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 
     /// The means of p(z_i|x_i) for values that nobody has checked: override it where the check
@@ -124,13 +126,13 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
 /// A model for which E_q log p(x_i|z_i) is in closed form under a Gaussian q.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form expected log-likelihood under `{Q}`",
-    note = "estimate it by sampling: `estimate_elbo` of a step, `Elbo::<Reparameterization>`"
+    note = "estimate it by sampling: `estimate_elbo` of a model, `Elbo::<Reparameterization>`"
 )]
 pub trait ExpectedLogLikelihood<T: Real, Q>: ProbabilisticModel<T> {
     /// E_q log p(x_i|z_i) in nats, one entry an observation.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>>;
 }
 
@@ -147,7 +149,7 @@ pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
     /// The statistics of some observations and their q_i.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<Self::Statistics>;
 
     /// Moves θ to the maximiser of E_q log p(x|z).

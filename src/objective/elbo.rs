@@ -1,4 +1,4 @@
-//! The evidence lower bound, by its formula and by draws.
+//! The evidence lower bound (ELBO), in closed form and by Monte Carlo.
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
@@ -12,36 +12,42 @@ use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// J(θ, Q) = Σ_i E_{q_i} log p(x_i|z_i) − KL(q_i ‖ π), the lecture's J.
+/// The evidence lower bound (ELBO): J(θ, Q) = Σ_i E_{q_i} log p(x_i|z_i) − KL(q_i ‖ π).
 ///
-/// The type parameter says how the expectation is taken: [`ClosedForm`], or [`Reparameterization`],
-/// or [`PathDerivative`](super::PathDerivative). The KL is in closed form in all of them.
+/// The type parameter selects the estimator of the expectation: [`ClosedForm`],
+/// [`Reparameterization`] or [`PathDerivative`](super::PathDerivative). The Kullback–Leibler
+/// divergence (KL) from the prior is in closed form in all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Elbo<E = ClosedForm> {
     pub(super) estimator: E,
 }
 
-/// The expectation is an exact formula: a linear decoder with Gaussian noise.
+/// Estimator of the ELBO's expectation in closed form: exact, for a linear decoder with Gaussian
+/// noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClosedForm;
 
-/// The expectation is a mean over draws z_i = μ_i + L_i ε_i, ε_i ~ N(0, I): unbiased, and
-/// differentiable through z.
+/// Monte Carlo estimator of the ELBO's expectation with the reparameterisation z_i = μ_i + L_i ε_i,
+/// ε_i ~ N(0, I): unbiased, and differentiable through z.
 ///
-/// The factor of ε is the standard deviation.
+/// L_i is a square-root factor of the covariance: a standard deviation, not a variance ([Kingma &
+/// Welling 2014](https://arxiv.org/abs/1312.6114)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reparameterization {
-    /// Draws for each observation.
+    /// Monte Carlo samples for each observation.
     pub samples: usize,
 }
 
 impl Default for Reparameterization {
     fn default() -> Self {
+        // One sample is the usual choice in training: the mini-batch averages the noise (Kingma &
+        // Welling 2014, section 2.3).
         Self { samples: 1 }
     }
 }
 
-/// The two readable terms of J, one entry an observation; J_i is the first plus the second.
+/// The two terms of the ELBO, one entry per observation: the expected log-likelihood and −KL. J_i
+/// is their sum.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElboTerms<T: Real> {
     /// E_{q_i} log p(x_i|z_i) in nats.
@@ -51,13 +57,13 @@ pub struct ElboTerms<T: Real> {
 }
 
 impl<T: Real> ElboTerms<T> {
-    /// J_i in nats, one entry an observation.
+    /// J_i in nats, one entry per observation.
     pub fn values(&self) -> DVector<T> {
         &self.reconstruction + &self.negative_kl
     }
 }
 
-/// Nothing can be estimated from no draws.
+/// Returns an error if the number of Monte Carlo samples is 0.
 pub(crate) fn check_draws(samples: usize) -> Result<()> {
     match samples {
         0 => Err(Error::InvalidParameter {
@@ -70,15 +76,15 @@ pub(crate) fn check_draws(samples: usize) -> Result<()> {
 }
 
 impl Elbo<ClosedForm> {
-    /// The bound with an exact expectation.
+    /// The ELBO with its expectation in closed form.
     pub fn closed_form() -> Self {
         Self { estimator: ClosedForm }
     }
 
-    /// The two terms of each observation.
+    /// The two terms of the ELBO, one entry per observation.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     pub fn terms<T: Real, M, Q>(
         &self,
         model: &M,
@@ -97,26 +103,26 @@ impl Elbo<ClosedForm> {
 }
 
 impl Elbo<Reparameterization> {
-    /// The bound by `samples` draws for each observation, at least 1.
+    /// The ELBO estimated with `samples` Monte Carlo samples for each observation (at least 1).
     pub fn reparameterized(samples: usize) -> Self {
         Self { estimator: Reparameterization { samples: samples.max(1) } }
     }
 
-    /// The two terms of each observation; the first is a mean over draws.
+    /// The two terms of the ELBO, one entry per observation; the first is a mean over Monte Carlo
+    /// samples.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
-    pub fn terms<T: Real, M, Q, R>(
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
+    pub fn terms<T: Real, M, Q>(
         &self,
         model: &M,
         q: &Q,
         x: Observations<'_, T>,
-        rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<ElboTerms<T>>
     where
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
-        R: Rng + ?Sized,
     {
         let mut sum = DVector::zeros(x.len());
         let mut z = DMatrix::zeros(q.latent_dim(), q.len());
@@ -152,18 +158,18 @@ where
     }
 }
 
-/// Which derivative is asked for, and where that of E_q log π/q comes from.
+/// Which derivative to compute, and which estimator to use for that of E_q log π/q.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Derivative {
-    /// J alone: nothing is carried back.
+    /// None: J alone, without a backward pass.
     None,
-    /// The formula of the KL.
+    /// The derivative of the closed-form KL.
     Formula,
-    /// log π(z) − log q(z) at the draws, by z alone.
+    /// The derivative of log π(z) − log q(z) at the samples, through z alone.
     AlongThePath,
 }
 
-/// Buffers of the bound's gradient.
+/// Buffers reused between evaluations of the ELBO and its gradient.
 #[derive(Debug, Clone)]
 pub struct ElboWorkspace<T: Real, E, D> {
     encoder: E,
@@ -174,7 +180,8 @@ pub struct ElboWorkspace<T: Real, E, D> {
     z: DMatrix<T>,
     d_z: DMatrix<T>,
     d_output: DMatrix<T>,
-    d_theta: Vec<T>, // of the draws after the first
+    // The gradient by θ of every sample after the first; the first writes into the result.
+    d_theta: Vec<T>,
 }
 
 impl<T: Real, E: Default, D: Default> Default for ElboWorkspace<T, E, D> {
@@ -195,20 +202,20 @@ impl<T: Real, E: Default, D: Default> Default for ElboWorkspace<T, E, D> {
 }
 
 impl Elbo<Reparameterization> {
-    /// The number of draws for each observation.
+    /// The number of Monte Carlo samples for each observation.
     pub fn samples(&self) -> usize {
         self.estimator.samples
     }
 
-    /// J and its gradient for noise of the caller's: `noise` fills ε (k×n, by columns) once for
-    /// each draw.
+    /// J and its gradient for noise from the caller: `noise` fills ε (k×n, by columns) once for
+    /// each sample.
     ///
-    /// Noise that is the same from call to call makes J a smooth function of θ and φ; so does noise
-    /// from another program make the two comparable.
+    /// With the same noise in each call, J is a smooth function of θ and φ (common random numbers).
+    /// With the noise of another program, the results of the two programs can be compared.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, inference and x do not fit
-    /// each other.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when model, inference and x do
+    /// not fit each other.
     pub fn value_and_gradient_at<T, D, L, I>(
         &self,
         model: &GenerativeModel<D, L>,
@@ -227,7 +234,8 @@ impl Elbo<Reparameterization> {
         self.through_draws(Derivative::Formula, model, inference, x, noise, workspace, gradient)
     }
 
-    /// The same with either way to the derivative of the divergence, or without one.
+    /// J and, unless `derivative` is [`Derivative::None`], its gradient, with the chosen estimator
+    /// of the derivative of the divergence.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn through_draws<T, D, L, I>(
         &self,
@@ -247,6 +255,8 @@ impl Elbo<Reparameterization> {
     {
         x.expect_dim(model.decoder.output_dim())?;
         let w = workspace;
+        // The buffer of φ is moved into q and taken back at the end, so that a training step does
+        // not allocate.
         let q = inference.forward(
             x,
             &mut w.encoder,
@@ -262,6 +272,7 @@ impl Elbo<Reparameterization> {
             reshape(buffer, k, n);
         }
         let samples = self.estimator.samples;
+        // N/n for a mini-batch, and 1/samples for the mean over the samples.
         let scale = x.scale() / T::of_usize(samples);
         let mut value = T::zero();
         let mut kl = None;
@@ -269,8 +280,12 @@ impl Elbo<Reparameterization> {
             w.d_theta.resize(theta_count, T::zero());
         }
         for sample in 0..samples {
+            // Sample z, then the decoder and the likelihood forward.
             noise(w.noise.as_mut_slice());
             q.transform(w.noise.as_view(), &mut w.z);
+            // `backward` overwrites its target. The first sample therefore writes into the result
+            // and the later ones into a buffer that is added: the usual case of one sample has no
+            // copy.
             let target = if sample == 0 { &mut gradient.theta } else { &mut w.d_theta };
             let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
@@ -291,11 +306,15 @@ impl Elbo<Reparameterization> {
                 d_decoder,
                 Some(&mut w.d_z),
             );
+            // ∂/∂z of log π(z) − log q(z) is −z + Σ⁻¹(z − m), with the φ inside log q held constant
+            // (Roeder et al. 2017).
             if derivative == Derivative::AlongThePath {
                 w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
                 q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
             }
             let (noise, d_z) = (w.noise.as_view(), w.d_z.as_view());
+            // One pass for the derivatives of the sample and of the KL: for a diagonal posterior it
+            // needs one exponential per log-variance instead of three.
             if sample == 0 && derivative == Derivative::Formula {
                 kl = Some(q.bound_gradient(noise, d_z, x.scale(), &mut w.d_phi));
                 continue;
@@ -308,6 +327,9 @@ impl Elbo<Reparameterization> {
                 gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &more)| *sum += more);
             }
         }
+        // Without a gradient the KL has not been computed; `kl_to_prior_sum` gives the result of
+        // `bound_gradient` bit for bit, so that the value does not depend on whether a gradient is
+        // taken.
         value -= kl.unwrap_or_else(|| q.kl_to_prior_sum()) * x.scale();
         if derivative != Derivative::None {
             inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
@@ -317,8 +339,8 @@ impl Elbo<Reparameterization> {
     }
 }
 
-/// The gradient by the reparameterisation trick: through the likelihood, the decoder, z = μ + Lε,
-/// and the encoder.
+/// Gradient by the reparameterisation trick: through the likelihood, the decoder, z = μ + Lε and
+/// the encoder.
 impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for Elbo<Reparameterization>
 where
     T: Real,
@@ -355,7 +377,7 @@ where
     }
 }
 
-/// The exact gradient where the expectation is a formula: a linear decoder with Gaussian noise.
+/// Exact gradient of the closed-form ELBO, for a linear decoder with Gaussian noise.
 impl<T, I> DifferentiableObjective<T, LinearGaussian<T>, I> for Elbo<ClosedForm>
 where
     T: Real,
@@ -386,8 +408,8 @@ where
         gradient.theta.resize(decoder_count + model.likelihood.parameters().len(), T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
         let (d_decoder, d_likelihood) = gradient.theta.split_at_mut(decoder_count);
-        // The likelihood at the mean code, and its derivative: the part that the covariance of q
-        // does not bear.
+        // E_q ‖x − Wz − μ‖² = ‖x − Wm − μ‖² + tr(WᵗW Cov). First the term at the mean code, which
+        // does not depend on the covariance of q, and its derivatives.
         let output = model.decoder.forward(q.mean(), &mut w.decoder);
         let at_mean = model.likelihood.log_density_gradient(
             x.values(),
@@ -403,13 +425,15 @@ where
             d_decoder,
             Some(&mut w.d_z),
         );
-        // The part that it does: −tr(WᵗW Σ Cov_i)/2σ².
+        // Then the term of the covariance, −tr(WᵗW Σ Cov_i)/2σ². R with RᵗR = WᵗW comes from a QR
+        // decomposition, so that the trace is a sum of squares and does not cancel.
         let root = r_factor(model.loadings())?;
         let weight = scale / variance;
         let spread = weight * q.trace_with(root.map(|v| v.as_f64()).as_view()).sum();
         let covariances = q.covariance_sum();
         let d_weights = nalgebra::DMatrixViewMut::from_slice(&mut d_decoder[..d * k], d, k);
         gemm(-weight, model.loadings(), covariances.as_view(), T::one(), d_weights);
+        // ∂/∂ln σ² of −tr/2σ² is +tr/2σ². A fixed σ² is not among the parameters.
         if let Some(d_log_variance) = d_likelihood.first_mut() {
             *d_log_variance += half * spread;
         }

@@ -1,4 +1,4 @@
-//! The importance-weighted bound: many draws of z for one logarithm.
+//! The importance-weighted bound on log p(x): the logarithm of a mean of K importance weights.
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
@@ -11,17 +11,18 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// J = Σ_i E ln (1/K) Σ_s w_is with z_is = m_i + L_i ε_is: a bound on log p(x) that rises with K,
-/// the evidence lower bound at K = 1.
+/// The importance-weighted bound J = Σ_i E ln (1/K) Σ_s w_is on log p(x), with z_is = m_i + L_i
+/// ε_is. It is non-decreasing in K, and at K = 1 it is the evidence lower bound (ELBO).
 ///
 /// ```math
 /// w_{is} = \frac{p(x_i|z_{is})\,π(z_{is})}{q_i(z_{is})}
 /// ```
 ///
 /// ([Burda, Grosse & Salakhutdinov 2016](https://arxiv.org/abs/1509.00519), equation 8). Under the
-/// exact posterior every w_is is p(x_i). The gradient is the plain one through z, Σ_s w̃_is ∂ ln
-/// w_is with w̃ = w/Σw; that by φ fades beside its scatter as K grows, so that a large K is for the
-/// value.
+/// exact posterior every w_is is p(x_i). The gradient is the standard reparameterisation gradient,
+/// Σ_s w̃_is ∂ ln w_is with w̃ = w/Σw. The signal-to-noise ratio of the gradient by φ falls as K
+/// grows ([Rainforth et al. 2018](https://arxiv.org/abs/1802.04537)): use a large K to evaluate a
+/// model, not to train an encoder.
 ///
 /// ```
 /// use elbo::objective::{ImportanceWeighted, Objective};
@@ -53,15 +54,15 @@ pub struct ImportanceWeighted {
 }
 
 impl ImportanceWeighted {
-    /// The bound by K = `samples` draws for each observation, at least 1.
+    /// The bound with K = `samples` importance samples for each observation (at least 1).
     pub fn new(samples: usize) -> Self {
         Self { samples: samples.max(1) }
     }
 
-    /// ln w_is, K×n.
+    /// The log-weights ln w_is, K×n.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     pub fn log_weights<T: Real, M, Q, R>(
         &self,
         model: &M,
@@ -88,8 +89,10 @@ impl ImportanceWeighted {
     }
 }
 
-/// ½ ln|Σ_i|, out of the divergence from the prior.
+/// ½ ln|Σ_i|, one entry per observation, derived from KL(q_i ‖ π).
 pub(crate) fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
+    // 2 KL = tr Σ + ‖m‖² − k − ln|Σ|, solved for ln|Σ|. Every Gaussian posterior has the trace and
+    // the KL, whereas a factor or a determinant is not part of the trait.
     let k = q.latent_dim();
     let traces = q.trace_with(DMatrix::identity(k, k).as_view());
     let squares = q.mean().column_iter().map(|m| m.norm_squared()).collect::<Vec<_>>();
@@ -99,7 +102,10 @@ pub(crate) fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<
     })
 }
 
-/// ln p(x|z) + ln π(z) − ln q(z): the constants of π and q are the same and cancel.
+/// The log-weights ln p(x|z) + ln π(z) − ln q(z), one entry per observation.
+///
+/// With ε = L⁻¹(z − m), ln π(z) − ln q(z) = ½(‖ε‖² − ‖z‖²) + ½ ln|Σ|: the constants ½k ln 2π of π
+/// and q are equal and cancel.
 pub(crate) fn log_weights<T: Real>(
     densities: &DVector<T>,
     z: &DMatrix<T>,
@@ -113,16 +119,20 @@ pub(crate) fn log_weights<T: Real>(
     DVector::from_fn(densities.len(), |i, _| densities[i] + ratio(i))
 }
 
-/// ln of the mean weight of each observation; the log-weights become w̃, which sum to 1.
+/// The logarithm of the mean weight of each observation. Overwrites the log-weights by the
+/// normalised weights w̃, which sum to 1.
 fn normalize<T: Real>(log_weights: &mut DMatrix<T>) -> DVector<T> {
     let count = T::of_usize(log_weights.nrows());
     let bounds = log_weights.column_iter_mut().map(|mut column| {
         let largest = column.max();
         if !largest.is_finite() {
-            // Every weight underflows, and none counts.
+            // All weights are 0 (or the density is not finite): the bound is returned as it is, and
+            // no sample of this observation contributes to the gradient.
             column.fill(T::zero());
             return largest;
         }
+        // Log-sum-exp: the largest exponent is 0, so that nothing overflows and the sum is at least
+        // 1.
         column.apply(|l| *l = (*l - largest).exp());
         let sum = column.sum();
         column /= sum;
@@ -141,14 +151,15 @@ where
     }
 }
 
-/// Buffers of [`ImportanceWeighted`].
+/// Buffers of [`ImportanceWeighted`], reused between calls.
 #[derive(Debug, Clone)]
 pub struct ImportanceWorkspace<T: Real, E, D> {
     encoder: E,
     decoder: D,
     phi: DMatrix<T>,
     d_phi: DMatrix<T>,
-    noise: Vec<DMatrix<T>>, // of each draw
+    // ε of each sample: the second pass uses the noise of the first.
+    noise: Vec<DMatrix<T>>,
     weights: DMatrix<T>,
     z: DMatrix<T>,
     d_z: DMatrix<T>,
@@ -206,6 +217,7 @@ where
         w.noise.resize(self.samples, DMatrix::zeros(0, 0));
         reshape(&mut w.weights, self.samples, n);
         reshape(&mut w.z, k, n);
+        // First pass: the log-weights of all K samples, without derivatives.
         for (s, noise) in w.noise.iter_mut().enumerate() {
             reshape(noise, k, n);
             fill_standard_normal(noise.as_mut_slice(), rng);
@@ -217,7 +229,9 @@ where
         }
         let value = normalize(&mut w.weights).sum() * scale;
 
-        // The weights are known now: through each draw once more, each observation by its own.
+        // Second pass: w̃_is depends on all K samples, so that the backward pass needs the weights
+        // of the first. Each sample goes forward and backward again, which costs a second forward
+        // pass but keeps one tape instead of K.
         let decoder_count = model.decoder.parameters().len();
         let theta_count = decoder_count + model.likelihood.parameters().len();
         gradient.theta.clear();
@@ -231,6 +245,8 @@ where
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             let (d_decoder, d_likelihood) = w.d_theta.split_at_mut(decoder_count);
+            // `scale` of the likelihood is one number for all columns, and here each observation
+            // has its own weight: the likelihood is called column by column.
             for i in 0..n {
                 let (x, output, weight) =
                     (x.values(), output.columns(i, 1), scale * w.weights[(s, i)]);
@@ -255,12 +271,14 @@ where
                 Some(&mut w.d_z),
             );
             gradient.theta.iter_mut().zip(&*d_decoder).for_each(|(sum, &d)| *sum += d);
+            // ∂ ln π(z)/∂z = −z, with the weight of the observation.
             for (i, (mut d_z, z)) in w.d_z.column_iter_mut().zip(w.z.column_iter()).enumerate() {
                 d_z.axpy(-scale * w.weights[(s, i)], &z, T::one());
             }
             q.add_transform_gradient(noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
         }
-        // ½ ln|Σ| is −KL but for the mean and the trace.
+        // −ln q contributes ½ ln|Σ| = −KL + ½‖m‖² + ½ tr Σ − ½k, and Σ_s w̃_is = 1: its derivative
+        // is that of −KL, minus the derivatives of the mean's and the trace's terms of −KL.
         q.add_negative_kl_gradient(scale, &mut w.d_phi);
         add_mean_kl_gradient(q.mean(), -scale, &mut w.d_phi);
         q.add_negative_half_trace_gradient(DMatrix::identity(k, k).as_view(), -scale, &mut w.d_phi);

@@ -1,11 +1,11 @@
-//! The log-likelihood itself, where the integral over z is in closed form.
+//! The marginal log-likelihood, for models in which the integral over z is in closed form.
 
 use super::Objective;
 use crate::model::MarginalLikelihood;
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
-/// J(θ) = Σ_i log p(x_i); it does not look at q.
+/// The log-likelihood J(θ) = Σ_i log p(x_i), in nats. It does not depend on q.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogLikelihood;
 

@@ -1,10 +1,10 @@
-//! J: what a fit raises. **J is always maximised**; it is a sum over the observations, in nats
-//! where it is a log-density.
+//! Objective functions J of a fit. **J is always maximised**; it is a sum over the observations, in
+//! nats where it is a log-density.
 //!
-//! In the order of the progression: [`SquaredError`] (the autoencoder's, with its sign turned),
-//! [`LogLikelihood`], [`Elbo`] in [closed form](ClosedForm), by the [reparameterisation
-//! trick](Reparameterization), by it along the [path of z alone](PathDerivative), and with [many
-//! draws for one logarithm](ImportanceWeighted).
+//! From PCA to the variational autoencoder: [`SquaredError`] (of the autoencoder, with negative
+//! sign), [`LogLikelihood`], and the evidence lower bound [`Elbo`] in [closed form](ClosedForm), by
+//! the [reparameterisation trick](Reparameterization) and by its [path derivative](PathDerivative);
+//! then the [importance-weighted bound](ImportanceWeighted).
 
 mod elbo;
 mod importance_weighted;
@@ -12,38 +12,44 @@ mod log_likelihood;
 mod path_derivative;
 mod squared_error;
 
+#[doc(hidden)]
+pub use elbo::ElboWorkspace;
 pub(crate) use elbo::check_draws;
-pub use elbo::{ClosedForm, Elbo, ElboTerms, ElboWorkspace, Reparameterization};
-pub use importance_weighted::{ImportanceWeighted, ImportanceWorkspace};
+pub use elbo::{ClosedForm, Elbo, ElboTerms, Reparameterization};
+pub use importance_weighted::ImportanceWeighted;
+#[doc(hidden)]
+pub use importance_weighted::ImportanceWorkspace;
 pub(crate) use importance_weighted::{log_deviations, log_weights};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
+pub use squared_error::SquaredError;
+#[doc(hidden)]
+pub use squared_error::SquaredErrorWorkspace;
 pub(crate) use squared_error::check_weight;
-pub use squared_error::{SquaredError, SquaredErrorWorkspace};
 
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
-/// J(θ, Q) on some observations; **J is always maximised**.
+/// An objective J(θ, Q) on a set of observations; **J is always maximised**.
 ///
-/// You give the value; you get every fitter that only compares values. Over a mini-batch the value
-/// is scaled by N/n.
+/// Implement the value to use every fitter that only compares values. On a mini-batch of n out of N
+/// observations the value is scaled by N/n.
 pub trait Objective<T: Real, M, Q> {
-    /// J in total over the observations.
+    /// J, a total over the observations.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, q and x do not fit each
-    /// other.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when model, q and x do not fit
+    /// each other.
     fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T>;
 }
 
-/// The derivative of J by the free parameters of θ and of φ, in the order of
+/// The gradient of J by the free parameters of θ and of φ, in the order of
 /// [`Parameters`](crate::map::Parameters).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient<T> {
-    /// ∂J/∂θ: the decoder's parameters, then the likelihood's.
+    /// ∂J/∂θ: first by the parameters of the decoder, then by those of the likelihood.
     pub theta: Vec<T>,
-    /// ∂J/∂φ.
+    /// ∂J/∂φ, by the parameters of the inference.
     pub phi: Vec<T>,
 }
 
@@ -53,20 +59,20 @@ impl<T> Default for Gradient<T> {
     }
 }
 
-/// An objective with a derivative by θ and by the parameters of an inference `I`.
+/// An objective with a gradient by θ and by the parameters φ of an inference `I`.
 ///
-/// You give value and gradient in one call; you get the gradient fitters.
-/// [`testing::check_objective`](crate::testing::check_objective) tells whether the derivative is
-/// right.
+/// Implement value and gradient in one call to use the gradient fitters.
+/// [`testing::check_objective`](crate::testing::check_objective) checks the gradient against
+/// central differences.
 pub trait DifferentiableObjective<T: Real, M, I> {
-    /// Buffers kept between calls, so that a step need not allocate.
+    /// Buffers kept between calls, so that a training step does not allocate.
     type Workspace: Default;
 
-    /// J in total over the observations, and its gradient (overwritten).
+    /// J, a total over the observations, and its gradient (overwritten).
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when model, inference and x do not fit
-    /// each other.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when model, inference and x do
+    /// not fit each other.
     fn value_and_gradient(
         &self,
         model: &M,
@@ -77,8 +83,9 @@ pub trait DifferentiableObjective<T: Real, M, I> {
         gradient: &mut Gradient<T>,
     ) -> Result<T>;
 
-    /// J alone, the same from the same draws; `unused` has room for the gradient. Override it where
-    /// that costs less.
+    /// J without its gradient; with the same random numbers it equals the value of
+    /// [`value_and_gradient`](Self::value_and_gradient). `unused` is a buffer for the gradient.
+    /// Override it where the value alone costs less.
     ///
     /// # Errors
     /// As [`value_and_gradient`](Self::value_and_gradient).

@@ -1,4 +1,4 @@
-//! The path-derivative estimator of the bound's gradient.
+//! The path-derivative estimator of the ELBO's gradient.
 
 use super::elbo::{Derivative, Elbo, ElboWorkspace, Reparameterization};
 use super::{DifferentiableObjective, Gradient, Objective};
@@ -11,18 +11,19 @@ use crate::posterior::GaussianPosterior;
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
-/// Draws as in [`Reparameterization`], with the gradient of ln w = log p(x|z) + log π(z) − log q(z)
-/// by z alone: φ inside of log q is held.
+/// Reparameterisation estimator whose gradient is that of ln w = log p(x|z) + log π(z) − log q(z)
+/// through z alone: the φ inside log q is held constant.
 ///
 /// ```math
-/// \nabla_φ J = E_ε\!\left[\frac{\partial z}{\partial φ}^{⊤} \nabla_z \ln w(z)\right],\qquad z = m + Lε
+/// \nabla_φ J = E_ε\!\left[\frac{\partial z}{\partial φ}^{⊤} \nabla_z \ln w(z)\right],
+/// \qquad z = m + Lε
 /// ```
 ///
-/// What is left out, the score E_q ∂ log q/∂φ, is 0 on average, so that the gradient stays unbiased
-/// (\[1\], equation 7). Where q is the exact posterior ln w does not depend on z, and this gradient
-/// is 0 for **every** ε, while the plain one scatters about 0: near the optimum it steadies a fit.
-/// Far from it neither is always the better. The value, and the gradient by θ, are those of
-/// [`Reparameterization`].
+/// The omitted term is the score ∂ log q/∂φ. Its expectation under q is 0, so that the gradient
+/// stays unbiased (\[1\], equation 7). Where q is the exact posterior, ln w does not depend on z:
+/// this gradient is 0 for **every** ε, while the standard estimator has a positive variance. Near
+/// the optimum it therefore reduces the noise of a fit; far from it, neither estimator always has
+/// the smaller variance. The value, and the gradient by θ, are those of [`Reparameterization`].
 ///
 /// ```
 /// use elbo::objective::{DifferentiableObjective, Elbo, Gradient};
@@ -62,7 +63,7 @@ use rand::Rng;
 /// landing](https://arxiv.org/abs/1703.09194), NeurIPS 2017.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathDerivative {
-    /// Draws for each observation.
+    /// Monte Carlo samples for each observation.
     pub samples: usize,
 }
 
@@ -73,13 +74,14 @@ impl Default for PathDerivative {
 }
 
 impl Elbo<PathDerivative> {
-    /// The bound by `samples` draws for each observation, at least 1, its gradient along the path
-    /// of z.
+    /// The ELBO with `samples` Monte Carlo samples for each observation (at least 1) and its
+    /// path-derivative gradient.
     pub fn path_derivative(samples: usize) -> Self {
         Self { estimator: PathDerivative { samples: samples.max(1) } }
     }
 
-    /// The same draws with the plain gradient.
+    /// The standard reparameterisation estimator with the same number of samples: both share their
+    /// code, and have the same value.
     fn plain(&self) -> Elbo<Reparameterization> {
         Elbo::reparameterized(self.estimator.samples)
     }
@@ -134,6 +136,7 @@ where
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {
+        // The estimators differ in the gradient only.
         self.plain().value(model, inference, x, rng, workspace, unused)
     }
 }

@@ -1,4 +1,5 @@
-//! The autoencoder's objective: minus the squared error of the reconstruction.
+//! Objective of the autoencoder: the negative squared error of the reconstruction, with L2
+//! regularisation.
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::{Amortized, PointEncoder};
@@ -10,33 +11,33 @@ use crate::{Error, Observations, Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// J = −Σ_i ‖x_i − decoder(m_i)‖² − ρ(‖θ‖² + ‖φ‖²), with the codes m_i that the encoder gives; the
-/// weight ρ is 0 unless it is set.
+/// The negative squared error with L2 regularisation, J = −Σ_i ‖x_i − decoder(m_i)‖² − ρ(‖θ‖² +
+/// ‖φ‖²), where m_i is the code of x_i; ρ is 0 by default.
 ///
-/// The weight falls on the maps' weights, not on their biases.
+/// The regularisation applies to the weights of encoder and decoder, not to their biases.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct SquaredError<T> {
     weight: T,
 }
 
 impl<T: Real> SquaredError<T> {
-    /// Without a weight on the maps.
+    /// The squared error without regularisation.
     pub fn new() -> Self {
         Self { weight: T::zero() }
     }
 
-    /// The weight ρ on the squared norm of both maps.
+    /// The squared error with L2 regularisation of encoder and decoder, of weight ρ.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`](crate::Error::Setting) for a weight that is negative or not
-    /// finite.
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for a weight that is negative or
+    /// not finite.
     pub fn with_weight(weight: T) -> Result<Self> {
         check_weight(weight)?;
         Ok(Self { weight })
     }
 }
 
-/// Refuses a weight on the maps that is negative or not finite.
+/// Returns an error for an L2 weight that is negative or not finite.
 pub(crate) fn check_weight<T: Real>(weight: T) -> Result<()> {
     if weight >= T::zero() && weight.is_finite() {
         return Ok(());
@@ -49,14 +50,15 @@ pub(crate) fn check_weight<T: Real>(weight: T) -> Result<()> {
 }
 
 impl<T: Real, M: LatentModel<T>, Q: Posterior<T>> Objective<T, M, Q> for SquaredError<T> {
-    /// Without the weight on the maps, which the codes do not show.
+    /// The squared error alone: the regularisation depends on the encoder's weights, which cannot
+    /// be seen from its codes.
     fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, _rng: &mut dyn Rng) -> Result<T> {
         x.expect_dim(model.decoder().observed_dim())?;
         Ok(-model.decoder().residuals(q.mean(), x.values()).norm_squared() * x.scale())
     }
 }
 
-/// Buffers of [`SquaredError`].
+/// Buffers of [`SquaredError`], reused between calls.
 #[derive(Debug, Clone)]
 pub struct SquaredErrorWorkspace<T: Real, E, D> {
     encoder: E,
@@ -104,11 +106,14 @@ where
         let codes = encoder.forward(x.values(), encoder_tape);
         let output = model.decoder.forward(codes, decoder_tape);
         reshape(d_output, output.nrows(), output.ncols());
+        // d/dy of −(x − y)² is 2(x − y).
         let weight = T::of(2.0) * x.scale();
         let mut total = T::zero();
         for ((mut d, x), y) in
             d_output.column_iter_mut().zip(x.values().column_iter()).zip(output.column_iter())
         {
+            // A partial sum for each observation: with one running sum over d·n terms, rounding in
+            // f32 would grow with n.
             let mut own = T::zero();
             for ((d, &x), &y) in d.iter_mut().zip(x.iter()).zip(y.iter()) {
                 let error = x - y;
@@ -127,6 +132,8 @@ where
             Some(d_code),
         );
         encoder.backward(x.values(), encoder_tape, d_code.as_view(), &mut gradient.phi, None);
+        // L2 regularisation. A map's parameters are its weights by columns and then its bias, so
+        // that the first output·input entries are the weights.
         let mut penalty = T::zero();
         if self.weight > T::zero() {
             let theta = (

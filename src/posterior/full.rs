@@ -1,4 +1,4 @@
-//! A full covariance for each observation, by its Cholesky factor.
+//! Gaussian posteriors with a full covariance, parametrised by its Cholesky factor.
 
 use super::{
     GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess,
@@ -8,10 +8,10 @@ use crate::linalg::r_factor;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// q(z_i) = N(μ_i, L_i L_iᵗ), L_i lower triangular.
+/// Gaussian posteriors with full covariance, q(z_i) = N(μ_i, L_i L_iᵗ) with L_i lower triangular.
 ///
-/// φ_i is μ_i (k rows), then 2 ln L_jj (k rows), then the entries below the diagonal, column by
-/// column (k(k−1)/2 rows).
+/// φ_i is μ_i (k rows), then 2 ln L_jj (k rows), then the entries of L_i below the diagonal, column
+/// by column (k(k−1)/2 rows).
 ///
 /// ```
 /// use elbo::posterior::{Full, GaussianPosterior, PosteriorFamily};
@@ -27,10 +27,10 @@ pub struct Full<T: Real> {
 }
 
 impl<T: Real> Full<T> {
-    /// The Gaussians with the means and the covariances of another posterior.
+    /// Gaussians with the means and covariances of another posterior (moment matching).
     ///
     /// # Errors
-    /// [`Error::NotPositiveDefinite`] when a covariance is not.
+    /// [`Error::NotPositiveDefinite`] when a covariance is not positive definite.
     pub fn of_moments(q: &impl GaussianPosterior<T>) -> Result<Self> {
         let (k, n) = (q.latent_dim(), q.len());
         let mut parameters =
@@ -60,9 +60,10 @@ impl<T: Real> Full<T> {
 
     fn kl_of_each(&self) -> impl Iterator<Item = T> {
         let k = self.latent_dim;
+        // tr LLᵗ is Σ L_jj² plus the squares of the entries below the diagonal: these enter the KL
+        // like the entries of the mean.
         let of_column = move |column: &[T]| {
             let (log_variances, below) = column[k..].split_at(k);
-            // tr LLᵗ counts the entries below the diagonal as it counts the mean.
             T::of(0.5) * (square_sum(&column[..k]) + square_sum(below) + excess(log_variances))
         };
         self.parameters.as_slice().chunks_exact(self.parameters.nrows().max(1)).map(of_column)
@@ -81,7 +82,7 @@ impl<T: Real> Full<T> {
         }
     }
 
-    /// Adds the derivative by L_i (its lower triangle) to that by φ_i.
+    /// Adds to `d` the derivative by φ_i, from the derivative by L_i (its lower triangle).
     fn add_factor_gradient(
         &self,
         i: usize,
@@ -92,6 +93,7 @@ impl<T: Real> Full<T> {
         let k = self.latent_dim;
         let mut below = 2 * k;
         for j in 0..k {
+            // L_jj = e^{l/2}, so that ∂L_jj/∂l = ½ L_jj; 0 where l is clamped.
             if !bounded(self.parameters[(k + j, i)]).1 {
                 d[(k + j, i)] += T::of(0.5) * factor[(j, j)] * d_factor[(j, j)];
             }
@@ -125,6 +127,8 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
 
     fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T> {
         let mut factor = DMatrix::zeros(self.latent_dim, self.latent_dim);
+        // R L_i is formed in double precision: its entries can be small differences of large
+        // products.
         let mut wide = DMatrix::zeros(self.latent_dim, self.latent_dim);
         DVector::from_iterator(
             self.len(),
@@ -154,6 +158,7 @@ impl<T: Real> GaussianPosterior<T> for Full<T> {
         {
             let mut below = 2 * k;
             for j in 0..k {
+                // z = m + Lε column by column of L, read from φ in place: the factor is not formed.
                 z[j] += (T::of(0.5) * bounded(phi[k + j]).0).exp() * noise[j];
                 for row in j + 1..k {
                     z[row] += phi[below] * noise[j];
@@ -181,6 +186,7 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
                     d[j] -= scale * T::of(0.5) * l.quick_exp_m1();
                 }
             }
+            // ½ of the squared entries below the diagonal, as for the mean.
             for j in 2 * k..column.len() {
                 d[j] -= scale * column[j];
             }
@@ -197,6 +203,7 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         let mut d_factor = factor.clone();
         for i in 0..self.len() {
             self.factor_into(i, &mut factor);
+            // ∂/∂L of ½‖RL‖² is RᵗRL, computed as Rᵗ(RL) without forming RᵗR.
             d_factor.gemm_tr(-scale, &root, &(root * &factor), T::zero());
             self.add_factor_gradient(i, &factor, &d_factor, d);
         }
@@ -226,6 +233,7 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         }
     }
 
+    /// An entry of row j of L scales with the standard deviation of dimension j, like the mean.
     fn parameter_scales(&self) -> DMatrix<T> {
         let k = self.latent_dim;
         let mut scales = DMatrix::from_element(self.parameters.nrows(), self.len(), T::one());
@@ -245,8 +253,10 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
 
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let (k, n) = mean.shape();
-        // RᵗR = TᵗT with T triangular. From the columns in reverse order, T⁻¹ read backwards is the
-        // lower factor of the covariance.
+        // The covariance is (RᵗR)⁻¹. A QR decomposition of R gives RᵗR = TᵗT with T upper
+        // triangular, and (RᵗR)⁻¹ = T⁻¹T⁻ᵗ with the *upper* factor T⁻¹. With the columns of R in
+        // reverse order before, and rows and columns of T⁻¹ reversed after, the factor is lower
+        // triangular.
         let backwards =
             DMatrix::from_fn(precision_root.nrows(), k, |i, j| precision_root[(i, k - 1 - j)]);
         let triangular = r_factor(backwards.as_view())?;
@@ -254,6 +264,8 @@ impl<T: Real> PosteriorFamily<T> for Full<T> {
         if !triangular.solve_upper_triangular_mut(&mut inverse) {
             return Err(Error::NotPositiveDefinite { size: k });
         }
+        // QR determines the signs of T's rows only up to ±1. The Cholesky factor has a positive
+        // diagonal, whose logarithm is a parameter.
         let sign = |j: usize| {
             if inverse[(j, j)] < 0.0 { -1.0 } else { 1.0 }
         };

@@ -1,4 +1,4 @@
-//! The lecture's family: one variance for all latent dimensions of an observation.
+//! Gaussian posteriors with an isotropic covariance: one variance for all latent dimensions.
 
 use super::{
     GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient, bounded, excess,
@@ -7,7 +7,8 @@ use super::{
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// q(z_i) = N(μ_i, σ_i² I), the lecture's; φ_i is μ_i and then ln σ_i² (k+1 rows).
+/// Gaussian posteriors with isotropic covariance, q(z_i) = N(μ_i, σ_i² I). φ_i (k+1 rows) is μ_i
+/// followed by ln σ_i².
 ///
 /// ```
 /// use elbo::posterior::{GaussianPosterior, Isotropic, PosteriorFamily};
@@ -23,13 +24,14 @@ pub struct Isotropic<T: Real> {
 }
 
 impl<T: Real> Isotropic<T> {
-    /// σ_i², one entry an observation.
+    /// The variances σ_i², one entry per observation.
     pub fn variances(&self) -> DVector<T> {
         DVector::from_iterator(self.len(), (0..self.len()).map(|i| self.log_variance(i).0.exp()))
     }
 
     fn kl_of_each(&self) -> impl Iterator<Item = T> {
         let k = self.latent_dim;
+        // KL = ½(‖μ‖² + k(σ² − 1 − ln σ²)).
         let of_column = move |column: &[T]| {
             T::of(0.5) * (square_sum(&column[..k]) + T::of_usize(k) * excess(&column[k..]))
         };
@@ -90,6 +92,8 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
 
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>) {
         add_mean_kl_gradient(self.mean(), scale, d);
+        // ∂KL/∂ln σ² = ½k(σ² − 1). `quick_exp_m1` is accurate for σ² near 1, where σ² − 1 would
+        // cancel.
         let half_k = T::of(0.5) * T::of_usize(self.latent_dim);
         for i in 0..self.len() {
             let (log_variance, held) = self.log_variance(i);
@@ -105,6 +109,7 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         scale: T,
         d: &mut DMatrix<T>,
     ) {
+        // tr(RᵗR σ²I) = σ²‖R‖² (Frobenius norm).
         let half_trace = T::of(0.5) * root.norm_squared();
         for i in 0..self.len() {
             let (log_variance, held) = self.log_variance(i);
@@ -123,6 +128,7 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
         let k = self.latent_dim;
         for (i, (noise, d_z)) in noise.column_iter().zip(d_z.column_iter()).enumerate() {
             let mut d = d.column_mut(i);
+            // z = μ + σε, so that ∂/∂ln σ² is ½σ εᵗ∂/∂z.
             let mut along = T::zero();
             for ((d, &noise), &d_z) in d.iter_mut().zip(noise.iter()).zip(d_z.iter()) {
                 *d += d_z;
@@ -138,6 +144,7 @@ impl<T: Real> PosteriorFamily<T> for Isotropic<T> {
 
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self> {
         let latent_dim = mean.nrows();
+        // KL(q‖p) = ½(σ² tr Λ − k ln σ²) + const. has its minimum at σ² = k / tr Λ, tr Λ = ‖R‖².
         let log_variance = T::of((latent_dim as f64 / precision_root.norm_squared()).ln());
         let parameters = mean.insert_row(latent_dim, log_variance);
         Ok(Self { latent_dim, parameters })

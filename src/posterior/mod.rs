@@ -1,13 +1,16 @@
-//! What q(z_i) is: a point, or a Gaussian with an isotropic, a diagonal or a full covariance.
+//! Posterior distributions q(z_i): a point, or a Gaussian with isotropic, diagonal or full
+//! covariance.
 //!
-//! In the order of the progression: [`Point`] (the autoencoder's), [`SharedCovariance`] (the exact
-//! posterior of a linear-Gaussian model: one covariance for all observations),
-//! [`PatternCovariance`] (the same given what was observed of each: one covariance for each pattern
-//! of holes), then the parametrised families [`Isotropic`] (the lecture's), [`Diagonal`] and
-//! [`Full`]. A family stands on one matrix of free parameters φ, a column an observation: the table
-//! of variational EM, or the output of an encoder's map.
+//! From PCA to the variational autoencoder: [`Point`] (the code of an autoencoder),
+//! [`SharedCovariance`] (the exact posterior of a linear-Gaussian model: one covariance for all
+//! observations), [`PatternCovariance`] (the exact posterior given incomplete data: one covariance
+//! for each pattern of missing values), then the variational families [`Isotropic`], [`Diagonal`]
+//! and [`Full`]. A variational family is parametrised by one matrix φ of free parameters, one
+//! column per observation. In variational EM, φ holds the local variational parameters; in
+//! amortised inference it is the output of the encoder.
 
-/// What every family does alike with its `latent_dim` and `parameters`.
+/// The [`PosteriorFamily`] methods that are alike in all families with fields `latent_dim` and
+/// `parameters`.
 macro_rules! phi_accessors {
     () => {
         fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self> {
@@ -57,15 +60,15 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 use std::hint::select_unpredictable as choose;
 
-/// What an inference returns: one distribution over z for each of n observations.
+/// A distribution over z for each of n observations: the result of inference.
 ///
-/// You give the means; you get everything that needs no more than a code for each observation.
-#[allow(clippy::len_without_is_empty)] // an inference is never about no observation
+/// Implement the means to use every method that needs no more than a code for each observation.
+#[allow(clippy::len_without_is_empty)] // data are never empty
 pub trait Posterior<T: Real> {
     /// The means, k×n.
     fn mean(&self) -> DMatrixView<'_, T>;
 
-    /// The means alone, k×n; override it where they need not be copied.
+    /// Returns the means, k×n, by value; override it where no copy is needed.
     fn into_mean(self) -> DMatrix<T>
     where
         Self: Sized,
@@ -84,23 +87,24 @@ pub trait Posterior<T: Real> {
     }
 }
 
-/// A Gaussian posterior q(z_i) = N(m_i, Σ_i): it has a divergence from the prior N(0, I), and it
+/// A Gaussian posterior q(z_i) = N(m_i, Σ_i), which has a KL divergence from the prior N(0, I) and
 /// can be sampled by the reparameterisation z = m + Lε.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Gaussian posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound",
     label = "a point code has no density"
 )]
 pub trait GaussianPosterior<T: Real>: Posterior<T> {
-    /// KL(q(z_i) ‖ N(0, I)) in nats, one entry an observation, every constant kept:
+    /// KL(q(z_i) ‖ N(0, I)) in nats, one entry per observation, with every constant:
     ///
     /// ```math
-    /// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Sigma_i + \lVert m_i\rVert^2 - k - \ln\lvert\Sigma_i\rvert\right)
+    /// \mathrm{KL}_i = \tfrac12\left(\operatorname{tr}\Sigma_i + \lVert m_i\rVert^2 - k
+    /// - \ln\lvert\Sigma_i\rvert\right)
     /// ```
     ///
-    /// It is minus the E_q log π/q of the lecture.
+    /// It equals −E_{q_i} log π/q_i.
     fn kl_to_prior(&self) -> DVector<T>;
 
-    /// Σ_i KL(q(z_i) ‖ N(0, I)) in nats; override it where it can be had without a vector.
+    /// Σ_i KL(q(z_i) ‖ N(0, I)) in nats; override it where the sum needs no vector of n values.
     fn kl_to_prior_sum(&self) -> T {
         self.kl_to_prior().sum()
     }
@@ -108,53 +112,54 @@ pub trait GaussianPosterior<T: Real>: Posterior<T> {
     /// Σ_i, the k×k covariance for observation `i`.
     fn covariance(&self, i: usize) -> DMatrix<T>;
 
-    /// tr(RᵗR Σ_i) = ‖R L_i‖² for a matrix R with k columns, one entry an observation.
+    /// tr(RᵗR Σ_i) = ‖R L_i‖² for a matrix R with k columns, one entry per observation.
     ///
-    /// It takes the root R and not RᵗR, because a sum of squares cannot cancel; and R in double
-    /// precision, because R L_i can.
+    /// The argument is the square-root factor R, not RᵗR, because a sum of squares cannot cancel. R
+    /// is in double precision, because the entries of R L_i can.
     fn trace_with(&self, root: DMatrixView<'_, f64>) -> DVector<T>;
 
-    /// Σ over all observations of the covariances, k×k.
+    /// The sum of the covariances over all observations, k×k.
     fn covariance_sum(&self) -> DMatrix<T>;
 
-    /// z_i = m_i + L_i ε_i, with L_i L_iᵗ = Σ_i; ε and z are k×n. The factor is the standard
-    /// deviation, not the variance.
+    /// Computes z_i = m_i + L_i ε_i with L_i L_iᵗ = Σ_i; ε and z are k×n. L_i is a square-root
+    /// factor of the covariance: a standard deviation, not a variance.
     fn transform(&self, noise: DMatrixView<'_, T>, z: &mut DMatrix<T>);
 }
 
-/// A Gaussian family with free parameters φ_i, a column an observation: what variational EM
-/// tabulates and an encoder emits.
+/// A variational family: Gaussians with free parameters φ_i, one column per observation.
+/// Variational EM optimises φ itself; an encoder computes φ from x.
 ///
-/// Rows 0..k of φ are the mean; the rest is the scale, with φ = 0 for the prior N(0, I), on the
-/// logarithm where it must be positive. Log-variances are held within ±[`log_variance_bound`];
-/// beyond it the derivative is 0.
+/// Rows 0..k of φ are the mean. The other rows are the scale, on the logarithm where it must be
+/// positive, so that φ = 0 is the prior N(0, I). Log-variances are clamped to
+/// ±[`log_variance_bound`]; beyond it their derivative is 0.
 pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
-    /// Rows of φ for a latent dimension k; no more than a `usize` holds, whatever k is.
+    /// The number of rows of φ for a latent dimension k; it saturates at `usize::MAX`.
     fn parameter_count(latent_dim: usize) -> usize;
 
-    /// The members with the given φ ([`parameter_count`](Self::parameter_count)×n).
+    /// The Gaussians with the given φ ([`parameter_count`](Self::parameter_count)×n).
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension) when the rows do not fit k.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when φ does not have the
+    /// number of rows for k.
     fn from_parameters(latent_dim: usize, parameters: DMatrix<T>) -> Result<Self>;
 
     /// N(0, I) for each of n observations.
     fn at_prior(latent_dim: usize, n: usize) -> Self;
 
-    /// Gives φ away.
+    /// Returns φ by value.
     fn into_parameters(self) -> DMatrix<T>;
 
-    /// φ.
+    /// The free parameters φ.
     fn parameters(&self) -> &DMatrix<T>;
 
-    /// φ, to be moved.
+    /// The free parameters φ, mutable.
     fn parameters_mut(&mut self) -> &mut DMatrix<T>;
 
     /// Adds −scale·∂KL_i/∂φ_i to `d` (the shape of φ).
     fn add_negative_kl_gradient(&self, scale: T, d: &mut DMatrix<T>);
 
-    /// Adds −½·scale·∂tr(RᵗR Σ_i)/∂φ_i to `d`: the part of the expected log-likelihood that the
-    /// covariance bears.
+    /// Adds −½·scale·∂tr(RᵗR Σ_i)/∂φ_i to `d`: the gradient of the term of the expected
+    /// log-likelihood that depends on the covariance.
     fn add_negative_half_trace_gradient(
         &self,
         root: DMatrixView<'_, T>,
@@ -162,7 +167,7 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
         d: &mut DMatrix<T>,
     );
 
-    /// Carries ∂/∂z (k×n) back through `z = m + Lε` and adds it to `d`.
+    /// Backpropagates ∂/∂z (k×n) through `z = m + Lε` and adds the result to `d`.
     fn add_transform_gradient(
         &self,
         noise: DMatrixView<'_, T>,
@@ -170,11 +175,11 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
         d: &mut DMatrix<T>,
     );
 
-    /// d ← ∂/∂z (k×n) carried back through `z = m + Lε`, less scale·∂KL_i/∂φ_i: the derivative of
-    /// the bound by φ for one draw. Returns Σ_i KL_i in nats.
+    /// Computes the gradient of the ELBO by φ for one Monte Carlo sample: `d` is ∂/∂z (k×n)
+    /// backpropagated through `z = m + Lε`, minus scale·∂KL_i/∂φ_i. Returns Σ_i KL_i in nats.
     ///
-    /// Override it where one pass does what three do; `d` has the shape of φ, and what it holds is
-    /// not read.
+    /// Override it where one pass can replace three. `d` has the shape of φ; its contents are
+    /// overwritten, not read.
     fn bound_gradient(
         &self,
         noise: DMatrixView<'_, T>,
@@ -191,8 +196,8 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     /// Adds −scale·∂ ln q_i(z_i)/∂z_i = scale·Σ_i⁻¹(z_i − m_i) to `d_z` (k×n).
     ///
     /// # Errors
-    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) where Σ_i has no inverse
-    /// in the arithmetic.
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) where Σ_i is numerically
+    /// singular.
     fn add_negative_score(
         &self,
         z: DMatrixView<'_, T>,
@@ -209,20 +214,20 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
         Ok(())
     }
 
-    /// The members of the family that are nearest, by KL(q‖p), to p = N(m_i, (RᵗR)⁻¹): the best q_i
-    /// where p(z_i|x_i) is one.
+    /// The KL projection of p = N(m_i, (RᵗR)⁻¹) onto the family: the q_i that minimise KL(q‖p),
+    /// which are optimal where p(z_i|x_i) = p.
     ///
-    /// The means are k×n; R is any matrix with k columns whose RᵗR is the precision common to all
-    /// observations, as it is under a linear-Gaussian model.
+    /// The means are k×n. R is any matrix with k columns whose RᵗR is the precision, common to all
+    /// observations as it is under a linear-Gaussian model.
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
     fn nearest(mean: DMatrix<T>, precision_root: DMatrixView<'_, f64>) -> Result<Self>;
 
-    /// The size in which each entry of φ moves by nature (the shape of φ): a standard deviation for
-    /// a mean, 1 for a logarithm.
+    /// The typical step size of each entry of φ (the shape of φ): a standard deviation for a mean,
+    /// 1 for a logarithm.
     ///
-    /// An optimiser that takes steps in these sizes does not mind the scale of the posterior.
+    /// An optimiser that scales its steps by these is invariant to the scale of the posterior.
     fn parameter_scales(&self) -> DMatrix<T> {
         let k = self.latent_dim();
         let mut scales = DMatrix::from_element(self.parameters().nrows(), self.len(), T::one());
@@ -234,42 +239,44 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
     }
 }
 
-/// What log-variances are held within, ±: 0.45 ln of the largest number, so that a variance and its
-/// square stay finite (40 in `f32`, 319 in `f64`).
+/// The bound on the absolute value of a log-variance: 0.45 ln of the largest number, so that a
+/// variance and its square stay finite (40 in `f32`, 319 in `f64`).
 pub fn log_variance_bound<T: Real>() -> T {
     T::of(0.45) * T::MAX.ln()
 }
 
-/// The log-variance within its bound, and whether the bound is what holds it.
+/// The log-variance clamped to its bound, and whether it was clamped.
 #[inline]
 pub(crate) fn bounded<T: Real>(log_variance: T) -> (T, bool) {
     let bound = log_variance_bound();
     let within = log_variance.abs() <= bound;
-    // A branch here would keep the caller's loop from becoming vectors.
+    // Selects instead of branches: a branch in the body keeps LLVM from vectorising the caller's
+    // loop.
     (choose(within, log_variance, choose(log_variance > bound, bound, -bound)), !within)
 }
 
-/// Σ (e^l − 1 − l) over log-variances l: twice what they bear of the KL.
+/// Σ (e^l − 1 − l) over log-variances l: twice their contribution to the KL.
 #[inline(always)]
 pub(crate) fn excess<T: Real>(log_variances: &[T]) -> T {
     sum_in_lanes(log_variances, |l| {
         let l = bounded(l).0;
+        // e^l − 1 in one function: near the prior (l ≈ 0) the subtraction of 1 would cancel.
         l.quick_exp_m1() - l
     })
 }
 
-/// The sum of squares.
+/// The sum of squares of the entries.
 #[inline(always)]
 pub(crate) fn square_sum<T: Real>(values: &[T]) -> T {
     sum_in_lanes(values, |value| value * value)
 }
 
-/// ½‖m_i‖², the part of the KL that each family's mean bears.
+/// ½‖m_i‖², the contribution of the mean to the KL, one entry per observation.
 pub(crate) fn half_squared_norms<T: Real>(mean: DMatrixView<'_, T>) -> DVector<T> {
     DVector::from_iterator(mean.ncols(), mean.column_iter().map(|m| T::of(0.5) * m.norm_squared()))
 }
 
-/// Adds −scale·m_i to the mean's rows of `d`: the mean's part of the gradient of −KL.
+/// Adds −scale·m_i to the mean's rows of `d`: the gradient of −KL by the mean.
 pub(crate) fn add_mean_kl_gradient<T: Real>(
     mean: DMatrixView<'_, T>,
     scale: T,
@@ -278,8 +285,10 @@ pub(crate) fn add_mean_kl_gradient<T: Real>(
     add_to_means(mean, -scale, d);
 }
 
-/// Adds a multiple of k×n numbers to the mean's rows of `d`.
+/// Adds scale·`from` (k×n) to the mean's rows of `d`.
 pub(crate) fn add_to_means<T: Real>(from: DMatrixView<'_, T>, scale: T, d: &mut DMatrix<T>) {
+    // `chunks_exact_mut` does not accept 0. `zip` ends with the k rows of `from`: the rows of the
+    // scale stay as they are.
     let rows = d.nrows().max(1);
     for (d, from) in d.as_mut_slice().chunks_exact_mut(rows).zip(from.column_iter()) {
         for (d, &from) in d.iter_mut().zip(from.data.into_slice()) {

@@ -1,20 +1,20 @@
-//! Gaussians with one covariance for each pattern of holes: the exact posterior of a
-//! linear-Gaussian model given what was observed.
+//! Gaussian posteriors with one covariance for each pattern of missing values: the exact posterior
+//! of a linear-Gaussian model for incomplete data.
 
 use super::{GaussianPosterior, Posterior, half_squared_norms};
 use crate::Real;
 use crate::linalg::{matrix_product, product_tr_right};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// N(m_i, Σ_p) with one Σ_p = F_p F_pᵗ for all observations that miss the same entries; where
-/// nothing was observed it is the prior, N(0, I).
+/// Gaussian posteriors N(m_i, Σ_p) with one Σ_p = F_p F_pᵗ for all observations with the same
+/// missing values. For an observation without any observed entry it is the prior, N(0, I).
 ///
 /// ```
 /// use elbo::posterior::{GaussianPosterior, Posterior};
 /// use nalgebra::dmatrix;
 /// let model = elbo::Ppca::from_parameters(dmatrix![1.0; 1.0], nalgebra::dvector![0.0, 0.0], 1.0)?;
 /// let q = model.encode_incomplete(&dmatrix![3.0, 3.0, f64::NAN; 3.0, f64::NAN, f64::NAN])?;
-/// let expected = dmatrix![2.0, 1.5, 0.0]; // 6/(2+σ²), 3/(1+σ²), the prior's
+/// let expected = dmatrix![2.0, 1.5, 0.0]; // 6/(2+σ²), 3/(1+σ²), prior mean
 /// assert!((q.mean() - expected).amax() < 1e-12);
 /// assert!((q.covariance(1)[(0, 0)] - 0.5).abs() < 1e-12 && q.covariance(2)[(0, 0)] == 1.0);
 /// # Ok::<(), elbo::Error>(())
@@ -22,14 +22,17 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatternCovariance<T: Real> {
     mean: DMatrix<T>,
-    factors: DMatrix<T>, // F_p side by side, k×kp
+    // The factors F_p of all patterns side by side: k rows, k columns for each pattern.
+    factors: DMatrix<T>,
+    // ln|Σ_p| of each pattern.
     log_determinants: Vec<T>,
+    // The index of the pattern of each observation.
     pattern_of: Vec<usize>,
 }
 
 impl<T: Real> PatternCovariance<T> {
-    /// From the means (k×n), the factors side by side, ln|F_pF_pᵗ| and which of them is each
-    /// observation's.
+    /// A posterior from the means (k×n), the factors side by side, ln|F_pF_pᵗ| of each pattern, and
+    /// the index of each observation's pattern.
     pub(crate) fn new(
         mean: DMatrix<T>,
         factors: DMatrix<T>,
@@ -39,7 +42,8 @@ impl<T: Real> PatternCovariance<T> {
         Self { mean, factors, log_determinants, pattern_of }
     }
 
-    /// F_p for observation `i`, k×k: any factor, not only a triangular one.
+    /// The factor F_p for observation `i`, k×k. It is any matrix with F_pF_pᵗ = Σ_p, not
+    /// necessarily triangular.
     pub fn factor(&self, i: usize) -> DMatrixView<'_, T> {
         self.of_pattern(self.pattern_of[i])
     }
@@ -49,7 +53,7 @@ impl<T: Real> PatternCovariance<T> {
         self.factors.columns(pattern * k, k)
     }
 
-    /// What `f` makes of each pattern, for each observation.
+    /// Evaluates `f` once for each pattern and returns its value for each observation.
     fn of_each(&self, f: impl FnMut(usize) -> T) -> DVector<T> {
         let of_patterns: Vec<T> = (0..self.log_determinants.len()).map(f).collect();
         DVector::from_iterator(
@@ -90,6 +94,8 @@ impl<T: Real> GaussianPosterior<T> for PatternCovariance<T> {
 
     fn covariance_sum(&self) -> DMatrix<T> {
         let k = self.latent_dim();
+        // Σ_p n_p F_pF_pᵗ in one product: the factors, each scaled by the number n_p of its
+        // observations, times the factors transposed.
         let mut counts = vec![T::zero(); self.log_determinants.len()];
         self.pattern_of.iter().for_each(|&pattern| counts[pattern] += T::one());
         let mut weighted = self.factors.clone();

@@ -1,20 +1,20 @@
-//! A single code for each observation: the autoencoder's.
+//! Point codes: the encoding of an autoencoder.
 
 use super::Posterior;
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
 
-/// A code z_i without any uncertainty; it has no density, and so no evidence lower bound.
+/// A point code z_i for each observation. It has no density, and therefore no evidence lower bound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point<T: Real>(DMatrix<T>);
 
 impl<T: Real> Point<T> {
-    /// The codes, k×n.
+    /// Point codes from a k×n matrix.
     pub fn new(codes: DMatrix<T>) -> Self {
         Self(codes)
     }
 
-    /// Gives the codes away.
+    /// Returns the codes, k×n, by value.
     pub fn into_inner(self) -> DMatrix<T> {
         self.0
     }

@@ -1,28 +1,30 @@
-//! Gaussians with one covariance for all observations: the exact posterior of a linear-Gaussian
-//! model.
+//! Gaussian posteriors with one covariance for all observations: the exact posterior of a
+//! linear-Gaussian model.
 
 use super::{GaussianPosterior, Posterior, half_squared_norms};
 use crate::Real;
 use crate::linalg::{gemm, matrix_product, product_tr_right};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// N(m_i, Σ) with the same Σ = LLᵗ for every observation.
+/// Gaussian posteriors N(m_i, Σ) with a shared covariance Σ = LLᵗ.
 ///
-/// L is any k×k factor, not only a triangular one.
+/// L is any k×k matrix with LLᵗ = Σ, not necessarily triangular.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharedCovariance<T: Real> {
     mean: DMatrix<T>,
+    // L (k×k) and ln|Σ| are in double precision for every `T`: they are few numbers, and the terms
+    // of the traces and of the KL can cancel.
     factor: DMatrix<f64>,
-    log_determinant: f64, // of Σ
+    log_determinant: f64,
 }
 
 impl<T: Real> SharedCovariance<T> {
-    /// From the means (k×n), a factor L (k×k) and ln|LLᵗ|.
+    /// A posterior from the means (k×n), a factor L (k×k) and ln|LLᵗ|.
     pub(crate) fn new(mean: DMatrix<T>, factor: DMatrix<f64>, log_determinant: f64) -> Self {
         Self { mean, factor, log_determinant }
     }
 
-    /// Σ, k×k, the same for each observation.
+    /// The shared covariance Σ, k×k.
     pub fn common_covariance(&self) -> DMatrix<T> {
         product_tr_right(&self.factor, &self.factor).map(T::of)
     }
@@ -40,6 +42,7 @@ impl<T: Real> Posterior<T> for SharedCovariance<T> {
 
 impl<T: Real> GaussianPosterior<T> for SharedCovariance<T> {
     fn kl_to_prior(&self) -> DVector<T> {
+        // ½(tr Σ − k − ln|Σ|), with tr Σ = ‖L‖²: the same for all observations.
         let constant =
             0.5 * (self.factor.norm_squared() - self.latent_dim() as f64 - self.log_determinant);
         half_squared_norms(self.mean()).map(|m| T::of(m.as_f64() + constant))

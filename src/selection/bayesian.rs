@@ -19,7 +19,7 @@ use crate::{Error, IntoObservations, Ppca, Real, Result};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
 /// let truth = Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?;
-/// let (_, x) = truth.sample(100, &mut StdRng::seed_from_u64(1));
+/// let x = truth.sample(100, &mut StdRng::seed_from_u64(1));
 /// let fit = BayesianPpca::fit(&x)?; // k is not given
 /// assert_eq!(fit.model.latent_dim(), 2);
 /// assert_eq!(fit.model.transform(&x)?.shape(), (2, 100));
@@ -82,8 +82,12 @@ impl BayesianPpcaBuilder {
                 largest: spectrum.eigenvalues()[0],
             });
         }
-        let principal =
-            Principal::of(x, self.mean, relevance.latent_dim(), crate::linalg::Solver::Auto)?;
+        let principal = Principal::of(
+            x.into(),
+            self.mean,
+            relevance.latent_dim(),
+            crate::linalg::Solver::Auto,
+        )?;
         let mut loadings = principal.directions;
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;
@@ -91,6 +95,6 @@ impl BayesianPpcaBuilder {
         let noise = IsotropicGaussian::new(relevance.noise_variance)?.narrow()?;
         let model =
             LinearGaussian::new(Linear::about(&loadings, &principal.mean, self.mean)?, noise);
-        Ok(BayesianPpca { model: Ppca::from_parts(model, Exact), relevance })
+        Ok(BayesianPpca { model: Ppca::from_fitting_parts(model, Exact), relevance })
     }
 }

@@ -1,20 +1,22 @@
-//! Held-out log-likelihood for every k at once: one decomposition a fold.
+//! Cross-validated log-likelihood for all k at once, with one decomposition per fold.
 
 use crate::data::{Centering, deviations_resolved};
 use crate::linalg::{gemm, principal_components, product_tr_left};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// What a fold's training part says: principal directions, variances, and the sums of the variances
-/// after each k.
+/// The fit of a fold's training part for all k: principal directions, variances and the residual
+/// variance after each k.
 struct Fold {
     directions: DMatrix<f64>,
     variances: DVector<f64>,
-    outside: Vec<f64>, // Σ_{j>k} λ_j, k = 0 to the largest
+    // Σ_{j>k} λ_j for k = 0 to the largest.
+    outside: Vec<f64>,
     mean: DVector<f64>,
 }
 
 impl Fold {
+    /// Decomposes the covariance of the observations `training`.
     fn of<T: Real>(x: Observations<'_, T>, training: &[usize], mean: Centering) -> Result<Self> {
         let columns = x.values().select_columns(training);
         let x = Observations::new(columns.as_view())?;
@@ -22,29 +24,34 @@ impl Fold {
         let wide = columns.map(|v| v.as_f64());
         let found = principal_components(wide.as_view(), Some(&mean), x.data_dim().min(x.len()))?;
         let mut outside = vec![found.residual_variance];
+        // Summed from the smallest variance up, so that small ones are not lost beside large ones.
         for &variance in found.variances.iter().rev() {
             outside.push(outside[outside.len() - 1] + variance);
         }
         outside.reverse();
-        // The noise must have variance left that is more than rounding.
+        // Only k whose residual variance exceeds the rounding error: the noise variance must be
+        // positive.
         outside.truncate(outside.iter().take_while(|&&v| v > tolerance).count().min(x.data_dim()));
         Ok(Self { directions: found.vectors, variances: found.variances, outside, mean })
     }
 
-    /// Adds log p of the held-out observations to the score of each k.
+    /// Adds the log-likelihood of the held-out observations to the score of each k.
     fn score<T: Real>(&self, x: Observations<'_, T>, held_out: &[usize], scores: &mut [f64]) {
         let (d, largest) = (self.mean.len(), scores.len() - 1);
         let mut deviations = x.values().select_columns(held_out).map(|v| v.as_f64());
         deviations.column_iter_mut().for_each(|mut column| column -= &self.mean);
         let leading = self.directions.columns(0, largest).into_owned();
         let projections = product_tr_left(&leading, &deviations);
-        // Means over the held-out part: of each squared projection, and of what no projection
-        // reaches.
+        // Means over the held-out part: of each squared projection, and of the squared distance
+        // from the span of all directions. The distance is that of the residual itself: a
+        // difference of squared norms would cancel.
         let count = held_out.len() as f64;
         let squares: Vec<f64> =
             projections.row_iter().map(|row| row.norm_squared() / count).collect();
         gemm(-1.0, &leading, &projections, 1.0, &mut deviations);
         let beyond = deviations.norm_squared() / count;
+        // −2 ln p of one k follows from that of k − 1: direction k moves from the noise to the
+        // model.
         let (mut logarithms, mut distances) = (0.0, 0.0);
         let mut rest = beyond + squares.iter().sum::<f64>();
         for (k, score) in scores.iter_mut().enumerate() {
@@ -54,6 +61,7 @@ impl Fold {
                 distances += square / variance;
                 rest = beyond + squares[k..].iter().sum::<f64>();
             }
+            // The maximum-likelihood noise variance of the training part (Tipping & Bishop 1999).
             let noise = self.outside[k] / (d - k) as f64;
             let dims = d as f64 * std::f64::consts::TAU.ln();
             *score -= 0.5
@@ -63,7 +71,7 @@ impl Fold {
     }
 }
 
-/// The total held-out log-likelihood of each k that every fold can fit.
+/// The total held-out log-likelihood of each k for which every fold has residual variance.
 pub(crate) fn scores<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
@@ -77,6 +85,7 @@ pub(crate) fn scores<T: Real>(
             must: "at least 2, and at most the observations",
         });
     }
+    // Fold i mod `folds`, without shuffling: deterministic without a generator.
     let split =
         |fold: usize| -> (Vec<usize>, Vec<usize>) { (0..n).partition(|i| i % folds == fold) };
     let fitted: Result<Vec<(Fold, Vec<usize>)>> = (0..folds)

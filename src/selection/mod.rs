@@ -89,7 +89,7 @@ impl Selection {
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
 /// let truth = Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?;
-/// let (_, x) = truth.sample(100, &mut StdRng::seed_from_u64(1));
+/// let x = truth.sample(100, &mut StdRng::seed_from_u64(1));
 /// for criterion in
 ///     [Criterion::Laplace, Criterion::Bic, Criterion::Ard, Criterion::HeldOut { folds: 5 }]
 /// {
@@ -100,9 +100,9 @@ impl Selection {
 ///
 /// # Errors
 /// Those of [`Observations::new`](crate::Observations::new);
-/// [`Error::ZeroVariance`](crate::Error::Constant); [`Error::Underflow`](crate::Error::TooSmall);
+/// [`Error::ZeroVariance`](crate::Error::ZeroVariance); [`Error::Underflow`](crate::Error::Underflow);
 /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3 observations,
-/// or fewer than 2 in a fold's training part; [`Error::InvalidParameter`](crate::Error::Setting)
+/// or fewer than 2 in a fold's training part; [`Error::InvalidParameter`](crate::Error::InvalidParameter)
 /// for fewer than 2 folds, or more than observations.
 pub fn choose_latent_dim<'a, T: Real>(
     x: impl IntoObservations<'a, T>,
@@ -135,7 +135,7 @@ pub fn choose_latent_dim_about<'a, T: Real>(
 /// use nalgebra::DMatrix;
 /// # use rand::{SeedableRng, rngs::StdRng};
 /// # let truth = FactorAnalysis::from_parameters(DMatrix::from_fn(6, 1, |i, _| 1.0 + 0.2 * i as f64), nalgebra::DVector::zeros(6), nalgebra::DVector::from_element(6, 0.5))?;
-/// # let (_, x) = truth.sample(200, &mut StdRng::seed_from_u64(1));
+/// # let x = truth.sample(200, &mut StdRng::seed_from_u64(1));
 /// let (d, n) = x.shape();
 /// let selection = choose_latent_dim_by(1..=3, |k| {
 ///     let parameters = (d * (k + 1) - k * (k - 1) / 2) as f64; // W up to a rotation, and ψ

@@ -5,9 +5,9 @@ use crate::data::{IncompleteObservations, IntoIncompleteObservations};
 use crate::inference::Exact;
 use crate::likelihood::GaussianNoise;
 use crate::map::Linear;
-use crate::steps::Step;
+use crate::steps::{LogLikelihoodOf, Model};
 use crate::{Error, FactorAnalysis, Ppca, Real, Result};
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 /// By what k is chosen where entries are missing.
@@ -40,7 +40,7 @@ pub enum ObservedCriterion {
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let rng = &mut StdRng::seed_from_u64(1);
 /// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
-/// let (_, mut x) =
+/// let mut x =
 ///     Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?.sample(150, rng);
 /// for i in 0..150 {
 ///     x[(i % 8, i)] = f64::NAN;
@@ -61,7 +61,7 @@ pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
     mut rng: &mut R,
 ) -> Result<Selection> {
     choose(x.into_incomplete()?, latent_dims, criterion, 1, |k, x| {
-        Ok(Ppca::builder(k).fit_incomplete(x, &mut rng)?.model)
+        Ok(Ppca::builder(k).fit(x, &mut rng)?.model)
     })
 }
 
@@ -78,7 +78,7 @@ pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
 /// let rng = &mut StdRng::seed_from_u64(1);
 /// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
 /// let noise = DVector::from_fn(8, |i, _| 0.1 + 0.1 * i as f64);
-/// let (_, mut x) =
+/// let mut x =
 ///     FactorAnalysis::from_parameters(loadings, DVector::zeros(8), noise)?.sample(300, rng);
 /// for i in 0..300 {
 ///     x[(i % 8, i)] = f64::NAN;
@@ -101,7 +101,7 @@ pub fn choose_factors<'a, T: Real, R: Rng + ?Sized>(
 ) -> Result<Selection> {
     let x = x.into_incomplete()?;
     choose(x, latent_dims, criterion, x.data_dim(), |k, x| {
-        Ok(FactorAnalysis::builder(k).fit_incomplete(x, &mut rng)?.model)
+        Ok(FactorAnalysis::builder(k).fit(x, &mut rng)?.model)
     })
 }
 
@@ -111,10 +111,11 @@ fn choose<T: Real, N: GaussianNoise<T>>(
     latent_dims: impl IntoIterator<Item = usize>,
     criterion: ObservedCriterion,
     noise_variances: usize,
-    mut fit: impl FnMut(usize, IncompleteObservations<'_, T>) -> Result<Step<T, Linear<T>, N, Exact>>,
+    mut fit: impl FnMut(usize, IncompleteObservations<'_, T>) -> Result<Model<T, Linear<T>, N, Exact>>,
 ) -> Result<Selection> {
-    let total = |model: &Step<T, Linear<T>, N, Exact>, x| -> Result<f64> {
-        Ok(model.log_likelihood_observed(x)?.iter().map(|v| v.as_f64()).sum())
+    let total = |model: &Model<T, Linear<T>, N, Exact>, x| -> Result<f64> {
+        let values: DVector<T> = model.log_likelihood_form(x)?;
+        Ok(values.iter().map(|v| v.as_f64()).sum())
     };
     let folds = match criterion {
         ObservedCriterion::Bic => Vec::new(),
@@ -182,16 +183,12 @@ fn parts<T: Real>(x: &IncompleteObservations<'_, T>, folds: usize) -> Result<Par
 mod tests {
     use super::*;
     use crate::selection::{Criterion, choose_latent_dim};
-    use nalgebra::DVector;
     use rand::{SeedableRng, rngs::StdRng};
 
     fn table(seed: u64) -> DMatrix<f64> {
         let rng = &mut StdRng::seed_from_u64(seed);
         let loadings = DMatrix::from_fn(7, 2, |_, _| f64::standard_normal(rng));
-        Ppca::from_parameters(loadings, DVector::from_element(7, 3.0), 0.3)
-            .unwrap()
-            .sample(90, rng)
-            .1
+        Ppca::from_parameters(loadings, DVector::from_element(7, 3.0), 0.3).unwrap().sample(90, rng)
     }
 
     #[test]
@@ -218,15 +215,17 @@ mod tests {
         let noise = DVector::from_fn(7, |j, _| 0.1 * (j + 1) as f64);
         let mut x = FactorAnalysis::from_parameters(loadings, DVector::from_element(7, 3.0), noise)
             .unwrap()
-            .sample(200, rng)
-            .1;
+            .sample(200, rng);
         let bic = |x: &DMatrix<f64>, k: usize, total: f64| {
             total - 0.5 * (7 * k - k * (k - 1) / 2 + 14) as f64 * (x.ncols() as f64).ln()
         };
         let whole = choose_factors(&x, 1..=3, ObservedCriterion::Bic, rng).unwrap();
         for &(k, score) in &whole.scores {
-            let expected =
-                bic(&x, k, FactorAnalysis::fit(k, &x).unwrap().log_likelihood(&x).unwrap().sum());
+            let expected = bic(
+                &x,
+                k,
+                FactorAnalysis::fit(k, &x).unwrap().model.log_likelihood(&x).unwrap().sum(),
+            );
             assert!((score - expected).abs() < 1e-2, "{k}: {score} {expected}");
         }
         for i in 0..200 {

@@ -1,18 +1,18 @@
-//! Variational Bayesian PCA in closed form: which directions stand out of the noise, and by how
-//! much they are shrunk.
+//! Variational Bayesian PCA in closed form: the relevant directions and their shrinkage.
 //!
-//! Legend: n observations after the mean is integrated out, d variables, M = max(n, d), L = min(n,
-//! d), γ_j² = n λ_j, σ² noise variance, 1/α_j the prior variance of a loading in column j of W.
+//! Legend: N observations; n = N, or N − 1 if the mean is estimated; d variables; L the smaller and
+//! M the larger of n and d; λ_j the eigenvalues of the covariance (divisor N); γ_j² = N λ_j; σ² the
+//! noise variance; 1/α_j the prior variance of a loading in column j of W.
 
 use super::Spectrum;
 
-/// The optimum of the variational bound of Bayesian PCA: x ~ N(Wz + μ, σ²I), z ~ N(0, I), w_j ~
-/// N(0, α_j⁻¹I), q(W)q(Z), with α and σ² at their best.
+/// The optimal variational posterior of Bayesian PCA with automatic relevance determination: x ~
+/// N(Wz + μ, σ²I), z ~ N(0, I), w_j ~ N(0, α_j⁻¹I), q(W)q(Z), with α and σ² at their optimum.
 ///
-/// At the optimum all columns lie along principal directions, and each one's bound is a formula in
-/// x_j = γ_j²/(Mσ²)[^1]: with τ + L/(Mτ) = x_j − 1 − L/M (the larger root), direction j is kept
-/// when ln(τ+1) + (L/M) ln(τM/L + 1) − τ < 0, and pruned (α_j → ∞) otherwise. Only σ² is left to be
-/// found, on a line.
+/// At the optimum all columns of W lie along principal directions, and the bound of each is a
+/// function of x_j = γ_j²/(Mσ²)[^1]: with τ + L/(Mτ) = x_j − 1 − L/M (the larger root), direction j
+/// is kept if ln(τ+1) + (L/M) ln(τM/L + 1) − τ < 0, and pruned (α_j → ∞) otherwise. Only σ²
+/// remains, and is found by a line search.
 ///
 /// [^1]: S. Nakajima, R. Tomioka, M. Sugiyama and S. D. Babacan, Condition for perfect
 /// dimensionality recovery by variational Bayesian PCA, JMLR 16, 2015. The model is C. Bishop's,
@@ -21,15 +21,16 @@ use super::Spectrum;
 pub struct ArdPosterior {
     /// The noise variance σ².
     pub noise_variance: f64,
-    /// α_j of each direction that is kept, rising.
+    /// The precision α_j of each kept direction, in increasing order.
     pub precisions: Vec<f64>,
-    /// The norm of the posterior mean of each column of W that is kept, falling.
+    /// The norm of the posterior mean of each kept column of W, in decreasing order.
     pub loading_norms: Vec<f64>,
-    /// The bound on log p(X) in nats, up to what the mean's flat prior leaves open.
+    /// The bound on log p(X) in nats, up to the constant that the mean's flat (improper) prior
+    /// leaves undetermined.
     pub bound: f64,
 }
 
-/// The sizes of the problem: L, M and the γ_j².
+/// The sizes of the problem: L, M, the γ_j² and their sum.
 struct Problem {
     smaller: f64,
     larger: f64,
@@ -37,8 +38,8 @@ struct Problem {
     total: f64,
 }
 
-/// More directions than this cannot be told from noise, however large: with them the bound would be
-/// unbounded in σ².
+/// The largest number of directions that can be distinguished from noise, however large they are:
+/// with more, the bound would be unbounded in σ².
 pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
     let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
     let (smaller, larger) = (n.min(d) as f64, n.max(d) as f64);
@@ -46,6 +47,7 @@ pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
 }
 
 impl Problem {
+    /// The problem of a spectrum.
     fn of(spectrum: &Spectrum) -> Self {
         let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
         let squares: Vec<f64> = spectrum
@@ -62,11 +64,13 @@ impl Problem {
         }
     }
 
-    /// τ for a direction with x = γ²/(Mσ²), and what keeping it adds to minus the bound, over M/2;
-    /// `None` below the bulk's edge.
+    /// Returns τ of a direction with x = γ²/(Mσ²) and its contribution to the free energy divided
+    /// by M/2; `None` if it is pruned.
     fn kept(&self, x: f64) -> Option<(f64, f64)> {
         let ratio = self.smaller / self.larger;
         let excess = x - (1.0 + ratio);
+        // τ² − excess·τ + L/M = 0. Below the edge (1 + √(L/M))² of the noise spectrum it has no
+        // real root.
         let discriminant = excess * excess - 4.0 * ratio;
         if excess <= 0.0 || discriminant < 0.0 {
             return None;
@@ -76,18 +80,18 @@ impl Problem {
         (cost < 0.0).then_some((tau, cost))
     }
 
-    /// Minus the bound at σ², with at most `most` directions.
+    /// The free energy (negative bound) at σ², with at most `most` directions.
     fn free_energy(&self, noise_variance: f64, most: usize) -> f64 {
         self.constant(noise_variance) + self.costs(noise_variance, most).sum::<f64>()
     }
 
-    /// Minus the bound at σ² when nothing is kept.
+    /// The free energy at σ² without any direction.
     fn constant(&self, noise_variance: f64) -> f64 {
         0.5 * (self.smaller * self.larger * (std::f64::consts::TAU * noise_variance).ln()
             + self.total / noise_variance)
     }
 
-    /// What each direction that is kept adds to it.
+    /// The contribution of each kept direction to the free energy, from the largest γ on.
     fn costs(&self, noise_variance: f64, most: usize) -> impl Iterator<Item = f64> {
         let kept = self
             .squares
@@ -97,13 +101,16 @@ impl Problem {
         kept.map(|(_, cost)| 0.5 * self.larger * cost)
     }
 
-    /// For each k up to `most`, the σ² with the least free energy on a fine grid of ln σ², and the
-    /// number of directions kept there.
+    /// For each k up to `most`, the σ² with the smallest free energy with at most k directions on a
+    /// grid of ln σ², and the number of directions kept there.
     fn on_grid(&self, most: usize) -> Vec<(f64, usize)> {
         const CELLS: usize = 500;
+        // The free energy need not be unimodal in σ²: directions enter and leave as it changes. The
+        // grid finds the right basin, `refined` its minimum.
         let after = self.squares[most.min(self.squares.len())..].iter().sum::<f64>();
         let highest = self.total / (self.smaller * self.larger);
-        // All of what is not kept is noise, at least.
+        // Bounds of σ²: all variance is noise (above), or only that of the directions that are
+        // never kept (below). The factor 1e-14 keeps ln σ² finite where nothing is left.
         let lowest =
             (after / (self.larger * (self.smaller - most as f64).max(1.0))).max(highest * 1e-14);
         let (low, high) = (lowest.ln() - 0.5, highest.ln() + 1e-9);
@@ -112,6 +119,8 @@ impl Problem {
             let noise_variance = (low + (high - low) * cell as f64 / CELLS as f64).exp();
             let mut energy = self.constant(noise_variance);
             let mut costs = self.costs(noise_variance, most);
+            // One pass serves all k: with k directions the energy is that of k − 1 plus the cost of
+            // the k-th, as long as all before are kept.
             let mut kept = 0;
             for (k, best) in best.iter_mut().enumerate() {
                 if kept + 1 == k
@@ -128,11 +137,13 @@ impl Problem {
         best.into_iter().map(|(_, noise_variance, kept)| (noise_variance, kept)).collect()
     }
 
-    /// The σ² with the least free energy around a point of the grid, by golden sections.
+    /// The σ² with the smallest free energy near a grid point, by golden-section search.
     fn refined(&self, near: f64, most: usize) -> f64 {
         let highest = self.total / (self.smaller * self.larger);
         let (mut a, mut b) = (near.ln() - 0.1, (near.ln() + 0.1).min(highest.ln() + 1e-9));
         let energy = |l: f64| self.free_energy(l.exp(), most);
+        // 0.381966 = 1 − 1/φ. 55 sections reduce the bracket of 0.2 in ln σ² to 0.2·0.618⁵⁵ ≈
+        // 6·10⁻¹³.
         for _ in 0..55 {
             let (first, second) = (a + 0.381_966 * (b - a), b - 0.381_966 * (b - a));
             if energy(first) <= energy(second) { b = second } else { a = first }
@@ -143,7 +154,7 @@ impl Problem {
 }
 
 impl ArdPosterior {
-    /// The optimum with at most `most` directions.
+    /// The optimal posterior with at most `most` directions.
     pub(crate) fn of(spectrum: &Spectrum, most: usize) -> Self {
         let problem = Problem::of(spectrum);
         let most = most.min(largest_relevant(spectrum));
@@ -151,12 +162,14 @@ impl ArdPosterior {
         Self::at(&problem, spectrum, problem.refined(near, most), most)
     }
 
-    /// The bound at the optimum with at most k directions, for k = 0 to `most`; the same number
-    /// wherever the same directions are kept.
+    /// The bound at the optimum with at most k directions, for k = 0 to `most`; bit-identical for
+    /// all k at which the same directions are kept.
     pub(crate) fn bounds(spectrum: &Spectrum, most: usize) -> Vec<f64> {
         let problem = Problem::of(spectrum);
         let mut bounds: Vec<f64> = Vec::with_capacity(most + 1);
         for (k, (near, kept)) in problem.on_grid(most).into_iter().enumerate() {
+            // A k that is not reached has the optimum of a smaller one: its bound is copied, so
+            // that equal scores compare equal.
             bounds.push(if kept < k {
                 bounds[kept]
             } else {
@@ -166,6 +179,7 @@ impl ArdPosterior {
         bounds
     }
 
+    /// The posterior at a given σ².
     fn at(problem: &Problem, spectrum: &Spectrum, noise_variance: f64, most: usize) -> Self {
         let (n, d) =
             (spectrum.effective_observations() as f64, spectrum.eigenvalues().len() as f64);
@@ -174,8 +188,8 @@ impl ArdPosterior {
             let Some((tau, _)) = problem.kept(square / (problem.larger * noise_variance)) else {
                 break;
             };
-            // t = σ²α = L/τ solves γ²/σ² = (d+t)(n+t)/t; the mean of the column is then ‖w‖² =
-            // dn/(α(n+t)).
+            // t = σ²α = L/τ solves γ²/σ² = (d+t)(n+t)/t; the squared norm of the column's mean is
+            // then ‖w‖² = dn/(α(n+t)).
             let scaled = problem.smaller / tau;
             let precision = scaled / noise_variance;
             precisions.push(precision);
@@ -185,7 +199,7 @@ impl ArdPosterior {
         Self { noise_variance, precisions, loading_norms, bound }
     }
 
-    /// The number of directions that are kept.
+    /// The number of kept directions.
     pub fn latent_dim(&self) -> usize {
         self.precisions.len()
     }
@@ -195,8 +209,8 @@ impl ArdPosterior {
 mod tests {
     use super::*;
 
-    /// The bound of one q, written out: scalar means a (of w) and b (of z, over n observations)
-    /// along a singular pair, variances s_w and s_z.
+    /// The bound of a given q: scalar means a (of w) and b (of z, over n observations) along a
+    /// singular pair, with variances s_w and s_z.
     fn bound(n: f64, d: f64, total: f64, components: &[[f64; 6]], noise: f64) -> f64 {
         let mut data = total;
         let mut divergence = 0.0;
@@ -219,7 +233,7 @@ mod tests {
             assert_eq!(found.latent_dim(), 3);
             let (n, d) = (n as f64, d as f64);
             let total: f64 = eigenvalues.iter().map(|v| v * (n + 1.0)).sum();
-            // Coordinate ascent from elsewhere.
+            // Coordinate ascent from another starting point.
             let mut noise = 2.0 * found.noise_variance;
             let mut components: Vec<[f64; 6]> = values
                 .iter()

@@ -1,7 +1,7 @@
-//! The eigenvalues of the covariance, and the criteria that need nothing else.
+//! Eigenvalues of the covariance, and the selection criteria that depend on them alone.
 //!
-//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of S with divisor n, v_k the mean of those after the k-th, k
-//! latent dimensions of d variables.
+//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of the covariance S (divisor n), v_k the mean of the
+//! eigenvalues after the k-th, k latent dimensions, d variables.
 
 use super::relevance::{ArdPosterior, largest_relevant};
 use super::{Criterion, Selection};
@@ -10,12 +10,12 @@ use crate::linalg::covariance_spectrum;
 use crate::{Error, Observations, Real, Result};
 use std::f64::consts::{PI, TAU};
 
-/// The eigenvalues of the second moment of n observations of d variables: all that probabilistic
-/// PCA's likelihood and evidence see.
+/// The eigenvalues of the covariance of n observations of d variables. They determine the
+/// likelihood and the evidence of probabilistic PCA.
 ///
 /// ```
 /// use elbo::selection::{Criterion, Spectrum};
-/// // Ten observations of fifteen variables: six eigenvalues that stand out, three that do not, and the rest 0.
+/// // Ten observations of fifteen variables: nine eigenvalues that are not 0.
 /// let spectrum = Spectrum::from_eigenvalues(
 ///     &[9.0, 8.0, 5.0, 4.0, 2.0, 0.2, 0.12, 0.09, 0.05],
 ///     15,
@@ -28,35 +28,37 @@ use std::f64::consts::{PI, TAU};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spectrum {
-    eigenvalues: Vec<f64>, // d, zeros included
+    // d of them, zeros included, in decreasing order.
+    eigenvalues: Vec<f64>,
     observations: usize,
     mean: Centering,
     tolerance: f64,
 }
 
 impl Spectrum {
-    /// The eigenvalues of some data about their mean, or about 0.
+    /// The eigenvalues of the covariance of the data, centred on their mean or not centred.
     ///
     /// # Errors
-    /// [`Error::TooFewObservations`] below 3, [`Error::ZeroVariance`] when no variable varies;
-    /// those of the decomposition.
+    /// [`Error::TooFewObservations`] for fewer than 3 observations; [`Error::ZeroVariance`] when no
+    /// variable varies; those of the decomposition.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Self> {
         let (about, tolerance) = deviations_resolved(x, mean)?;
         let found = covariance_spectrum(x.values(), Some(&about.map(T::of)))?;
         let eigenvalues: Vec<f64> = found.iter().map(|v| v.as_f64()).collect();
-        // What is left of a zero eigenvalue when the data come in single precision is relative to
-        // the largest.
+        // The rounding error of a zero eigenvalue for data in precision `T` is relative to the
+        // largest eigenvalue.
         let rounding = tolerance.max(eigenvalues[0] * T::EPSILON.as_f64().powi(2) * 256.0);
         Self::checked(eigenvalues, x.len(), mean, rounding)
     }
 
-    /// From given eigenvalues (divisor n) in any order, those that are 0 or missing being added:
-    /// for `data_dim` variables about an estimated mean.
+    /// The spectrum from given eigenvalues (divisor n) in any order, for `data_dim` variables with
+    /// an estimated mean. Eigenvalues of 0 may be omitted.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] for more eigenvalues than variables;
     /// [`Error::InvalidParameter`] for one that is negative or not finite;
-    /// [`Error::TooFewObservations`] below 3; [`Error::ZeroVariance`] when all are 0.
+    /// [`Error::TooFewObservations`] for fewer than 3 observations; [`Error::ZeroVariance`] when
+    /// all are 0.
     pub fn from_eigenvalues(
         eigenvalues: &[f64],
         data_dim: usize,
@@ -83,6 +85,7 @@ impl Spectrum {
         Self::checked(all, observations, Centering::Mean, tolerance)
     }
 
+    /// Sets eigenvalues within `tolerance` of 0 to 0, and validates the rest.
     fn checked(
         mut eigenvalues: Vec<f64>,
         observations: usize,
@@ -94,6 +97,7 @@ impl Spectrum {
         }
         let spread = observations - usize::from(mean == Centering::Mean);
         for (j, value) in eigenvalues.iter_mut().enumerate() {
+            // The covariance of n observations has at most rank n, or n − 1 about their mean.
             if j >= spread || *value <= tolerance {
                 *value = 0.0;
             }
@@ -104,7 +108,7 @@ impl Spectrum {
         Ok(Self { eigenvalues, observations, mean, tolerance })
     }
 
-    /// λ_1 ≥ … ≥ λ_d, divisor n.
+    /// The eigenvalues λ_1 ≥ … ≥ λ_d, with divisor n.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.eigenvalues
     }
@@ -114,20 +118,22 @@ impl Spectrum {
         self.eigenvalues.iter().take_while(|&&v| v > 0.0).count()
     }
 
-    /// The largest k that leaves variance for the noise.
+    /// The largest k with residual variance for the noise.
     pub fn largest_latent_dim(&self) -> usize {
         self.rank().min(self.eigenvalues.len()) - 1
     }
 
+    /// The number n of observations, less one if the mean is estimated.
     pub(crate) fn effective_observations(&self) -> usize {
         self.observations - usize::from(self.mean == Centering::Mean)
     }
 
+    /// The number n of observations.
     pub(crate) fn observations(&self) -> usize {
         self.observations
     }
 
-    /// Scores each k from 0 to [`Self::largest_latent_dim`].
+    /// Scores each k from 0 to [`Self::largest_latent_dim`] by a criterion.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for [`Criterion::HeldOut`], which needs the observations
@@ -139,7 +145,8 @@ impl Spectrum {
             Criterion::Ard => {
                 let largest = largest_relevant(self).min(self.largest_latent_dim());
                 let mut scores = ArdPosterior::bounds(self, largest);
-                // Beyond the directions that can be told from noise, more of them change nothing.
+                // With more than the largest number of relevant directions the optimum does not
+                // change.
                 let last = scores[largest];
                 scores.resize(self.largest_latent_dim() + 1, last);
                 scores
@@ -155,9 +162,11 @@ impl Spectrum {
         Ok(Selection::of(values.into_iter().enumerate().collect()))
     }
 
-    /// v_k, for k = 0 to the largest.
+    /// The noise variances v_k for k = 0 to the largest.
     fn noise_variances(&self) -> Vec<f64> {
         let d = self.eigenvalues.len();
+        // Summed from the smallest eigenvalue up, so that small ones are not lost beside large
+        // ones.
         let mut noise: Vec<f64> = self
             .eigenvalues
             .iter()
@@ -172,8 +181,8 @@ impl Spectrum {
         noise.iter().enumerate().map(|(k, sum)| sum / (d - k) as f64).collect()
     }
 
-    /// −½n(Σ_{j≤k} ln λ_j + (d−k) ln v_k): the maximised log-likelihood but for what does not
-    /// depend on k.
+    /// The maximised log-likelihood of each k up to a term that does not depend on k: −½n(Σ_{j≤k}
+    /// ln λ_j + (d−k) ln v_k).
     fn fits(&self, noise: &[f64]) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len());
         let mut logarithms = 0.0;
@@ -186,37 +195,44 @@ impl Spectrum {
         noise.iter().enumerate().map(fit).collect()
     }
 
-    /// log p(X) at the maximum of the likelihood, less ½ ln n for each free parameter.
+    /// The Bayesian information criterion as a score: the maximised log p(X) minus ½ ln n for each
+    /// free parameter.
     fn bic(&self) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len() as f64);
         let mean = if self.mean == Centering::Mean { d } else { 0.0 };
         let noise = self.noise_variances();
         let penalised = |(k, fit): (usize, f64)| {
             let k = k as f64;
+            // W up to a rotation has dk − ½k(k − 1) parameters; σ² and the mean are the others.
             let parameters = d * k - 0.5 * k * (k - 1.0) + 1.0 + mean;
             fit - 0.5 * n * d * (TAU.ln() + 1.0) - 0.5 * parameters * n.ln()
         };
         self.fits(&noise).into_iter().enumerate().map(penalised).collect()
     }
 
+    /// Laplace approximation of the log-evidence of each k (Minka 2000):
+    ///
     /// ```math
-    /// \ln p(X|k) \approx \ln p(U) - \tfrac n2\sum_{j\le k}\ln\lambda_j - \tfrac{n(d-k)}2\ln v_k + \tfrac{m+k}2\ln2\pi - \tfrac12\ln|A| - \tfrac k2\ln n
+    /// \ln p(X|k) \approx \ln p(U) - \tfrac n2\sum_{j\le k}\ln\lambda_j
+    /// - \tfrac{n(d-k)}2\ln v_k + \tfrac{m+k}2\ln2\pi - \tfrac12\ln|A| - \tfrac k2\ln n
     /// ```
+    ///
     /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k, i < j ≤ d, where
-    /// λ̂_j is λ_j up to k and v_k after (Minka 2000).
+    /// λ̂_j is λ_j for j ≤ k and v_k for j > k.
     fn laplace_evidence(&self) -> Vec<f64> {
         let (n, d) = (self.observations as f64, self.eigenvalues.len());
         let (values, rank, noise) = (&self.eigenvalues, self.rank(), self.noise_variances());
         let log_gammas = log_gamma_halves(d);
-        // Where two eigenvalues are equal, a direction is not determined, and no Gaussian in its
-        // angle; the angle then counts as half a turn.
+        // For two equal eigenvalues the direction within their plane is undetermined, and its
+        // Laplace approximation diverges: the posterior of the angle is uniform. The angle then
+        // counts as half a turn, π.
         let half_turn = (2.0 / (PI * n)).sqrt();
         let gap = |i: usize, j: usize| {
             let difference = values[i] - values[j];
             if difference > 1e-10 * values[i] { difference } else { half_turn * values[i] }
         };
-        // Sums over pairs i ≤ k: of ln(λ_i − λ_j) for all j > i; and of ln(1/λ_j − 1/λ_i) for j ≤
-        // k.
+        // Running sums over pairs with i ≤ k: of ln(λ_i − λ_j) for all j > i, and of ln(1/λ_j −
+        // 1/λ_i) for j ≤ k. Each k adds O(d) terms, O(d²) in all.
         let (mut log_gaps, mut log_inverse_gaps, mut log_prior) = (0.0, 0.0, 0.0);
         let mut scores = Vec::with_capacity(noise.len());
         for (k, (&v, fit)) in noise.iter().zip(self.fits(&noise)).enumerate() {
@@ -226,6 +242,8 @@ impl Spectrum {
                     + (d - rank) as f64 * values[i].ln();
                 log_inverse_gaps +=
                     (0..i).map(|h| gap(h, i).ln() - values[h].ln() - values[i].ln()).sum::<f64>();
+                // ln p(U) of the uniform prior over orthonormal frames, by one factor for each
+                // column: Γ(s/2) π^(−s/2) / 2 with s = d − i.
                 let size = d - i;
                 log_prior += log_gammas[size - 1] - 0.5 * size as f64 * PI.ln() - 2f64.ln();
             }
@@ -251,15 +269,16 @@ impl Spectrum {
         scores
     }
 
-    /// The variance below which an eigenvalue was taken for 0.
+    /// The variance at or below which an eigenvalue was set to 0.
     pub fn tolerance(&self) -> f64 {
         self.tolerance
     }
 }
 
-/// ln Γ(m/2) for m = 1, …, count.
+/// The values ln Γ(m/2) for m = 1, …, count.
 fn log_gamma_halves(count: usize) -> Vec<f64> {
     let mut values = vec![0.5 * PI.ln(), 0.0];
+    // Γ(m/2) = (m/2 − 1) Γ(m/2 − 1), from Γ(½) = √π and Γ(1) = 1.
     for m in 3..=count {
         let half = 0.5 * (m - 2) as f64;
         values.push(values[m - 3] + half.ln());

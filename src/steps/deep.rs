@@ -1,14 +1,15 @@
 //! Step 5: deep maps, first as the encoder, then as the decoder as well.
 
-use super::Step;
-use crate::data::{check_latent_dim, resolution};
-use crate::fit::{Fitted, Observer, Preconditioner, StochasticGradient};
+use super::Model;
+use super::fit_methods::fit_methods;
+use crate::data::{CompleteForm, check_latent_dim, resolution};
+use crate::fit::{FitData, Fitted, Observer, Preconditioner, StochasticGradient};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_floor};
+use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_share};
 use crate::map::{Activation, Linear, Mlp, MlpBuilder};
 use crate::objective::{Elbo, check_draws};
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
-use crate::{Error, IntoObservations, Observations, Real, Result};
+use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use std::marker::PhantomData;
@@ -19,18 +20,18 @@ use std::marker::PhantomData;
 ///
 /// ```
 /// use elbo::{DeepEncoderPpca, fit::StochasticGradient};
-/// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let builder = DeepEncoderPpca::<f64>::builder(1)
 ///     .hidden(&[8])
 ///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
-/// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
-/// assert!(fit.elbo(&x)?.values().sum() <= fit.log_likelihood(&x)?.sum());
+/// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
+/// assert!(model.elbo(&x)?.values().sum() <= model.log_likelihood(&x)?.sum());
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
-    Step<T, Linear<T>, IsotropicGaussian<T>, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+    Model<T, Linear<T>, IsotropicGaussian<T>, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
 
 /// The variational autoencoder: a multilayer perceptron as the encoder and another as the decoder
 /// ([Kingma & Welling 2014](https://arxiv.org/abs/1312.6114), [Rezende, Mohamed & Wierstra
@@ -41,57 +42,58 @@ pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
 ///
 /// ```
 /// use elbo::{Vae, fit::StochasticGradient};
-/// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let x = DMatrix::from_fn(3, 60, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let builder = Vae::<f64>::builder(1)
 ///     .hidden(&[8])
 ///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
-/// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(1))?;
-/// assert_eq!(fit.reconstruct(&x)?.shape(), (3, 60));
-/// assert_eq!(fit.sample(5, &mut StdRng::seed_from_u64(2)).1.shape(), (3, 5));
+/// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
+/// assert_eq!(model.reconstruct(&x)?.shape(), (3, 6));
+/// assert_eq!(model.sample(5, &mut StdRng::seed_from_u64(2)).shape(), (3, 5));
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>> =
-    Step<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+    Model<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
 
 /// A [`Vae`] of binary variables, or of fractions in \[0, 1\].
 pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepEncoderPpca<T, Q> {
-    /// A fit with k latent dimensions.
+    /// Returns a builder with k latent dimensions.
     pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
         DeepBuilder::new(latent_dim)
     }
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> Vae<T, Q> {
-    /// A fit with k latent dimensions and Gaussian noise.
+    /// Returns a builder with k latent dimensions and Gaussian noise.
     pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
         DeepBuilder::new(latent_dim)
     }
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> BinaryVae<T, Q> {
-    /// A fit with k latent dimensions to data in \[0, 1\].
+    /// Returns a builder with k latent dimensions, for data in \[0, 1\].
     pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
         DeepBuilder::new(latent_dim)
     }
 }
 
-/// What can be said of a fit of a deep step before it is made.
+/// Builder of a fit of a model with a deep encoder.
 ///
 /// Data reach the model as they are given. So that columns of any scale can be learned, the
 /// encoder's first layer is a fixed affine one, which subtracts each variable's mean and divides by
 /// its deviation, and a deep decoder's last layer is the fixed inverse of it; a linear decoder's
 /// loadings move in units of these deviations.
+#[must_use]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeepBuilder<T: Real, S> {
     latent_dim: usize,
     hidden: Vec<usize>,
     activation: Activation,
     noise: NoiseVariance<T>,
-    relative_floor: T,
+    relative_floor: f64,
     fitter: Option<StochasticGradient>,
     samples: usize,
     step: PhantomData<S>,
@@ -104,7 +106,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
             hidden: vec![64],
             activation: Activation::Silu,
             noise: NoiseVariance::Analytic,
-            relative_floor: T::of(1e-6),
+            relative_floor: 1e-6,
             fitter: None,
             samples: 1,
             step: PhantomData,
@@ -129,9 +131,9 @@ impl<T: Real, S> DeepBuilder<T, S> {
     }
 
     /// The floor of a learned σ², as a share of the data's mean variance; 10⁻⁶ unless said. A fit
-    /// that ends on it says [`StopReason::Floor`](crate::fit::Stop::Floor).
-    pub fn noise_floor(self, share_of_variance: T) -> Self {
-        Self { relative_floor: share_of_variance, ..self }
+    /// that ends on it says [`StopReason::Floor`](crate::fit::StopReason::Floor).
+    pub fn noise_floor(self, share: f64) -> Self {
+        Self { relative_floor: share, ..self }
     }
 
     /// Epochs, batches, learning rate and early stop; [`StochasticGradient::of_steps`] for 12,000
@@ -188,15 +190,11 @@ impl<T: Real, S> DeepBuilder<T, S> {
 
     fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
-        check_floor(
-            "the floor of the noise variance, as a share of the data's",
-            self.relative_floor,
-        )?;
-        let floor = self.relative_floor * total;
+        check_share("the floor of the noise variance", self.relative_floor)?;
+        let floor = T::of(self.relative_floor) * total;
         let limit = T::MIN_POSITIVE;
-        if self.relative_floor > T::zero() && floor < limit {
-            let (deviation, limit) =
-                (total.sqrt().as_f64(), (limit / self.relative_floor).as_f64());
+        if self.relative_floor > 0.0 && floor < limit {
+            let (deviation, limit) = (total.sqrt().as_f64(), limit.as_f64() / self.relative_floor);
             return Err(Error::Underflow {
                 what: "the standard deviation of the data",
                 deviation,
@@ -233,46 +231,26 @@ impl<T: Real, S> DeepBuilder<T, S> {
             rng,
             observer,
         )?;
-        Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
+        Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
     }
 }
 
-impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
-    /// Raises J by the reparameterised gradient, from a random start.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::OutsideSupport`] for a value outside \[0, 1\] where
-    /// the likelihood is Bernoulli; [`Error::TooFewObservations`], [`Error::ZeroVariance`],
-    /// [`Error::Underflow`], [`Error::LatentDim`]; [`Error::InvalidParameter`] for a setting
-    /// without a meaning, such as zero epochs.
-    pub fn fit<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
-    ) -> Result<Fitted<S>> {
-        self.fit_observed(x, &mut rng, &mut ())
-    }
+fit_methods!([T: Real, S: DeepModel<T>] T, DeepBuilder<T, S> => S);
 
-    /// The same, watched: `observer` hears of each epoch and may end the fit.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_observed<'a, R: Rng + ?Sized>(
-        &self,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
-        observer: &mut dyn Observer,
-    ) -> Result<Fitted<S>> {
-        S::fit_deep(self, x.into_observations()?, &mut rng, observer)
+impl<T: Real, S: DeepModel<T>, F: CompleteForm<T>> FitData<F> for DeepBuilder<T, S> {
+    type Model = S;
+
+    fn fit_form(&self, x: F, rng: &mut dyn Rng, observer: &mut dyn Observer) -> Result<Fitted<S>> {
+        S::fit_deep(self, x.observations()?, rng, observer)
     }
 }
 
-/// A step that a [`DeepBuilder`] fits: [`DeepEncoderPpca`], [`Vae`] or [`BinaryVae`].
+/// A model that a [`DeepBuilder`] fits: [`DeepEncoderPpca`], [`Vae`] or [`BinaryVae`].
 pub trait DeepModel<T: Real>: Sized {
-    /// Raises J from a random start.
+    /// Maximises the ELBO from a random initialisation.
     ///
     /// # Errors
-    /// Those of the front door, [`DeepBuilder::fit`].
+    /// Those of [`DeepBuilder::fit`].
     fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
@@ -311,7 +289,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
             rng,
             observer,
         )?;
-        Ok(fitted.map(|(model, inference)| Step::from_parts(model, inference)))
+        Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
     }
 }
 
@@ -338,5 +316,15 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for BinaryVae<T, Q> {
         Bernoulli.check_support(x)?;
         let scales = builder.scales(x)?;
         builder.fit_vae(x, scales, false, Bernoulli, (rng, observer))
+    }
+}
+
+impl<T: Real, Q, L: Likelihood<T>> std::fmt::Display for Vae<T, Q, L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (d, k) = (self.data_dim(), self.latent_dim());
+        writeln!(f, "variational autoencoder: {d} variables, {k} latent dimensions")?;
+        writeln!(f, "decoder layers: {:?}", self.generative.decoder.sizes())?;
+        writeln!(f, "posterior: {}", super::short_name::<Q>())?;
+        write!(f, "likelihood: {}", super::short_name::<L>())
     }
 }

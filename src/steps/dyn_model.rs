@@ -1,16 +1,16 @@
-//! The progression by name: a step chosen at run time.
+//! Models chosen by name at run time.
 
-use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Ppca, Step, Vae, VariationalPpca};
+use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Model, Ppca, Vae, VariationalPpca};
 use crate::data::Centering;
 use crate::diagnostics::{
     GapEstimation, ImportanceSampling, InferenceGapSummary, KlProjection, inference_gap_summary,
 };
 use crate::fit::{
     AffineScaleHead, AutoencoderDescent, ExpectationMaximization, Fitted, LocalRefinement, PxEm,
-    StochasticGradient, StopReason, SubspaceFamily, Trace,
+    StochasticGradient, SubspaceFamily,
 };
 use crate::inference::Inference;
-use crate::likelihood::{ConditionalMean, IsotropicGaussian};
+use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
 use crate::model::{LinearGaussian, ProbabilisticModel};
 use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
@@ -18,12 +18,12 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// How much is spent on a step that has no exact optimum or no exact figure.
+/// Computing budget of a model without a closed-form optimum or a closed-form likelihood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Budget {
-    /// Fewer epochs, samples and refinements.
+    /// Few epochs, samples and refinement steps.
     Fast,
-    /// The default.
+    /// The defaults of the models.
     #[default]
     Full,
 }
@@ -57,15 +57,15 @@ impl Budget {
     }
 }
 
-/// A step of the progression, by name.
+/// A model of the progression with its fitting algorithm, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelKind {
     /// [`LinearAutoencoder`] about the mean, in closed form.
     LinearAutoencoder,
-    /// [`LinearAutoencoder`] without a mean, the lecture's.
+    /// [`LinearAutoencoder`] with the mean fixed at 0, as in the lecture.
     LinearAutoencoderUncentered,
-    /// [`LinearAutoencoder`] about the mean, by the gradient.
+    /// [`LinearAutoencoder`] about the mean, by gradient descent.
     LinearAutoencoderGradient,
     /// [`Ppca`] in closed form.
     PpcaMl,
@@ -77,7 +77,7 @@ pub enum ModelKind {
     VemFull,
     /// [`VariationalPpca`] with diagonal covariances.
     VemDiagonal,
-    /// [`VariationalPpca`] with isotropic covariances, the lecture's.
+    /// [`VariationalPpca`] with isotropic covariances, as in the lecture.
     VemIsotropic,
     /// [`AmortizedPpca`] with a full head.
     AmortizedLinearFull,
@@ -85,14 +85,14 @@ pub enum ModelKind {
     AmortizedLinearDiagonal,
     /// [`AmortizedPpca`] with an isotropic head.
     AmortizedLinearIsotropic,
-    /// [`DeepEncoderPpca`] with an isotropic head, the lecture's.
+    /// [`DeepEncoderPpca`] with an isotropic head, as in the lecture.
     DeepEncoder,
-    /// [`Vae`] with an isotropic head, the lecture's, and Gaussian noise.
+    /// [`Vae`] with an isotropic head, as in the lecture, and Gaussian noise.
     Vae,
 }
 
 impl ModelKind {
-    /// The steps in the order of the progression.
+    /// All kinds in the order of the progression.
     pub const ALL: [Self; 14] = [
         Self::LinearAutoencoder,
         Self::LinearAutoencoderUncentered,
@@ -130,10 +130,10 @@ impl ModelKind {
         }
     }
 
-    /// Fits this step with k latent dimensions and its default settings.
+    /// Fits this model with k latent dimensions and its default settings.
     ///
     /// # Errors
-    /// Those of the step's own front door.
+    /// Those of the `fit` method of the model's builder.
     pub fn fit<T: Real>(
         self,
         latent_dim: usize,
@@ -143,20 +143,21 @@ impl ModelKind {
         self.fit_with(Budget::Full, latent_dim, x, rng)
     }
 
-    /// The same with more or less effort for the deep steps; the linear ones are never looser.
+    /// [`Self::fit`] with a computing budget for the deep models; the linear ones do not depend on
+    /// it.
     ///
     /// # Errors
-    /// Those of the step's own front door.
+    /// Those of the `fit` method of the model's builder.
     ///
     /// ```
-    /// use elbo::{IntoObservations, steps::ModelKind};
+    ///
     /// use nalgebra::DMatrix;
     /// use rand::{SeedableRng, rngs::StdRng};
     /// let x = DMatrix::from_fn(3, 40, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
     /// for step in ModelKind::ALL {
     ///     let fit = step.fit(1, (&x).into_observations()?, &mut StdRng::seed_from_u64(1))?;
     ///     assert_eq!(
-    ///         fit.step.codes((&x).into_observations()?)?.shape(),
+    ///         fit.model.codes((&x).into_observations()?)?.shape(),
     ///         (1, 40),
     ///         "{}",
     ///         step.name()
@@ -166,7 +167,7 @@ impl ModelKind {
     /// ```
     pub fn fit_with<T: Real>(
         self,
-        effort: Budget,
+        budget: Budget,
         latent_dim: usize,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -174,32 +175,32 @@ impl ModelKind {
         let autoencoder = LinearAutoencoder::builder(latent_dim);
         let ppca = Ppca::builder(latent_dim);
         Ok(match self {
-            Self::LinearAutoencoder => DynFit::closed_form(autoencoder.fit(x)?),
+            Self::LinearAutoencoder => DynFit::new_dyn(autoencoder.fit(x, rng)?),
             Self::LinearAutoencoderUncentered => {
-                DynFit::closed_form(autoencoder.centering(Centering::None).fit(x)?)
+                DynFit::new_dyn(autoencoder.centering(Centering::None).fit(x, rng)?)
             }
             Self::LinearAutoencoderGradient => {
-                DynFit::new(autoencoder.fit_by_gradient(&AutoencoderDescent::default(), x, rng)?)
+                DynFit::new_dyn(autoencoder.fitter(AutoencoderDescent::default()).fit(x, rng)?)
             }
-            Self::PpcaMl => DynFit::closed_form(ppca.fit(x)?),
+            Self::PpcaMl => DynFit::new_dyn(ppca.fit(x, rng)?),
             Self::PpcaEm => {
-                DynFit::new(ppca.fit_em_by(&ExpectationMaximization::default(), x, rng)?)
+                DynFit::new_dyn(ppca.fitter(ExpectationMaximization::default()).fit(x, rng)?)
             }
-            Self::PpcaPxEm => DynFit::new(ppca.fit_em_by(&PxEm::default(), x, rng)?),
+            Self::PpcaPxEm => DynFit::new_dyn(ppca.fitter(PxEm::default()).fit(x, rng)?),
             Self::VemFull => variational::<T, Full<T>>(latent_dim, x, rng)?,
             Self::VemDiagonal => variational::<T, Diagonal<T>>(latent_dim, x, rng)?,
             Self::VemIsotropic => variational::<T, Isotropic<T>>(latent_dim, x, rng)?,
             Self::AmortizedLinearFull => amortized::<T, Full<T>>(latent_dim, x, rng)?,
             Self::AmortizedLinearDiagonal => amortized::<T, Diagonal<T>>(latent_dim, x, rng)?,
             Self::AmortizedLinearIsotropic => amortized::<T, Isotropic<T>>(latent_dim, x, rng)?,
-            Self::DeepEncoder => DynFit::new(
+            Self::DeepEncoder => DynFit::new_dyn(
                 DeepEncoderPpca::<T>::builder(latent_dim)
-                    .fitter(effort.fitter(x.len()))
+                    .fitter(budget.fitter(x.len()))
                     .fit(x, rng)?,
             ),
-            Self::Vae => DynFit::new(
+            Self::Vae => DynFit::new_dyn(
                 Vae::<T, Isotropic<T>>::builder(latent_dim)
-                    .fitter(effort.fitter(x.len()))
+                    .fitter(budget.fitter(x.len()))
                     .fit(x, rng)?,
             ),
         })
@@ -217,78 +218,68 @@ impl std::str::FromStr for ModelKind {
     }
 }
 
-fn variational<T: Real, Q: SubspaceFamily<T> + KlProjection<T> + 'static>(
+fn variational<
+    T: Real,
+    Q: SubspaceFamily<T> + KlProjection<T> + std::fmt::Debug + Send + Sync + 'static,
+>(
     k: usize,
     x: Observations<'_, T>,
     rng: &mut dyn Rng,
 ) -> Result<DynFit<T>> {
-    Ok(DynFit::new(VariationalPpca::<T, Q>::builder(k).fit(x, rng)?))
+    Ok(DynFit::new_dyn(VariationalPpca::<T, Q>::builder(k).fit(x, rng)?))
 }
 
-fn amortized<T: Real, Q: AffineScaleHead<T> + KlProjection<T> + 'static>(
+fn amortized<
+    T: Real,
+    Q: AffineScaleHead<T> + KlProjection<T> + std::fmt::Debug + Send + Sync + 'static,
+>(
     k: usize,
     x: Observations<'_, T>,
     rng: &mut dyn Rng,
 ) -> Result<DynFit<T>> {
-    Ok(DynFit::new(AmortizedPpca::<T, Q>::builder(k).fit(x, rng)?))
+    Ok(DynFit::new_dyn(AmortizedPpca::<T, Q>::builder(k).fit(x, rng)?))
 }
 
-/// A fitted step whose type is known only at run time.
-pub struct DynFit<T: Real> {
-    /// The step.
-    pub step: Box<dyn DynModel<T>>,
-    /// J, iteration by iteration.
-    pub trace: Trace,
-    /// Why the fit ended.
-    pub stop: StopReason,
-}
+/// A fitted model whose type is known only at run time.
+pub type DynFit<T> = Fitted<Box<dyn DynModel<T>>>;
 
 impl<T: Real> DynFit<T> {
-    fn new(fitted: Fitted<impl DynModel<T> + 'static>) -> Self {
-        Self { step: Box::new(fitted.model), trace: fitted.trace, stop: fitted.stop }
-    }
-
-    fn closed_form(step: impl DynModel<T> + 'static) -> Self {
-        Self { step: Box::new(step), trace: Trace::new(), stop: StopReason::ClosedForm }
-    }
-
-    /// The number of iterations made; 0 for a closed form.
-    pub fn iterations(&self) -> usize {
-        self.trace.len().saturating_sub(1)
+    fn new_dyn(fitted: Fitted<impl DynModel<T> + 'static>) -> Self {
+        fitted.map(|model| Box::new(model) as Box<dyn DynModel<T>>)
     }
 }
 
-/// The verbs that every step has, whatever its slots, for the observations that it was fitted to.
+/// Object-safe methods of every model of the progression.
 ///
-/// What a step does not have is `None`: an autoencoder has no likelihood.
-pub trait DynModel<T: Real> {
+/// A quantity that a model does not have is `None`: an autoencoder has no likelihood.
+pub trait DynModel<T: Real>: std::fmt::Debug + std::fmt::Display + Send + Sync {
     /// The means of q for the observations of the fit, k×n; with an encoder or an exact posterior,
     /// for any others as well.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension), also for new observations where q is
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch), also for new observations where q is
     /// a table.
     fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>>;
 
-    /// Decodes codes (k×n) to the mean of x, d×n.
+    /// The mean of p(x|z) for codes z (k×n), d×n.
     ///
     /// # Errors
-    /// As [`Step::decode`].
-    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
+    /// As [`Model::inverse_transform`].
+    fn inverse_transform(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
 
-    /// log p and J with its parts, where there are such; estimated, with the given effort, where
+    /// log p and J with its parts, where there are such; estimated, with the given budget, where
     /// the decoder is deep.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn gaps(
         &self,
         x: Observations<'_, T>,
-        effort: Budget,
+        budget: Budget,
         rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>>;
 
-    /// σ², where the noise has one.
+    /// The noise variance σ².
     fn noise_variance(&self) -> Option<T>;
 
     /// The variances of x along the principal directions of a linear decoder (those of WWᵗ + σ²I
@@ -298,7 +289,7 @@ pub trait DynModel<T: Real> {
     /// Those of the singular value decomposition.
     fn explained_variance(&self) -> Result<Option<DVector<T>>>;
 
-    /// n draws of x, d×n, from a model with a density.
+    /// n samples of x, d×n, from a model with a density.
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>>;
 }
 
@@ -307,14 +298,14 @@ impl<T: Real> DynModel<T> for LinearAutoencoder<T> {
         self.transform(x)
     }
 
-    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
-        Step::decode(self, z)
+    fn inverse_transform(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Model::inverse_transform(self, z)
     }
 
     fn gaps(
         &self,
         _x: Observations<'_, T>,
-        _effort: Budget,
+        _budget: Budget,
         _rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>> {
         Ok(None)
@@ -333,79 +324,79 @@ impl<T: Real> DynModel<T> for LinearAutoencoder<T> {
     }
 }
 
-impl<T: Real, I> DynModel<T> for Step<T, Linear<T>, IsotropicGaussian<T>, I>
+impl<T: Real, I> DynModel<T> for Model<T, Linear<T>, IsotropicGaussian<T>, I>
 where
-    I: Inference<T, LinearGaussian<T>>,
+    I: Inference<T, LinearGaussian<T>> + std::fmt::Debug + Send + Sync,
     I::Posterior: KlProjection<T> + GaussianPosterior<T>,
 {
     fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         x.expect_dim(self.data_dim())?;
-        Ok(self.inference.infer(&self.model, x)?.mean().into_owned())
+        Ok(self.inference.infer(&self.generative, x)?.mean().into_owned())
     }
 
-    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
-        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    fn inverse_transform(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Model::inverse_transform(self, z)
     }
 
     fn gaps(
         &self,
         x: Observations<'_, T>,
-        _effort: Budget,
+        _budget: Budget,
         _rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>> {
-        inference_gap_summary(&self.model, &self.inference, x).map(Some)
+        inference_gap_summary(&self.generative, &self.inference, x).map(Some)
     }
 
     fn noise_variance(&self) -> Option<T> {
-        Some(self.model.noise_variance())
+        Some(self.generative.noise_variance())
     }
 
     fn explained_variance(&self) -> Result<Option<DVector<T>>> {
-        Step::explained_variance(self).map(Some)
+        Model::explained_variance(self).map(Some)
     }
 
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
-        Some(self.model.sample(n, rng).1)
+        Some(self.generative.sample(n, rng).1)
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>> DynModel<T> for Vae<T, Q> {
+impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T> for Vae<T, Q> {
     fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         self.transform(x)
     }
 
-    fn decode(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
-        Ok(self.model.likelihood.mean(Step::decode(self, z)?.as_view()))
+    fn inverse_transform(&self, z: &DMatrix<T>) -> Result<DMatrix<T>> {
+        Model::inverse_transform(self, z)
     }
 
     /// J is estimated on all observations; the gaps on 300 drawn at random without replacement, or
-    /// 100 with little effort.
+    /// 100 with little budget.
     fn gaps(
         &self,
         x: Observations<'_, T>,
-        effort: Budget,
+        budget: Budget,
         rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>> {
         x.expect_dim(self.data_dim())?;
-        let (estimation, points) = effort.estimation();
+        let (estimation, points) = budget.estimation();
         let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
         let part = x.values().select_columns(&chosen);
         let part = Observations::trusted(part.as_view(), chosen.len());
         let looked_at = estimation.estimate(
-            &self.model,
-            &self.inference.infer(&self.model, part)?,
+            &self.generative,
+            &self.inference.infer(&self.generative, part)?,
             part,
             rng,
         )?;
         if part.len() == x.len() {
             return Ok(Some(looked_at.summary()));
         }
-        let q = self.inference.infer(&self.model, x)?;
-        Ok(Some(estimation.extend(&looked_at, &self.model, &q, x, rng)?))
+        let q = self.inference.infer(&self.generative, x)?;
+        Ok(Some(estimation.extend(&looked_at, &self.generative, &q, x, rng)?))
     }
 
     fn noise_variance(&self) -> Option<T> {
-        Some(self.model.likelihood.noise_variance())
+        Some(self.generative.likelihood.noise_variance())
     }
 
     fn explained_variance(&self) -> Result<Option<DVector<T>>> {
@@ -413,6 +404,6 @@ impl<T: Real, Q: PosteriorFamily<T>> DynModel<T> for Vae<T, Q> {
     }
 
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>> {
-        Some(self.model.sample(n, rng).1)
+        Some(self.generative.sample(n, rng).1)
     }
 }

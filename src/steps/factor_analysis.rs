@@ -1,11 +1,16 @@
 //! Factor analysis: step 2 with a noise variance for each variable.
 
-use super::Step;
+use super::Model;
+use super::fit_methods::{deterministic_fit, fit_methods};
 use crate::data::{
-    Centering, Moments, ScatterFactor, Source, check_latent_dim, deviations_resolved,
+    Centering, Dense, IncompleteObservations, Moments, ScatterFactor, Source, Weighted,
+    check_latent_dim, deviations_resolved,
 };
 use crate::fit::profile_likelihood::StandardFactors;
-use crate::fit::{ExpectationMaximization, Fitted, ProfileLikelihood, StopReason, Trace};
+use crate::fit::{
+    Deterministic, ExpectationMaximization, FitData, Fitted, MissingDataEm, MissingDataRequest,
+    Observed, Observer, ProfileLikelihood, StopReason, Trace,
+};
 use crate::inference::Exact;
 use crate::likelihood::DiagonalGaussian;
 use crate::linalg::{
@@ -19,65 +24,56 @@ use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 
 /// Factor analysis: z ~ N(0, I), x|z ~ N(Wz + μ, diag(ψ_1, …, ψ_d)), with the exact posterior.
 ///
-/// It is [`Ppca`](super::Ppca) with one slot swapped, the likelihood: each variable has a noise
-/// variance of its own, and the fit follows the units of the variables (rescale one, and its
-/// loadings and √ψ rescale with it), where probabilistic PCA follows rotations.
+/// ```math
+/// x \sim N(\mu,\; WW^\top + \Psi)
+/// ```
+///
+/// It is [`Ppca`](super::Ppca) with another likelihood: each variable has a noise variance of its
+/// own. The fit is equivariant under rescaling of single variables (loadings and √ψ rescale with
+/// them), where probabilistic PCA is equivariant under rotations. It takes complete, weighted and
+/// incomplete data, [moments](crate::data::Moments) and [sources](crate::data::Source).
 ///
 /// ```
 /// use elbo::FactorAnalysis;
-/// use nalgebra::DMatrix;
+/// use nalgebra::{DMatrix, dvector};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// // One factor behind four variables of very different units and noise.
 /// let truth = FactorAnalysis::<f64>::from_parameters(
 ///     DMatrix::from_column_slice(4, 1, &[1.0, 0.02, -30.0, 2.0]),
-///     nalgebra::dvector![0.0, 1.0, 50.0, -3.0],
-///     nalgebra::dvector![0.5, 1e-4, 400.0, 0.2],
+///     dvector![0.0, 1.0, 50.0, -3.0],
+///     dvector![0.5, 1e-4, 400.0, 0.2],
 /// )?;
-/// let (_, x) = truth.sample(2000, &mut StdRng::seed_from_u64(1));
-/// let fit = FactorAnalysis::fit(1, &x)?;
-/// assert!(fit.log_likelihood(&x)?.sum() > truth.log_likelihood(&x)?.sum());
-/// assert!((fit.noise_variances()[2] - 400.0f64).abs() < 60.0);
-/// assert!(fit.heywood_variables().is_empty());
+/// let x = truth.sample(2000, &mut StdRng::seed_from_u64(1));
+/// let model = FactorAnalysis::fit(1, &x)?.model;
+/// assert!(model.score(&x)? > truth.score(&x)?);
+/// assert!((model.noise_variances()[2] - 400.0f64).abs() < 60.0);
+/// assert!(model.heywood_variables().is_empty());
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// [Rubin & Thayer 1982](https://doi.org/10.1007/BF02293851) for EM; [`ProfileLikelihood`] says how
-/// it is fitted by default.
-pub type FactorAnalysis<T = f64> = Step<T, Linear<T>, DiagonalGaussian<T>, Exact>;
+/// [Rubin & Thayer 1982](https://doi.org/10.1007/BF02293851) for EM; the default fit is
+/// [`ProfileLikelihood`].
+pub type FactorAnalysis<T = f64> = Model<T, Linear<T>, DiagonalGaussian<T>, Exact>;
 
 impl<T: Real> FactorAnalysis<T> {
-    /// The maximum of the likelihood with k factors and an estimated mean, by
-    /// [`ProfileLikelihood`].
-    ///
-    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with falling entries, and in each column
-    /// the entry that is largest against its variable's deviation is positive.
-    /// [`StopReason::Floor`] says that some ψ_j is held up by its floor
-    /// ([`Self::heywood_variables`]).
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ min(n, d);
-    /// [`Error::Unbounded`] when k reaches the rank of the data; [`Error::ZeroVariance`] when no
-    /// variable varies; [`Error::TooFewObservations`] for n = 1; [`Error::Underflow`] where the
-    /// squares of the deviations, or a ψ_j, fall below the smallest number.
-    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Fitted<Self>> {
-        Self::builder(latent_dim).fit(x)
-    }
-
-    /// The same with more to say: the mean, the floor of the noise variances, and the fitter.
+    /// Returns a builder with k factors.
     pub fn builder(latent_dim: usize) -> FactorAnalysisBuilder<T> {
         FactorAnalysisBuilder {
             latent_dim,
             mean: Centering::Mean,
             relative_floor: 1e-6,
             restarts: 0,
+            fitter: FactorAnalysisFitter::ProfileLikelihood(ProfileLikelihood::default()),
+            missing: MissingDataEm::default(),
             scalar: PhantomData,
         }
     }
 
-    /// A model from given loadings W (d×k), mean μ (d) and noise variances ψ (d).
+    /// Builds a model from loadings W (d×k), mean μ (d) and noise variances ψ (d).
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a ψ_j
@@ -87,21 +83,27 @@ impl<T: Real> FactorAnalysis<T> {
         mean: DVector<T>,
         noise_variances: DVector<T>,
     ) -> Result<Self> {
-        crate::data::expect("noise variances", loadings.nrows(), noise_variances.len())?;
-        Ok(Self::from_slots(
-            Linear::new(loadings, mean)?,
-            DiagonalGaussian::new(noise_variances)?,
-            Exact,
-        ))
+        Self::new(Linear::new(loadings, mean)?, DiagonalGaussian::new(noise_variances)?, Exact)
     }
 }
 
-/// The verbs of every step with a linear decoder and a noise variance for each variable.
-impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
+deterministic_fit! {
+    /// Fits factor analysis with k factors and an estimated mean by maximum likelihood
+    /// ([`ProfileLikelihood`]).
+    ///
+    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with falling entries, and in each column
+    /// the entry that is largest in units of its variable's standard deviation is positive.
+    /// [`StopReason::Floor`] reports that some ψ_j is at its floor
+    /// ([`heywood_variables`](Self::heywood_variables)).
+    FactorAnalysis, FactorAnalysisBuilder
+}
+
+/// Methods of every model with a linear decoder and a noise variance for each variable.
+impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
     /// ψ, the noise variance of each variable (its uniqueness, in the variable's units squared),
     /// d×1.
     pub fn noise_variances(&self) -> DVector<T> {
-        self.model.likelihood.noise_variances()
+        self.generative.likelihood.noise_variances()
     }
 
     /// Σ_m w_jm², the variance of each variable that the factors explain, d×1; with ψ_j it adds up
@@ -126,7 +128,7 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
     /// The variables whose noise variance is held up by its floor: the likelihood would have it at
     /// 0 (a Heywood case), or the variable is constant.
     pub fn heywood_variables(&self) -> Vec<usize> {
-        self.model.likelihood.at_floor()
+        self.generative.likelihood.at_floor()
     }
 
     /// Bartlett's factor scores (WᵗΨ⁻¹W)⁻¹WᵗΨ⁻¹(x−μ), k×n: the least-squares codes, unbiased given
@@ -136,10 +138,10 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
     pub fn bartlett_scores<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        let factor = self.model.factor()?;
+        let factor = self.generative.factor()?;
         let mut projections = product_tr_left(
             &factor.directions,
-            &self.model.equalized_deviations(x.into_observations()?)?,
+            &self.generative.equalized_deviations(x.into_observations()?)?,
         );
         let least = factor.singular_values.max() * T::EPSILON.as_f64() * self.data_dim() as f64;
         let inverses =
@@ -149,15 +151,42 @@ impl<T: Real, I> Step<T, Linear<T>, DiagonalGaussian<T>, I> {
     }
 }
 
-/// What can be said of a fit of [`FactorAnalysis`] before it is made.
+/// Algorithm of a fit of [`FactorAnalysis`] to complete data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum FactorAnalysisFitter {
+    /// Quasi-Newton ascent of the likelihood profiled over W.
+    ProfileLikelihood(ProfileLikelihood),
+    /// EM from random loadings: slow where a ψ_j is small, and it may end in a local maximum.
+    ExpectationMaximization(ExpectationMaximization),
+}
+
+impl From<ProfileLikelihood> for FactorAnalysisFitter {
+    fn from(fitter: ProfileLikelihood) -> Self {
+        Self::ProfileLikelihood(fitter)
+    }
+}
+
+impl From<ExpectationMaximization> for FactorAnalysisFitter {
+    fn from(fitter: ExpectationMaximization) -> Self {
+        Self::ExpectationMaximization(fitter)
+    }
+}
+
+/// Builder of a fit of [`FactorAnalysis`].
+#[must_use]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FactorAnalysisBuilder<T> {
-    pub(super) latent_dim: usize,
-    pub(super) mean: Centering,
+    latent_dim: usize,
+    mean: Centering,
     relative_floor: f64,
-    pub(super) restarts: usize,
+    restarts: usize,
+    fitter: FactorAnalysisFitter,
+    missing: MissingDataEm,
     scalar: PhantomData<T>,
 }
+
+fit_methods!([T: Real] T, FactorAnalysisBuilder<T> => FactorAnalysis<T>);
 
 /// The variables that vary, in units of their deviations.
 struct Standardized {
@@ -204,6 +233,15 @@ impl Standardized {
         Ok(Self { mean, count, varying, deviations, root })
     }
 
+    /// The constant by which the log-likelihood per observation of the standardised variables
+    /// exceeds that of the data: the logarithms of the scales, and the constant variables.
+    fn log_scale<T>(&self, setting: &FactorAnalysisBuilder<T>) -> f64 {
+        let mean_variance = self.deviations.norm_squared() / self.deviations.len() as f64;
+        let floor_density = (std::f64::consts::TAU * setting.relative_floor * mean_variance).ln();
+        let constant = (self.mean.len() - self.varying.len()) as f64 * floor_density;
+        self.deviations.iter().map(|s| s.ln()).sum::<f64>() + 0.5 * constant
+    }
+
     /// The fit in the units of x: constant variables have no loadings, and noise at a floor
     /// relative to the mean variance of the others.
     fn restore<T: Real>(
@@ -225,9 +263,7 @@ impl Standardized {
                 loadings[(j, m)] = fitted.model.loadings[(place, m)] * deviation;
             }
         }
-        let constant = (d - self.varying.len()) as f64
-            * (std::f64::consts::TAU * setting.relative_floor * mean_variance).ln();
-        let shift = self.deviations.iter().map(|s| s.ln()).sum::<f64>() + 0.5 * constant;
+        let shift = self.log_scale(setting);
         let mut trace = Trace::new();
         fitted.trace.values().iter().for_each(|value| trace.push(value - shift));
         let decoder = Linear::about(&loadings, &self.mean, setting.mean)?;
@@ -236,37 +272,61 @@ impl Standardized {
             StopReason::Converged if !likelihood.at_floor().is_empty() => StopReason::Floor,
             stop => stop,
         };
-        Ok(Fitted {
-            model: FactorAnalysis::from_slots(decoder, likelihood.narrow()?, Exact),
-            trace,
-            stop,
-        })
+        let model = FactorAnalysis::new(decoder, likelihood.narrow()?, Exact)?;
+        Ok(Fitted::new(model, trace, stop))
     }
 }
 
 impl<T: Real> FactorAnalysisBuilder<T> {
-    /// The mean: estimated (default), or fixed at 0 as in the lecture.
+    /// Sets the mean: estimated (default), or fixed at 0 as in the lecture.
     pub fn centering(self, centering: Centering) -> Self {
         Self { mean: centering, ..self }
     }
 
-    /// The smallest ψ_j, as a share of the variance of its variable; 10⁻⁶ by default.
+    /// Sets the algorithm for complete data: [`ProfileLikelihood`] (default) or
+    /// [`ExpectationMaximization`].
     ///
-    /// Where the likelihood would have ψ_j at 0 (a Heywood case), the floor holds it; it also
-    /// stands in for the variance of a constant variable, as a share of the mean variance of the
-    /// others. A larger one, such as the 0.005 that is usual in statistics packages, makes the
-    /// density of new observations less brittle.
-    pub fn noise_floor(self, relative: f64) -> Self {
-        Self { relative_floor: relative, ..self }
+    /// ```
+    /// use elbo::{FactorAnalysis, fit::ExpectationMaximization};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::dmatrix![
+    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+    ///     2.3, 3.6, 6.4, 7.7, 10.5, 11.4, 14.6, 15.5;
+    ///     0.9, 2.4, 2.7, 4.3, 4.8, 6.1, 7.5, 7.6];
+    /// let builder = FactorAnalysis::builder(1).fitter(ExpectationMaximization::default());
+    /// let em = builder.fit(&x, &mut StdRng::seed_from_u64(0))?;
+    /// let profile = FactorAnalysis::fit(1, &x)?;
+    /// assert!(em.trace.values().is_sorted_by(|a, b| *a <= b + 1e-12)); // EM never decreases it
+    /// assert!(em.trace.last().unwrap() <= profile.trace.last().unwrap() + 1e-8);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn fitter(self, fitter: impl Into<FactorAnalysisFitter>) -> Self {
+        Self { fitter: fitter.into(), ..self }
     }
 
-    /// As [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts): how often
-    /// [`Self::fit_incomplete`] starts again, from random loadings.
+    /// Sets the algorithm for incomplete data.
+    pub fn missing_data_fitter(self, fitter: MissingDataEm) -> Self {
+        Self { missing: fitter, ..self }
+    }
+
+    /// Sets the lower bound of each ψ_j, as a share of the variance of its variable; 10⁻⁶ by
+    /// default.
+    ///
+    /// Where the likelihood has its maximum at ψ_j = 0 (a Heywood case), ψ_j is at the floor; the
+    /// noise of a constant variable is the floor relative to the mean variance of the other
+    /// variables. A larger floor, such as the 0.005 that is usual in statistics packages, makes the
+    /// density of new observations less sensitive.
+    pub fn noise_floor(self, share: f64) -> Self {
+        Self { relative_floor: share, ..self }
+    }
+
+    /// Sets the number of random restarts beside the first start, for incomplete data; 0 by default
+    /// (see [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts)).
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
 
-    pub(super) fn check_settings(&self) -> Result<()> {
+    fn check_settings(&self) -> Result<()> {
         let floor = self.relative_floor;
         if (1e-12..1.0).contains(&floor) {
             Ok(())
@@ -284,7 +344,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     ///
     /// # Errors
     /// [`Error::Unbounded`] unless more than k vary.
-    pub(super) fn noise_of(
+    fn noise_of(
         &self,
         variances: &DVector<f64>,
         varying: &[usize],
@@ -301,11 +361,11 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     }
 
     /// The same fit in the form of [`FactorAnalysis::fit`], in the caller's precision.
-    pub(super) fn oriented(
+    fn oriented(
         &self,
         fitted: Fitted<LinearGaussian<f64, DiagonalGaussian<f64>>>,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
-        let Fitted { model, trace, stop } = fitted;
+        let Fitted { model, trace, stop, .. } = fitted;
         let mut loadings =
             matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
         let variances = model.likelihood.noise_variances();
@@ -320,181 +380,151 @@ impl<T: Real> FactorAnalysisBuilder<T> {
             StopReason::Converged if !model.likelihood.at_floor().is_empty() => StopReason::Floor,
             stop => stop,
         };
-        Ok(Fitted {
-            model: FactorAnalysis::from_slots(decoder, model.likelihood.narrow()?, Exact),
-            trace,
-            stop,
-        })
+        let model = FactorAnalysis::new(decoder, model.likelihood.narrow()?, Exact)?;
+        Ok(Fitted::new(model, trace, stop))
     }
 
-    /// The maximum of the likelihood by [`ProfileLikelihood`].
-    ///
-    /// # Errors
-    /// As [`FactorAnalysis::fit`], and [`Error::InvalidParameter`] for a floor outside of 10⁻¹² to
-    /// 1.
-    pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.fit_by(&ProfileLikelihood::default(), x)
-    }
-
-    /// The same with settings of the ascent.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_by<'a>(
+    /// A fit to standardised variables, in the units of the data.
+    fn fit_standardized(
         &self,
-        fitter: &ProfileLikelihood,
-        x: impl IntoObservations<'a, T>,
+        data: &Standardized,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.check_settings()?;
-        let data = Standardized::of(x.into_observations()?, self)?;
-        data.restore(fitter.fit(&data.root, self.latent_dim, self.relative_floor)?, self)
+        let shift = data.log_scale(self);
+        let silent = observer.is_silent();
+        // The observer sees the objective in the units of the data, as the trace has it.
+        let mut shifted = |iteration: usize, value: f64| -> ControlFlow<()> {
+            observer.observe(iteration, value - shift)
+        };
+        let observer: &mut dyn Observer = if silent { &mut () } else { &mut shifted };
+        let fitted = match self.fitter {
+            FactorAnalysisFitter::ProfileLikelihood(fitter) => {
+                fitter.fit(&data.root, self.latent_dim, self.relative_floor, observer)?
+            }
+            FactorAnalysisFitter::ExpectationMaximization(fitter) => {
+                self.fit_by_em(fitter, data, rng, observer)?
+            }
+        };
+        data.restore(fitted, self)
     }
 
-    /// The same fit from the [moments](Moments) of data that need no longer be there.
-    ///
-    /// ```
-    /// use elbo::{FactorAnalysis, data::Moments};
-    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| {
-    ///     ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos()
-    /// });
-    /// let mut moments = Moments::new(6);
-    /// for first in [0, 20, 40] {
-    ///     moments.update(x.columns(first, 20))?;
-    /// }
-    /// let (streamed, whole) = (
-    ///     FactorAnalysis::<f64>::builder(2).fit_moments(&moments)?,
-    ///     FactorAnalysis::fit(2, &x)?,
-    /// );
-    /// assert!((streamed.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < 1e-8);
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_moments(&self, moments: &Moments) -> Result<Fitted<FactorAnalysis<T>>> {
+    fn fit_moments(
+        &self,
+        moments: &Moments,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
         self.check_settings()?;
         check_latent_dim(self.latent_dim, moments.count(), moments.data_dim())?;
         let data = Standardized::of_moment(&moments.scatter_factor(self.mean)?, self)?;
-        data.restore(
-            ProfileLikelihood::default().fit(&data.root, self.latent_dim, self.relative_floor)?,
-            self,
-        )
+        self.fit_standardized(&data, rng, observer)
     }
 
-    /// The same fit of data that are read in blocks: one pass, and O(d² + block) memory.
-    ///
-    /// ```
-    /// use elbo::{FactorAnalysis, data::Chunks};
-    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| {
-    ///     ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos()
-    /// });
-    /// let mut source = Chunks::new(6, || {
-    ///     (0..3).map(|c| Ok::<_, elbo::Error>(x.columns(20 * c, 20).into_owned()))
-    /// });
-    /// let (read, whole) = (
-    ///     FactorAnalysis::<f64>::builder(2).fit_source(&mut source)?,
-    ///     FactorAnalysis::fit(2, &x)?,
-    /// );
-    /// assert!(
-    ///     (read.log_likelihood_source(&mut source)?.mean() - whole.trace.last().unwrap()).abs()
-    ///         < 1e-8
-    /// );
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit`], and those of reading.
-    pub fn fit_source<S: Source<T> + ?Sized>(
+    /// EM on r pseudo-observations about 0 with the second moment of all n: an iteration does not
+    /// depend on n.
+    fn fit_by_em(
         &self,
-        source: &mut S,
-    ) -> Result<Fitted<FactorAnalysis<T>>, S::Error> {
-        self.check_settings()?;
-        Ok(self.fit_moments(&Moments::of_source(source)?)?)
-    }
-
-    /// The same fit with a weight w_i ≥ 0 for each observation: a weight of 2 is the same as having
-    /// the observation twice. J, in the trace, is per unit of weight.
-    ///
-    /// ```
-    /// use elbo::FactorAnalysis;
-    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| {
-    ///     ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos()
-    /// });
-    /// let weights: Vec<f64> = (0..60).map(|i| (i % 2) as f64).collect();
-    /// let odd = x.select_columns(&(0..30).map(|i| 2 * i + 1).collect::<Vec<_>>());
-    /// let (weighted, half) = (
-    ///     FactorAnalysis::<f64>::builder(2).fit_weighted(&x, &weights)?,
-    ///     FactorAnalysis::fit(2, &odd)?,
-    /// );
-    /// assert!((weighted.trace.last().unwrap() - half.trace.last().unwrap()).abs() < 1e-8);
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit`], and those of [`Moments::update_weighted`].
-    pub fn fit_weighted<'a>(
-        &self,
-        x: impl IntoObservations<'a, T>,
-        weights: &[T],
-    ) -> Result<Fitted<FactorAnalysis<T>>> {
-        let x = x.into_observations()?;
-        let mut moments = Moments::new(x.data_dim());
-        moments.update_weighted(x, weights)?;
-        self.fit_moments(&moments)
-    }
-
-    /// The same model by EM, from a random start: the loop of probabilistic PCA's EM, with another
-    /// noise in the slot.
-    ///
-    /// It runs on the second moment, so that an iteration does not see n; it is slow where a ψ_j is
-    /// small, and it may end in a lesser maximum.
-    ///
-    /// ```
-    /// use elbo::{FactorAnalysis, fit::ExpectationMaximization};
-    /// use rand::{SeedableRng, rngs::StdRng};
-    /// let x = nalgebra::DMatrix::from_fn(6, 60, |j, i| {
-    ///     ((j + 1) as f64 * 0.7 * (i % 11) as f64).sin() + 0.4 * ((i * (j + 3)) as f64).cos()
-    /// });
-    /// let em = FactorAnalysis::builder(1).fit_em(
-    ///     &ExpectationMaximization::default(),
-    ///     &x,
-    ///     &mut StdRng::seed_from_u64(0),
-    /// )?;
-    /// let ascent = FactorAnalysis::fit(1, &x)?;
-    /// assert!(em.trace.values().is_sorted_by(|a, b| *a <= b + 1e-12)); // J never falls
-    /// assert!(em.trace.last().unwrap() <= ascent.trace.last().unwrap() + 1e-8);
-    /// # Ok::<(), elbo::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_em<'a, R: Rng + ?Sized>(
-        &self,
-        fitter: &ExpectationMaximization,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
-    ) -> Result<Fitted<FactorAnalysis<T>>> {
-        self.check_settings()?;
-        let data = Standardized::of(x.into_observations()?, self)?;
+        fitter: ExpectationMaximization,
+        data: &Standardized,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<StandardFactors>> {
         let (d, r) = data.root.shape();
-        // r pseudo-observations about 0 with the second moment of all n.
         let columns = &data.root * (r as f64).sqrt();
         let x = Observations::new(columns.as_view())?.of_population(data.count);
         let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| {
-            f64::standard_normal(&mut rng) / (self.latent_dim as f64).sqrt()
+            f64::standard_normal(rng) / (self.latent_dim as f64).sqrt()
         });
         let floors = DVector::from_element(d, self.relative_floor);
         let noise = DiagonalGaussian::new(DVector::from_element(d, 0.5))?.with_floors(floors)?;
-        let start: LinearGaussian<f64, _> = GenerativeModel::new(
-            Linear::about(&loadings, &DVector::zeros(d), Centering::None)?,
-            noise,
-        );
-        let Fitted { model: (model, _), trace, stop } =
-            fitter.fit(&Elbo::closed_form(), start, Exact, x, &mut rng)?;
-        let factors = canonical(&model)?;
-        data.restore(Fitted { model: factors, trace, stop }, self)
+        let decoder = Linear::about(&loadings, &DVector::zeros(d), Centering::None)?;
+        let start: LinearGaussian<f64, _> = GenerativeModel::new(decoder, noise);
+        let objective = Elbo::closed_form();
+        let fitted = fitter.fit_with_observer(&objective, start, Exact, x, rng, observer)?;
+        fitted.try_map(|(model, _)| canonical(&model))
+    }
+
+    fn fit_incomplete(
+        &self,
+        x: IncompleteObservations<'_, T>,
+        weights: Option<&[T]>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        let data = Observed::of(x, weights, self.mean)?;
+        let varying = data.varying()?;
+        data.check_noise_remains(self.latent_dim, self.mean)?;
+        let noise = self.noise_of(&data.variances, &varying)?;
+        let request = MissingDataRequest {
+            latent_dim: self.latent_dim,
+            mean: self.mean,
+            starts: self.restarts.saturating_add(1),
+            may_vanish: false,
+        };
+        self.oriented(self.missing.fit(&data, &request, &noise, rng, observer)?)
     }
 }
+
+/// Implements a fit to one form of data.
+macro_rules! fits {
+    ($(#[$note:meta])* $form:ty, |$builder:ident, $data:ident, $rng:ident, $observer:ident| $fit:expr) => {
+        $(#[$note])*
+        impl<'a, T: Real> FitData<$form> for FactorAnalysisBuilder<T> {
+            type Model = FactorAnalysis<T>;
+
+            fn fit_form(
+                &self,
+                $data: $form,
+                $rng: &mut dyn Rng,
+                $observer: &mut dyn Observer,
+            ) -> Result<Fitted<FactorAnalysis<T>>> {
+                let $builder = self;
+                $fit
+            }
+        }
+    };
+}
+fits!(Dense<'a, T>, |builder, x, rng, observer| {
+    builder.check_settings()?;
+    let data = Standardized::of(x.validate()?, builder)?;
+    builder.fit_standardized(&data, rng, observer)
+});
+fits!(Weighted<'a, Dense<'a, T>, T>, |builder, x, rng, observer| {
+    let data = x.data.validate()?;
+    let mut moments = Moments::new(data.data_dim());
+    moments.update_weighted(data, x.weights)?;
+    builder.fit_moments(&moments, rng, observer)
+});
+fits!(&'a Moments, |builder, x, rng, observer| builder.fit_moments(x, rng, observer));
+fits!(
+    /// One pass, and O(d² + block) memory.
+    &'a mut dyn Source<T>, |builder, x, rng, observer| {
+        builder.check_settings()?;
+        builder.fit_moments(&Moments::of_source(x)?, rng, observer)
+    }
+);
+fits!(
+    /// Maximises the likelihood of the observed entries, exact for values missing at random, with a
+    /// mean that is estimated jointly:
+    ///
+    /// ```math
+    /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \Psi_{o_i})
+    /// ```
+    ///
+    /// The floor of ψ_j is relative to the variance of the observed entries of its variable.
+    IncompleteObservations<'a, T>,
+    |builder, x, rng, observer| builder.fit_incomplete(x, None, rng, observer)
+);
+fits!(Weighted<'a, IncompleteObservations<'a, T>, T>, |builder, x, rng, observer| {
+    builder.fit_incomplete(x.data, Some(x.weights), rng, observer)
+});
+
+impl<'a, T: Real> Deterministic<Dense<'a, T>> for FactorAnalysisBuilder<T> {}
+impl<'a, T: Real> Deterministic<Weighted<'a, Dense<'a, T>, T>> for FactorAnalysisBuilder<T> {}
+impl<'a, T: Real> Deterministic<&'a Moments> for FactorAnalysisBuilder<T> {}
+impl<'a, T: Real> Deterministic<&'a mut dyn Source<T>> for FactorAnalysisBuilder<T> {}
 
 /// The mean and the Cholesky factor of the covariance, where forming the covariance loses nothing
 /// that the fit could see: no variable is nearly a combination of others. A tenth of the time of

@@ -1,134 +1,162 @@
 //! Step 1: the linear autoencoder, z = Ux and x' = Wz.
 
-use super::Step;
-use crate::data::{Centering, ScatterFactor};
+use super::Model;
+use super::apply::SquaredErrorOf;
+use super::closed_form::closed_form_fits;
+use super::fit_methods::{deterministic_fit, fit_methods};
+use crate::data::{Centering, Data, Dense, Moments, ScatterFactor};
 use crate::fit::closed_form::Principal;
-use crate::fit::{AutoencoderDescent, Fitted};
+use crate::fit::{AutoencoderDescent, FitData, Fitted, Observer, Solver};
 use crate::inference::{Amortized, PointEncoder};
 use crate::likelihood::Noiseless;
-use crate::linalg::Solver;
-use crate::map::{DifferentiableMap, Linear};
+use crate::map::Linear;
 use crate::objective::check_weight;
-use crate::posterior::Posterior;
-use crate::{IntoObservations, Real, Result};
+use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// min Σ‖x − WUx‖² over U (k×d) and W (d×k): two maps, and no density.
+/// The linear autoencoder: an encoder U (k×d) and a decoder W (d×k) without a density.
+///
+/// ```math
+/// \min_{U, W}\; \sum_i \lVert x_i - W U x_i \rVert^2
+/// ```
+///
+/// Fitted in closed form unless another [fitter](LinearAutoencoderBuilder::fitter) is set. It takes
+/// complete, weighted and sparse data, [moments](crate::data::Moments) and
+/// [sources](crate::data::Source).
 ///
 /// ```
 /// use elbo::LinearAutoencoder;
-/// use nalgebra::DMatrix;
-/// let x = DMatrix::from_fn(3, 30, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
-/// let model = LinearAutoencoder::fit(1, &x)?;
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+/// let model = LinearAutoencoder::fit(1, &x)?.model;
 /// let error = (&x - model.reconstruct(&x)?).norm_squared();
-/// assert!((model.squared_error(&x)? - error).abs() < 1e-12 * error);
-/// // U is the transpose of W: the projector WU is orthogonal.
+/// assert!((model.squared_error(&x)? - error).abs() < 1e-12);
+/// // U is the transpose of W: WU is an orthogonal projection.
 /// assert!((model.encoder_weights().transpose() - model.decoder_weights()).norm() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub type LinearAutoencoder<T = f64> =
-    Step<T, Linear<T>, Noiseless, Amortized<PointEncoder<Linear<T>>>>;
+    Model<T, Linear<T>, Noiseless, Amortized<PointEncoder<Linear<T>>>>;
 
 impl<T: Real> LinearAutoencoder<T> {
-    /// The minimum with k latent dimensions in closed form, about the mean: W = U_k, the leading
-    /// eigenvectors of S, and U = Wᵗ.
-    ///
-    /// The minimum is n Σ_{j>k} λ_j, and every other critical point is a saddle
-    /// ([Baldi & Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)).
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`](crate::Observations::new);
-    /// [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤ min(n, d);
-    /// [`Error::ZeroVariance`](crate::Error::Constant);
-    /// [`Error::Underflow`](crate::Error::TooSmall) where the squares of the deviations fall below
-    /// the smallest number; [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n =
-    /// 1.
-    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
-        Self::builder(latent_dim).fit(x)
-    }
-
-    /// The same with more to say.
+    /// Returns a builder with k latent dimensions.
     pub fn builder(latent_dim: usize) -> LinearAutoencoderBuilder<T> {
         LinearAutoencoderBuilder {
             latent_dim,
             mean: Centering::Mean,
-            weight: T::zero(),
-            solver: Solver::Auto,
+            regularization: T::zero(),
+            fitter: LinearAutoencoderFitter::ClosedForm(Solver::Auto),
         }
     }
 
-    /// U, k×d.
+    /// The encoder's weights U, k×d.
     pub fn encoder_weights(&self) -> DMatrixView<'_, T> {
         self.inference.encoder.map.weights()
     }
 
-    /// W, d×k.
+    /// The decoder's weights W, d×k.
     pub fn decoder_weights(&self) -> DMatrixView<'_, T> {
-        self.model.decoder.weights()
+        self.generative.decoder.weights()
     }
 
-    /// Σ_i ‖x_i − x'_i‖², the sum over the data.
+    /// The total squared reconstruction error Σ_i ‖x_i − x'_i‖² of dense or sparse data.
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
-    pub fn squared_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<T> {
-        let x = x.into_observations()?;
-        let codes = self.encode(x)?;
-        Ok(DifferentiableMap::residuals(&self.model.decoder, codes.mean(), x.values())
-            .norm_squared())
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
+    pub fn squared_error<X: Data<T>>(&self, x: X) -> Result<T>
+    where
+        Self: SquaredErrorOf<T, X::Form>,
+    {
+        self.squared_error_form(x.into_form()?)
     }
 }
 
-/// What can be said of a fit of [`LinearAutoencoder`] before it is made.
+deterministic_fit! {
+    /// Fits a linear autoencoder with k latent dimensions in closed form, about the mean: W = U_k,
+    /// the leading eigenvectors of the covariance, and U = Wᵗ.
+    ///
+    /// The minimum is n Σ_{j>k} λ_j, and every other critical point is a saddle
+    /// ([Baldi & Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)).
+    LinearAutoencoder, LinearAutoencoderBuilder
+}
+
+/// Algorithm of a fit of [`LinearAutoencoder`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum LinearAutoencoderFitter {
+    /// The closed form, with the principal components from a [`Solver`].
+    ClosedForm(Solver),
+    /// Gradient descent from random weights.
+    Descent(AutoencoderDescent),
+}
+
+impl From<Solver> for LinearAutoencoderFitter {
+    fn from(solver: Solver) -> Self {
+        Self::ClosedForm(solver)
+    }
+}
+
+impl From<AutoencoderDescent> for LinearAutoencoderFitter {
+    fn from(fitter: AutoencoderDescent) -> Self {
+        Self::Descent(fitter)
+    }
+}
+
+/// Builder of a fit of [`LinearAutoencoder`].
+#[must_use]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinearAutoencoderBuilder<T: Real> {
     pub(super) latent_dim: usize,
     pub(super) mean: Centering,
-    weight: T,
-    pub(super) solver: Solver,
+    regularization: T,
+    fitter: LinearAutoencoderFitter,
 }
 
+fit_methods!([T: Real] T, LinearAutoencoderBuilder<T> => LinearAutoencoder<T>);
+closed_form_fits!(LinearAutoencoderBuilder, LinearAutoencoder);
+
 impl<T: Real> LinearAutoencoderBuilder<T> {
-    /// The mean: taken away before encoding and put back after decoding (default), or 0 as in the
-    /// lecture.
+    /// Sets the mean: subtracted before encoding and added after decoding (default), or fixed at 0
+    /// as in the lecture.
     pub fn centering(self, centering: Centering) -> Self {
         Self { mean: centering, ..self }
     }
 
-    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape
-    /// of the data.
-    pub fn solver(self, solver: Solver) -> Self {
-        Self { solver, ..self }
+    /// Sets the algorithm: a [`Solver`] of the closed form (default [`Solver::Auto`]), or
+    /// [`AutoencoderDescent`], an independent route to the same subspace, and with L2 regularisation
+    /// to the same maps, up to a rotation of z. The trace of the descent holds minus the squared
+    /// error per observation, and minus the weighted norms over n.
+    pub fn fitter(self, fitter: impl Into<LinearAutoencoderFitter>) -> Self {
+        Self { fitter: fitter.into(), ..self }
     }
 
-    /// A weight ρ on the squared norm of both maps: adds ρ(‖U‖² + ‖W‖²) to the error that is
-    /// minimised.
+    /// Sets the weight ρ of L2 regularisation of both maps: ρ(‖U‖² + ‖W‖²) is added to the squared
+    /// error; 0 by default.
     ///
-    /// Then U = Wᵗ at the minimum, and W's left singular vectors are the principal directions,
-    /// which without it only span the subspace ([Kunin et al.
-    /// 2019](https://arxiv.org/abs/1901.08168)).
-    pub fn weight(self, weight: T) -> Self {
-        Self { weight, ..self }
+    /// With it U = Wᵗ at the minimum, and the left singular vectors of W are the principal
+    /// components, of which W only spans the subspace without it
+    /// ([Kunin et al. 2019](https://arxiv.org/abs/1901.08168)).
+    pub fn l2_regularization(self, weight: T) -> Self {
+        Self { regularization: weight, ..self }
     }
 
     pub(super) fn check_settings(&self) -> Result<()> {
-        check_weight(self.weight)
+        check_weight(self.regularization)
     }
 
-    /// The minimum in closed form: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
-    ///
-    /// # Errors
-    /// As [`LinearAutoencoder::fit`], and [`Error::InvalidParameter`](crate::Error::Setting) for a
-    /// negative weight.
-    pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<LinearAutoencoder<T>> {
-        Ok(self.solve(x)?.model)
+    /// The solver of the closed form; `None` for the descent.
+    fn solver(&self) -> Option<Solver> {
+        match self.fitter {
+            LinearAutoencoderFitter::ClosedForm(solver) => Some(solver),
+            LinearAutoencoderFitter::Descent(_) => None,
+        }
     }
 
-    /// What the directions of largest variance say of U and W.
+    /// Both maps from the principal components: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
     pub(super) fn assemble_principal(&self, principal: Principal) -> Result<LinearAutoencoder<T>> {
-        let (count, weight) = (principal.weight, self.weight.as_f64());
+        let (count, weight) = (principal.weight, self.regularization.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {
             let shrinkage = if weight > 0.0 { 1.0 - weight / (count * variance) } else { 1.0 };
@@ -137,33 +165,40 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
         self.assemble(&decoder.transpose(), &decoder, &principal.mean)
     }
 
-    /// The same minimum by the [gradient](FactorDescent), from a random start: an independent route
-    /// to the same subspace, and with a weight to the same maps, up to a rotation of z.
-    ///
-    /// The trace holds minus the squared error per observation, and minus the weighted norms over
-    /// n.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_by_gradient<'a, R: Rng + ?Sized>(
+    fn fit_moments(
         &self,
-        fitter: &AutoencoderDescent,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
+        moments: &Moments,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<LinearAutoencoder<T>>> {
         self.check_settings()?;
-        let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
+        let moment = moments.scatter_factor(self.mean)?;
+        match self.fitter {
+            LinearAutoencoderFitter::ClosedForm(solver) => {
+                let weight = moments.weight();
+                self.solved(Principal::of_root(&moment, weight, self.latent_dim, solver)?)
+            }
+            LinearAutoencoderFitter::Descent(fitter) => {
+                self.descend(fitter, &moment, rng, observer)
+            }
+        }
+    }
+
+    fn descend(
+        &self,
+        fitter: AutoencoderDescent,
+        moment: &ScatterFactor,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<LinearAutoencoder<T>>> {
         moment.check_latent_dim(self.latent_dim)?;
-        let weight = self.weight.as_f64() / moment.count() as f64;
-        let Fitted { model, trace, stop } = match weight > 0.0 {
-            true => fitter.fit_weighted(&moment, self.latent_dim, weight, &mut rng)?,
-            false => fitter.fit(&moment, self.latent_dim, &mut rng)?,
+        let (k, weight) = (self.latent_dim, self.regularization.as_f64() / moment.count() as f64);
+        let fitted = if weight > 0.0 {
+            fitter.fit_regularized(moment, k, weight, rng, observer)?
+        } else {
+            fitter.fit(moment, k, rng, observer)?
         };
-        Ok(Fitted {
-            model: self.assemble(&model.encoder, &model.decoder, moment.mean())?,
-            trace,
-            stop,
-        })
+        fitted.try_map(|maps| self.assemble(&maps.encoder, &maps.decoder, moment.mean()))
     }
 
     /// The two maps about the mean: z = U(x − μ), x' = Wz + μ.
@@ -175,10 +210,29 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     ) -> Result<LinearAutoencoder<T>> {
         let encoder = Linear::about(encoder, &-(encoder * mean), self.mean)?;
         let decoder = Linear::about(decoder, mean, self.mean)?;
-        Ok(LinearAutoencoder::from_slots(
-            decoder,
-            Noiseless,
-            Amortized::new(PointEncoder::new(encoder)),
-        ))
+        let inference = Amortized::new(PointEncoder::new(encoder));
+        LinearAutoencoder::new(decoder, Noiseless, inference)
+    }
+}
+
+impl<'a, T: Real> FitData<Dense<'a, T>> for LinearAutoencoderBuilder<T> {
+    type Model = LinearAutoencoder<T>;
+
+    fn fit_form(
+        &self,
+        x: Dense<'a, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<LinearAutoencoder<T>>> {
+        self.check_settings()?;
+        match self.fitter {
+            LinearAutoencoderFitter::ClosedForm(solver) => {
+                self.solved(Principal::of(x, self.mean, self.latent_dim, solver)?)
+            }
+            LinearAutoencoderFitter::Descent(fitter) => {
+                let moment = ScatterFactor::of(x.validate()?, self.mean)?;
+                self.descend(fitter, &moment, rng, observer)
+            }
+        }
     }
 }

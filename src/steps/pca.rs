@@ -1,94 +1,209 @@
-//! Principal components as they are usually asked for: scores, whitening, loadings, explained
-//! variance, distances.
+//! Principal component analysis: scores, whitening, loadings, explained variance and outlier
+//! distances.
 
-use super::Step;
-use crate::data::{Centering, Incoming, expect};
-use crate::fit::closed_form::{Principal, orient};
-use crate::likelihood::IsotropicGaussian;
+use super::apply::TransformOf;
+use crate::data::{Centering, Data, Dense, Moments, Source, SparseObservations, Weighted, expect};
+use crate::fit::closed_form::Principal;
+use crate::fit::{FitData, Fitted, Observer, Solver, unused_generator};
 use crate::linalg::{check_finite, gemm, matrix_product, product_tr_left};
-use crate::map::Linear;
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
+use rand::Rng;
+use std::marker::PhantomData;
 
-/// Principal components of data: mean, directions, and the variances along them.
+/// Principal component analysis: the mean, the principal components and the variances along them.
 ///
-/// It is step 1 and step 2a without their parametrisation: the span is the linear autoencoder's,
-/// and [`Ppca`](super::Ppca) at the maximum of the likelihood has the same directions and
-/// variances. Unlike a model with noise it may have as many directions as the data have rank.
+/// The components span the subspace of step 1, the linear autoencoder, and
+/// [`Ppca`](super::Ppca) at the maximum of the likelihood has the same components and variances.
+/// Unlike a model with noise, k may reach the rank of the data.
 ///
 /// ```
 /// use elbo::Pca;
-/// use nalgebra::DMatrix;
-/// let x = DMatrix::from_fn(3, 50, |j, i| {
-///     let t = i as f64 * 0.7;
-///     [t.sin(), 2.0 * t.sin() + 0.1 * t.cos(), 0.2 * (3.0 * t).cos()][j]
-/// });
-/// let pca = Pca::fit(2, &x)?;
-/// let z = pca.whiten(&x)?; // 2×50, each row with mean 0 and variance 1
-/// assert!((z.row(0).norm_squared() / 50.0 - 1.0).abs() < 1e-12);
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+/// let pca = Pca::fit(2, &x)?.model;
+/// let z = pca.whiten(&x)?; // 2×6, each row with mean 0 and variance 1
+/// assert!((z.row(0).norm_squared() / 6.0 - 1.0).abs() < 1e-12);
 /// assert!((pca.unwhiten(&z)? - pca.reconstruct(&x)?).amax() < 1e-12);
 /// assert!(pca.explained_variance_ratio().sum() > 0.99);
-/// assert!(pca.distances(&x)?.outside.max() < 0.1); // nothing far from the plane
+/// assert!(pca.outlier_distances(&x)?.squared_prediction_error.max() < 0.1);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca<T: Real = f64> {
     mean: DVector<T>,
-    directions: DMatrix<T>,
+    components: DMatrix<T>,
     variances: DVector<T>,
     outside: T,
     observations: usize,
 }
 
-/// How far each observation is from the centre, in the two parts of the space.
+/// The score distance and the orthogonal distance of each observation
+/// ([Hubert et al. 2005](https://doi.org/10.1198/004017004000000563)).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct OutlierDistances<T: Real> {
-    /// Σ_j z_j²/λ_j, the squared Mahalanobis distance within the span of the directions, without a
-    /// unit: Hotelling's T², χ² with k degrees of freedom for Gaussian data.
-    pub inside: DVector<T>,
-    /// ‖x − x'‖², the squared distance from that span, in the units of x squared: the
-    /// reconstruction error, called Q or SPE in process monitoring.
-    pub outside: DVector<T>,
+    /// Hotelling's T² = Σ_j z_j²/λ_j, the squared Mahalanobis distance within the span of the
+    /// components (the squared score distance); χ² with k degrees of freedom for Gaussian data.
+    pub t_squared: DVector<T>,
+    /// The squared prediction error ‖x − x'‖² (SPE, Q; the squared orthogonal distance), in the
+    /// units of x squared.
+    pub squared_prediction_error: DVector<T>,
 }
 
-impl<T: Real> Pca<T> {
-    /// The k leading components about the mean of the data, k up to the rank.
+/// Builder of a fit of [`Pca`].
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PcaBuilder<T> {
+    latent_dim: usize,
+    centering: Centering,
+    solver: Solver,
+    scalar: PhantomData<T>,
+}
+
+impl<T: Real> PcaBuilder<T> {
+    /// Sets the mean: estimated (default), or fixed at 0.
+    pub fn centering(self, centering: Centering) -> Self {
+        Self { centering, ..self }
+    }
+
+    /// Sets the algorithm; by default [`Solver::Auto`] selects it by the shape of the data.
+    pub fn fitter(self, solver: Solver) -> Self {
+        Self { solver, ..self }
+    }
+
+    /// Fits the model to data of any [form](Data) but incomplete data; no fit draws random numbers.
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::LatentDim`] unless 1 ≤ k ≤ rank;
     /// [`Error::ZeroVariance`]; [`Error::TooFewObservations`] for n = 1; [`Error::Underflow`] where
-    /// the squares of the deviations fall below the smallest number.
-    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
-        Self::fit_about(latent_dim, Centering::Mean, x)
+    /// squares of centred data underflow; [`Error::Unsupported`] for a solver that does not serve
+    /// the form.
+    pub fn fit<X: Data<T>>(&self, x: X) -> Result<Fitted<Pca<T>>>
+    where
+        Self: FitData<X::Form, Model = Pca<T>>,
+    {
+        self.fit_form(x.into_form()?, &mut unused_generator(), &mut ())
     }
 
-    /// The same about a chosen mean.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_about<'a>(
-        latent_dim: usize,
-        mean: Centering,
-        x: impl IntoObservations<'a, T>,
-    ) -> Result<Self> {
-        let principal = Principal::of(x, mean, latent_dim, crate::linalg::Solver::Auto)?;
+    fn assemble(&self, principal: Principal) -> Result<Fitted<Pca<T>>> {
         let rank = principal.resolved();
-        if latent_dim > rank {
+        if self.latent_dim > rank {
+            let latent_dim = self.latent_dim;
             return Err(Error::LatentDim { latent_dim, smallest: 1, largest: rank });
         }
-        Ok(Self {
+        let report = principal.route;
+        let model = Pca {
             mean: principal.mean.map(T::of),
-            directions: principal.directions.map(T::of),
+            components: principal.directions.map(T::of),
             variances: principal.variances.map(T::of),
             outside: T::of(principal.outside),
             observations: principal.weight as usize,
-        })
+        };
+        Ok(Fitted::closed_form(model, report))
     }
 
-    /// The directions, d×k: orthonormal, in the order of falling variance, the entry of largest
-    /// size in each positive.
-    pub fn directions(&self) -> &DMatrix<T> {
-        &self.directions
+    fn fit_moments(&self, moments: &Moments) -> Result<Fitted<Pca<T>>> {
+        let moment = moments.scatter_factor(self.centering)?;
+        let (weight, k) = (moments.weight(), self.latent_dim);
+        self.assemble(Principal::of_root(&moment, weight, k, self.solver)?)
+    }
+}
+
+/// Implements a fit to one form of data.
+macro_rules! fits {
+    ($form:ty, |$builder:ident, $data:ident| $fit:expr) => {
+        impl<'a, T: Real> FitData<$form> for PcaBuilder<T> {
+            type Model = Pca<T>;
+
+            fn fit_form(
+                &self,
+                $data: $form,
+                _rng: &mut dyn Rng,
+                _observer: &mut dyn Observer,
+            ) -> Result<Fitted<Pca<T>>> {
+                let $builder = self;
+                $fit
+            }
+        }
+    };
+}
+fits!(Dense<'a, T>, |builder, x| {
+    builder.assemble(Principal::of(x, builder.centering, builder.latent_dim, builder.solver)?)
+});
+fits!(Weighted<'a, Dense<'a, T>, T>, |builder, x| {
+    let data = x.data.validate()?;
+    let mut moments = Moments::new(data.data_dim());
+    moments.update_weighted(data, x.weights)?;
+    builder.fit_moments(&moments)
+});
+fits!(&'a mut dyn Source<T>, |builder, x| {
+    let (centering, k) = (builder.centering, builder.latent_dim);
+    builder.assemble(Principal::of_source(x, centering, k, builder.solver)?)
+});
+fits!(SparseObservations<'a, T>, |builder, x| {
+    let (centering, k) = (builder.centering, builder.latent_dim);
+    builder.assemble(Principal::of_sparse(x, centering, k, builder.solver)?)
+});
+fits!(&'a Moments, |builder, x| builder.fit_moments(x));
+
+impl<T: Real> Pca<T> {
+    /// Fits the k leading principal components about the mean of the data; k may reach the rank.
+    ///
+    /// # Errors
+    /// As [`PcaBuilder::fit`].
+    pub fn fit<X: Data<T>>(latent_dim: usize, x: X) -> Result<Fitted<Self>>
+    where
+        PcaBuilder<T>: FitData<X::Form, Model = Self>,
+    {
+        Self::builder(latent_dim).fit(x)
+    }
+
+    /// Returns a builder with k components.
+    pub fn builder(latent_dim: usize) -> PcaBuilder<T> {
+        let (centering, solver) = (Centering::Mean, Solver::Auto);
+        PcaBuilder { latent_dim, centering, solver, scalar: PhantomData }
+    }
+
+    /// Builds a model from its parts.
+    pub(super) fn from_parts(
+        mean: DVector<T>,
+        components: DMatrix<T>,
+        variances: DVector<T>,
+        outside: T,
+        observations: usize,
+    ) -> Self {
+        Self { mean, components, variances, outside, observations }
+    }
+
+    /// The number k of components.
+    pub fn latent_dim(&self) -> usize {
+        self.components.ncols()
+    }
+
+    /// The number d of variables.
+    pub fn data_dim(&self) -> usize {
+        self.components.nrows()
+    }
+
+    /// The covariance of x that the components and the mean variance outside them imply,
+    /// U(Λ − σ²I)Uᵗ + σ²I, d×d: that of [`Ppca`](super::Ppca) at the maximum of the likelihood.
+    pub fn covariance(&self) -> DMatrix<T> {
+        let (d, k) = (self.data_dim(), self.latent_dim());
+        let noise = self.outside / T::of_usize((d - k).max(1));
+        let mut scaled = self.components.clone();
+        for (mut column, &variance) in scaled.column_iter_mut().zip(self.variances.iter()) {
+            column *= variance - noise;
+        }
+        let mut covariance = matrix_product(&scaled, &self.components.transpose());
+        (0..d).for_each(|j| covariance[(j, j)] += noise);
+        covariance
+    }
+
+    /// The principal components, d×k: orthonormal columns by falling variance, each with its entry
+    /// of largest absolute value positive.
+    pub fn components(&self) -> &DMatrix<T> {
+        &self.components
     }
 
     /// The mean, d×1.
@@ -97,8 +212,8 @@ impl<T: Real> Pca<T> {
     }
 
     /// λ_j, the variance along each direction with divisor n (maximum likelihood), k×1.
-    pub fn explained_variance(&self) -> &DVector<T> {
-        &self.variances
+    pub fn explained_variance(&self) -> DVector<T> {
+        self.variances.clone()
     }
 
     /// The variance along each direction with divisor n − 1 (unbiased about an estimated mean),
@@ -116,7 +231,7 @@ impl<T: Real> Pca<T> {
     /// The standard deviation along each direction times the direction, U diag(√λ), d×k: the
     /// covariance of each variable with each whitened score.
     pub fn loadings(&self) -> DMatrix<T> {
-        let mut loadings = self.directions.clone();
+        let mut loadings = self.components.clone();
         for (mut column, variance) in loadings.column_iter_mut().zip(self.variances.iter()) {
             column *= variance.sqrt();
         }
@@ -134,12 +249,11 @@ impl<T: Real> Pca<T> {
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
-    pub fn transform<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        let x = match x.unchecked() {
-            Some(values) => Incoming::unchecked(values),
-            None => x.into_observations()?.into(),
-        };
-        x.deviations_mapped(self.mean.as_view(), &self.directions.transpose())
+    pub fn transform<X: Data<T>>(&self, x: X) -> Result<DMatrix<T>>
+    where
+        Self: TransformOf<T, X::Form>,
+    {
+        self.transform_form(x.into_form()?)
     }
 
     /// x' = Uz + μ for scores z (k×n), d×n.
@@ -149,12 +263,12 @@ impl<T: Real> Pca<T> {
     pub fn inverse_transform(&self, scores: &DMatrix<T>) -> Result<DMatrix<T>> {
         expect("rows of the scores", self.variances.len(), scores.nrows())?;
         check_finite(scores.as_view())?;
-        let mut x = matrix_product(&self.directions, scores);
+        let mut x = matrix_product(&self.components, scores);
         x.column_iter_mut().for_each(|mut column| column += &self.mean);
         Ok(x)
     }
 
-    /// The orthogonal projection of x on the span of the directions about the mean, d×n.
+    /// The orthogonal projection of x on the span of the components about the mean, d×n.
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
@@ -186,42 +300,51 @@ impl<T: Real> Pca<T> {
         self.inverse_transform(&scores)
     }
 
-    /// How far each observation is from the centre within the span of the directions, and from that
-    /// span: two measures of an outlier.
+    /// The score distance (Hotelling's T²) and the orthogonal distance (SPE) of each observation.
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
-    pub fn distances<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<OutlierDistances<T>> {
+    pub fn outlier_distances<'a>(
+        &self,
+        x: impl IntoObservations<'a, T>,
+    ) -> Result<OutlierDistances<T>> {
         let mut residuals = self.deviations(x.into_observations()?)?;
-        let scores = product_tr_left(&self.directions, &residuals);
-        gemm(-T::one(), &self.directions, &scores, T::one(), &mut residuals);
-        let of_scores = |z: nalgebra::DVectorView<'_, T>| {
+        let scores = product_tr_left(&self.components, &residuals);
+        gemm(-T::one(), &self.components, &scores, T::one(), &mut residuals);
+        let t_squared = |z: nalgebra::DVectorView<'_, T>| {
             z.iter().zip(self.variances.iter()).fold(T::zero(), |sum, (&z, &v)| sum + z * z / v)
         };
-        let inside = DVector::from_iterator(scores.ncols(), scores.column_iter().map(of_scores));
-        let outside = DVector::from_iterator(
-            residuals.ncols(),
-            residuals.column_iter().map(|r| r.norm_squared()),
-        );
-        Ok(OutlierDistances { inside, outside })
+        Ok(OutlierDistances {
+            t_squared: DVector::from_iterator(scores.ncols(), scores.column_iter().map(t_squared)),
+            squared_prediction_error: DVector::from_iterator(
+                residuals.ncols(),
+                residuals.column_iter().map(|r| r.norm_squared()),
+            ),
+        })
+    }
+
+    /// The squared reconstruction error ‖x_i − x'_i‖² of each observation, in the units of x squared.
+    ///
+    /// # Errors
+    /// As [`Self::outlier_distances`].
+    pub fn reconstruction_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>> {
+        Ok(self.outlier_distances(x)?.squared_prediction_error)
     }
 }
 
-impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
-    /// The model's principal components, with variances s_j² + σ² along them: whitening, scores and
-    /// distances of the model.
-    ///
-    /// `observations` is the number n that the model was fitted to; it enters
-    /// [`Pca::explained_variance_unbiased`] only.
-    ///
-    /// # Errors
-    /// Those of the singular value decomposition.
-    pub fn pca(&self, observations: usize) -> Result<Pca<T>> {
-        let factor = self.model.factor()?;
-        let variances = factor.variances().map(T::of);
-        let mut directions = factor.directions;
-        orient(&mut directions);
-        let outside = T::of_usize(self.data_dim() - self.latent_dim()) * self.noise_variance();
-        Ok(Pca { mean: self.mean().into_owned(), directions, variances, outside, observations })
+impl<'a, T: Real> TransformOf<T, Dense<'a, T>> for Pca<T> {
+    fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
+        x.deviations_mapped(self.mean.as_view(), &self.components.transpose())
+    }
+}
+
+impl<T: Real> std::fmt::Display for Pca<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (d, k) = (self.data_dim(), self.latent_dim());
+        write!(f, "PCA: {d} variables, {k} components; explained variance")?;
+        for (variance, ratio) in self.variances.iter().zip(self.explained_variance_ratio().iter()) {
+            write!(f, " {:.6} ({:.2} %)", variance.as_f64(), 100.0 * ratio.as_f64())?;
+        }
+        Ok(())
     }
 }

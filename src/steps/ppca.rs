@@ -1,66 +1,55 @@
-//! Steps 2a and 2b: probabilistic PCA, by maximum likelihood in closed form, by EM, and by
+//! Steps 2a and 2b: probabilistic PCA, by maximum likelihood in closed form, by EM and by
 //! parameter-expanded EM.
 
-use super::Step;
-use crate::data::{Centering, ScatterFactor};
-use crate::fit::closed_form::{Principal, orient};
+use super::fit_methods::{deterministic_fit, fit_methods};
+use super::{Model, closed_form::closed_form_fits};
+use crate::data::{Centering, Dense, IncompleteObservations, Moments, ScatterFactor, Weighted};
+use crate::fit::closed_form::Principal;
 use crate::fit::em::aligned::{gain_within_reach, random_loadings};
-use crate::fit::{ExpectationMaximization, Fitted, PxEm, StopReason};
+use crate::fit::{
+    ExpectationMaximization, FitData, Fitted, MissingDataEm, MissingDataRequest, Observed,
+    Observer, PxEm, Solver, StopReason,
+};
 use crate::inference::Exact;
-use crate::likelihood::{IsotropicGaussian, NoiseVariance};
-use crate::linalg::{Solver, matrix_product, product_tr_left};
+use crate::likelihood::{IsotropicGaussian, NoiseVariance, check_share};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
-use crate::{IntoObservations, Observations, Real, Result};
+use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 /// Probabilistic PCA: z ~ N(0, I), x|z ~ N(Wz + μ, σ²I), with the exact posterior.
 ///
+/// ```math
+/// x \sim N(\mu,\; WW^\top + \sigma^2 I)
+/// ```
+///
+/// Fitted in closed form unless another [fitter](PpcaBuilder::fitter) is set. It takes complete,
+/// weighted, incomplete and sparse data, [moments](crate::data::Moments) and
+/// [sources](crate::data::Source).
+///
 /// ```
 /// use elbo::Ppca;
-/// use nalgebra::DMatrix;
-/// // Two variables that move fork_join_scope, and a third that does not; an observation a column.
-/// let x = DMatrix::from_fn(3, 50, |j, i| {
-///     let t = i as f64 * 0.7;
-///     [t.sin(), 2.0 * t.sin() + 0.1 * t.cos(), 0.2 * (3.0 * t).cos()][j]
-/// });
-/// let model = Ppca::fit(1, &x)?;
-/// assert_eq!(model.transform(&x)?.shape(), (1, 50));
-/// assert!(model.explained_variance_ratio()?[0] > 0.9);
+/// // Two variables that move together, and a third that does not; an observation a column.
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1];
+/// let model = Ppca::fit(1, &x)?.model;
+/// assert_eq!(model.transform(&x)?.shape(), (1, 8));
+/// assert!(model.explained_variance_ratio()?[0] > 0.99);
 /// let total = model.log_likelihood(&x)?.sum();
-/// let bound = model.elbo(&x)?.values().sum();
-/// assert!((total - bound).abs() < 1e-9 * total.abs()); // with the exact posterior the bound is tight
+/// let elbo = model.elbo(&x)?.values().sum();
+/// assert!((total - elbo).abs() < 1e-9 * total.abs()); // with the exact posterior the ELBO is tight
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
 /// [Tipping & Bishop 1999](https://doi.org/10.1111/1467-9868.00196).
-pub type Ppca<T = f64> = Step<T, Linear<T>, IsotropicGaussian<T>, Exact>;
+pub type Ppca<T = f64> = Model<T, Linear<T>, IsotropicGaussian<T>, Exact>;
 
 impl<T: Real> Ppca<T> {
-    /// The maximum of the likelihood with k latent dimensions, in closed form, with an estimated
-    /// mean and noise variance.
-    ///
-    /// ```math
-    /// W = U_k(\Lambda_k - \sigma^2 I)^{1/2},\qquad \sigma^2 = \frac1{d-k}\sum_{j>k}\lambda_j
-    /// ```
-    ///
-    /// with λ_j the eigenvalues of S (divisor n); equations (7) and (8) of Tipping & Bishop 1999,
-    /// with R = I.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`]; [`Error::LatentDim`](crate::Error::LatentDim) unless 1 ≤ k ≤
-    /// min(n, d); [`Error::Unbounded`](crate::Error::Unbounded) when k reaches the rank;
-    /// [`Error::ZeroVariance`](crate::Error::Constant);
-    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for n = 1;
-    /// [`Error::Underflow`](crate::Error::TooSmall) where the squares of the deviations fall below
-    /// the smallest number.
-    pub fn fit<'a>(latent_dim: usize, x: impl IntoObservations<'a, T>) -> Result<Self> {
-        Self::builder(latent_dim).fit(x)
-    }
-
-    /// The same with more to say: how the mean and the noise variance are chosen, and which fitter.
+    /// Returns a builder with k latent dimensions.
     pub fn builder(latent_dim: usize) -> PpcaBuilder<T> {
         PpcaBuilder {
             latent_dim,
@@ -68,245 +57,216 @@ impl<T: Real> Ppca<T> {
             noise: NoiseVariance::Learned,
             floor: None,
             restarts: 0,
-            solver: Solver::Auto,
+            fitter: PpcaFitter::ClosedForm(Solver::Auto),
+            missing: MissingDataEm::default(),
         }
     }
 
-    /// A model from given loadings W (d×k), mean μ (d) and noise variance σ².
+    /// Builds a model from loadings W (d×k), mean μ (d) and noise variance σ².
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension),
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch),
     /// [`Error::NotFinite`](crate::Error::NotFinite),
-    /// [`Error::InvalidParameter`](crate::Error::Setting).
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter).
     pub fn from_parameters(
         loadings: DMatrix<T>,
         mean: DVector<T>,
         noise_variance: T,
     ) -> Result<Self> {
-        Ok(Self::from_parts(
-            LinearGaussian::from_parameters(loadings, mean, noise_variance)?,
-            Exact,
-        ))
+        let generative = LinearGaussian::from_parameters(loadings, mean, noise_variance)?;
+        Ok(Self::from_fitting_parts(generative, Exact))
     }
 }
 
-/// The verbs of every step with a linear decoder and isotropic Gaussian noise.
-impl<T: Real, I> Step<T, Linear<T>, IsotropicGaussian<T>, I> {
-    /// σ².
-    pub fn noise_variance(&self) -> T {
-        self.model.noise_variance()
-    }
+deterministic_fit! {
+    /// Fits probabilistic PCA with k latent dimensions by maximum likelihood in closed form, with an
+    /// estimated mean and noise variance.
+    ///
+    /// ```math
+    /// W = U_k(\Lambda_k - \sigma^2 I)^{1/2},\qquad \sigma^2 = \frac1{d-k}\sum_{j>k}\lambda_j
+    /// ```
+    ///
+    /// with λ_j the eigenvalues of the covariance (divisor n); equations (7) and (8) of Tipping &
+    /// Bishop 1999, with R = I.
+    Ppca, PpcaBuilder
+}
 
-    /// The principal directions: the left singular vectors of W (d×k, orthonormal, in the order of
-    /// falling variance), each with its entry of largest size positive.
-    ///
-    /// # Errors
-    /// Those of the singular value decomposition.
-    pub fn components(&self) -> Result<DMatrix<T>> {
-        let mut directions = self.model.factor()?.directions;
-        orient(&mut directions);
-        Ok(directions)
-    }
+/// Algorithm of a fit of [`Ppca`] to complete data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum PpcaFitter {
+    /// Maximum likelihood in closed form, with the principal components from a [`Solver`].
+    ClosedForm(Solver),
+    /// Plain EM from random loadings.
+    ExpectationMaximization(ExpectationMaximization),
+    /// Parameter-expanded EM from random loadings.
+    PxEm(PxEm),
+}
 
-    /// The variance of x along each principal direction under the model, s_j² + σ² (k): at the
-    /// maximum of the likelihood the eigenvalues λ_j of S, divisor n.
-    ///
-    /// # Errors
-    /// Those of the singular value decomposition.
-    pub fn explained_variance(&self) -> Result<DVector<T>> {
-        Ok(self.model.wide_factor()?.variances().map(T::of))
-    }
-
-    /// [`Self::explained_variance`] over the model's total variance tr(WWᵗ + σ²I), which is tr S at
-    /// the maximum of the likelihood.
-    ///
-    /// # Errors
-    /// Those of the singular value decomposition.
-    pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
-        let variances = self.model.wide_factor()?.variances();
-        // In units of the largest: their sum may be beyond the largest number.
-        let unit = variances.max();
-        let outside =
-            (self.data_dim() - self.latent_dim()) as f64 * (self.noise_variance().as_f64() / unit);
-        let shares = variances / unit;
-        let total = shares.sum() + outside;
-        Ok(shares.map(|share| T::of(share / total)))
-    }
-
-    /// The orthogonal projection of x on the span of W, about the mean: what an autoencoder
-    /// reconstructs (d×n).
-    ///
-    /// The posterior mean's reconstruction, [`Self::reconstruct`], is drawn towards μ by the prior.
-    ///
-    /// # Errors
-    /// Those of [`Observations::new`], and [`Error::DimensionMismatch`](crate::Error::Dimension).
-    pub fn project<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
-        let x = x.into_observations()?;
-        let deviations = self.model.deviations(x)?;
-        let directions = self.model.factor()?.directions;
-        let mut projected = matrix_product(
-            directions.as_view(),
-            product_tr_left(directions.as_view(), deviations.as_view()).as_view(),
-        );
-        let mean = self.mean();
-        projected.column_iter_mut().for_each(|mut column| column += &mean);
-        Ok(projected)
+impl From<Solver> for PpcaFitter {
+    fn from(solver: Solver) -> Self {
+        Self::ClosedForm(solver)
     }
 }
 
-/// What can be said of a fit of [`Ppca`] before it is made.
+impl From<ExpectationMaximization> for PpcaFitter {
+    fn from(fitter: ExpectationMaximization) -> Self {
+        Self::ExpectationMaximization(fitter)
+    }
+}
+
+impl From<PxEm> for PpcaFitter {
+    fn from(fitter: PxEm) -> Self {
+        Self::PxEm(fitter)
+    }
+}
+
+/// Builder of a fit of [`Ppca`].
+///
+/// ```
+/// use elbo::{Ppca, data::Centering, fit::PxEm};
+/// use rand::{SeedableRng, rngs::StdRng};
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+/// let builder = Ppca::builder(1).centering(Centering::Mean).fitter(PxEm::default());
+/// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(0))?;
+/// let closed_form = Ppca::fit(1, &x)?;
+/// assert!((fit.model.score(&x)? - closed_form.model.score(&x)?).abs() < 1e-6);
+/// # Ok::<(), elbo::Error>(())
+/// ```
+#[must_use]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PpcaBuilder<T: Real> {
     pub(super) latent_dim: usize,
     pub(super) mean: Centering,
     pub(super) noise: NoiseVariance<T>,
-    pub(super) floor: Option<T>,
-    pub(super) restarts: usize,
-    pub(super) solver: Solver,
+    floor: Option<f64>,
+    restarts: usize,
+    fitter: PpcaFitter,
+    missing: MissingDataEm,
 }
 
-/// A fitter of probabilistic PCA that iterates: [`ExpectationMaximization`] (plain EM) or [`PxEm`].
-pub trait EmFitter<T: Real> {
-    /// Raises the likelihood from a random start.
-    ///
-    /// # Errors
-    /// Those of the front door, [`PpcaBuilder::fit_em_by`].
-    fn fit_ppca(
-        &self,
-        moment: &ScatterFactor,
-        setting: &PpcaBuilder<T>,
-        rng: &mut dyn Rng,
-    ) -> Result<Fitted<LinearGaussian<T>>>;
-}
-
-impl<T: Real> EmFitter<T> for PxEm {
-    fn fit_ppca(
-        &self,
-        moment: &ScatterFactor,
-        setting: &PpcaBuilder<T>,
-        rng: &mut dyn Rng,
-    ) -> Result<Fitted<LinearGaussian<T>>> {
-        let Fitted { model, trace, stop } =
-            self.fit(moment, setting.latent_dim, setting.start_noise(moment)?, rng)?;
-        Ok(Fitted {
-            model: setting.model(&moment.lift(model.loadings()), moment, &model.likelihood)?,
-            trace,
-            stop,
-        })
-    }
-}
-
-impl<T: Real> EmFitter<T> for ExpectationMaximization {
-    /// EM over r = min(n, d) pseudo-observations with the same second moment, about a mean that
-    /// stays at x̄, where its optimum is.
-    fn fit_ppca(
-        &self,
-        moment: &ScatterFactor,
-        setting: &PpcaBuilder<T>,
-        rng: &mut dyn Rng,
-    ) -> Result<Fitted<LinearGaussian<T>>> {
-        let likelihood = setting.start_noise(moment)?;
-        let loadings = moment.lift(random_loadings(moment, setting.latent_dim, rng));
-        let decoder =
-            Linear::about(&loadings, &DVector::zeros(moment.data_dim()), Centering::None)?;
-        let columns = moment.pseudo_observations();
-        let x = Observations::new(columns.as_view())?.of_population(moment.count());
-        let start = LinearGaussian::new(decoder, likelihood);
-        let remaining =
-            |model: &LinearGaussian<f64>, value: f64| gain_within_reach(moment, model, value);
-        let Fitted { model: (model, _), trace, stop } =
-            self.fit_confirmed(&Elbo::closed_form(), start, Exact, x, rng, remaining)?;
-        Ok(Fitted {
-            model: setting.model(&model.loadings().into_owned(), moment, &model.likelihood)?,
-            trace,
-            stop,
-        })
-    }
-}
+fit_methods!([T: Real] T, PpcaBuilder<T> => Ppca<T>);
+closed_form_fits!(PpcaBuilder, Ppca);
 
 impl<T: Real> PpcaBuilder<T> {
-    /// The mean: estimated (default), or fixed at 0 as in the lecture.
+    /// Sets the mean: estimated (default), or fixed at 0 as in the lecture.
     pub fn centering(self, centering: Centering) -> Self {
         Self { mean: centering, ..self }
     }
 
-    /// The noise variance: learned (default), or fixed.
+    /// Sets the noise variance: learned (default), or fixed.
     pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
         Self { noise, ..self }
     }
 
-    /// The way to the principal directions in closed form; [by default](Solver::Auto) by the shape
-    /// of the data.
-    pub fn solver(self, solver: Solver) -> Self {
-        Self { solver, ..self }
+    /// Sets the algorithm for complete data: a [`Solver`] of the closed form (default
+    /// [`Solver::Auto`]), [`ExpectationMaximization`] or [`PxEm`].
+    pub fn fitter(self, fitter: impl Into<PpcaFitter>) -> Self {
+        Self { fitter: fitter.into(), ..self }
     }
 
-    /// A floor below which a learned σ² is not taken: with it, k may reach the rank. Whether the
-    /// floor is what holds σ² is told by [`IsotropicGaussian::is_at_floor`].
-    pub fn noise_floor(self, floor: T) -> Self {
-        Self { floor: Some(floor), ..self }
+    /// Sets the algorithm for incomplete data.
+    pub fn missing_data_fitter(self, fitter: MissingDataEm) -> Self {
+        Self { missing: fitter, ..self }
+    }
+
+    /// Sets a lower bound of a learned σ², as a share of the mean variance of the variables; none by
+    /// default.
+    ///
+    /// With a floor, k may reach the rank of the data.
+    /// [`IsotropicGaussian::is_at_floor`] and [`StopReason::Floor`] report an active floor.
+    pub fn noise_floor(self, share: f64) -> Self {
+        Self { floor: Some(share), ..self }
+    }
+
+    /// Sets the number of random restarts beside the first start, for incomplete data; 0 by default.
+    ///
+    /// The first start uses pairwise correlations, the others random loadings; the best fit is
+    /// returned, and [`Trace::starts`](crate::fit::Trace::starts) has the objective of each. The
+    /// likelihood of few entries, or of variables over many orders of magnitude, may have several
+    /// local maxima: the spread of the restarts shows it.
+    pub fn restarts(self, restarts: usize) -> Self {
+        Self { restarts, ..self }
     }
 
     pub(super) fn check_settings(&self) -> Result<()> {
         if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
         }
-        if let Some(floor) = self.floor {
-            crate::likelihood::check_variance("the floor of the noise variance", floor)?;
-        }
-        Ok(())
+        self.floor.map_or(Ok(()), |share| check_share("the floor of the noise variance", share))
     }
 
-    /// W about the mean, in the caller's precision.
+    /// The floor of σ² for variables of this mean variance.
+    fn floor(&self, mean_variance: f64) -> Option<f64> {
+        self.floor.map(|share| (share * mean_variance).max(f64::MIN_POSITIVE))
+    }
+
+    /// The solver of the closed form; `None` for an iterative fitter.
+    fn solver(&self) -> Option<Solver> {
+        match self.fitter {
+            PpcaFitter::ClosedForm(solver) => Some(solver),
+            _ => None,
+        }
+    }
+
+    fn fit_moments(
+        &self,
+        moments: &Moments,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.check_settings()?;
+        let moment = moments.scatter_factor(self.mean)?;
+        match self.solver() {
+            Some(solver) => {
+                self.solved(Principal::of_root(&moment, moments.weight(), self.latent_dim, solver)?)
+            }
+            None => self.fit_by_em(&moment, rng, observer),
+        }
+    }
+
+    /// The model with loadings W about the mean, in the precision of the data.
     fn model(
         &self,
         loadings: &DMatrix<f64>,
         moment: &ScatterFactor,
         likelihood: &IsotropicGaussian<f64>,
     ) -> Result<LinearGaussian<T>> {
-        Ok(LinearGaussian::new(
-            Linear::about(loadings, moment.mean(), self.mean)?,
-            likelihood.narrow()?,
-        ))
+        let decoder = Linear::about(loadings, moment.mean(), self.mean)?;
+        Ok(LinearGaussian::new(decoder, likelihood.narrow()?))
     }
 
-    /// The same settings in double precision.
+    /// The settings in double precision.
     pub(crate) fn wide(&self) -> PpcaBuilder<f64> {
         let noise = match self.noise {
             NoiseVariance::Fixed(variance) => NoiseVariance::Fixed(variance.as_f64()),
             NoiseVariance::Learned => NoiseVariance::Learned,
             NoiseVariance::Analytic => NoiseVariance::Analytic,
         };
-        let Self { latent_dim, mean, restarts, solver, .. } = *self;
-        PpcaBuilder {
-            latent_dim,
-            mean,
-            noise,
-            floor: self.floor.map(|v| v.as_f64()),
-            restarts,
-            solver,
-        }
+        let Self { latent_dim, mean, floor, restarts, fitter, missing, .. } = *self;
+        PpcaBuilder { latent_dim, mean, noise, floor, restarts, fitter, missing }
     }
 
-    /// A model found in double precision, in the caller's.
+    /// A model that was found in double precision, in the precision of the data.
     pub(crate) fn narrow(&self, model: &LinearGaussian<f64>) -> Result<LinearGaussian<T>> {
-        let decoder =
-            Linear::about(&model.loadings().into_owned(), &model.mean().into_owned(), self.mean)?;
+        let (loadings, mean) = (model.loadings().into_owned(), model.mean().into_owned());
+        let decoder = Linear::about(&loadings, &mean, self.mean)?;
         Ok(LinearGaussian::new(decoder, model.likelihood.narrow()?))
     }
 
-    /// As few observations as have a closed form, and leave something for the noise.
+    /// The smallest number of observations with a closed form that leaves a noise variance.
     pub(crate) fn least_observations(&self) -> usize {
         self.latent_dim + 1 + usize::from(self.mean == Centering::Mean)
     }
 
-    /// The noise as given, or at the smallest variance of a variable: where an iterative fit
-    /// starts.
+    /// The starting noise of an iterative fit: the fixed variance, or the smallest variance of a
+    /// variable.
     fn start_noise(&self, moment: &ScatterFactor) -> Result<IsotropicGaussian<f64>> {
-        match (self.noise.fixed(), self.floor) {
+        let mean_variance = moment.total_variance() / moment.data_dim() as f64;
+        match (self.noise.fixed(), self.floor(mean_variance)) {
             (Some(variance), _) => IsotropicGaussian::fixed(variance.as_f64()),
             (None, Some(floor)) => {
-                let floor = floor.as_f64();
                 IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor)
             }
             (None, None) => {
@@ -316,51 +276,156 @@ impl<T: Real> PpcaBuilder<T> {
         }
     }
 
-    /// The maximum of the likelihood in closed form.
-    ///
-    /// # Errors
-    /// As [`Ppca::fit`], and [`Error::InvalidParameter`](crate::Error::Setting) for a fixed
-    /// variance or a floor that is not positive.
-    pub fn fit<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<Ppca<T>> {
-        Ok(self.solve(x)?.model)
-    }
-
-    /// What the directions of largest variance say of θ.
+    /// θ at the maximum of the likelihood, from the principal components.
     pub(super) fn assemble_principal(&self, principal: Principal) -> Result<Ppca<T>> {
-        let noise = (self.noise.fixed().map(|v| v.as_f64()), self.floor.map(|v| v.as_f64()));
-        let (aligned, mean) = principal.maximum_likelihood(noise.0, noise.1)?;
+        let mean_variance = principal.total_variance() / principal.mean.len() as f64;
+        let fixed = self.noise.fixed().map(|v| v.as_f64());
+        let (aligned, mean) = principal.maximum_likelihood(fixed, self.floor(mean_variance))?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
-        Ok(Ppca::from_parts(LinearGaussian::new(decoder, aligned.likelihood.narrow()?), Exact))
+        let generative = LinearGaussian::new(decoder, aligned.likelihood.narrow()?);
+        Ok(Ppca::from_fitting_parts(generative, Exact))
     }
 
-    /// The same maximum by [parameter-expanded EM](ParameterExpanded), from a random start.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_em<'a, R: Rng + ?Sized>(
+    /// An iterative fit from random loadings, by the scatter factor of the data.
+    fn fit_by_em(
         &self,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
+        moment: &ScatterFactor,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Ppca<T>>> {
-        self.fit_em_by(&PxEm::default(), x, &mut rng)
+        moment.check_latent_dim(self.latent_dim)?;
+        let start = self.start_noise(moment)?;
+        let fitted = match self.fitter {
+            PpcaFitter::ExpectationMaximization(fitter) => {
+                self.fit_by_plain_em(fitter, moment, start, rng, observer)?
+            }
+            PpcaFitter::PxEm(fitter) => {
+                fitter.fit(moment, self.latent_dim, start, rng, observer)?.try_map(|aligned| {
+                    self.model(&moment.lift(aligned.loadings()), moment, &aligned.likelihood)
+                })?
+            }
+            PpcaFitter::ClosedForm(_) => {
+                return Err(Error::Unsupported { what: "EM", must: "an iterative fitter" });
+            }
+        };
+        Ok(with_floor_reported(fitted).map(|model| Ppca::from_fitting_parts(model, Exact)))
     }
 
-    /// The same maximum by a chosen fitter: [`PxEm`], or [`ExpectationMaximization`] for plain EM.
-    ///
-    /// # Errors
-    /// As [`Self::fit`].
-    pub fn fit_em_by<'a, R: Rng + ?Sized>(
+    /// EM over r = min(n, d) pseudo-observations with the second moment of the data, about a mean
+    /// that stays at x̄, where its optimum is: an iteration costs O(r d k) whatever n is.
+    fn fit_by_plain_em(
         &self,
-        fitter: &impl EmFitter<T>,
-        x: impl IntoObservations<'a, T>,
-        mut rng: &mut R,
+        fitter: ExpectationMaximization,
+        moment: &ScatterFactor,
+        start: IsotropicGaussian<f64>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<LinearGaussian<T>>> {
+        let loadings = moment.lift(random_loadings(moment, self.latent_dim, rng));
+        let centre = DVector::zeros(moment.data_dim());
+        let decoder = Linear::about(&loadings, &centre, Centering::None)?;
+        let columns = moment.pseudo_observations();
+        let x = Observations::new(columns.as_view())?.of_population(moment.count());
+        let start = LinearGaussian::new(decoder, start);
+        let remaining =
+            |model: &LinearGaussian<f64>, value: f64| gain_within_reach(moment, model, value);
+        let objective = Elbo::closed_form();
+        let fitted = fitter.fit_confirmed(&objective, start, Exact, x, rng, observer, remaining)?;
+        fitted.try_map(|(model, _)| {
+            self.model(&model.loadings().into_owned(), moment, &model.likelihood)
+        })
+    }
+
+    /// The maximum of the observed-data likelihood.
+    fn fit_incomplete(
+        &self,
+        x: IncompleteObservations<'_, T>,
+        weights: Option<&[T]>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Ppca<T>>> {
         self.check_settings()?;
-        let moment = ScatterFactor::of(x.into_observations()?, self.mean)?;
-        moment.check_latent_dim(self.latent_dim)?;
-        let fitted = fitter.fit_ppca(&moment, self, &mut rng)?;
-        let stop =
-            if fitted.model.likelihood.is_at_floor() { StopReason::Floor } else { fitted.stop };
-        Ok(Fitted { stop, ..fitted }.map(|model| Ppca::from_parts(model, Exact)))
+        let data = Observed::of(x, weights, self.mean)?;
+        data.check_varies()?;
+        let fixed = self.noise.fixed().map(|v| v.as_f64());
+        let floor = self.floor(data.variances.mean());
+        let noise = match (fixed, floor) {
+            (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
+            (None, Some(floor)) => {
+                IsotropicGaussian::new(data.smallest_variance().max(floor))?.with_floor(floor)?
+            }
+            (None, None) => {
+                data.check_noise_remains(self.latent_dim, self.mean)?;
+                IsotropicGaussian::new(data.smallest_variance())?
+            }
+        };
+        let request = MissingDataRequest {
+            latent_dim: self.latent_dim,
+            mean: self.mean,
+            starts: self.restarts.saturating_add(1),
+            may_vanish: fixed.is_none() && floor.is_none(),
+        };
+        let fitted = self.missing.fit(&data, &request, &noise, rng, observer)?;
+        with_floor_reported(fitted)
+            .try_map(|model| Ok(Ppca::from_fitting_parts(self.narrow(&model)?, Exact)))
+    }
+}
+
+/// A fit whose σ² ended on its floor reports so.
+fn with_floor_reported<T: Real>(fitted: Fitted<LinearGaussian<T>>) -> Fitted<LinearGaussian<T>> {
+    let at_floor = fitted.model.likelihood.is_at_floor() && fitted.stop != StopReason::Interrupted;
+    Fitted { stop: if at_floor { StopReason::Floor } else { fitted.stop }, ..fitted }
+}
+
+impl<'a, T: Real> FitData<Dense<'a, T>> for PpcaBuilder<T> {
+    type Model = Ppca<T>;
+
+    fn fit_form(
+        &self,
+        x: Dense<'a, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.check_settings()?;
+        match self.solver() {
+            Some(solver) => self.solved(Principal::of(x, self.mean, self.latent_dim, solver)?),
+            None => self.fit_by_em(&ScatterFactor::of(x.validate()?, self.mean)?, rng, observer),
+        }
+    }
+}
+
+/// Maximises the likelihood of the observed entries, exact for values missing at random, with a
+/// mean that is estimated jointly:
+///
+/// ```math
+/// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \sigma^2 I)
+/// ```
+///
+/// Without a noise floor, data that can be fitted with σ² = 0 are rejected, because the likelihood
+/// is unbounded. Fully missing observations are ignored. Memory beyond the data: up to 32 times
+/// O(d·k²) and some blocks of observations; the data are not copied.
+impl<'a, T: Real> FitData<IncompleteObservations<'a, T>> for PpcaBuilder<T> {
+    type Model = Ppca<T>;
+
+    fn fit_form(
+        &self,
+        x: IncompleteObservations<'a, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.fit_incomplete(x, None, rng, observer)
+    }
+}
+
+impl<'a, T: Real> FitData<Weighted<'a, IncompleteObservations<'a, T>, T>> for PpcaBuilder<T> {
+    type Model = Ppca<T>;
+
+    fn fit_form(
+        &self,
+        x: Weighted<'a, IncompleteObservations<'a, T>, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Ppca<T>>> {
+        self.fit_incomplete(x.data, Some(x.weights), rng, observer)
     }
 }

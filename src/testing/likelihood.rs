@@ -1,4 +1,4 @@
-//! Checks of likelihoods.
+//! Conformance check of likelihoods.
 
 use super::differences::compare;
 use super::{Failure, ensure};
@@ -7,17 +7,18 @@ use crate::{Observations, Real};
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// Draws for each column of the output in the statistical checks; their bounds are 6 standard
-/// errors.
+/// Monte Carlo samples for each column of the output in the statistical checks. The tolerance is 6
+/// standard errors: a correct likelihood fails by chance about once in 5·10⁸ comparisons of a
+/// normal mean.
 const DRAWS: usize = 4_000;
 
-/// Checks a likelihood at given data and outputs of a decoder (both d×n): the gradients against
-/// central differences; that the sampler's mean is `mean`; that the sampler stays in the support;
-/// and that the score ∂ log p(x|y)/∂y has mean 0 under the sampler, as it has for a density that is
-/// normalised and is the sampler's.
+/// Checks a likelihood at given data and decoder outputs (both d×n): the gradients against central
+/// differences; that the sampler's mean equals `mean`; that samples are in the support; and that
+/// the score ∂ log p(x|y)/∂y has mean 0 under the sampler, which holds if the density is normalised
+/// and is that of the sampler.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{Observations, likelihood::Bernoulli, testing::check_likelihood};
@@ -44,8 +45,10 @@ where
     L: Likelihood<T>,
 {
     let (d, n) = x.values().shape();
+    // Not 1, so that a gradient that ignores the scale is found.
     let scale = T::of(1.5);
     let mut d_output = DMatrix::zeros(0, 0);
+    // NaN, so that an entry that is not overwritten is found.
     let mut d_parameters = vec![T::of(f64::NAN); likelihood.parameters().len()];
     let value = likelihood.log_density_gradient(
         x.values(),
@@ -84,8 +87,8 @@ where
         },
     )?;
 
-    // Sums over the draws of what should have the mean `mean`, and of the score, which should have
-    // the mean 0.
+    // Sums of first and second moments over the samples, of x − mean and of the score: both should
+    // have the mean 0.
     let mut moments = vec![[0.0f64; 4]; d * n];
     let mean = likelihood.mean(output.as_view());
     let mut unused = vec![T::zero(); likelihood.parameters().len()];

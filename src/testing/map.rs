@@ -1,4 +1,4 @@
-//! Checks of maps, decoders and encoders.
+//! Conformance checks of maps, decoders and encoders.
 
 use super::differences::compare;
 use super::{Failure, close, ensure, normal, rounding};
@@ -10,16 +10,17 @@ use crate::{Observations, Real};
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// The observations that a check takes at once, and then a smaller batch of them.
+/// The number of observations in a check's first batch.
 const MANY: usize = 7;
+/// The number of observations in a second, smaller batch.
 const FEW: usize = 3;
 
-/// Checks a map: shapes, that a column's output does not depend on the columns beside it nor on
-/// what the tape held, and `backward` (by the parameters and by the input) against central
-/// differences.
+/// Checks a map: shapes; that the output for a column depends neither on the other columns nor on
+/// the previous contents of the tape; and `backward` (by the parameters and by the input) against
+/// central differences.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{map::Mlp, testing::check_map};
@@ -44,6 +45,8 @@ where
             first.shape()
         )
     })?;
+    // The tape of a larger batch is reused for a smaller one, and then again for the first: results
+    // must not depend on what it held.
     let few = map.forward(input.columns(0, FEW), &mut tape).into_owned();
     ensure(close(&few, &first.columns(0, FEW).into_owned(), rounding::<T>()), || {
         "a column's output changes with the columns beside it, or with what the tape held"
@@ -53,6 +56,7 @@ where
     let again = map.forward(input.as_view(), &mut tape).into_owned();
     ensure(again == first, || "forward gives different bits for the same input".to_string())?;
 
+    // NaN, so that an entry that is not overwritten is found.
     let mut d_parameters = vec![T::of(f64::NAN); map.parameters().len()];
     let mut d_input = DMatrix::zeros(0, 0);
     map.backward(
@@ -79,6 +83,7 @@ where
         "backward_to_input does not give the d_input of backward".to_string()
     })?;
 
+    // The scalar Σ weights·output has the output derivative `weights`.
     let weighted =
         |output: &DMatrix<T>| (output.dot(&weights), output.component_mul(&weights).lp_norm(1));
     compare("backward by the parameters", map.parameters(), &d_parameters, &mut |moved| {
@@ -92,11 +97,11 @@ where
     })
 }
 
-/// Checks a decoder: shapes, finite values near the prior, and that a column's output does not
-/// depend on the columns beside it.
+/// Checks a decoder: shapes; finite values for codes from the prior; and that the output for a code
+/// does not depend on the other codes.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{map::Linear, testing::check_decoder};
@@ -126,17 +131,18 @@ where
     ensure(decoded.iter().all(|v| v.is_finite()), || {
         "a code drawn from the prior is decoded to a value that is not finite".to_string()
     })?;
+    // Not from column 0 on: an offset that is ignored is found, too.
     let few = decoder.decode(z.columns(1, FEW));
     ensure(close(&few, &decoded.columns(1, FEW).into_owned(), rounding::<T>()), || {
         "what a code is decoded to changes with the codes beside it".to_string()
     })
 }
 
-/// Checks an encoder on given data: shapes, finite means, that an observation's q does not depend
-/// on those beside it, and that another dimension is refused.
+/// Checks an encoder on given data: shapes; finite means; that the posterior of an observation does
+/// not depend on the other observations; and that data of another dimension are rejected.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{Observations, inference::PointEncoder, map::Linear, testing::check_encoder};
@@ -162,6 +168,7 @@ where
     ensure(close(&few.mean().into_owned(), &expected, rounding::<T>()), || {
         "a code changes with the observations beside it".to_string()
     })?;
+    // One variable too many must be an error, not a panic.
     let longer = DMatrix::from_element(x.data_dim() + 1, 1, T::one());
     let refused = Observations::new(longer.as_view()).and_then(|longer| encoder.encode(longer));
     ensure(refused.is_err(), || {

@@ -1,11 +1,11 @@
-//! Conformance checks for those who implement the traits: each says in a sentence what is wrong, or
-//! nothing.
+//! Conformance checks for implementations of this crate's traits.
 //!
-//! A check returns `Result<(), Failure>`, so that a test of yours is one line:
-//! `check_map(&my_map, &mut rng)?` or `.unwrap()`. Derivatives are compared with central
-//! differences, at points that the caller's generator draws; nothing here panics.
+//! A check returns `Result<(), Failure>`, so that a test is one line: `check_map(&my_map, &mut
+//! rng)?` or `.unwrap()`. A failure is a sentence that describes the violation. Derivatives are
+//! compared with central differences at points sampled from the caller's generator. The checks
+//! themselves do not panic.
 //!
-//! | you implement | you call |
+//! | trait | check |
 //! |---|---|
 //! | [`DifferentiableMap`](crate::map::DifferentiableMap) | [`check_map`] |
 //! | [`Likelihood`](crate::likelihood::Likelihood) | [`check_likelihood`] |
@@ -29,7 +29,7 @@ use crate::Real;
 use nalgebra::DMatrix;
 use rand::Rng;
 
-/// What a check found: one sentence, with the numbers.
+/// The failure of a check: one sentence, with the numbers.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(String);
@@ -40,7 +40,7 @@ impl Failure {
     }
 }
 
-/// The sentence itself, so that an `unwrap` shows it as it is meant to be read.
+/// The sentence itself, so that `unwrap` prints it without quotes and escapes.
 impl std::fmt::Debug for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -53,22 +53,23 @@ impl From<crate::Error> for Failure {
     }
 }
 
-/// Fails with the sentence unless the condition holds.
+/// Returns a failure with the sentence unless the condition holds.
 fn ensure(condition: bool, sentence: impl FnOnce() -> String) -> Result<(), Failure> {
     if condition { Ok(()) } else { Err(Failure(sentence())) }
 }
 
+/// A matrix of standard normal numbers.
 fn normal<T: Real>(rows: usize, columns: usize, rng: &mut dyn Rng) -> DMatrix<T> {
     DMatrix::from_fn(rows, columns, |_, _| T::standard_normal(rng))
 }
 
-/// Whether two matrices agree to `tolerance` times the larger entry of the two.
+/// Whether two matrices agree to `tolerance` times their largest entry (at least 1).
 fn close<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>, tolerance: f64) -> bool {
     let size = a.amax().max(b.amax()).as_f64().max(1.0);
     a.shape() == b.shape() && (a - b).iter().all(|e| e.as_f64().abs() <= tolerance * size)
 }
 
-/// What rounding may make of a few hundred operations.
+/// The tolerance for rounding errors: 1000 ε, enough for a few hundred operations.
 fn rounding<T: Real>() -> f64 {
     1000.0 * T::EPSILON.as_f64()
 }

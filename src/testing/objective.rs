@@ -1,4 +1,4 @@
-//! Checks of objectives.
+//! Conformance check of objectives.
 
 use super::differences::compare;
 use super::{Failure, ensure};
@@ -9,11 +9,11 @@ use crate::{Observations, Real};
 use rand::Rng;
 
 /// Checks the gradient of an objective by θ and by φ against central differences, with the same
-/// random numbers at each evaluation (the generator is cloned), and that a second call with the
-/// same workspace and random numbers gives the same bits.
+/// random numbers in each evaluation (the generator is cloned), and that a second call with the
+/// same workspace and random numbers gives bit-identical results.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{
@@ -51,6 +51,7 @@ where
     R: Rng + Clone,
 {
     let mut workspace = J::Workspace::default();
+    // J without its gradient first, on an empty workspace and gradient: both must be resized.
     let alone = objective.value(
         model,
         inference,
@@ -77,6 +78,8 @@ where
         format!("the same random numbers give {value} and then {second}, or another gradient")
     })?;
     ensure(alone == value, || format!("J alone is {alone}, and {value} with its gradient"))?;
+    // J may be small by cancellation: its rounding error is relative to the terms that it sums,
+    // about 1 for each entry of x.
     let size = value.abs() + T::of_usize(x.len() * x.data_dim());
     let decoder_count = model.decoder.parameters().len();
     ensure(gradient.theta.len() >= decoder_count, || {
@@ -96,6 +99,8 @@ where
             Ok((evaluate(&other, inference, &mut again)?, size))
         },
     )?;
+    // A likelihood without free parameters, or an objective that does not depend on them (the
+    // squared error), has no entries here.
     if !d_likelihood.is_empty() {
         compare(
             "the gradient by the likelihood's parameters",

@@ -1,4 +1,4 @@
-//! Checks of posterior families.
+//! Conformance check of variational families.
 
 use super::differences::compare;
 use super::{Failure, close, ensure, normal, rounding};
@@ -7,14 +7,15 @@ use crate::posterior::PosteriorFamily;
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
+/// The number of observations (columns of φ) in the check.
 const MEMBERS: usize = 4;
 
-/// Checks a Gaussian family at random members of latent dimension k: the divergence against its
+/// Checks a variational family at random φ with latent dimension k: the KL divergence against its
 /// formula from mean and covariance; `transform`, whose factor must be one of the covariance; the
-/// traces; each gradient against central differences; and that `nearest` is stationary.
+/// traces; each gradient against central differences; and that `nearest` is a stationary point.
 ///
 /// # Errors
-/// A [`Failure`] says what does not hold.
+/// A [`Failure`] that describes the first violation.
 ///
 /// ```
 /// use elbo::{posterior::Full, testing::check_posterior_family};
@@ -42,7 +43,9 @@ where
         Q::from_parameters(k, DMatrix::from_column_slice(phi.nrows(), MEMBERS, moved))
             .map_err(Failure::from)
     };
+    // Neither 1 nor positive, so that a gradient that ignores scale or sign is found.
     let scale = T::of(-1.5);
+    // The gradients must be added to `d`: it starts from other numbers than 0.
     let before: DMatrix<T> = normal(phi.nrows(), MEMBERS, rng);
     let added = |add: &dyn Fn(&mut DMatrix<T>)| {
         let mut d = before.clone();
@@ -54,6 +57,7 @@ where
         let kl = members(moved)?.kl_to_prior();
         Ok((-scale * kl.sum(), scale * kl.lp_norm(1)))
     })?;
+    // More rows than columns: any matrix with k columns is allowed.
     let root: DMatrix<T> = normal(k + 1, k, rng);
     let wide = root.map(|v| v.as_f64());
     let gradient = added(&|d| q.add_negative_half_trace_gradient(root.as_view(), scale, d));
@@ -77,6 +81,7 @@ where
         q.add_transform_gradient(noise.as_view(), d_z.as_view(), d);
         q.add_negative_kl_gradient(scale, d);
     });
+    // `bound_gradient` must overwrite `d`: it starts from infinity.
     let mut gradient = DMatrix::from_element(phi.nrows(), MEMBERS, T::one() / T::zero());
     let (total, kl) = (
         q.bound_gradient(noise.as_view(), d_z.as_view(), scale, &mut gradient),
@@ -91,12 +96,13 @@ where
     check_nearest::<T, Q>(normal(k, MEMBERS, rng), &root)
 }
 
-/// What does not depend on how φ is laid out.
+/// Checks the moments: covariance, traces, KL divergence and their sums, none of which depends on
+/// the layout of φ.
 fn check_moments<T: Real, Q: PosteriorFamily<T>>(q: &Q, rng: &mut dyn Rng) -> Result<(), Failure> {
     let k = q.latent_dim();
     let root: DMatrix<T> = normal(k + 2, k, rng);
     let (kl, traces) = (q.kl_to_prior(), q.trace_with(root.map(|v| v.as_f64()).as_view()));
-    // Column j of the factor of each member, from one unit of noise along j.
+    // Column j of each factor L_i, from `transform` with one unit of noise along j.
     let mut factors = vec![DMatrix::<T>::zeros(k, k); q.len()];
     let mut z = DMatrix::zeros(k, q.len());
     for j in 0..k {
@@ -151,8 +157,8 @@ fn check_moments<T: Real, Q: PosteriorFamily<T>>(q: &Q, rng: &mut dyn Rng) -> Re
     )
 }
 
-/// At the nearest member, the derivative of KL(q‖N(m, (RᵗR)⁻¹)) by the scale is 0, and the mean is
-/// m.
+/// Checks the KL projection: at `nearest`, the derivative of KL(q‖N(m, (RᵗR)⁻¹)) by the scale is 0,
+/// and the mean is m.
 fn check_nearest<T: Real, Q: PosteriorFamily<T>>(
     mean: DMatrix<T>,
     root: &DMatrix<T>,
@@ -160,7 +166,7 @@ fn check_nearest<T: Real, Q: PosteriorFamily<T>>(
     let k = mean.nrows();
     let q = Q::nearest(mean.clone(), root.map(|v| v.as_f64()).as_view())?;
     ensure(q.mean() == mean, || "nearest has another mean than the target".to_string())?;
-    // −KL(q‖p) = −KL(q‖π) + ½ tr Σ − ½ tr RᵗRΣ, and terms without the scale.
+    // −KL(q‖p) = −KL(q‖π) + ½ tr Σ − ½ tr RᵗRΣ + terms that do not depend on the scale.
     let mut d = DMatrix::zeros(q.parameters().nrows(), q.len());
     q.add_negative_kl_gradient(T::one(), &mut d);
     q.add_negative_half_trace_gradient(DMatrix::identity(k, k).as_view(), -T::one(), &mut d);

@@ -1,5 +1,5 @@
-//! The evidence lower bound of point codes, which have no density. expect: is not a Gaussian
-//! posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound
+//! The evidence lower bound of point codes, which have no density.
+//! expect: is not a Gaussian posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound
 
 use elbo::model::LinearGaussian;
 use elbo::objective::Elbo;

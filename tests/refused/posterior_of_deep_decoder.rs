@@ -1,6 +1,6 @@
-//! The closed-form posterior of a deep decoder. expect: has no closed-form posterior: p(z|x) is
-//! only Gaussian for a linear decoder with Gaussian noise expect: approximate it:
-//! `inference::PerPoint` (one q_i a point) or `inference::Amortized` (a map)
+//! The closed-form posterior of a deep decoder.
+//! expect: has no closed-form posterior: p(z|x) is only Gaussian for a linear decoder with Gaussian noise
+//! expect: approximate it: `inference::PerPoint` (one q_i a point) or `inference::Amortized` (a map)
 
 use elbo::inference::{Exact, Inference};
 use elbo::likelihood::IsotropicGaussian;

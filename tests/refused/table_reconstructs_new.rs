@@ -1,5 +1,6 @@
-//! The same for a reconstruction, under another family. expect: cannot encode a new x: a table of
-//! φ_i has one row for each observation of the fit and says nothing of any other
+//! A reconstruction by a table of φ_i.
+//! expect: cannot encode a new x
+//! expect: says nothing of any other
 
 use elbo::{VariationalPpca, posterior::Full};
 

@@ -31,46 +31,50 @@ fn variances_ratios_and_divisors() {
         0.023_676_192_353_627_116,
     ];
     let pca = Pca::fit(4, &x).unwrap();
-    for (found, expected) in pca.explained_variance().iter().zip(expected) {
+    for (found, expected) in pca.model.explained_variance().iter().zip(expected) {
         assert!((found - expected).abs() < 1e-9, "{found} {expected}");
     }
     assert!(
-        (pca.explained_variance_unbiased() * ((n - 1) as f64 / n as f64)
-            - pca.explained_variance())
+        (pca.model.explained_variance_unbiased() * ((n - 1) as f64 / n as f64)
+            - pca.model.explained_variance())
         .amax()
             < 1e-14
     );
-    assert!((pca.explained_variance_ratio().sum() - 1.0).abs() < 1e-14);
+    assert!((pca.model.explained_variance_ratio().sum() - 1.0).abs() < 1e-14);
     let first = Pca::fit(1, &x).unwrap();
     assert!(
-        (first.explained_variance_ratio()[0] - expected[0] / expected.iter().sum::<f64>()).abs()
+        (first.model.explained_variance_ratio()[0] - expected[0] / expected.iter().sum::<f64>())
+            .abs()
             < 1e-12,
         "of the total, at k = 1 too"
     );
     assert!(
-        (pca.loadings() * pca.loadings().transpose()
-            - pca.directions()
-                * DMatrix::from_diagonal(pca.explained_variance())
-                * pca.directions().transpose())
+        (pca.model.loadings() * pca.model.loadings().transpose()
+            - pca.model.components()
+                * DMatrix::from_diagonal(&pca.model.explained_variance())
+                * pca.model.components().transpose())
         .amax()
             < 1e-12
     );
     assert_eq!(
-        pca.directions()
+        pca.model
+            .components()
             .column(2)
             .iter()
             .fold(0.0f64, |a, &b| if b.abs() > a.abs() { b } else { a })
             .signum(),
         1.0
     );
-    let model = Ppca::fit(2, &x).unwrap().pca(n).unwrap();
+    let model = Ppca::fit(2, &x).unwrap().model.pca(n).unwrap();
     let two = Pca::fit(2, &x).unwrap();
     assert!(
-        (model.directions() - two.directions()).amax() < 1e-12
-            && (model.explained_variance() - two.explained_variance()).amax() < 1e-12
+        (model.components() - two.model.components()).amax() < 1e-12
+            && (model.explained_variance() - two.model.explained_variance()).amax() < 1e-12
     );
-    assert!((model.explained_variance_ratio() - two.explained_variance_ratio()).amax() < 1e-12);
-    assert_eq!(d, pca.mean().len());
+    assert!(
+        (model.explained_variance_ratio() - two.model.explained_variance_ratio()).amax() < 1e-12
+    );
+    assert_eq!(d, pca.model.mean().len());
 }
 
 #[test]
@@ -78,26 +82,27 @@ fn distances_divide_the_squared_length() {
     let x = table("wine");
     let n = x.ncols();
     let pca = Pca::fit(3, &x).unwrap();
-    let distances = pca.distances(&x).unwrap();
+    let distances = pca.model.outlier_distances(&x).unwrap();
     // Σ T² = nk, and Σ Q = n Σ_{j>k} λ_j, over the data of the fit.
-    assert!((distances.inside.sum() / (3 * n) as f64 - 1.0).abs() < 1e-10);
-    let residual = (&x - pca.reconstruct(&x).unwrap()).norm_squared();
-    assert!((distances.outside.sum() - residual).abs() < 1e-9 * residual);
+    assert!((distances.t_squared.sum() / (3 * n) as f64 - 1.0).abs() < 1e-10);
+    let residual = (&x - pca.model.reconstruct(&x).unwrap()).norm_squared();
+    assert!((distances.squared_prediction_error.sum() - residual).abs() < 1e-9 * residual);
     let ppca = Ppca::fit(3, &x).unwrap();
-    let under_model = ppca.squared_distances(&x).unwrap();
-    let sum = distances.inside + distances.outside / ppca.noise_variance();
+    let under_model = ppca.model.squared_mahalanobis(&x).unwrap();
+    let sum =
+        distances.t_squared + distances.squared_prediction_error / ppca.model.noise_variance();
     assert!((&under_model - sum).amax() < 1e-8 * under_model.amax());
     assert!((under_model.mean() - 13.0).abs() < 1e-9, "at the maximum the mean distance is d");
-    let errors = ppca.reconstruction_error(&x).unwrap();
+    let errors = ppca.model.reconstruction_error(&x).unwrap();
     assert!(
-        (errors.sum() - (&x - ppca.reconstruct(&x).unwrap()).norm_squared()).abs()
+        (errors.sum() - (&x - ppca.model.reconstruct(&x).unwrap()).norm_squared()).abs()
             < 1e-8 * errors.sum()
     );
     // An outlier of each kind.
     let mut odd = x.column(0).into_owned();
-    odd += pca.directions().column(0) * 1e5;
-    let far = pca.distances(&DMatrix::from_columns(&[odd])).unwrap();
-    assert!(far.inside[0] > 1e3 && far.outside[0] < 100.0);
+    odd += pca.model.components().column(0) * 1e5;
+    let far = pca.model.outlier_distances(&DMatrix::from_columns(&[odd])).unwrap();
+    assert!(far.t_squared[0] > 1e3 && far.squared_prediction_error[0] < 100.0);
 }
 
 #[test]
@@ -140,19 +145,21 @@ fn varimax_agrees_with_scikit_learn_and_is_a_maximum() {
 fn a_rotated_model_is_the_same_model() {
     let x = table("wine");
     let fit = FactorAnalysis::fit(3, &x).unwrap();
-    let rotation = Varimax::default().rotate(fit.loadings()).unwrap();
-    let rotated = fit.rotated(&rotation).unwrap();
-    assert!((rotated.log_likelihood(&x).unwrap() - fit.log_likelihood(&x).unwrap()).amax() < 1e-8);
+    let rotation = Varimax::default().rotate(fit.model.loadings()).unwrap();
+    let rotated = fit.model.rotated(&rotation).unwrap();
+    assert!(
+        (rotated.log_likelihood(&x).unwrap() - fit.model.log_likelihood(&x).unwrap()).amax() < 1e-8
+    );
     assert!((rotated.loadings() - rotation.loadings).amax() < 1e-9);
     assert!(
         (rotated.transform(&x).unwrap()
-            - rotation.rotation.transpose() * fit.transform(&x).unwrap())
+            - rotation.rotation.transpose() * fit.model.transform(&x).unwrap())
         .amax()
             < 1e-9
     );
-    let oblique = Promax::default().rotate(fit.loadings()).unwrap();
-    assert!(matches!(fit.rotated(&oblique), Err(Error::InvalidParameter { .. })));
-    let standardized = fit.standardized_loadings();
+    let oblique = Promax::default().rotate(fit.model.loadings()).unwrap();
+    assert!(matches!(fit.model.rotated(&oblique), Err(Error::InvalidParameter { .. })));
+    let standardized = fit.model.standardized_loadings();
     let oblique = Promax::default().rotate(standardized.as_view()).unwrap();
     let again = &oblique.loadings * &oblique.factor_correlations * oblique.loadings.transpose();
     let common = &standardized * standardized.transpose();
@@ -164,7 +171,7 @@ fn a_rotated_model_is_the_same_model() {
 fn oblique_factors_that_nearly_coincide_still_have_variance_one() {
     // Loadings in the variables' own units, over three orders of magnitude: promax makes
     // correlations close to ±1 of them.
-    let loadings = Pca::fit(12, &table("wine")).unwrap().loadings();
+    let loadings = Pca::fit(12, &table("wine")).unwrap().model.loadings();
     let found = Promax::default().rotate(loadings.as_view()).unwrap();
     let off = found.factor_correlations.diagonal().map(|v| (v - 1.0).abs()).max();
     assert!(off < 1e-6, "{off}");
@@ -177,9 +184,9 @@ fn what_has_no_components_is_refused_by_name() {
     assert!(matches!(Pca::fit(0, &x), Err(Error::LatentDim { .. })));
     let pca = Pca::fit(2, &x).unwrap();
     assert!(
-        pca.transform(&normal(3, 2, 1)).is_err()
-            && pca.unwhiten(&normal(3, 2, 1)).is_err()
-            && pca.inverse_transform(&normal(1, 2, 1)).is_err()
+        pca.model.transform(&normal(3, 2, 1)).is_err()
+            && pca.model.unwhiten(&normal(3, 2, 1)).is_err()
+            && pca.model.inverse_transform(&normal(1, 2, 1)).is_err()
     );
     assert!(matches!(
         Varimax::default().rotate(DMatrix::<f64>::zeros(0, 2).as_view()),
@@ -211,11 +218,11 @@ proptest! {
             row.add_scalar_mut(3.0);
         }
         let pca = Pca::fit(d, &x).unwrap();
-        let z = pca.whiten(&x).unwrap();
+        let z = pca.model.whiten(&x).unwrap();
         prop_assert!((&z * z.transpose() / n as f64 - DMatrix::identity(d, d)).amax() < 1e-9);
-        prop_assert!((pca.unwhiten(&z).unwrap() - &x).amax() < 1e-10 * x.amax());
+        prop_assert!((pca.model.unwhiten(&z).unwrap() - &x).amax() < 1e-10 * x.amax());
         let single = Pca::<f32>::fit(d, &x.map(|v| v as f32)).unwrap();
-        let back = single.unwhiten(&single.whiten(&x.map(|v| v as f32)).unwrap()).unwrap();
+        let back = single.model.unwhiten(&single.model.whiten(&x.map(|v| v as f32)).unwrap()).unwrap();
         prop_assert!((back.map(f64::from) - &x).amax() < 1e-5 * x.amax());
     }
 

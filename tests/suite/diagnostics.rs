@@ -386,7 +386,7 @@ fn what_is_better_on_the_draws_of_the_refinement_alone_is_not_the_best_member() 
         Mlp::<f64>::builder(2, 8).hidden(&[16]).activation(Activation::Tanh).build(rng).unwrap();
     let mut model = GenerativeModel::new(decoder, IsotropicGaussian::new(0.05).unwrap());
     model.decoder.parameters_mut().iter_mut().for_each(|w| *w *= 4.0);
-    let x = model.sample(60, rng).1;
+    let (_, x) = model.sample(60, rng);
     let x = Observations::new(x.as_view()).unwrap();
     let well = LocalRefinement { steps: 400, samples: 128, ..LocalRefinement::default() };
     let q =
@@ -429,8 +429,9 @@ fn figures_of_a_part_are_not_taken_for_those_of_all() {
         .fit(x, rng)
         .unwrap()
         .model;
-    let all =
-        GapEstimation::default().estimate(&vae.model, &vae.encode(x).unwrap(), x, rng).unwrap();
+    let all = GapEstimation::default()
+        .estimate(vae.generative_model(), &vae.encode(x).unwrap(), x, rng)
+        .unwrap();
     let step: &dyn DynModel<f64> = &vae;
     let mut squares = 0.0;
     for seed in 0..24 {

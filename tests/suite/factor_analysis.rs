@@ -1,6 +1,8 @@
 //! Factor analysis: noise of another shape in the slot, against scikit-learn, a general optimiser
 //! and the model's own identities.
 
+use crate::support::VoidRng;
+use elbo::data::Data;
 use elbo::data::files::{ReadOptions, read};
 use elbo::data::{Chunks, Moments};
 use elbo::fit::{ExpectationMaximization, ProfileLikelihood, StopReason};
@@ -35,7 +37,7 @@ fn sample(d: usize, k: usize, n: usize, seed: u64) -> DMatrix<f64> {
     let model =
         FactorAnalysis::from_parameters(normal(d, k, seed), DVector::from_element(d, 3.0), noise)
             .unwrap();
-    model.sample(n, &mut Generator::seed_from_u64(seed + 1)).1
+    model.sample(n, &mut Generator::seed_from_u64(seed + 1))
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn reaches_what_scikit_learn_and_a_general_optimiser_reach() {
             (case["data"].as_str().unwrap(), case["latent_dim"].as_u64().unwrap() as usize);
         let x = table(name);
         let fit = FactorAnalysis::fit(k, &x).unwrap();
-        let reached = fit.log_likelihood(&x).unwrap().mean();
+        let reached = fit.model.log_likelihood(&x).unwrap().mean();
         for peer in ["sklearn_log_likelihood", "bfgs_log_likelihood"] {
             let least = case[peer].as_f64().unwrap();
             assert!(
@@ -61,7 +63,7 @@ fn reaches_what_scikit_learn_and_a_general_optimiser_reach() {
             "{name} {k}: {reached} after {} iterations, {:?}, {:?}",
             fit.iterations(),
             fit.stop,
-            fit.heywood_variables()
+            fit.model.heywood_variables()
         );
     }
 }
@@ -106,7 +108,7 @@ fn closed_forms_agree_with_the_dense_covariance() {
             (w.transpose() * &weighted).try_inverse().unwrap() * weighted.transpose() * e;
         assert!((scores.column(i) - bartlett).amax() < 1e-8);
     }
-    let root = model.model.posterior_precision_root().unwrap();
+    let root = model.generative_model().posterior_precision_root().unwrap();
     assert!((root.transpose() * root - precision).amax() < 1e-8 * 1e4);
 }
 
@@ -114,16 +116,17 @@ fn closed_forms_agree_with_the_dense_covariance() {
 fn equal_variances_are_probabilistic_pca() {
     let x = table("iris");
     let ppca = Ppca::fit(2, &x).unwrap();
-    let noise = DiagonalGaussian::new(DVector::from_element(4, ppca.noise_variance())).unwrap();
-    let model = LinearGaussian::new(ppca.model.decoder.clone(), noise);
+    let noise =
+        DiagonalGaussian::new(DVector::from_element(4, ppca.model.noise_variance())).unwrap();
+    let model = LinearGaussian::new(ppca.model.decoder().clone(), noise);
     let (a, b) = (
         model.log_likelihood((&x).into_observations().unwrap()).unwrap(),
-        ppca.log_likelihood(&x).unwrap(),
+        ppca.model.log_likelihood(&x).unwrap(),
     );
     assert!((a - b).amax() < 1e-11);
     assert!(
-        FactorAnalysis::fit(2, &x).unwrap().log_likelihood(&x).unwrap().sum()
-            > ppca.log_likelihood(&x).unwrap().sum()
+        FactorAnalysis::fit(2, &x).unwrap().model.log_likelihood(&x).unwrap().sum()
+            > ppca.model.log_likelihood(&x).unwrap().sum()
     );
 }
 
@@ -132,21 +135,18 @@ fn em_is_monotone_and_reaches_the_same_maximum() {
     let x = sample(8, 2, 300, 5);
     let ascent = FactorAnalysis::fit(2, &x).unwrap();
     let em = FactorAnalysis::builder(2)
-        .fit_em(
-            &ExpectationMaximization { max_iterations: 20_000, tolerance: 1e-10 },
-            &x,
-            &mut Generator::seed_from_u64(3),
-        )
+        .fitter(ExpectationMaximization { max_iterations: 20_000, tolerance: 1e-10 })
+        .fit(&x, &mut Generator::seed_from_u64(3))
         .unwrap();
     assert!(em.trace.values().windows(2).all(|pair| pair[1] >= pair[0] - 1e-12));
     let (a, b) = (ascent.trace.last().unwrap(), em.trace.last().unwrap());
     assert!((a - b).abs() < 1e-8, "{a} {b}");
-    assert!((ascent.noise_variances() - em.noise_variances()).amax() < 1e-3);
+    assert!((ascent.model.noise_variances() - em.model.noise_variances()).amax() < 1e-3);
     assert!(
-        (ascent.loadings() - em.loadings()).amax() < 1e-3,
+        (ascent.model.loadings() - em.model.loadings()).amax() < 1e-3,
         "{}{}",
-        ascent.loadings(),
-        em.loadings()
+        ascent.model.loadings(),
+        em.model.loadings()
     );
     assert!(
         ascent.iterations() < 40 && ascent.stop == StopReason::Converged,
@@ -165,7 +165,7 @@ fn the_ascent_is_monotone_and_its_end_is_stationary() {
         if fit.stop == StopReason::Converged {
             // A stationary point of the likelihood has diag(C) = diag(S).
             let variances = (&x).into_observations().unwrap().variances();
-            let implied = fit.communalities() + fit.noise_variances();
+            let implied = fit.model.communalities() + fit.model.noise_variances();
             let error = (implied - &variances).component_div(&variances).amax();
             assert!(error < 1e-4, "{d} {k} {n}: {error}");
         }
@@ -176,13 +176,19 @@ fn the_ascent_is_monotone_and_its_end_is_stationary() {
 fn heywood_cases_are_held_at_the_floor_and_told() {
     let x = table("iris");
     let fit = FactorAnalysis::fit(1, &x).unwrap();
-    assert_eq!((fit.stop, fit.heywood_variables()), (StopReason::Floor, vec![2]));
+    assert_eq!((fit.stop, fit.model.heywood_variables()), (StopReason::Floor, vec![2]));
     let variances = (&x).into_observations().unwrap().variances();
-    assert!((fit.noise_variances()[2] / variances[2] - 1e-6).abs() < 1e-9);
-    let higher = FactorAnalysis::builder(1).noise_floor(0.005).fit(&x).unwrap();
-    assert_eq!(higher.heywood_variables(), [2]);
-    assert!(higher.log_likelihood(&x).unwrap().sum() < fit.log_likelihood(&x).unwrap().sum());
-    assert_eq!(FactorAnalysis::fit(1, &x.map(|v| v as f32)).unwrap().heywood_variables(), [2]);
+    assert!((fit.model.noise_variances()[2] / variances[2] - 1e-6).abs() < 1e-9);
+    let higher = FactorAnalysis::builder(1).noise_floor(0.005).fit(&x, &mut VoidRng).unwrap();
+    assert_eq!(higher.model.heywood_variables(), [2]);
+    assert!(
+        higher.model.log_likelihood(&x).unwrap().sum()
+            < fit.model.log_likelihood(&x).unwrap().sum()
+    );
+    assert_eq!(
+        FactorAnalysis::fit(1, &x.map(|v| v as f32)).unwrap().model.heywood_variables(),
+        [2]
+    );
 }
 
 #[test]
@@ -191,14 +197,14 @@ fn constant_variables_and_wide_scales() {
     let plain = FactorAnalysis::fit(1, &x).unwrap();
     let mut with_constant = x.clone().insert_row(2, 7.5);
     let fit = FactorAnalysis::fit(1, &with_constant).unwrap();
-    assert_eq!((fit.stop, fit.heywood_variables()), (StopReason::Floor, vec![2]));
-    assert!(fit.loadings().row(2).amax() == 0.0 && fit.mean()[2] == 7.5);
-    assert!((fit.loadings().remove_row(2) - plain.loadings()).amax() < 1e-6);
+    assert_eq!((fit.stop, fit.model.heywood_variables()), (StopReason::Floor, vec![2]));
+    assert!(fit.model.loadings().row(2).amax() == 0.0 && fit.model.mean()[2] == 7.5);
+    assert!((fit.model.loadings().remove_row(2) - plain.model.loadings()).amax() < 1e-6);
     // Ten orders of magnitude apart.
     for (j, mut row) in with_constant.row_iter_mut().enumerate() {
         row *= [1e-5, 1.0, 1e5][j % 3];
     }
-    assert_eq!(FactorAnalysis::fit(1, &with_constant).unwrap().heywood_variables(), [2]);
+    assert_eq!(FactorAnalysis::fit(1, &with_constant).unwrap().model.heywood_variables(), [2]);
 }
 
 #[test]
@@ -206,13 +212,13 @@ fn single_precision_finds_the_same() {
     let x = table("wine");
     let double = FactorAnalysis::fit(2, &x).unwrap();
     let single = FactorAnalysis::<f32>::fit(2, &x.map(|v| v as f32)).unwrap();
-    let (a, b) = (double.loadings().into_owned(), single.loadings().map(f64::from));
+    let (a, b) = (double.model.loadings().into_owned(), single.model.loadings().map(f64::from));
     for (a, b) in a.row_iter().zip(b.row_iter()) {
         assert!((a - b).norm() < 1e-4 * a.norm(), "{a} {b}");
     }
     let sums = (
-        double.log_likelihood(&x).unwrap().sum(),
-        single.log_likelihood(&x.map(|v| v as f32)).unwrap().map(f64::from).sum(),
+        double.model.log_likelihood(&x).unwrap().sum(),
+        single.model.log_likelihood(&x.map(|v| v as f32)).unwrap().map(f64::from).sum(),
     );
     assert!((sums.0 - sums.1).abs() < 1e-5 * sums.0.abs(), "{sums:?}");
 }
@@ -237,7 +243,7 @@ fn what_cannot_be_fitted_is_refused_by_name() {
         Err(Error::ZeroVariance { variables: 3, .. })
     ));
     assert!(matches!(
-        FactorAnalysis::builder(1).noise_floor(0.0).fit(&x),
+        FactorAnalysis::builder(1).noise_floor(0.0).fit(&x, &mut VoidRng),
         Err(Error::InvalidParameter { .. })
     ));
     assert!(
@@ -245,7 +251,11 @@ fn what_cannot_be_fitted_is_refused_by_name() {
             .is_err()
     );
     assert!(
-        FactorAnalysis::fit(1, &x).unwrap().log_likelihood(&few.rows(0, 2).into_owned()).is_err()
+        FactorAnalysis::fit(1, &x)
+            .unwrap()
+            .model
+            .log_likelihood(&few.rows(0, 2).into_owned())
+            .is_err()
     );
 }
 
@@ -276,7 +286,8 @@ fn more_starts_are_never_worse() {
     let x = table("wine");
     let reached = |starts| {
         FactorAnalysis::builder(5)
-            .fit_by(&ProfileLikelihood { starts, ..Default::default() }, &x)
+            .fitter(ProfileLikelihood { starts, ..Default::default() })
+            .fit(&x, &mut VoidRng)
             .unwrap()
             .trace
             .last()
@@ -301,7 +312,7 @@ proptest! {
         prop_assert!((a.trace.last().unwrap() - b.trace.last().unwrap() - shift).abs() < 1e-7);
         for (j, &power) in powers.iter().enumerate() {
             let back = 10f64.powi(-power);
-            prop_assert!((b.loadings().row(j) * back - a.loadings().row(j)).amax() < 1e-2, "{} {}", a.loadings(), b.loadings());
+            prop_assert!((b.model.loadings().row(j) * back - a.model.loadings().row(j)).amax() < 1e-2, "{} {}", a.model.loadings(), b.model.loadings());
         }
     }
 
@@ -327,19 +338,19 @@ fn moments_and_weights_fit_as_the_data_do() {
             DVector::from_element(7, T::of(0.5)),
         )
         .unwrap()
-        .sample(120, rng)
-        .1;
+        .sample(120, rng);
         x.column_iter_mut().for_each(|mut column| column.component_mul_assign(&units));
         let builder = FactorAnalysis::<T>::builder(2);
         let (mut first, mut second) = (Moments::new(7), Moments::new(7));
         first.update(x.columns(0, 70)).unwrap();
         second.update(x.columns(70, 50)).unwrap();
         first.merge(&second).unwrap();
-        let (streamed, whole) = (builder.fit_moments(&first).unwrap(), builder.fit(&x).unwrap());
+        let (streamed, whole) =
+            (builder.fit(&first, &mut VoidRng).unwrap(), builder.fit(&x, &mut VoidRng).unwrap());
         assert!((streamed.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
-        let ratios = streamed.noise_variances().component_div(&whole.noise_variances());
+        let ratios = streamed.model.noise_variances().component_div(&whole.model.noise_variances());
         assert!(ratios.iter().all(|ratio| (ratio.as_f64() - 1.0).abs() < 1e3 * tolerance));
-        let read = builder.fit_source(&mut (&x).into_observations().unwrap()).unwrap();
+        let read = builder.fit(&mut (&x).into_observations().unwrap(), &mut VoidRng).unwrap();
         assert!((read.trace.last().unwrap() - whole.trace.last().unwrap()).abs() < tolerance);
         let mut other = Chunks::new(7, || {
             [
@@ -348,22 +359,23 @@ fn moments_and_weights_fit_as_the_data_do() {
             ]
         });
         assert!(matches!(
-            builder.fit_source(&mut other),
+            builder.fit(&mut other, &mut VoidRng),
             Err(Error::DimensionMismatch { expected: 7, actual: 6, .. })
         ));
         let mut none = Chunks::new(7, std::iter::empty::<Result<DMatrix<T>, Error>>);
         assert!(matches!(
-            builder.fit_source(&mut none),
+            builder.fit(&mut none, &mut VoidRng),
             Err(Error::LatentDim { .. } | Error::TooFewObservations { .. })
         ));
         let weights: Vec<T> = (0..120).map(|i| T::of_usize(i % 3)).collect();
         let repeated: Vec<usize> = (0..120).flat_map(|i| std::iter::repeat_n(i, i % 3)).collect();
         let (weighted, literal) = (
-            builder.fit_weighted(&x, &weights).unwrap(),
-            builder.fit(&x.select_columns(&repeated)).unwrap(),
+            builder.fit(x.weighted(&weights), &mut VoidRng).unwrap(),
+            builder.fit(&x.select_columns(&repeated), &mut VoidRng).unwrap(),
         );
         assert!((weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < tolerance);
-        let refused = |weight: f64| builder.fit_weighted(&x, &[T::of(weight); 120]).unwrap_err();
+        let refused =
+            |weight: f64| builder.fit(x.weighted(&[T::of(weight); 120]), &mut VoidRng).unwrap_err();
         assert!(matches!(refused(-1.0), Error::InvalidWeight { observation: 0, .. }));
         assert!(matches!(refused(f64::NAN), Error::InvalidWeight { observation: 0, .. }));
         assert!(

@@ -1,7 +1,11 @@
 //! Bad input: a typed error that names the numbers, and never a panic or a NaN.
 
+use crate::support::VoidRng;
 use elbo::data::{Centering, ScatterFactor};
+use elbo::fit::AutoencoderDescent;
+use elbo::fit::PxEm;
 use elbo::fit::StochasticGradient;
+use elbo::inference::Exact;
 use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance};
 use elbo::map::{Activation, Linear, Mlp};
 use elbo::mixture::MixtureOfPpca;
@@ -76,10 +80,10 @@ fn values_that_are_not_finite() {
         // New data as well as those of the fit.
         let model = Ppca::fit(1, &normal::<f64>(3, 8, 2)).unwrap();
         assert!(matches!(
-            model.log_likelihood(&x),
+            model.model.log_likelihood(&x),
             Err(Error::NotFinite { row: 2, column: 5, .. })
         ));
-        assert!(matches!(model.transform(&x), Err(Error::NotFinite { .. })));
+        assert!(matches!(model.model.transform(&x), Err(Error::NotFinite { .. })));
     }
 }
 
@@ -115,7 +119,7 @@ fn latent_dimensions() {
     });
     // k = d: no variance is left for the noise, but an autoencoder has none.
     assert_eq!(Ppca::fit(4, &x).unwrap_err(), Error::Unbounded { latent_dim: 4, rank: 4 });
-    assert!(LinearAutoencoder::fit(4, &x).unwrap().squared_error(&x).unwrap() < 1e-25);
+    assert!(LinearAutoencoder::fit(4, &x).unwrap().model.squared_error(&x).unwrap() < 1e-25);
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn constant_data_and_one_observation() {
     assert!(
         LinearAutoencoder::builder(1)
             .centering(Centering::None)
-            .fit(&DMatrix::from_element(3, 6, 2.5))
+            .fit(&DMatrix::from_element(3, 6, 2.5), &mut VoidRng)
             .is_ok()
     );
 }
@@ -166,49 +170,49 @@ fn wrong_dimensions() {
         assert!(matches!(e, Error::DimensionMismatch { expected: 4, actual: 3, .. }), "{e:?}")
     };
     let autoencoder = LinearAutoencoder::fit(2, &x).unwrap();
-    wrong(autoencoder.transform(&other).unwrap_err());
-    wrong(autoencoder.reconstruct(&other).unwrap_err());
-    wrong(autoencoder.squared_error(&other).unwrap_err());
+    wrong(autoencoder.model.transform(&other).unwrap_err());
+    wrong(autoencoder.model.reconstruct(&other).unwrap_err());
+    wrong(autoencoder.model.squared_error(&other).unwrap_err());
     let ppca = Ppca::fit(2, &x).unwrap();
-    wrong(ppca.transform(&other).unwrap_err());
-    wrong(ppca.reconstruct(&other).unwrap_err());
-    wrong(ppca.project(&other).unwrap_err());
-    wrong(ppca.log_likelihood(&other).unwrap_err());
-    wrong(ppca.elbo(&other).unwrap_err());
+    wrong(ppca.model.transform(&other).unwrap_err());
+    wrong(ppca.model.reconstruct(&other).unwrap_err());
+    wrong(ppca.model.orthogonal_projection(&other).unwrap_err());
+    wrong(ppca.model.log_likelihood(&other).unwrap_err());
+    wrong(ppca.model.elbo(&other).unwrap_err());
     let codes = normal::<f64>(3, 5, 7);
     assert!(matches!(
-        ppca.decode(&codes),
+        ppca.model.inverse_transform(&codes),
         Err(Error::DimensionMismatch { expected: 2, actual: 3, .. })
     ));
     let table = VariationalPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
-    wrong(table.elbo(&other).unwrap_err());
-    wrong(table.log_likelihood(&other).unwrap_err());
+    wrong(table.model.elbo(&other).unwrap_err());
+    wrong(table.model.log_likelihood(&other).unwrap_err());
     // A table serves only as many observations as it has rows for.
     let fewer = x.columns(0, 19).into_owned();
     assert!(matches!(
-        table.elbo(&fewer),
+        table.model.elbo(&fewer),
         Err(Error::DimensionMismatch { expected: 20, actual: 19, .. })
     ));
     let amortized = AmortizedPpca::<f64>::builder(2).fit(&x, &mut rng(1)).unwrap();
-    wrong(amortized.transform(&other).unwrap_err());
-    wrong(amortized.elbo(&other).unwrap_err());
+    wrong(amortized.model.transform(&other).unwrap_err());
+    wrong(amortized.model.elbo(&other).unwrap_err());
     let bad = dmatrix![1.0, 2.0, 3.0; 4.0, 5.0, f64::NAN];
     let not_finite = |refused: Result<DMatrix<f64>, Error>| {
         assert!(matches!(refused, Err(Error::NotFinite { row: 1, column: 2, .. })), "{refused:?}");
     };
     let pca = Pca::fit(2, &x).unwrap();
-    not_finite(pca.inverse_transform(&bad));
-    not_finite(pca.unwhiten(&bad));
-    not_finite(ppca.decode(&bad));
+    not_finite(pca.model.inverse_transform(&bad));
+    not_finite(pca.model.unwhiten(&bad));
+    not_finite(ppca.model.inverse_transform(&bad));
     assert_eq!(
-        ppca.decode(&DMatrix::zeros(2, 0)).unwrap_err(),
+        ppca.model.inverse_transform(&DMatrix::zeros(2, 0)).unwrap_err(),
         Error::Empty { rows: 2, columns: 0 }
     );
     for step in linear() {
         let fit = step.fit(2, (&x).into_observations().unwrap(), &mut rng(1)).unwrap();
-        not_finite(fit.step.decode(&bad));
-        assert!(fit.step.codes((&other).into_observations().unwrap()).is_err(), "{}", step.name());
-        assert!(fit.step.decode(&codes).is_err(), "{}", step.name());
+        not_finite(fit.model.inverse_transform(&bad));
+        assert!(fit.model.codes((&other).into_observations().unwrap()).is_err(), "{}", step.name());
+        assert!(fit.model.inverse_transform(&codes).is_err(), "{}", step.name());
     }
     assert!(
         Observations::from_rows(&[1.0, 2.0, 3.0], 2, 2)
@@ -224,10 +228,12 @@ fn settings() {
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let said = |e: Error| assert!(matches!(e, Error::InvalidParameter { .. }), "{e:?}");
         let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(bad));
-        said(fixed.fit(&x).unwrap_err());
-        said(fixed.fit_em(&x, &mut rng(1)).unwrap_err());
-        said(Ppca::builder(2).noise_floor(bad).fit(&x).unwrap_err());
-        said(Ppca::builder(2).noise_floor(bad).fit_em(&x, &mut rng(1)).unwrap_err());
+        said(fixed.fit(&x, &mut VoidRng).unwrap_err());
+        said(fixed.fitter(PxEm::default()).fit(&x, &mut rng(1)).unwrap_err());
+        let share = if bad == 0.0 { 1.0 } else { bad }; // a floor of 0 is none
+        let floored = Ppca::builder(2).noise_floor(share);
+        said(floored.fit(&x, &mut VoidRng).unwrap_err());
+        said(floored.fitter(PxEm::default()).fit(&x, &mut rng(1)).unwrap_err());
         said(IsotropicGaussian::new(bad).unwrap_err());
         said(IsotropicGaussian::fixed(bad).unwrap_err());
         said(
@@ -249,12 +255,13 @@ fn settings() {
         said(SquaredError::with_weight(bad).unwrap_err());
         said(
             LinearAutoencoder::builder(2)
-                .weight(bad)
-                .fit_by_gradient(&Default::default(), &x, &mut rng(1))
+                .l2_regularization(bad)
+                .fitter(AutoencoderDescent::default())
+                .fit(&x, &mut rng(1))
                 .unwrap_err(),
         );
         assert!(matches!(
-            LinearAutoencoder::builder(2).weight(bad).fit(&x),
+            LinearAutoencoder::builder(2).l2_regularization(bad).fit(&x, &mut VoidRng),
             Err(Error::InvalidParameter { .. })
         ));
     }
@@ -266,7 +273,7 @@ fn settings() {
     };
     draws(DeepEncoderPpca::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
     draws(Vae::<f64>::builder(1).samples(0).fit(&x, &mut rng(1)).unwrap_err());
-    draws(Ppca::fit(1, &x).unwrap().estimate_elbo(0, &x, &mut rng(1)).unwrap_err());
+    draws(Ppca::fit(1, &x).unwrap().model.estimate_elbo(0, &x, &mut rng(1)).unwrap_err());
     assert!(matches!(
         Linear::new(dmatrix![1.0, f64::NAN], DVector::zeros(1)),
         Err(Error::NotFinite { row: 0, column: 1, .. })
@@ -286,9 +293,14 @@ fn the_largest_noise_has_a_density<T: Real>() {
     let close = |value: T| {
         assert!((value.as_f64() / expected - 1.0).abs() < 1e-6, "{value} for {expected}")
     };
-    let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(largest)).fit(&x).unwrap();
-    let floored = Ppca::builder(2).noise_floor(largest).fit_em(&x, &mut rng(1)).unwrap().model;
-    for model in [fixed, floored] {
+    let fixed = Ppca::builder(2)
+        .noise_variance(NoiseVariance::Fixed(largest))
+        .fit(&x, &mut VoidRng)
+        .unwrap();
+    let decoder = Linear::new(DMatrix::zeros(4, 2), DVector::zeros(4)).unwrap();
+    let noise = IsotropicGaussian::new(largest).unwrap().with_floor(largest).unwrap();
+    let floored = Ppca::new(decoder, noise, Exact).unwrap();
+    for model in [fixed.model, floored] {
         assert!(
             model
                 .explained_variance_ratio()
@@ -342,7 +354,7 @@ fn variances_that_the_precision_cannot_hold() {
     let x = normal::<f32>(4, 60, 22) * 1e-14;
     let x = DMatrix::from_fn(4, 60, |j, i| if j == 3 { 0.0 } else { x[(j, i)] });
     assert!(FactorAnalysis::fit(1, &x).is_ok());
-    told(FactorAnalysis::builder(1).noise_floor(1e-12).fit(&x).unwrap_err());
+    told(FactorAnalysis::builder(1).noise_floor(1e-12).fit(&x, &mut VoidRng).unwrap_err());
 }
 
 /// Sizes whose products leave the range of the integers.
@@ -388,10 +400,10 @@ fn check_fit<T: Real>(step: ModelKind, k: usize, x: &DMatrix<T>) -> Result<(), E
     let x = x.into_observations()?;
     let fit = step.fit(k, x, &mut rng(3))?;
     let name = step.name();
-    let codes = fit.step.codes(x)?;
+    let codes = fit.model.codes(x)?;
     assert!(codes.iter().all(|v| v.is_finite()), "{name}: a code is not finite");
     assert!(
-        fit.step.decode(&codes)?.iter().all(|v| v.is_finite()),
+        fit.model.inverse_transform(&codes)?.iter().all(|v| v.is_finite()),
         "{name}: a reconstruction is not finite"
     );
     assert!(
@@ -399,10 +411,10 @@ fn check_fit<T: Real>(step: ModelKind, k: usize, x: &DMatrix<T>) -> Result<(), E
         "{name}: a J of the trace is not finite"
     );
     assert!(
-        fit.step.noise_variance().is_none_or(|v| v.is_finite() && v > T::zero()),
+        fit.model.noise_variance().is_none_or(|v| v.is_finite() && v > T::zero()),
         "{name}: noise variance"
     );
-    if let Some(gaps) = fit.step.gaps(x, Default::default(), &mut rng(4))? {
+    if let Some(gaps) = fit.model.gaps(x, Default::default(), &mut rng(4))? {
         let figures = [
             gaps.log_likelihood,
             gaps.elbo,
@@ -413,7 +425,7 @@ fn check_fit<T: Real>(step: ModelKind, k: usize, x: &DMatrix<T>) -> Result<(), E
         ];
         assert!(figures.iter().all(|v| v.is_finite()), "{name}: {gaps:?}");
     }
-    if let Some(variances) = fit.step.explained_variance()? {
+    if let Some(variances) = fit.model.explained_variance()? {
         assert!(variances.iter().all(|v| v.is_finite()), "{name}: {variances}");
     }
     Ok(())
@@ -506,12 +518,12 @@ fn deep<T: Real>(k: usize, x: &DMatrix<T>) -> Result<(), TestCaseError> {
     let fitter = StochasticGradient { epochs: 3, batch_size: 4, ..Default::default() };
     let builder = DeepEncoderPpca::<T>::builder(k).hidden(&[3]).fitter(fitter);
     if let Ok(fit) = builder.fit(x, &mut rng(5)) {
-        prop_assert!(fit.transform(x).unwrap().iter().all(|v| v.is_finite()));
+        prop_assert!(fit.model.transform(x).unwrap().iter().all(|v| v.is_finite()));
         prop_assert!(fit.trace.values().iter().all(|v| v.is_finite()));
     }
     let builder = Vae::<T>::builder(k).hidden(&[3]).fitter(fitter);
     if let Ok(fit) = builder.fit(x, &mut rng(6)) {
-        prop_assert!(fit.reconstruct(x).unwrap().iter().all(|v| v.is_finite()));
+        prop_assert!(fit.model.reconstruct(x).unwrap().iter().all(|v| v.is_finite()));
         prop_assert!(fit.trace.values().iter().all(|v| v.is_finite()));
     }
     Ok(())
@@ -534,11 +546,11 @@ proptest! {
 
     #[test]
     fn nor_with_a_floor((x, k) in matrices(), floor in prop::sample::select(vec![1e-300, 1e-12, 1e-3, 1.0, 1e100])) {
-        let fitted = Ppca::builder(k).noise_floor(floor).fit(&x);
+        let fitted = Ppca::builder(k).noise_floor(floor).fit(&x, &mut VoidRng);
         if let Ok(model) = fitted {
-            prop_assert!(model.noise_variance() >= floor);
-            prop_assert!(model.transform(&x).unwrap().iter().all(|v| v.is_finite()));
-            prop_assert!(model.log_likelihood(&x).unwrap().iter().all(|v| !v.is_nan()));
+            prop_assert!(model.model.noise_variance() >= floor);
+            prop_assert!(model.model.transform(&x).unwrap().iter().all(|v| v.is_finite()));
+            prop_assert!(model.model.log_likelihood(&x).unwrap().iter().all(|v| !v.is_nan()));
         }
     }
 }

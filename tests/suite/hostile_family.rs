@@ -1,6 +1,9 @@
 //! Odd tables through every front door of the linear-Gaussian family: a typed error or finite
 //! figures, never a panic, an endless loop or a NaN.
 
+use crate::support::VoidRng;
+use elbo::data::Data;
+use elbo::data::Incomplete;
 use elbo::data::{Centering, IncompleteObservations, Moments, SparseObservations};
 use elbo::fit::{ExpectationMaximization, MissingDataEm};
 use elbo::linalg::Solver;
@@ -71,15 +74,15 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
         FactorAnalysis::builder(k).centering(Centering::None),
         FactorAnalysis::builder(k).noise_floor(0.3),
     ] {
-        if let Ok(fit) = builder.fit(x) {
-            finite("factor scores", fit.transform(x).unwrap().iter());
-            finite("Bartlett's scores", fit.bartlett_scores(x).unwrap().iter());
-            finite("standardised loadings", fit.standardized_loadings().iter());
+        if let Ok(fit) = builder.fit(x, &mut VoidRng) {
+            finite("factor scores", fit.model.transform(x).unwrap().iter());
+            finite("Bartlett's scores", fit.model.bartlett_scores(x).unwrap().iter());
+            finite("standardised loadings", fit.model.standardized_loadings().iter());
             finite("the trace of factor analysis", fit.trace.values());
         }
     }
     let few = ExpectationMaximization { max_iterations: 50, ..ExpectationMaximization::default() };
-    if let Ok(fit) = FactorAnalysis::<T>::builder(k).fit_em(&few, x, &mut rng()) {
+    if let Ok(fit) = FactorAnalysis::<T>::builder(k).fitter(few).fit(x, &mut rng()) {
         finite("the trace of EM", fit.trace.values());
     }
     for solver in [
@@ -89,25 +92,28 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
         Solver::Full,
         Solver::Randomized { oversampling: 2, power_iterations: 2 },
     ] {
-        if let Ok(found) = Ppca::<T>::builder(k).solver(solver).solve(x) {
+        if let Ok(found) = Ppca::<T>::builder(k).fitter(solver).fit(x, &mut VoidRng) {
             finite("loadings", found.model.loadings().iter());
             finite("codes", found.model.transform(x).unwrap().iter());
         }
     }
     for mean in [Centering::Mean, Centering::None] {
-        if let Ok(pca) = Pca::fit_about(k, mean, x) {
-            finite("scores", pca.transform(x).unwrap().iter());
-            if let Ok(white) = pca.whiten(x) {
+        if let Ok(pca) = Pca::builder(k).centering(mean).fit(x) {
+            finite("scores", pca.model.transform(x).unwrap().iter());
+            if let Ok(white) = pca.model.whiten(x) {
                 finite("whitened data", white.iter());
-                finite("what was whitened, back", pca.unwhiten(&white).unwrap().iter());
+                finite("what was whitened, back", pca.model.unwhiten(&white).unwrap().iter());
             }
-            if let Ok(distances) = pca.distances(x) {
-                finite("distances", distances.inside.iter().chain(distances.outside.iter()));
+            if let Ok(distances) = pca.model.outlier_distances(x) {
+                finite(
+                    "distances",
+                    distances.t_squared.iter().chain(distances.squared_prediction_error.iter()),
+                );
             }
-            finite("ratios", pca.explained_variance_ratio().iter());
+            finite("ratios", pca.model.explained_variance_ratio().iter());
             let rotations = [
-                Varimax::default().rotate(pca.loadings().as_view()),
-                Promax::default().rotate(pca.loadings().as_view()),
+                Varimax::default().rotate(pca.model.loadings().as_view()),
+                Promax::default().rotate(pca.model.loadings().as_view()),
             ];
             for rotated in rotations.into_iter().flatten() {
                 finite("rotated loadings", rotated.loadings.iter());
@@ -136,25 +142,27 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
         finite("Bayesian loadings", fit.model.loadings().iter());
     }
     for components in [1, 2, 9] {
-        let builder = MixtureOfPpca::<T>::builder(components, k).restarts(2).max_iterations(60);
+        let builder = MixtureOfPpca::<T>::builder(components, k)
+            .restarts(1)
+            .fitter(ExpectationMaximization { max_iterations: 60, ..Default::default() });
         if let Ok(fit) = builder.fit(x, &mut rng()) {
             finite("the trace of a mixture", fit.trace.values());
-            finite("responsibilities", fit.responsibilities(x).unwrap().iter());
-            finite("weights", fit.weights().iter());
-            finite("a reconstruction", fit.reconstruct(x).unwrap().iter());
+            finite("responsibilities", fit.model.responsibilities(x).unwrap().iter());
+            finite("weights", fit.model.weights().iter());
+            finite("a reconstruction", fit.model.reconstruct(x).unwrap().iter());
         }
     }
     let weights: Vec<T> =
         (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-300, 2.5, 1e300][i % 5]).min(T::MAX)).collect();
-    if let Ok(model) = Ppca::<T>::builder(k).fit_weighted(x, &weights) {
-        finite("weighted loadings", model.loadings().iter());
+    if let Ok(model) = Ppca::<T>::builder(k).fit(x.weighted(&weights), &mut VoidRng) {
+        finite("weighted loadings", model.model.loadings().iter());
     }
     let mut moments = Moments::new(x.nrows());
     let chunks = (0..x.ncols()).try_for_each(|i| moments.update(x.columns(i, 1)));
     if chunks.is_ok()
-        && let Ok(model) = Ppca::<T>::builder(k).fit_moments(&moments)
+        && let Ok(model) = Ppca::<T>::builder(k).fit(&moments, &mut VoidRng)
     {
-        finite("loadings of a stream", model.loadings().iter());
+        finite("loadings of a stream", model.model.loadings().iter());
     }
     let mut online = Ppca::<T>::builder(k).online();
     for _ in 0..2 {
@@ -175,11 +183,11 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
         offsets.push(rows.len());
     }
     if let Ok(sparse) = SparseObservations::from_csc(x.nrows(), x.ncols(), &offsets, &rows, &values)
-        && let Ok(found) = Ppca::<T>::builder(k).fit_sparse(sparse)
+        && let Ok(found) = Ppca::<T>::builder(k).fit(sparse, &mut VoidRng)
     {
         finite("sparse loadings", found.model.loadings().iter());
-        finite("sparse codes", found.model.transform_sparse(sparse).unwrap().iter());
-        let scores = found.model.log_likelihood_sparse(sparse).unwrap();
+        finite("sparse codes", found.model.transform(sparse).unwrap().iter());
+        let scores = found.model.log_likelihood(sparse).unwrap();
         assert!(scores.iter().all(|v| !v.as_f64().is_nan()));
     }
 }
@@ -187,11 +195,11 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
 fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
     let few = MissingDataEm { max_iterations: 60, ..MissingDataEm::default() };
     let plain = Ppca::<T>::builder(k).restarts(1);
-    for builder in [plain, plain.centering(Centering::None), plain.noise_floor(T::of(1e-3))] {
-        if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
-            finite("a completed table", fit.impute(x).unwrap().iter());
-            finite("codes", fit.transform_incomplete(x).unwrap().iter());
-            finite("variances", fit.conditional(x).unwrap().variance.iter());
+    for builder in [plain, plain.centering(Centering::None), plain.noise_floor(1e-3)] {
+        if let Ok(fit) = builder.missing_data_fitter(few).fit(Incomplete(x), &mut rng()) {
+            finite("a completed table", fit.model.impute(x).unwrap().iter());
+            finite("codes", fit.model.transform(Incomplete(x)).unwrap().iter());
+            finite("variances", fit.model.conditional(x).unwrap().variance.iter());
             finite("the trace", fit.trace.values());
             let starts = fit.trace.starts();
             assert!(
@@ -204,11 +212,11 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
         FactorAnalysis::<T>::builder(k).restarts(1),
         FactorAnalysis::builder(k).centering(Centering::None),
     ] {
-        if let Ok(fit) = builder.fit_incomplete_by(&few, x, &mut rng()) {
-            finite("a completed table", fit.impute(x).unwrap().iter());
-            finite("variances", fit.conditional(x).unwrap().variance.iter());
+        if let Ok(fit) = builder.missing_data_fitter(few).fit(Incomplete(x), &mut rng()) {
+            finite("a completed table", fit.model.impute(x).unwrap().iter());
+            finite("variances", fit.model.conditional(x).unwrap().variance.iter());
             finite("the trace", fit.trace.values());
-            finite("loadings", fit.loadings().iter());
+            finite("loadings", fit.model.loadings().iter());
             assert!(
                 fit.trace.values().is_sorted_by(|a, b| *b >= a - 1e-9 * a.abs().max(1.0)),
                 "{:?}",
@@ -217,17 +225,17 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
         }
     }
     let weights: Vec<T> = (0..x.ncols()).map(|i| T::of([0.0, 1.0, 1e-30, 2.5][i % 4])).collect();
-    if let Ok(fit) = Ppca::<T>::builder(k).noise_floor(T::of(1e-3)).fit_incomplete_weighted(
-        x,
-        &weights,
-        &mut rng(),
-    ) {
-        finite("a completed table", fit.impute(x).unwrap().iter());
+    if let Ok(fit) =
+        Ppca::<T>::builder(k).noise_floor(1e-3).fit(Incomplete(x).weighted(&weights), &mut rng())
+    {
+        finite("a completed table", fit.model.impute(x).unwrap().iter());
     }
     for components in [1, 2] {
-        let builder = MixtureOfPpca::<T>::builder(components, k).restarts(1).max_iterations(30);
-        if let Ok(fit) = builder.fit_incomplete(x, &mut rng()) {
-            finite("a completed table", fit.impute(x).unwrap().iter());
+        let builder = MixtureOfPpca::<T>::builder(components, k)
+            .restarts(0)
+            .fitter(ExpectationMaximization { max_iterations: 30, ..Default::default() });
+        if let Ok(fit) = builder.fit(Incomplete(x), &mut rng()) {
+            finite("a completed table", fit.model.impute(x).unwrap().iter());
             finite("the trace of a mixture", fit.trace.values());
         }
     }

@@ -27,4 +27,5 @@ mod selection;
 mod sparse;
 mod stochastic_gradient;
 mod streams;
+mod support;
 mod threads;

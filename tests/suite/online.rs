@@ -1,6 +1,7 @@
 //! Stepwise EM: block by block to the maximum of the likelihood, the same bits each time, and
 //! nothing lost on the way.
 
+use crate::support::VoidRng;
 use elbo::data::{Centering, Source};
 use elbo::likelihood::NoiseVariance;
 use elbo::linalg::Solver;
@@ -33,7 +34,7 @@ fn converges<T: Real>(mean: Centering, offset: f64, tolerance: f64) {
     x.add_scalar_mut(T::of(offset));
     for k in [2, 3] {
         let builder = Ppca::<T>::builder(k).centering(mean);
-        let best = mean_log_likelihood(&builder.fit(&x).unwrap(), &x);
+        let best = mean_log_likelihood(&builder.fit(&x, &mut VoidRng).unwrap().model, &x);
         let mut online = builder.online();
         let mut gaps = Vec::new();
         for _ in 0..4 {
@@ -71,7 +72,7 @@ fn repeated_passes_reach_the_maximum() {
 fn a_k_that_is_too_large_is_ended_by_krylov_passes() {
     let x = table::<f64>(8, 1000, 1);
     for k in [5, 7] {
-        let best = mean_log_likelihood(&Ppca::fit(k, &x).unwrap(), &x);
+        let best = mean_log_likelihood(&Ppca::fit(k, &x).unwrap().model, &x);
         let gap = |exponent: f64| {
             let mut online = Ppca::<f64>::builder(k).online().exponent(exponent).unwrap();
             (0..50).for_each(|_| pass(&mut online, &x, 73));
@@ -80,12 +81,13 @@ fn a_k_that_is_too_large_is_ended_by_krylov_passes() {
         let (eager, patient) = (gap(0.6), gap(0.8));
         assert!(eager > 0.0 && eager < patient && patient < 1e-2, "k={k}: {eager:e} {patient:e}");
         let mut source = (&x).into_observations().unwrap();
-        let found = Ppca::<f64>::builder(k).solver(Solver::Krylov).fit_source(&mut source).unwrap();
+        let found =
+            Ppca::<f64>::builder(k).fitter(Solver::Krylov).fit(&mut source, &mut VoidRng).unwrap();
         assert!(
             (best - mean_log_likelihood(&found.model, &x)).abs() < 1e-10
-                && found.route.passes <= 10,
+                && found.solver.unwrap().passes <= 10,
             "{:?}",
-            found.route
+            found.solver.unwrap()
         );
     }
 }
@@ -114,7 +116,7 @@ fn a_drifting_mean_is_followed_by_a_least_step() {
     let mut online = Ppca::<f64>::builder(2).online().least_step(0.2).unwrap();
     pass(&mut online, &x, 100);
     pass(&mut online, &drifted, 100);
-    let best = mean_log_likelihood(&Ppca::fit(2, &drifted).unwrap(), &drifted);
+    let best = mean_log_likelihood(&Ppca::fit(2, &drifted).unwrap().model, &drifted);
     let found = mean_log_likelihood(&online.model().unwrap(), &drifted);
     assert!(best - found < 1.0, "{best} {found}");
     assert_eq!(online.observations_seen(), 8000.0);

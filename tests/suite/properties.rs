@@ -1,6 +1,8 @@
 //! What holds for any table, on random ones: sizes, scales, means and ranks vary.
 
 use elbo::diagnostics::inference_gap_summary;
+use elbo::fit::AutoencoderDescent;
+use elbo::fit::PxEm;
 use elbo::fit::{ExpectationMaximization, SubspaceFamily};
 use elbo::inference::{Exact, Inference, PerPoint};
 use elbo::model::{LinearGaussian, MStep};
@@ -89,10 +91,11 @@ fn variational<Q: SubspaceFamily<f64>>(table: &Table) -> TestCaseResult {
     let fit = builder.fit(&table.x, rng).unwrap();
     monotone(fit.trace.values())?;
     let (bound, log_p) =
-        (fit.elbo(&table.x).unwrap().values(), fit.log_likelihood(&table.x).unwrap());
+        (fit.model.elbo(&table.x).unwrap().values(), fit.model.log_likelihood(&table.x).unwrap());
     prop_assert!(bound.iter().zip(log_p.iter()).all(|(j, p)| *j <= p + 1e-9 * p.abs().max(1.0)));
     let plain = builder
-        .fit_plain(&ExpectationMaximization { max_iterations: 20, tolerance: 0.0 }, &table.x, rng)
+        .fitter(ExpectationMaximization { max_iterations: 20, tolerance: 0.0 })
+        .fit(&table.x, rng)
         .unwrap();
     monotone(plain.trace.values())
 }
@@ -102,16 +105,16 @@ proptest! {
 
     #[test]
     fn the_autoencoder_by_gradient_spans_pca(table in table()) {
-        let fit = LinearAutoencoder::builder(table.k).fit_by_gradient(&Default::default(), &table.x, &mut rng(table.seed)).unwrap();
+        let fit = LinearAutoencoder::builder(table.k).fitter(AutoencoderDescent::default()).fit(&table.x, &mut rng(table.seed)).unwrap();
         let ppca = Ppca::fit(table.k, &table.x).unwrap();
         // An error within ε of the least leaves an angle of about √ε: where the spectrum has no
         // gap, there is no subspace to find.
-        let values = ppca.explained_variance().unwrap();
-        prop_assume!(values[table.k - 1] > 3.0 * ppca.noise_variance() * (table.x.nrows() - table.k) as f64);
-        let angle = sine(&fit.decoder_weights().into_owned(), &ppca.components().unwrap());
+        let values = ppca.model.explained_variance().unwrap();
+        prop_assume!(values[table.k - 1] > 3.0 * ppca.model.noise_variance() * (table.x.nrows() - table.k) as f64);
+        let angle = sine(&fit.model.decoder_weights().into_owned(), &ppca.model.components().unwrap());
         prop_assert!(angle < 3e-3, "sine of the largest principal angle: {angle:e}");
-        let error = LinearAutoencoder::fit(table.k, &table.x).unwrap().squared_error(&table.x).unwrap();
-        prop_assert!(fit.squared_error(&table.x).unwrap() <= error * (1.0 + 1e-4));
+        let error = LinearAutoencoder::fit(table.k, &table.x).unwrap().model.squared_error(&table.x).unwrap();
+        prop_assert!(fit.model.squared_error(&table.x).unwrap() <= error * (1.0 + 1e-4));
         monotone(fit.trace.values())?;
     }
 
@@ -126,11 +129,11 @@ proptest! {
     fn no_step_of_em_lowers_j(table in table()) {
         let builder = Ppca::builder(table.k);
         let few = ExpectationMaximization { max_iterations: 40, tolerance: 0.0 };
-        monotone(builder.fit_em_by(&few, &table.x, &mut rng(table.seed)).unwrap().trace.values())?;
-        let expanded = builder.fit_em(&table.x, &mut rng(table.seed)).unwrap();
+        monotone(builder.fitter(few).fit(&table.x, &mut rng(table.seed)).unwrap().trace.values())?;
+        let expanded = builder.fitter(PxEm::default()).fit(&table.x, &mut rng(table.seed)).unwrap();
         monotone(expanded.trace.values())?;
-        let best = Ppca::fit(table.k, &table.x).unwrap().log_likelihood(&table.x).unwrap().mean();
-        prop_assert!((expanded.log_likelihood(&table.x).unwrap().mean() - best).abs() < 1e-5);
+        let best = Ppca::fit(table.k, &table.x).unwrap().model.log_likelihood(&table.x).unwrap().mean();
+        prop_assert!((expanded.model.log_likelihood(&table.x).unwrap().mean() - best).abs() < 1e-5);
     }
 
     #[test]
@@ -144,7 +147,7 @@ proptest! {
     fn an_encoder_is_never_better_than_the_table(table in table()) {
         let table_of = VariationalPpca::<f64>::builder(table.k).fit(&table.x, &mut rng(table.seed)).unwrap();
         let encoder = AmortizedPpca::<f64>::builder(table.k).fit(&table.x, &mut rng(table.seed)).unwrap();
-        let (best, reached) = (table_of.elbo(&table.x).unwrap().values().mean(), encoder.elbo(&table.x).unwrap().values().mean());
+        let (best, reached) = (table_of.model.elbo(&table.x).unwrap().values().mean(), encoder.model.elbo(&table.x).unwrap().values().mean());
         prop_assert!(reached <= best + 1e-5 && reached > best - 1e-2, "{reached} beside {best}");
     }
 
@@ -153,13 +156,13 @@ proptest! {
         let Table { k, x, seed } = table;
         let (d, n) = x.shape();
         let model = Ppca::fit(k, &x).unwrap();
-        let value = model.log_likelihood(&x).unwrap().mean();
+        let value = model.model.log_likelihood(&x).unwrap().mean();
         let rounding = 1e-7 * value.abs().max(1.0);
-        let mean_of = |x: &DMatrix<f64>| Ppca::fit(k, x).unwrap().log_likelihood(x).unwrap().mean();
+        let mean_of = |x: &DMatrix<f64>| Ppca::fit(k, x).unwrap().model.log_likelihood(x).unwrap().mean();
         let rng = &mut rng(seed ^ 2);
         // Rotations of z.
-        let turned = model.loadings() * normal(k, k, rng).qr().q();
-        let turned = Ppca::from_parameters(turned, model.mean().into_owned(), model.noise_variance()).unwrap();
+        let turned = model.model.loadings() * normal(k, k, rng).qr().q();
+        let turned = Ppca::from_parameters(turned, model.model.mean().into_owned(), model.model.noise_variance()).unwrap();
         prop_assert!((turned.log_likelihood(&x).unwrap().mean() - value).abs() < rounding);
         // Orthogonal maps of x, scales, copies, order.
         prop_assert!((mean_of(&(normal(d, d, rng).qr().q() * &x)) - value).abs() < rounding);
@@ -197,8 +200,8 @@ proptest! {
 /// What a step says of a table, as bits.
 fn bits(step: ModelKind, x: &DMatrix<f64>, seed: u64) -> Vec<u64> {
     let fit = step.fit(2, observed(x), &mut rng(seed)).unwrap();
-    let codes = fit.step.codes(observed(x)).unwrap();
-    let decoded = fit.step.decode(&codes).unwrap();
+    let codes = fit.model.codes(observed(x)).unwrap();
+    let decoded = fit.model.inverse_transform(&codes).unwrap();
     let trace = fit.trace.values().iter();
     codes.iter().chain(decoded.iter()).chain(trace).map(|v| v.to_bits()).collect()
 }

@@ -1,5 +1,6 @@
 //! Saving and loading: the same bits come back, and nothing that is loaded is trusted.
 
+use crate::support::VoidRng;
 use elbo::data::Centering;
 use elbo::data::files::{Format, ReadOptions, decode};
 use elbo::likelihood::NoiseVariance;
@@ -34,13 +35,23 @@ fn round_trip<S: Serialize + DeserializeOwned + PartialEq + Debug>(step: &S) {
 fn steps<T: Real + Serialize + DeserializeOwned>() {
     let x = iris::<T>();
     for mean in [Centering::Mean, Centering::None] {
-        round_trip(&LinearAutoencoder::<T>::builder(2).centering(mean).fit(&x).unwrap());
-        round_trip(&Ppca::<T>::builder(2).centering(mean).fit(&x).unwrap());
+        round_trip(
+            &LinearAutoencoder::<T>::builder(2)
+                .centering(mean)
+                .fit(&x, &mut VoidRng)
+                .unwrap()
+                .model,
+        );
+        round_trip(&Ppca::<T>::builder(2).centering(mean).fit(&x, &mut VoidRng).unwrap().model);
     }
     round_trip(
-        &Ppca::<T>::builder(2).noise_variance(NoiseVariance::Fixed(T::of(0.3))).fit(&x).unwrap(),
+        &Ppca::<T>::builder(2)
+            .noise_variance(NoiseVariance::Fixed(T::of(0.3)))
+            .fit(&x, &mut VoidRng)
+            .unwrap()
+            .model,
     );
-    round_trip(&Ppca::<T>::builder(2).noise_floor(T::of(0.2)).fit(&x).unwrap());
+    round_trip(&Ppca::<T>::builder(2).noise_floor(0.2).fit(&x, &mut VoidRng).unwrap().model);
     round_trip(&elbo::FactorAnalysis::<T>::fit(1, &x).unwrap().model);
     fn with_family<T, Q>(x: &DMatrix<T>)
     where
@@ -79,7 +90,7 @@ fn every_linear_step_in_f32() {
 }
 
 fn saved() -> serde_json::Value {
-    serde_json::to_value(Ppca::fit(2, &iris::<f64>()).unwrap()).unwrap()
+    serde_json::to_value(Ppca::fit(2, &iris::<f64>()).unwrap().model).unwrap()
 }
 
 fn refusal<S: DeserializeOwned + Debug>(value: serde_json::Value) -> String {
@@ -103,7 +114,7 @@ fn another_version_is_refused_by_its_number() {
 #[test]
 fn another_kind_is_refused_by_its_name() {
     let found = "the saved model is `f64: linear, isotropic_gaussian, exact`, and not ";
-    let text = serde_json::to_string(&Ppca::fit(2, &iris::<f64>()).unwrap()).unwrap();
+    let text = serde_json::to_string(&Ppca::fit(2, &iris::<f64>()).unwrap().model).unwrap();
     let said = serde_json::from_str::<LinearAutoencoder>(&text).unwrap_err().to_string();
     assert!(
         said.starts_with(&format!("{found}`f64: linear, noiseless, amortized point linear`")),
@@ -158,7 +169,7 @@ fn a_loaded_model_is_checked() {
     }
     // Numbers that only a binary format can hold: the last of W is in the middle of what is saved,
     // and so is found by its bits.
-    let model = Ppca::fit(2, &iris::<f64>()).unwrap();
+    let model = Ppca::fit(2, &iris::<f64>()).unwrap().model;
     let last = model.loadings()[(3, 1)].to_le_bytes();
     let mut bytes = postcard::to_allocvec(&model).unwrap();
     let place = bytes.windows(8).position(|window| window == last).unwrap();

@@ -1,5 +1,6 @@
 //! Sparse observations: the same figures as the dense table, about the mean, and never made dense.
 
+use crate::support::VoidRng;
 use elbo::data::{Centering, SparseObservations};
 use elbo::linalg::{PcaAlgorithm, Solver};
 use elbo::{Error, LinearAutoencoder, Ppca, Real};
@@ -59,29 +60,37 @@ fn equal_dense<T: Real>(tolerance: f64) {
         let x = table.view();
         let dense = x.to_dense();
         let builder = Ppca::<T>::builder(k).centering(mean);
-        let (sparse, whole) = (builder.fit_sparse(x).unwrap(), builder.fit(&dense).unwrap());
-        assert_eq!(sparse.route.solver, PcaAlgorithm::Krylov);
+        let (sparse, whole) =
+            (builder.fit(x, &mut VoidRng).unwrap(), builder.fit(&dense, &mut VoidRng).unwrap());
+        assert_eq!(sparse.solver.unwrap().solver, PcaAlgorithm::Krylov);
         let relative = |a: &DMatrix<T>, b: &DMatrix<T>| ((a - b).amax() / b.amax()).as_f64();
         let covariance = |m: &Ppca<T>| m.loadings() * m.loadings().transpose();
-        assert!(relative(&covariance(&sparse), &covariance(&whole)) < tolerance);
+        assert!(relative(&covariance(&sparse.model), &covariance(&whole.model)) < tolerance);
         assert!(
-            ((sparse.noise_variance() / whole.noise_variance()).as_f64() - 1.0).abs() < tolerance
+            ((sparse.model.noise_variance() / whole.model.noise_variance()).as_f64() - 1.0).abs()
+                < tolerance
         );
-        assert!((sparse.mean() - whole.mean()).amax().as_f64() < tolerance);
+        assert!((sparse.model.mean() - whole.model.mean()).amax().as_f64() < tolerance);
         let column = |v: nalgebra::DVector<T>| DMatrix::from_column_slice(v.len(), 1, v.as_slice());
         let (one, other) =
-            (sparse.log_likelihood_sparse(x).unwrap(), whole.log_likelihood(&dense).unwrap());
+            (sparse.model.log_likelihood(x).unwrap(), whole.model.log_likelihood(&dense).unwrap());
         assert!(relative(&column(one), &column(other)) < tolerance);
-        let (one, other) = (sparse.transform_sparse(x).unwrap(), sparse.transform(&dense).unwrap());
+        let (one, other) =
+            (sparse.model.transform(x).unwrap(), sparse.model.transform(&dense).unwrap());
         assert!(relative(&one, &other) < tolerance);
-        let error = (&dense - whole.project(&dense).unwrap()).norm_squared().as_f64();
-        assert!((sparse.squared_error_sparse(x).unwrap().as_f64() / error - 1.0).abs() < tolerance);
-        let builder = LinearAutoencoder::<T>::builder(k).centering(mean).weight(T::of(0.5));
-        let (sparse, whole) = (builder.fit_sparse(x).unwrap(), builder.fit(&dense).unwrap());
-        let error = whole.squared_error(&dense).unwrap().as_f64();
-        assert!((sparse.squared_error_sparse(x).unwrap().as_f64() / error - 1.0).abs() < tolerance);
+        let error =
+            (&dense - whole.model.orthogonal_projection(&dense).unwrap()).norm_squared().as_f64();
         assert!(
-            relative(&sparse.transform_sparse(x).unwrap(), &sparse.transform(&dense).unwrap())
+            (sparse.model.projection_error(x).unwrap().as_f64() / error - 1.0).abs() < tolerance
+        );
+        let builder =
+            LinearAutoencoder::<T>::builder(k).centering(mean).l2_regularization(T::of(0.5));
+        let (sparse, whole) =
+            (builder.fit(x, &mut VoidRng).unwrap(), builder.fit(&dense, &mut VoidRng).unwrap());
+        let error = whole.model.squared_error(&dense).unwrap().as_f64();
+        assert!((sparse.model.squared_error(x).unwrap().as_f64() / error - 1.0).abs() < tolerance);
+        assert!(
+            relative(&sparse.model.transform(x).unwrap(), &sparse.model.transform(&dense).unwrap())
                 < tolerance
         );
     }
@@ -100,7 +109,8 @@ fn matrices_of_nalgebra_sparse_are_the_same_table() {
     let table = counts::<f64>(30, 80, 20, 3);
     let dense = table.view().to_dense();
     let (columns, rows) = (CscMatrix::from(&dense), CsrMatrix::from(&dense.transpose()));
-    let fit = |x: SparseObservations<'_, f64>| Ppca::<f64>::builder(3).fit_sparse(x).unwrap();
+    let fit =
+        |x: SparseObservations<'_, f64>| Ppca::<f64>::builder(3).fit(x, &mut VoidRng).unwrap();
     let expected = fit(table.view());
     assert_eq!(fit(SparseObservations::from_csc_matrix(&columns).unwrap()), expected);
     assert_eq!(fit(SparseObservations::from_csr_rows(&rows).unwrap()), expected);
@@ -112,24 +122,28 @@ fn many_variables() {
     let table = counts::<f64>(20_000, 800, 60, 4);
     let x = table.view();
     let randomized = Solver::Randomized { oversampling: 10, power_iterations: 3 };
-    let found = Ppca::<f64>::builder(4).solver(randomized).fit_sparse(x).unwrap();
-    let exact = Ppca::<f64>::builder(4).fit_sparse(x).unwrap();
+    let found = Ppca::<f64>::builder(4).fitter(randomized).fit(x, &mut VoidRng).unwrap();
+    let exact = Ppca::<f64>::builder(4).fit(x, &mut VoidRng).unwrap();
     let (mean, best) = (
-        found.log_likelihood_sparse(x).unwrap().mean(),
-        exact.log_likelihood_sparse(x).unwrap().mean(),
+        found.model.log_likelihood(x).unwrap().mean(),
+        exact.model.log_likelihood(x).unwrap().mean(),
     );
     // The maximum, whatever the way, as the spectrum has it.
     let (d, k, n) = (20_000.0, 4.0, 800.0);
-    let variances = exact.explained_variance().unwrap();
+    let variances = exact.model.explained_variance().unwrap();
     let logs: f64 = variances.iter().map(|v| v.ln()).sum();
-    let formula =
-        -0.5 * (d * std::f64::consts::TAU.ln() + logs + (d - k) * exact.noise_variance().ln() + d);
+    let formula = -0.5
+        * (d * std::f64::consts::TAU.ln() + logs + (d - k) * exact.model.noise_variance().ln() + d);
     assert!((best - formula).abs() < 1e-7 * formula.abs(), "{best} {formula}");
     assert!(mean <= best + 1e-6 && best - mean < 1e-3 * best.abs());
-    assert!(found.route.accuracy.is_some_and(|share| share < 0.05), "{:?}", found.route);
-    assert_eq!(found.route.passes, 5 + 3);
-    let outside = exact.squared_error_sparse(x).unwrap() / n / (d - k);
-    assert!((outside / exact.noise_variance() - 1.0).abs() < 1e-9);
+    assert!(
+        found.solver.unwrap().accuracy.is_some_and(|share| share < 0.05),
+        "{:?}",
+        found.solver.unwrap()
+    );
+    assert_eq!(found.solver.unwrap().passes, 5 + 3);
+    let outside = exact.model.projection_error(x).unwrap() / n / (d - k);
+    assert!((outside / exact.model.noise_variance() - 1.0).abs() < 1e-9);
 }
 
 #[test]
@@ -191,23 +205,23 @@ fn malformed_tables_are_refused_with_their_numbers() {
 fn fits_that_cannot_be_are_refused() {
     let table = counts::<f64>(12, 30, 9, 2);
     let x = table.view();
-    let fit = |k, solver| Ppca::<f64>::builder(k).solver(solver).fit_sparse(x).map(|_| ());
+    let fit = |k, solver| Ppca::<f64>::builder(k).fitter(solver).fit(x, &mut VoidRng).map(|_| ());
     assert!(matches!(fit(13, Solver::Auto), Err(Error::LatentDim { latent_dim: 13, .. })));
     assert!(matches!(fit(12, Solver::Auto), Err(Error::Unbounded { latent_dim: 12, .. })));
     assert!(matches!(fit(2, Solver::Covariance), Err(Error::Unsupported { .. })));
     let model = Ppca::fit(2, &DMatrix::from_fn(5, 20, |i, j| ((i * j) as f64).sin())).unwrap();
     assert!(matches!(
-        model.log_likelihood_sparse(x),
+        model.model.log_likelihood(x),
         Err(Error::DimensionMismatch { expected: 5, actual: 12, .. })
     ));
     let zeros = SparseObservations::<f64>::from_csc(4, 3, &[0; 4], &[], &[]).unwrap();
     assert!(matches!(
-        Ppca::<f64>::builder(1).fit_sparse(zeros),
+        Ppca::<f64>::builder(1).fit(zeros, &mut VoidRng),
         Err(Error::ZeroVariance { variables: 4, observations: 3 })
     ));
     let one = SparseObservations::<f64>::from_csc(4, 1, &[0, 1], &[2], &[1.0]).unwrap();
     assert!(matches!(
-        Ppca::<f64>::builder(1).fit_sparse(one),
+        Ppca::<f64>::builder(1).fit(one, &mut VoidRng),
         Err(Error::TooFewObservations { actual: 1, least: 2 })
     ));
     // Every entry stored and a large mean: the mean is taken out of the projections before they are
@@ -216,12 +230,13 @@ fn fits_that_cannot_be_are_refused() {
     let (offsets, rows): (Vec<_>, Vec<_>) =
         ((0..=60).map(|i| 4 * i).collect(), (0..240).map(|e| e % 4).collect());
     let full = SparseObservations::from_csc(4, 60, &offsets, &rows, dense.as_slice()).unwrap();
-    let (a, b) = (Ppca::<f64>::builder(1).fit_sparse(full).unwrap(), Ppca::fit(1, &dense).unwrap());
+    let (a, b) =
+        (Ppca::<f64>::builder(1).fit(full, &mut VoidRng).unwrap(), Ppca::fit(1, &dense).unwrap());
     assert!(
-        (a.noise_variance() / b.noise_variance() - 1.0).abs() < 1e-5,
+        (a.model.noise_variance() / b.model.noise_variance() - 1.0).abs() < 1e-5,
         "{} {}",
-        a.noise_variance(),
-        b.noise_variance()
+        a.model.noise_variance(),
+        b.model.noise_variance()
     );
 }
 
@@ -248,8 +263,8 @@ fn reuters() {
     let rows: Vec<usize> = entries.iter().map(|e| e.1).collect();
     let values: Vec<f64> = entries.iter().map(|e| (1.0 + e.2 as f64).ln()).collect();
     let x = SparseObservations::from_csc(d, n, &offsets, &rows, &values).unwrap();
-    let model = Ppca::<f64>::builder(10).fit_sparse(x).unwrap();
-    let total = model.log_likelihood_sparse(x).unwrap().sum();
+    let model = Ppca::<f64>::builder(10).fit(x, &mut VoidRng).unwrap();
+    let total = model.model.log_likelihood(x).unwrap().sum();
     eprintln!("{n} documents, {d} words, {} entries: log p = {total:.3}", x.entries());
     assert!(total.is_finite());
 }
@@ -265,11 +280,11 @@ proptest! {
         let order: Vec<usize> = (0..n).rev().collect();
         let fit = |dense: &DMatrix<f64>| {
             let table = stored(dense);
-            Ppca::<f64>::builder(k).fit_sparse(table.view()).map(|fit| fit.model.log_likelihood_sparse(table.view()).unwrap())
+            Ppca::<f64>::builder(k).fit(table.view(), &mut VoidRng).map(|fit| fit.model.log_likelihood(table.view()).unwrap())
         };
         match (Ppca::fit(k, &dense), fit(&dense), fit(&dense.select_columns(&order))) {
             (Ok(whole), Ok(sparse), Ok(reversed)) => {
-                let expected = whole.log_likelihood(&dense).unwrap();
+                let expected = whole.model.log_likelihood(&dense).unwrap();
                 let size = expected.amax().max(1.0);
                 prop_assert!((&sparse - &expected).amax() < 1e-7 * size, "{sparse} {expected}");
                 prop_assert!(order.iter().zip(reversed.iter()).all(|(&i, value)| (value - expected[i]).abs() < 1e-7 * size));

@@ -1,7 +1,10 @@
 //! Streams, sources, weights and the choice of solver: every way to the closed form leads to the
 //! fit of all data at once.
 
+use crate::support::VoidRng;
+use elbo::data::Data;
 use elbo::data::{Centering, Chunks, Moments};
+use elbo::fit::Fitted;
 use elbo::likelihood::NoiseVariance;
 use elbo::linalg::{PcaAlgorithm, Solver};
 use elbo::{Error, IntoObservations, LinearAutoencoder, Observations, Ppca, Real};
@@ -22,7 +25,8 @@ fn table<T: Real>(d: usize, n: usize, seed: u64) -> DMatrix<T> {
 }
 
 /// The figures of two models of the same data, which a rotation or a sign would not change.
-fn same<T: Real>(a: &Ppca<T>, b: &Ppca<T>, x: &DMatrix<T>, tolerance: f64) {
+fn same<T: Real>(a: &Fitted<Ppca<T>>, b: &Fitted<Ppca<T>>, x: &DMatrix<T>, tolerance: f64) {
+    let (a, b) = (&a.model, &b.model);
     let (one, other) = (a.log_likelihood(x).unwrap(), b.log_likelihood(x).unwrap());
     let apart = (one - &other).amax().as_f64() / other.amax().as_f64().max(1.0);
     assert!(apart < tolerance, "log p: {apart:e}");
@@ -58,11 +62,11 @@ fn any_chunking<T: Real>() {
         for (d, n, k) in [(6, 400, 2), (40, 25, 3), (12, 12, 2)] {
             let x = table::<T>(d, n, 1);
             let builder = Ppca::<T>::builder(k).centering(mean);
-            let whole = builder.fit(&x).unwrap();
+            let whole = builder.fit(&x, &mut VoidRng).unwrap();
             for cuts in [&[1][..], &[7], &[n], &[3, 1, 50], &[n - 1, 1]] {
                 let moments = chunks_of(&x, cuts);
                 assert_eq!((moments.count(), moments.weight()), (n, n as f64));
-                same(&builder.fit_moments(&moments).unwrap(), &whole, &x, tolerance::<T>());
+                same(&builder.fit(&moments, &mut VoidRng).unwrap(), &whole, &x, tolerance::<T>());
             }
         }
     }
@@ -84,7 +88,7 @@ fn merge_is_the_fit_of_both_in_any_order() {
     ab.merge(&b).unwrap();
     let whole = Ppca::fit(2, &x).unwrap();
     for moments in [&ab, &ba] {
-        same(&Ppca::builder(2).fit_moments(moments).unwrap(), &whole, &x, 1e-11);
+        same(&Ppca::builder(2).fit(moments, &mut VoidRng).unwrap(), &whole, &x, 1e-11);
     }
     let empty = Moments::new(8);
     let before = ab.clone();
@@ -103,12 +107,17 @@ fn ten_orders_of_magnitude_survive_the_stream() {
         x.row_mut(j).scale_mut(scale);
     }
     for solver in [Solver::Auto, Solver::Full] {
-        let builder = Ppca::builder(4).solver(solver);
-        let (whole, streamed) =
-            (builder.fit(&x).unwrap(), builder.fit_moments(&chunks_of(&x, &[11])).unwrap());
-        assert!((streamed.noise_variance() / whole.noise_variance() - 1.0).abs() < 1e-9);
-        let apart =
-            (streamed.log_likelihood(&x).unwrap() - whole.log_likelihood(&x).unwrap()).amax();
+        let builder = Ppca::builder(4).fitter(solver);
+        let (whole, streamed) = (
+            builder.fit(&x, &mut VoidRng).unwrap(),
+            builder.fit(&chunks_of(&x, &[11]), &mut VoidRng).unwrap(),
+        );
+        assert!(
+            (streamed.model.noise_variance() / whole.model.noise_variance() - 1.0).abs() < 1e-9
+        );
+        let apart = (streamed.model.log_likelihood(&x).unwrap()
+            - whole.model.log_likelihood(&x).unwrap())
+        .amax();
         assert!(apart < 1e-6, "{apart:e}");
     }
     let plain = table::<f64>(5, 300, 6);
@@ -124,14 +133,26 @@ fn weights<T: Real>() {
     let repeated = x.select_columns(&twice);
     let weights: Vec<T> = (0..60).map(|i| T::of([1.0, 2.0, 0.0, 3.0][i % 4])).collect();
     let whole = Ppca::fit(2, &repeated).unwrap();
-    same(&Ppca::builder(2).fit_weighted(&x, &weights).unwrap(), &whole, &x, tolerance::<T>());
+    same(
+        &Ppca::builder(2).fit(x.weighted(&weights), &mut VoidRng).unwrap(),
+        &whole,
+        &x,
+        tolerance::<T>(),
+    );
     // Scaling all weights changes nothing.
     let halves: Vec<T> = weights.iter().map(|w| *w * T::of(0.37)).collect();
-    same(&Ppca::builder(2).fit_weighted(&x, &halves).unwrap(), &whole, &x, tolerance::<T>());
+    same(
+        &Ppca::builder(2).fit(x.weighted(&halves), &mut VoidRng).unwrap(),
+        &whole,
+        &x,
+        tolerance::<T>(),
+    );
     let weight = T::of(2.0);
-    let (a, b) = (LinearAutoencoder::builder(2).weight(weight), &repeated);
-    let (one, other) = (a.fit_weighted(&x, &weights).unwrap(), a.fit(b).unwrap());
-    let apart = (one.reconstruct(&x).unwrap() - other.reconstruct(&x).unwrap()).amax().as_f64();
+    let (a, b) = (LinearAutoencoder::builder(2).l2_regularization(weight), &repeated);
+    let (one, other) =
+        (a.fit(x.weighted(&weights), &mut VoidRng).unwrap(), a.fit(b, &mut VoidRng).unwrap());
+    let apart =
+        (one.model.reconstruct(&x).unwrap() - other.model.reconstruct(&x).unwrap()).amax().as_f64();
     assert!(apart < 10.0 * tolerance::<T>(), "{apart:e}");
 }
 
@@ -158,10 +179,14 @@ fn a_source_is_the_fit_of_all() {
             count += 1;
             (0..10).map(|c| Ok::<_, Error>(x.columns(70 * c, 70).into_owned()))
         });
-        let found = Ppca::builder(3).solver(solver).fit_source(&mut source).unwrap();
-        assert_eq!((found.route.solver, found.route.passes), (used, passes), "{solver:?}");
-        let total = found.log_likelihood_source(&mut source).unwrap();
-        assert!((total - found.log_likelihood(&x).unwrap()).amax() < 1e-12);
+        let found = Ppca::builder(3).fitter(solver).fit(&mut source, &mut VoidRng).unwrap();
+        assert_eq!(
+            (found.solver.unwrap().solver, found.solver.unwrap().passes),
+            (used, passes),
+            "{solver:?}"
+        );
+        let total = found.model.log_likelihood(&mut source).unwrap();
+        assert!((total - found.model.log_likelihood(&x).unwrap()).amax() < 1e-12);
         assert_eq!(count, passes + 1);
         same(&found, &whole, &x, if solver == randomized { 1e-7 } else { 1e-10 });
         let mut codes = Vec::new();
@@ -169,8 +194,8 @@ fn a_source_is_the_fit_of_all() {
             codes.extend(block.iter().copied());
             Ok(())
         };
-        found.transform_source(&mut (&x).into_observations().unwrap(), visit).unwrap();
-        assert_eq!(codes, found.transform(&x).unwrap().as_slice());
+        found.model.transform_blocks(&mut (&x).into_observations().unwrap(), visit).unwrap();
+        assert_eq!(codes, found.model.transform(&x).unwrap().as_slice());
     }
 }
 
@@ -179,12 +204,15 @@ fn a_source_is_the_fit_of_all() {
 fn wide_sources_take_no_square_matrix() {
     let x = table::<f32>(2100, 150, 11);
     let mut source: Observations<'_, f32> = (&x).into_observations().unwrap();
-    let found = Ppca::builder(3).fit_source(&mut source).unwrap();
-    assert_eq!(found.route.solver, PcaAlgorithm::Krylov);
+    let found = Ppca::builder(3).fit(&mut source, &mut VoidRng).unwrap();
+    assert_eq!(found.solver.unwrap().solver, PcaAlgorithm::Krylov);
     same(&found, &Ppca::fit(3, &x).unwrap(), &x, 1e-4);
-    let autoencoder = LinearAutoencoder::builder(3).fit_source(&mut source).unwrap();
+    let autoencoder = LinearAutoencoder::builder(3).fit(&mut source, &mut VoidRng).unwrap();
     let whole = LinearAutoencoder::fit(3, &x).unwrap();
-    assert!((autoencoder.reconstruct(&x).unwrap() - whole.reconstruct(&x).unwrap()).amax() < 1e-3);
+    assert!(
+        (autoencoder.model.reconstruct(&x).unwrap() - whole.model.reconstruct(&x).unwrap()).amax()
+            < 1e-3
+    );
 }
 
 #[test]
@@ -215,7 +243,7 @@ fn what_is_refused() {
     }
     moments.update_weighted(&x, &[0.0; 20]).unwrap();
     assert_eq!(moments, before);
-    let fit = |moments: &Moments| Ppca::<f64>::builder(1).fit_moments(moments);
+    let fit = |moments: &Moments| Ppca::<f64>::builder(1).fit(moments, &mut VoidRng);
     assert!(matches!(
         fit(&Moments::new(3)),
         Err(Error::TooFewObservations { actual: 0, least: 2 })
@@ -234,7 +262,7 @@ fn what_is_refused() {
         Err(Error::Unbounded { latent_dim: 1, rank: 1 })
     ));
     assert!(matches!(
-        Ppca::<f64>::builder(4).fit_moments(&before),
+        Ppca::<f64>::builder(4).fit(&before, &mut VoidRng),
         Err(Error::LatentDim { latent_dim: 4, .. })
     ));
     let mut seen = 0;
@@ -242,16 +270,17 @@ fn what_is_refused() {
         seen += 1;
         std::iter::once(Ok::<_, Error>(x.columns(0, 21 - seen).into_owned()))
     });
-    let told = Ppca::builder(1).solver(Solver::Krylov).fit_source(&mut shrinking).unwrap_err();
+    let told =
+        Ppca::builder(1).fitter(Solver::Krylov).fit(&mut shrinking, &mut VoidRng).unwrap_err();
     assert!(matches!(told, Error::DimensionMismatch { expected: 20, actual: 19, .. }), "{told}");
     let mut nothing = Chunks::new(3, std::iter::empty::<Result<DMatrix<f64>, Error>>);
     assert!(matches!(
-        Ppca::builder(1).fit_source(&mut nothing),
+        Ppca::builder(1).fit(&mut nothing, &mut VoidRng),
         Err(Error::TooFewObservations { actual: 0, least: 2 })
     ));
     let mut late = Chunks::new(3, || [x.clone(), bad.clone()].map(Ok::<_, Error>));
     assert!(matches!(
-        Ppca::builder(1).fit_source(&mut late),
+        Ppca::builder(1).fit(&mut late, &mut VoidRng),
         Err(Error::NotFinite { row: 1, column: 24, .. })
     ));
 }
@@ -259,25 +288,16 @@ fn what_is_refused() {
 /// An error of a reader's own comes through the search for directions.
 #[test]
 fn a_reader_may_fail_in_a_later_pass() {
-    #[derive(Debug, PartialEq)]
-    enum Broken {
-        Wire,
-        Refused,
-    }
-    impl From<Error> for Broken {
-        fn from(_: Error) -> Self {
-            Self::Refused
-        }
-    }
+    let broken = || Error::source_error(std::io::Error::other("the wire is broken"));
     let x = table::<f64>(4, 20, 1);
     let mut passes = 0;
     let mut source = Chunks::new(4, || {
         passes += 1;
-        [if passes < 2 { Ok(x.clone()) } else { Err(Broken::Wire) }]
+        [if passes < 2 { Ok(x.clone()) } else { Err(broken()) }]
     });
     assert_eq!(
-        Ppca::builder(1).solver(Solver::Krylov).fit_source(&mut source).unwrap_err(),
-        Broken::Wire
+        Ppca::builder(1).fitter(Solver::Krylov).fit(&mut source, &mut VoidRng).unwrap_err(),
+        broken()
     );
 }
 
@@ -286,32 +306,43 @@ fn settings_reach_every_way() {
     let x = table::<f64>(5, 80, 2);
     let fixed = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(0.7));
     let moments = Moments::of(&x).unwrap();
-    assert_eq!(fixed.fit_moments(&moments).unwrap().noise_variance(), 0.7);
-    same(&fixed.fit_moments(&moments).unwrap(), &fixed.fit(&x).unwrap(), &x, 1e-12);
-    let told = Ppca::builder(2).noise_variance(NoiseVariance::Fixed(-1.0)).fit_moments(&moments);
+    assert_eq!(fixed.fit(&moments, &mut VoidRng).unwrap().model.noise_variance(), 0.7);
+    same(
+        &fixed.fit(&moments, &mut VoidRng).unwrap(),
+        &fixed.fit(&x, &mut VoidRng).unwrap(),
+        &x,
+        1e-12,
+    );
+    let told =
+        Ppca::builder(2).noise_variance(NoiseVariance::Fixed(-1.0)).fit(&moments, &mut VoidRng);
     assert!(matches!(told, Err(Error::InvalidParameter { .. })));
     let floor = Ppca::builder(5).noise_floor(1e-3);
-    same(&floor.fit_moments(&moments).unwrap(), &floor.fit(&x).unwrap(), &x, 1e-11);
+    same(
+        &floor.fit(&moments, &mut VoidRng).unwrap(),
+        &floor.fit(&x, &mut VoidRng).unwrap(),
+        &x,
+        1e-11,
+    );
 }
 
 #[cfg(feature = "files")]
 #[test]
 fn a_file_in_blocks_is_the_fit_of_the_table() {
-    use elbo::data::files::{FileError, Missing, NpyBlocks, write_npy};
+    use elbo::data::files::{Missing, NpyBlocks, write_npy};
     let x = table::<f64>(7, 333, 4);
     let path = std::env::temp_dir().join(format!("elbo-streams-{}.npy", std::process::id()));
     write_npy(&path, &x).unwrap();
     let result = (|| {
         let mut source = NpyBlocks::<f64>::open(&path, 50, Missing::Refuse)?;
-        let found = Ppca::builder(2).fit_source(&mut source)?;
-        let total = found.log_likelihood_source(&mut source)?.sum();
-        Ok::<_, FileError>((found, total))
+        let found = Ppca::builder(2).fit(&mut source, &mut VoidRng)?;
+        let total = found.model.log_likelihood(&mut source)?.sum();
+        Ok::<_, Error>((found, total))
     })();
     std::fs::remove_file(&path).ok();
     let (found, total) = result.unwrap();
     let whole = Ppca::fit(2, &x).unwrap();
     same(&found, &whole, &x, 1e-11);
-    assert!((total / whole.log_likelihood(&x).unwrap().sum() - 1.0).abs() < 1e-12);
+    assert!((total / whole.model.log_likelihood(&x).unwrap().sum() - 1.0).abs() < 1e-12);
 }
 
 proptest! {
@@ -338,6 +369,6 @@ proptest! {
         prop_assert_eq!(parts[0].count(), n);
         prop_assert!((parts[0].mean() - whole.mean()).amax() < 1e-12);
         prop_assert!((parts[0].covariance() - whole.covariance()).amax() < 1e-12 * whole.covariance().amax());
-        same(&Ppca::builder(1).fit_moments(&parts[0]).unwrap(), &Ppca::fit(1, &x).unwrap(), &x, 1e-10);
+        same(&Ppca::builder(1).fit(&parts[0], &mut VoidRng).unwrap(), &Ppca::fit(1, &x).unwrap(), &x, 1e-10);
     }
 }

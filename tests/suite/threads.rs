@@ -91,9 +91,13 @@ fn deep_steps() {
             .unwrap();
         let traces = [&encoder.trace, &vae.trace, &of_binary.trace];
         let values = traces.into_iter().flat_map(|trace| trace.values().iter().map(|v| T::of(*v)));
-        let results = [encoder.reconstruct(x), vae.reconstruct(x), of_binary.transform(binary)]
-            .map(Result::unwrap);
-        let scores = encoder.log_likelihood(x).unwrap();
+        let results = [
+            encoder.model.reconstruct(x),
+            vae.model.reconstruct(x),
+            of_binary.model.transform(binary),
+        ]
+        .map(Result::unwrap);
+        let scores = encoder.model.log_likelihood(x).unwrap();
         results
             .iter()
             .flat_map(|m| m.iter().copied())
@@ -116,15 +120,16 @@ fn closed_form_and_gradient() {
     fn fitted<T: Real>(x: &DMatrix<T>) -> [DMatrix<T>; 4] {
         let model = Ppca::fit(3, x).unwrap();
         let autoencoder = LinearAutoencoder::builder(3)
-            .fit_by_gradient(&AutoencoderDescent::default(), x, &mut StdRng::seed_from_u64(2))
+            .fitter(AutoencoderDescent::default())
+            .fit(x, &mut StdRng::seed_from_u64(2))
             .unwrap();
-        let scores = model.log_likelihood(x).unwrap();
+        let scores = model.model.log_likelihood(x).unwrap();
         let scores = DMatrix::from_column_slice(scores.len(), 1, scores.as_slice());
         [
-            model.loadings().into_owned(),
-            model.transform(x).unwrap(),
+            model.model.loadings().into_owned(),
+            model.model.transform(x).unwrap(),
             scores,
-            autoencoder.transform(x).unwrap(),
+            autoencoder.model.transform(x).unwrap(),
         ]
     }
     // The covariance of many variables, that of few, and more variables than observations.

@@ -1,7 +1,7 @@
-//! Comma-separated values.
+//! CSV reader.
 //!
-//! A record is an observation, so the n×d records read one after the other are already the d×n
-//! column-major matrix.
+//! A record is an observation, so the fields of n records in file order are already the d×n matrix
+//! in column-major order: nothing is transposed.
 
 use super::newlines::Newlines;
 use super::options::{Header, Role, numbered};
@@ -16,6 +16,9 @@ pub(super) fn read<T: Real>(
     source: Source<'_>,
     options: &ReadOptions,
 ) -> Result<Table<T>, FileError> {
+    // `has_headers(false)`: the header is detected below, with the options. `flexible`: records of
+    // unequal length are reported by `Columns::push`, with the expected number of fields.
+    // `Newlines` has mapped every line ending to `\n`. 64 KiB: as the buffer of `Source::open`.
     let mut reader: Records<'_> = ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -42,11 +45,12 @@ pub(super) fn read<T: Real>(
 
 type Records<'a> = Reader<Newlines<Source<'a>>>;
 
-/// Reads the next record that is no blank line, and says in which line it starts.
+/// Reads the next record, without blank lines, and returns the number of the line on which it
+/// starts; `None` at the end of the file.
 fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>, FileError> {
     match reader.read_byte_record(record) {
-        // the record's own position is before the blank lines that it skipped: count back from its
-        // end
+        // `record.position()` lies before the blank lines that the parser skipped. The line is
+        // therefore counted back from the end of the record, less the line breaks in quoted fields.
         Ok(true) => {
             let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
             let skipped = record.position().map_or(1, |position| position.line());
@@ -55,13 +59,13 @@ fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>
         Ok(false) => Ok(None),
         Err(error) => Err(match error.into_kind() {
             ErrorKind::Io(error) => FileError::reading(error),
-            // with `flexible` and byte records the reader knows no other error
+            // I/O is the only error of a flexible reader of byte records.
             _ => FileError::Unreadable { kind: std::io::ErrorKind::InvalidData },
         }),
     }
 }
 
-/// The trimmed fields of a record.
+/// Returns the fields of a record as UTF-8 text, without surrounding white space.
 fn fields(record: &ByteRecord, line: u64) -> impl Iterator<Item = Result<&str, FileError>> {
     record.iter().enumerate().map(move |(field, bytes)| {
         std::str::from_utf8(bytes)
@@ -70,27 +74,34 @@ fn fields(record: &ByteRecord, line: u64) -> impl Iterator<Item = Result<&str, F
     })
 }
 
+/// Whether a field stands for a missing value.
 fn is_missing(field: &str) -> bool {
     matches!(field, "" | "nan" | "NaN" | "NA")
 }
 
+/// Whether a field parses as a number, NaN excepted.
 fn is_number(field: &str) -> bool {
+    // Rust parses `nan` as a number; here it is a missing value and no evidence of a number.
     field.parse::<f64>().is_ok_and(|number| !number.is_nan())
 }
 
-/// Whether the first record names the columns.
+/// Whether the first record is a header.
 ///
-/// A record that mixes text and numbers where numbers must stand is taken for data, so that its
-/// text is refused: as a header it would cost an observation without a word.
+/// With [`Header::Detect`], a record with both text and numbers in numeric columns counts as data,
+/// so that its text is reported as an error. Counted as a header, it would silently lose an
+/// observation.
 fn is_header(first: &[String], options: &ReadOptions) -> bool {
     match options.header {
         Header::Present => return true,
         Header::Absent => return false,
         Header::Detect => {}
     }
+    // The name of a label or ignored column occurs in a header only.
     if first.iter().any(|field| !is_number(field) && options.role(field) != Role::Number) {
         return true;
     }
+    // Otherwise the file has no column names that the options could refer to, and the roles follow
+    // from the default names x1, x2, ….
     let names = numbered(first.len());
     let mut numeric =
         first.iter().zip(&names).filter(|(_, name)| options.role(name) == Role::Number);
@@ -98,15 +109,18 @@ fn is_header(first: &[String], options: &ReadOptions) -> bool {
     text && !numeric.any(|(field, _)| is_number(field))
 }
 
-/// The columns while they grow.
+/// The columns read so far.
 struct Columns<T> {
     names: Vec<String>,
     roles: Vec<Role>,
     missing: Missing,
+    /// d×n in column-major order.
     values: Vec<T>,
+    /// The text of the label and ignored columns.
     apart: Vec<Vec<String>>,
     text: Option<Texts>,
     rows: usize,
+    /// Number of missing values.
     holes: usize,
 }
 
@@ -135,6 +149,7 @@ impl<T: Real> Columns<T> {
                 actual: record.len(),
             });
         }
+        // The text columns of a record, in file order.
         let mut apart = self.apart.iter_mut();
         for ((field, role), name) in fields(record, line).zip(&self.roles).zip(&self.names) {
             let field = field?;
@@ -181,7 +196,7 @@ impl<T: Real> Columns<T> {
     }
 }
 
-/// The number in a field; none if it is missing.
+/// Parses a numeric field; `None` for a missing value, where those are allowed.
 fn number<T: Real>(
     field: &str,
     place: Location,
@@ -189,10 +204,12 @@ fn number<T: Real>(
     missing: Missing,
 ) -> Result<Option<T>, FileError> {
     if is_missing(field) {
+        // `check` returns the error if missing values are not allowed.
         return check(T::of(f64::NAN), place, column, missing).map(|()| None);
     }
     match parse::<T>(field) {
         Some(value) if value.as_f64().is_finite() => Ok(Some(value)),
+        // Also a finite text beyond the range of `T`, such as 1e39 for `f32`.
         Some(value) if value.as_f64().is_infinite() => {
             Err(FileError::Infinite { place, column: column.to_owned(), text: field.to_owned() })
         }

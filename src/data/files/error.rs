@@ -1,9 +1,9 @@
-//! What a file was refused for.
+//! Errors of the table readers and writers.
 
 use std::fmt;
 use std::io;
 
-/// A place in a file: a line of text, or a row of an array. Both are counted from 1.
+/// Position in a file: a line of text or a row of an array, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -22,9 +22,9 @@ impl fmt::Display for Location {
     }
 }
 
-/// What a file was refused for, in one lower-case line.
+/// Error of reading or writing a table file; its message is one lower-case line.
 ///
-/// No message names the file: the caller knows it and puts it in front.
+/// No message contains the file name: the caller has the path and can put it in front.
 ///
 /// ```
 /// use elbo::data::files::{FileError, Format, ReadOptions, decode};
@@ -38,53 +38,53 @@ pub enum FileError {
     /// The file cannot be opened or read.
     #[error("cannot read the file: {kind}")]
     Unreadable {
-        /// What the operating system said.
+        /// The kind of error that the operating system returned.
         kind: io::ErrorKind,
     },
     /// The file cannot be created or written.
     #[error("cannot write the file: {kind}")]
     Unwritable {
-        /// What the operating system said.
+        /// The kind of error that the operating system returned.
         kind: io::ErrorKind,
     },
-    /// The name says nothing that this module knows.
+    /// The file name has none of the known extensions.
     #[error("{} ends in none of .csv, .npy and .idxN-ubyte (.gz may follow)", Quoted(name))]
     UnknownFormat {
         /// The last part of the path.
         name: String,
     },
-    /// The name ends in `.gz`, and the content is no gzip.
+    /// The name ends in `.gz`, but the content is not gzip.
     #[error("the name ends in .gz, but the content is not gzip")]
     NotGzip,
-    /// The gzip stream ends before its own end mark.
+    /// The gzip stream is truncated.
     #[error("the gzip stream is truncated after {bytes} decompressed bytes")]
     TruncatedGzip {
-        /// Decompressed bytes up to the break.
+        /// Decompressed bytes before the truncation.
         bytes: u64,
     },
-    /// The gzip stream contradicts itself.
+    /// The gzip stream is malformed, or its checksum does not match.
     #[error("the gzip stream is corrupt after {bytes} decompressed bytes")]
     CorruptGzip {
-        /// Decompressed bytes up to the fault.
+        /// Decompressed bytes before the error.
         bytes: u64,
     },
-    /// More bytes come out of a gzip stream than
-    /// [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes) allows.
+    /// A gzip stream decompresses to more bytes than
+    /// [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes).
     #[error("the decompressed content exceeds the limit of {limit} bytes")]
     TooLarge {
         /// The limit.
         limit: u64,
     },
-    /// The file holds no record at all.
+    /// The file holds no data: no byte, or no record.
     #[error("the file is empty")]
     EmptyFile,
-    /// There is a header and nothing below it.
+    /// A CSV file has a header and no records.
     #[error("a header of {columns} columns and no rows")]
     HeaderOnly {
-        /// Columns named in the header.
+        /// Columns in the header.
         columns: usize,
     },
-    /// Every column is a label or ignored.
+    /// There is no numeric column: every column is a label or ignored.
     #[error("no column of numbers is left: all {columns} columns are kept apart")]
     NoNumbers {
         /// Columns in the file.
@@ -98,7 +98,7 @@ pub enum FileError {
         /// Product of the other axes.
         columns: usize,
     },
-    /// A field is not text.
+    /// A field is not valid UTF-8.
     #[error("line {line}, field {field}: not utf-8")]
     NotUtf8 {
         /// Line, counted from 1.
@@ -106,7 +106,7 @@ pub enum FileError {
         /// Field of that line, counted from 1.
         field: usize,
     },
-    /// A record has more or fewer fields than the first one.
+    /// A record has another number of fields than the first record.
     #[error("line {line}: expected {expected} fields, found {actual}")]
     Ragged {
         /// Line, counted from 1.
@@ -116,7 +116,7 @@ pub enum FileError {
         /// Fields of this record.
         actual: usize,
     },
-    /// An entry of a numeric column is text.
+    /// An entry of a numeric column does not parse as a number.
     #[error("{place}, column {}: {} is not a number", Quoted(column), Quoted(text))]
     NotANumber {
         /// Where.
@@ -126,7 +126,7 @@ pub enum FileError {
         /// The offending text.
         text: String,
     },
-    /// An entry is infinite, or too large for the number type.
+    /// An entry is infinite, or out of range of the number type.
     #[error("{place}, column {}: {} is infinite or out of range", Quoted(column), Quoted(text))]
     Infinite {
         /// Where.
@@ -136,7 +136,7 @@ pub enum FileError {
         /// The offending text.
         text: String,
     },
-    /// An entry is missing, and the caller wanted complete data.
+    /// A value is missing, and the options allow no missing values.
     #[error("{place}, column {}: the value is missing", Quoted(column))]
     Missing {
         /// Where.
@@ -144,52 +144,52 @@ pub enum FileError {
         /// Name of the column.
         column: String,
     },
-    /// A column that the caller named does not exist.
+    /// A label or ignored column that the options request does not exist.
     #[error("there is no column {} among the {columns} columns", Quoted(name))]
     UnknownColumn {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// Columns in the file.
         columns: usize,
     },
-    /// Two columns have one name.
+    /// Two columns have the same name.
     #[error("columns {first} and {second} are both named {}", Quoted(name))]
     DuplicateColumn {
-        /// The name.
+        /// The common name.
         name: String,
-        /// The first of them, counted from 1.
+        /// Index of the first of the two columns, counted from 1.
         first: usize,
-        /// The other, counted from 1.
+        /// Index of the second of the two columns, counted from 1.
         second: usize,
     },
-    /// The file does not begin as its format demands.
+    /// The file does not begin with the magic bytes of its format.
     #[error("not {format}: the first bytes are {found:02x?}")]
     Magic {
-        /// What the file should be.
+        /// The expected format.
         format: &'static str,
-        /// How it begins.
+        /// The first bytes of the file.
         found: Vec<u8>,
     },
-    /// A version of the `.npy` format that does not exist yet.
+    /// A version of the `.npy` format other than 1.0, 2.0 and 3.0.
     #[error("npy version {major}.{minor} is none of 1.0, 2.0 and 3.0")]
     NpyVersion {
-        /// Major number.
+        /// Major version number.
         major: u8,
-        /// Minor number.
+        /// Minor version number.
         minor: u8,
     },
     /// The header of an `.npy` file is not the expected Python dictionary.
     #[error("npy header, byte {position}: expected {expected}")]
     NpyHeader {
-        /// Byte of the header text, counted from 0.
+        /// Position of the error in the header text, in bytes, counted from 0.
         position: usize,
-        /// What should stand there.
+        /// What was expected at this position.
         expected: &'static str,
     },
-    /// An element type that is not a real number.
+    /// An element type that is not supported, such as complex numbers or text.
     #[error("the element type {} is not a real number type that is read", Quoted(name))]
     ElementType {
-        /// The type as the file names it.
+        /// The type string of the file (`.npy`), or its type code (IDX).
         name: String,
     },
     /// An array with fewer than two axes.
@@ -198,13 +198,13 @@ pub enum FileError {
         /// The axes.
         shape: Vec<u64>,
     },
-    /// The header claims more than this machine can address.
+    /// The array in the header is larger than the address space.
     #[error("an array of shape {shape:?} exceeds the address space")]
     Oversized {
         /// The axes.
         shape: Vec<u64>,
     },
-    /// The header claims another size than the file has.
+    /// The length of the file differs from the length that its header implies.
     #[error("the header announces {expected} bytes, the file holds {actual}")]
     Length {
         /// Bytes that header and array need.
@@ -212,15 +212,15 @@ pub enum FileError {
         /// Bytes in the file.
         actual: u64,
     },
-    /// More follows after the array that the header announces.
+    /// Further bytes follow after the end of the array.
     #[error("the header announces {expected} bytes, and more follow")]
     Trailing {
         /// Bytes that header and array need.
         expected: u64,
     },
-    /// The parts of a table contradict each other.
+    /// The parts of a table disagree in size.
     #[error("{what}: expected {expected}, got {actual}")]
-    Dimension {
+    DimensionMismatch {
         /// Which size.
         what: &'static str,
         /// The size that was expected.
@@ -228,16 +228,17 @@ pub enum FileError {
         /// The size that was given.
         actual: usize,
     },
-    /// What was read is no data for the fit, or the fit itself failed.
+    /// An error of the library about the data read, or of a fit to them; lets `?` convert it.
     #[error(transparent)]
-    Refused(#[from] crate::Error),
+    Rejected(crate::Error),
 }
 
-/// Text of a file in a message: escaped, so that it stays on the line, and cut.
+/// Text from a file in an error message: escaped, so that it adds no line break, and shortened.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A message holds up to two such texts and a position, and must still fit on one line.
         const LIMIT: usize = 40;
         match self.0.char_indices().nth(LIMIT) {
             Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
@@ -247,13 +248,15 @@ impl fmt::Display for Quoted<'_> {
 }
 
 impl FileError {
-    /// The refusal behind an input error: one of ours that a reader carried through `std::io`, or
-    /// the system's.
+    /// Converts an error of a read operation. A [`FileError`] that a reader wrapped in an
+    /// `io::Error` is unwrapped; any other error becomes [`FileError::Unreadable`].
     pub(super) fn reading(error: io::Error) -> Self {
+        // `io::Error::other(FileError)` comes back here as the inner error.
         let kind = error.kind();
         error.downcast::<FileError>().unwrap_or(FileError::Unreadable { kind })
     }
 
+    /// As [`Self::reading`], for a write operation.
     pub(super) fn writing(error: io::Error) -> Self {
         let kind = error.kind();
         error.downcast::<FileError>().unwrap_or(FileError::Unwritable { kind })

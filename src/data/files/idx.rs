@@ -1,5 +1,5 @@
-//! IDX, the format of MNIST: the bytes `0 0 type axes`, the big-endian `u32` sizes, then the
-//! elements.
+//! Reader of IDX, the format of the MNIST files: the bytes `0 0 type axes`, the lengths of the axes
+//! as big-endian `u32`, then the elements.
 
 use super::source::Source;
 use super::{FileError, ReadOptions, Table};
@@ -8,7 +8,7 @@ use crate::linalg::room;
 use nalgebra::DMatrix;
 use std::path::Path;
 
-/// An array of bytes from an IDX file, the last axis fastest.
+/// Array of bytes from an IDX file, with the last axis fastest (C order).
 ///
 /// ```
 /// use elbo::data::files::IdxArray;
@@ -20,30 +20,32 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdxArray {
-    /// The sizes of the axes.
+    /// The lengths of the axes.
     pub shape: Vec<usize>,
-    /// The elements.
+    /// The elements in C order.
     pub bytes: Vec<u8>,
 }
 
 impl IdxArray {
-    /// Reads a file, plain or in gzip.
+    /// Reads an IDX file, plain or gzip-compressed.
     ///
     /// # Errors
-    /// An unreadable file, or one that is not what its header says.
+    /// [`FileError`] if the file cannot be read, or if its header is invalid or disagrees with its
+    /// length.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, FileError> {
         from_source(Source::open(path.as_ref(), ReadOptions::default().max_bytes)?)
     }
 
-    /// Reads the content of a file, plain or in gzip (`include_bytes!`).
+    /// Decodes the bytes of an IDX file, plain or gzip-compressed (`include_bytes!`).
     ///
     /// # Errors
-    /// Content that is not what its header says.
+    /// [`FileError`] if the header is invalid or disagrees with the number of bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
         from_source(Source::memory(bytes, ReadOptions::default().max_bytes)?)
     }
 }
 
+/// Reads the header and the elements.
 fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
     let mut magic = [0; 4];
     let found = source.fill(&mut magic)?;
@@ -53,6 +55,8 @@ fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
     if found < 4 || magic[..2] != [0, 0] {
         return Err(FileError::Magic { format: "idx", found: magic[..found].to_vec() });
     }
+    // Type code 8 is an unsigned byte, the element type of the MNIST files. The other codes
+    // (9 and 11 to 14: signed bytes, wider integers, floats) are not supported.
     if magic[2] != 8 {
         return Err(FileError::ElementType { name: format!("0x{:02x}", magic[2]) });
     }
@@ -70,12 +74,16 @@ fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
         .map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]])))
         .collect();
     let total = product(&shape, 1)?;
+    // No allocation by the sizes in the header: `bytes` grows with what is read.
     let mut bytes = Vec::new();
     source.pieces(total, 1, |piece| bytes.extend_from_slice(piece))?;
     Ok(IdxArray { shape: shape.iter().map(|&size| size as usize).collect(), bytes })
 }
 
-/// The product of the sizes and of `item` bytes, if this machine can address it.
+/// Returns the size in bytes of an array of this shape with `item` bytes per element.
+///
+/// # Errors
+/// [`FileError::Oversized`] above `isize::MAX`, the largest allocation in Rust.
 pub(super) fn product(shape: &[u64], item: u64) -> Result<u64, FileError> {
     shape
         .iter()
@@ -84,14 +92,16 @@ pub(super) fn product(shape: &[u64], item: u64) -> Result<u64, FileError> {
         .ok_or_else(|| FileError::Oversized { shape: shape.to_vec() })
 }
 
-/// Observations and dimension of an array: the first axis, and all the others in one.
+/// Returns (n, d): the length of the first axis, and the product of the lengths of the others.
 pub(super) fn flatten(shape: &[u64]) -> Result<(usize, usize), FileError> {
     let [rows, others @ ..] = shape else {
         return Err(FileError::Shape { shape: shape.to_vec() });
     };
+    // A label file has one axis: it is an `IdxArray` but no table.
     if others.is_empty() {
         return Err(FileError::Shape { shape: shape.to_vec() });
     }
+    // Both factors are checked: an axis of length 0 would hide the overflow of the others.
     let (rows, columns) = (product(&[*rows], 1)? as usize, product(others, 1)? as usize);
     match rows > 0 && columns > 0 {
         true => Ok((rows, columns)),
@@ -105,6 +115,7 @@ pub(super) fn read<T: Real>(
 ) -> Result<Table<T>, FileError> {
     let array = from_source(source)?;
     let shape: Vec<u64> = array.shape.iter().map(|&size| size as u64).collect();
+    // Observations first in C order is d×n in column-major order: nothing is transposed.
     let (n, d) = flatten(&shape)?;
     let mut values = room(n * d);
     values.extend(array.bytes.iter().map(|&byte| T::of(byte.into())));

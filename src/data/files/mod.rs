@@ -1,22 +1,26 @@
-//! Tables in files: CSV, NumPy (`.npy`) and IDX (`.idxN-ubyte`), each plain or in gzip.
+//! Readers and writers of table files: CSV, NumPy (`.npy`) and IDX (`.idxN-ubyte`), plain or
+//! gzip-compressed.
 //!
 //! | name | content | observations |
 //! |---|---|---|
-//! | `*.csv` | comma-separated values, header optional | the lines |
-//! | `*.npy` | real numbers, integers or booleans, any byte order, C or Fortran order | the first axis; further axes are flattened |
-//! | `*.idxN-ubyte` | bytes | the first axis; further axes are flattened |
+//! | `*.csv` | comma-separated values, header optional | the records |
+//! | `*.npy` | floats, integers, booleans; any byte order; C or Fortran order | the first axis |
+//! | `*.idxN-ubyte` | bytes | the first axis |
 //!
-//! `.gz` may follow each name, and what begins as gzip is decompressed under any name. [`read`]
-//! takes a path, [`decode`] bytes in memory (`include_bytes!`), [`NpyBlocks`] a file larger than
-//! memory; [`write_csv`] and [`write_npy`] write.
+//! In `.npy` and IDX files, the axes after the first are flattened into the variables of an
+//! observation. Each name may end in `.gz`, and content that begins with the gzip magic bytes is
+//! decompressed whatever the name. [`read`] reads a path, [`decode`] a byte slice
+//! (`include_bytes!`), and [`NpyBlocks`] a file larger than memory. [`write_csv`] and [`write_npy`]
+//! write files.
 //!
-//! A file is not trusted: sizes in a header are checked against the length of the file before
-//! memory is taken, what comes out of gzip is bounded ([`ReadOptions::max_bytes`]), and every
-//! refusal is a [`FileError`] of one line with its numbers.
+//! Files are untrusted input. The sizes in a header are checked against the length of the file
+//! before memory is allocated, the output of decompression is bounded
+//! ([`ReadOptions::max_bytes`]), and every error is a [`FileError`] whose message is one line with
+//! the sizes and positions that disagree.
 //!
-//! In CSV, blank lines are skipped, spaces around a field are not part of it, a field may be
-//! quoted, a byte-order mark is skipped, and line ends of every kind are read as `\n`. A number is
-//! what Rust parses as one; it must be finite.
+//! In CSV, blank lines are skipped, white space around a field is removed, a field may be quoted, a
+//! byte-order mark is skipped, and every line ending is read as `\n`. A number has the syntax of
+//! Rust's `f64::from_str` and must be finite.
 //!
 //! ```
 //! use elbo::data::files::{decode, Format, Missing, ReadOptions};
@@ -55,20 +59,20 @@ use crate::Real;
 use source::Source;
 use std::path::Path;
 
-/// The format of a file.
+/// File format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// Comma-separated values.
+    /// Comma-separated values (`.csv`).
     Csv,
-    /// A NumPy array.
+    /// NumPy array (`.npy`).
     Npy,
-    /// The format of MNIST.
+    /// IDX array of bytes (`.idxN-ubyte`), the format of the MNIST files.
     Idx,
 }
 
 impl Format {
-    /// The format that the name of a file tells.
+    /// Returns the format implied by the extension of a file name; a final `.gz` is ignored.
     ///
     /// ```
     /// use elbo::data::files::Format;
@@ -79,12 +83,14 @@ impl Format {
     /// ```
     ///
     /// # Errors
-    /// A name that ends in none of `.csv`, `.npy` and `.idxN-ubyte`.
+    /// [`FileError::UnknownFormat`] for a name that ends in none of `.csv`, `.npy` and
+    /// `.idxN-ubyte`.
     pub fn of(path: impl AsRef<Path>) -> Result<Self, FileError> {
         let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
+        // Case-insensitive, for files from systems that write `.CSV`.
         let lower = name.to_lowercase();
         let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
-        // MNIST itself writes both `images.idx3-ubyte` and `images-idx3-ubyte`
+        // The MNIST files are found under both names, `images.idx3-ubyte` and `images-idx3-ubyte`.
         let idx = stem
             .strip_suffix("-ubyte")
             .and_then(|stem| stem.strip_suffix(|axes: char| axes.is_ascii_digit()));
@@ -99,7 +105,7 @@ impl Format {
     }
 }
 
-/// Reads a table from a file, in the format that its name tells.
+/// Reads a table from a file, in the format implied by the file name ([`Format::of`]).
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-read-{}.csv", std::process::id()));
@@ -112,17 +118,18 @@ impl Format {
 /// ```
 ///
 /// # Errors
-/// A file that cannot be read, or whose content is refused; see [`FileError`].
+/// [`FileError`] if the file cannot be read, its name has no known extension, or its content is
+/// invalid.
 pub fn read<T: Real>(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Table<T>, FileError> {
     let path = path.as_ref();
     let format = Format::of(path)?;
     table(Source::open(path, options.max_bytes)?, format, options)
 }
 
-/// Reads a table from the content of a file.
+/// Reads a table from the bytes of a file in memory, plain or gzip-compressed.
 ///
 /// # Errors
-/// Content that is refused; see [`FileError`].
+/// [`FileError`] if the content is invalid.
 pub fn decode<T: Real>(
     bytes: &[u8],
     format: Format,

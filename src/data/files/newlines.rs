@@ -1,11 +1,11 @@
-//! Line ends of every kind as `\n`, so that the lines of a message are those of an editor.
+//! Line-ending normalisation to `\n`, so that line numbers in errors agree with a text editor.
 
 use std::io::{self, Read};
 
-/// Turns `\r\n` and `\r` into `\n`, and ends the last line.
+/// Reader that maps `\r\n` and `\r` to `\n` and terminates the last line.
 pub(super) struct Newlines<R> {
     inner: R,
-    /// The last byte that came in.
+    /// The last byte read from `inner`; `\n` at first, so that an empty input stays empty.
     last: u8,
 }
 
@@ -20,6 +20,7 @@ impl<R: Read> Read for Newlines<R> {
         loop {
             let read = self.inner.read(buffer)?;
             if read == 0 {
+                // End of the input: terminate the last line, once.
                 let unended = !matches!(self.last, b'\n' | b'\r') && !buffer.is_empty();
                 if unended {
                     buffer[0] = b'\n';
@@ -27,6 +28,8 @@ impl<R: Read> Read for Newlines<R> {
                 }
                 return Ok(usize::from(unended));
             }
+            // In place: `written` ≤ `place`, since bytes are dropped and none is added. `last`
+            // lasts from one read to the next, because a read may end between `\r` and `\n`.
             let mut written = 0;
             for place in 0..read {
                 let byte = buffer[place];
@@ -36,6 +39,7 @@ impl<R: Read> Read for Newlines<R> {
                 }
                 self.last = byte;
             }
+            // Everything was dropped (a single `\n` after `\r`). Read again: 0 would mean the end.
             if written > 0 {
                 return Ok(written);
             }
@@ -49,7 +53,7 @@ mod tests {
 
     #[test]
     fn all_line_ends_are_one_even_across_reads() {
-        /// Gives one byte at a time.
+        /// Reader that returns one byte at a time.
         struct Slow<'a>(&'a [u8]);
         impl Read for Slow<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

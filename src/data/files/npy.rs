@@ -1,4 +1,5 @@
-//! NumPy arrays: n×d, one observation a row; more axes are flattened after the first.
+//! Reader and writer of NumPy arrays (`.npy`): n×d, one observation per row; the axes after the
+//! first are flattened.
 
 use super::idx::flatten;
 use super::npy_header::NpyHeader;
@@ -15,7 +16,9 @@ pub(super) fn read<T: Real>(
 ) -> Result<Table<T>, FileError> {
     let header = NpyHeader::read(&mut source)?;
     let (n, d) = flatten(&header.shape)?;
-    // A length that is known has been compared with the header's before the first piece comes.
+    // `pieces` compares a known file length with the header before it calls the closure, so that
+    // room for all n·d values can be allocated at the first call. The length of a gzip stream is
+    // unknown: a forged header could claim any size, and `values` grows with the data instead.
     let known = source.length().is_some();
     let mut values: Vec<T> = Vec::new();
     source.pieces(header.bytes()?, header.item, |piece| {
@@ -25,9 +28,11 @@ pub(super) fn read<T: Real>(
         values.extend(piece.chunks_exact(header.item).map(|item| T::of(header.element(item))));
     })?;
     let values = match header.fortran {
-        // n×d row by row is d×n column by column
+        // n×d in C order is d×n in column-major order
         false => DMatrix::from_vec(d, n, values),
         true => {
+            // Fortran order: entry (i, j) of n×d lies at i + n·places[j]. Values are gathered in
+            // the order of the result, which is written once from start to end.
             let places = storage(&header.shape[1..]);
             let mut turned = room(n * d);
             turned.extend(
@@ -41,11 +46,12 @@ pub(super) fn read<T: Real>(
     Table::from_array(values, options)
 }
 
-/// Where each variable stands in Fortran order (first axis fastest), for the variables in C order
-/// (last axis fastest).
+/// Returns the index in Fortran order (first axis fastest) of each variable, for the variables in C
+/// order (last axis fastest).
 pub(super) fn storage(axes: &[u64]) -> Vec<usize> {
     let mut places = vec![0];
     let mut stride = 1;
+    // One axis at a time: it varies fastest in the result and has the largest stride in the file.
     for &size in axes {
         let size = size as usize;
         places = places
@@ -57,7 +63,8 @@ pub(super) fn storage(axes: &[u64]) -> Vec<usize> {
     places
 }
 
-/// Writes values (d×n) as an `.npy` file of n rows and d columns, `<f8` or `<f4` as the type is.
+/// Writes values (d×n) as an `.npy` file of n rows and d columns, of type `<f8` or `<f4` according
+/// to the scalar; gzip-compressed if the name ends in `.gz`.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-{}.npy", std::process::id()));
@@ -70,11 +77,12 @@ pub(super) fn storage(axes: &[u64]) -> Vec<usize> {
 /// ```
 ///
 /// # Errors
-/// A file that cannot be written.
+/// [`FileError::Unwritable`] if the file cannot be written.
 pub fn write_npy<T: Real>(path: impl AsRef<Path>, values: &DMatrix<T>) -> Result<(), FileError> {
     super::write::create(path.as_ref(), |out| {
         let item = size_of::<T>();
         out.write_all(&NpyHeader::write(item, values.ncols(), values.nrows()))?;
+        // d×n in column-major order is n×d in C order: entries are written in storage order.
         values.iter().try_for_each(|value| match item {
             4 => out.write_all(&(value.as_f64() as f32).to_le_bytes()),
             _ => out.write_all(&value.as_f64().to_le_bytes()),

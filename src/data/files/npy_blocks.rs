@@ -1,4 +1,4 @@
-//! An `.npy` file larger than memory, block by block.
+//! Block-wise reader of `.npy` files larger than memory.
 
 use super::idx::flatten;
 use super::npy::storage;
@@ -14,9 +14,10 @@ use std::io::{Read, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// An `.npy` file of n×d numbers, read as blocks of d×b: memory for one block, whatever n is.
+/// Iterator over an `.npy` file of n×d numbers in blocks of d×b; takes memory for one block,
+/// whatever n is.
 ///
-/// It is an iterator that can be rewound, for algorithms that pass over the data more than once.
+/// It can be [rewound](Self::rewind), for algorithms that pass over the data more than once.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-blocks-{}.npy", std::process::id()));
@@ -39,26 +40,30 @@ pub struct NpyBlocks<T: Real> {
     file: File,
     header: NpyHeader,
     missing: Missing,
-    /// Fortran order: where each variable's run of n values stands.
+    /// Fortran order: the index of each variable's run of n values in the file. C order: empty.
     places: Vec<usize>,
+    /// Names of the variables, for errors.
     names: Vec<String>,
     n: usize,
     d: usize,
+    /// Observations in a block.
     block: usize,
+    /// The first observation of the next block.
     next: usize,
     buffer: Vec<u8>,
     scalar: PhantomData<T>,
 }
 
 impl<T: Real> NpyBlocks<T> {
-    /// Opens a file to be read `block` observations at a time.
+    /// Opens a file for reading `block` observations at a time.
     ///
     /// # Errors
-    /// As for [`read`](super::read); the sizes in the header are checked against the length of the
-    /// file. A block of 0. Compressed files are refused, because they cannot be read from the
-    /// middle.
+    /// Those of [`read`](super::read): the sizes in the header are checked against the length of
+    /// the file. [`FileError::DimensionMismatch`] for a block of 0. [`FileError::Magic`] for a
+    /// compressed file, which does not support seeking.
     pub fn open(path: impl AsRef<Path>, block: usize, missing: Missing) -> Result<Self, FileError> {
         let path = path.as_ref();
+        // The limit concerns gzip alone, which is rejected next: its length is unknown.
         let mut source = Source::open(path, 1 << 32)?;
         let Some(actual) = source.length() else {
             return Err(FileError::Magic { format: "a plain npy file", found: vec![0x1f, 0x8b] });
@@ -66,11 +71,12 @@ impl<T: Real> NpyBlocks<T> {
         let header = NpyHeader::read(&mut source)?;
         let (n, d) = flatten(&header.shape)?;
         let expected = header.offset.saturating_add(header.bytes()?);
+        // The length is exact: a later read beyond the end means that the file has changed.
         if expected != actual {
             return Err(FileError::Length { expected, actual });
         }
         if block == 0 {
-            return Err(FileError::Dimension {
+            return Err(FileError::DimensionMismatch {
                 what: "observations in a block",
                 expected: 1,
                 actual: 0,
@@ -94,22 +100,22 @@ impl<T: Real> NpyBlocks<T> {
         })
     }
 
-    /// Observations in the file.
+    /// Returns the number n of observations in the file.
     pub fn observations(&self) -> usize {
         self.n
     }
 
-    /// Numbers in an observation.
+    /// Returns the dimension d of an observation.
     pub fn data_dim(&self) -> usize {
         self.d
     }
 
-    /// Starts again with the first observation.
+    /// Restarts the iteration at the first observation.
     pub fn rewind(&mut self) {
         self.next = 0;
     }
 
-    /// Reads `count` elements from the one numbered `first`.
+    /// Reads `count` consecutive elements, starting at element `first` (counted from 0).
     fn run(
         &mut self,
         first: usize,
@@ -124,10 +130,12 @@ impl<T: Real> NpyBlocks<T> {
         Ok(self.buffer.chunks_exact(item).map(|item| T::of(header.element(item))))
     }
 
+    /// Reads the next b observations and checks their values, as a whole file is checked.
     fn read_block(&mut self, b: usize) -> Result<DMatrix<T>, FileError> {
         let (n, d, first) = (self.n, self.d, self.next);
         let mut values = DMatrix::zeros(d, b);
         if self.header.fortran {
+            // The values of a variable are contiguous: one read of b values for each variable.
             for variable in 0..d {
                 let start = first + n * self.places[variable];
                 values
@@ -137,6 +145,7 @@ impl<T: Real> NpyBlocks<T> {
                     .for_each(|(to, from)| *to = from);
             }
         } else {
+            // b rows are contiguous, and already d×b in column-major order: one read.
             values.iter_mut().zip(self.run(first * d, b * d)?).for_each(|(to, from)| *to = from);
         }
         for (row, observation) in values.column_iter().enumerate() {
@@ -151,13 +160,14 @@ impl<T: Real> NpyBlocks<T> {
 impl<T: Real> Iterator for NpyBlocks<T> {
     type Item = Result<DMatrix<T>, FileError>;
 
-    /// The next block; the last one may be smaller. After an error there is no more.
+    /// Returns the next block, the last of which may be smaller; after an error, `None`.
     fn next(&mut self) -> Option<Self::Item> {
         let b = self.block.min(self.n - self.next);
         if b == 0 {
             return None;
         }
         let block = self.read_block(b);
+        // An error ends the pass, so that no caller continues it without the block that failed.
         self.next = if block.is_ok() { self.next + b } else { self.n };
         Some(block)
     }

@@ -1,14 +1,15 @@
-//! The head of an `.npy` file: magic, version, and a Python dictionary.
+//! Header of an `.npy` file: magic bytes, version, and a Python dictionary (NumPy's
+//! `numpy.lib.format`, NEP 1).
 //!
-//! Read here and not by the `npyz` crate: on a forged header that one panics where the sizes
-//! overflow, and its parser of Python literals brings 15 crates, one of which wants a C compiler;
-//! of those literals an array needs three keys.
+//! The parser is written here because the `npyz` crate panics on a forged header whose sizes
+//! overflow, and because its parser of Python literals brings 15 crates, one of which needs a C
+//! compiler. The header of an array needs no more than a dictionary with three keys.
 
 use super::FileError;
 use super::idx::product;
 use super::source::Source;
 
-/// The type of an element.
+/// Kind of an element type, without its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -17,19 +18,22 @@ pub(super) enum Kind {
     Float,
 }
 
-/// What the head of an `.npy` file says.
+/// Contents of the header of an `.npy` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NpyHeader {
     pub kind: Kind,
+    /// Bytes per element.
     pub item: usize,
     pub big_endian: bool,
+    /// Whether the first axis varies fastest.
     pub fortran: bool,
     pub shape: Vec<u64>,
     /// Bytes before the first element.
     pub offset: u64,
 }
 
-/// No header of a plain array comes near this.
+/// Limit on the length of a header, in bytes: 64 KiB, which version 1.0 with its length field of 16
+/// bits cannot exceed. The header of a plain array is far shorter.
 const LONGEST: u32 = 1 << 16;
 
 impl NpyHeader {
@@ -42,6 +46,7 @@ impl NpyHeader {
         if found < 8 || &magic[..6] != b"\x93NUMPY" {
             return Err(FileError::Magic { format: "npy", found: magic[..found].to_vec() });
         }
+        // Versions 2.0 and 3.0 have a length field of 4 bytes instead of 2.
         let width = match (magic[6], magic[7]) {
             (1, 0) => 2,
             (2 | 3, 0) => 4,
@@ -50,6 +55,7 @@ impl NpyHeader {
         let mut length = [0; 4];
         let found = source.fill(&mut length[..width])?;
         let length = u32::from_le_bytes(length);
+        // Before the text is allocated: versions 2.0 and 3.0 could claim 4 GiB.
         if length > LONGEST {
             return Err(FileError::NpyHeader {
                 position: 0,
@@ -71,6 +77,7 @@ impl NpyHeader {
         let (mut descr, mut fortran, mut shape) = (None, None, None);
         cursor.expect(b'{', "'{'")?;
         while !cursor.accept(b'}') {
+            // NumPy writes exactly these three keys, sorted; any order is accepted.
             let key = cursor.string()?;
             cursor.expect(b':', "':'")?;
             match key.as_slice() {
@@ -96,16 +103,17 @@ impl NpyHeader {
         Ok(Self { kind, item, big_endian, fortran, shape, offset })
     }
 
-    /// Bytes of the elements.
+    /// Returns the size of all elements in bytes; an error if it exceeds the address space.
     pub(super) fn bytes(&self) -> Result<u64, FileError> {
         product(&self.shape, self.item as u64)
     }
 
-    /// The head of an n×d array of little-endian floats in C order.
+    /// Returns the header (version 1.0) of an n×d array of little-endian floats in C order.
     pub(super) fn write(item: usize, n: usize, d: usize) -> Vec<u8> {
         let mut dictionary =
             format!("{{'descr': '<f{item}', 'fortran_order': False, 'shape': ({n}, {d}), }}");
-        // the elements start at a multiple of 64
+        // The format pads the header with spaces so that the elements start at a multiple of 64
+        // bytes. 10 bytes of magic, version and length precede it, and a line feed ends it.
         let padding = (64 - (10 + dictionary.len() + 1) % 64) % 64;
         dictionary.extend(std::iter::repeat_n(' ', padding));
         dictionary.push('\n');
@@ -113,8 +121,9 @@ impl NpyHeader {
         [b"\x93NUMPY\x01\x00".as_slice(), &length, dictionary.as_bytes()].concat()
     }
 
-    /// One element, from exactly `item` bytes.
+    /// Returns the value of one element from exactly `item` bytes; integers beyond 2⁵³ are rounded.
     pub(super) fn element(&self, bytes: &[u8]) -> f64 {
+        // The element in the low-order bytes of a word, extended by zeros.
         let mut word = [0; 8];
         let word = match self.big_endian {
             true => {
@@ -130,6 +139,7 @@ impl NpyHeader {
         match self.kind {
             Kind::Bool => f64::from(u8::from(word != 0)),
             Kind::Unsigned => word as f64,
+            // Sign extension: to the top of the word, then back by an arithmetic shift.
             Kind::Signed => ((word << unused) as i64 >> unused) as f64,
             Kind::Float if self.item == 4 => f32::from_bits(word as u32).into(),
             Kind::Float => f64::from_bits(word),
@@ -137,9 +147,11 @@ impl NpyHeader {
     }
 }
 
-/// Kind, bytes and byte order of a type string such as `<f8`.
+/// Returns the kind, the size in bytes and whether it is big-endian, for a type string such as
+/// `<f8`; `None` for a type that is not supported.
 fn element(descr: &str) -> Option<(Kind, usize, bool)> {
     let mut chars = descr.chars();
+    // `|`: the byte order does not apply, as for single bytes. `=`: that of this machine.
     let big_endian = match chars.next()? {
         '<' | '|' => false,
         '>' => true,
@@ -163,18 +175,19 @@ fn element(descr: &str) -> Option<(Kind, usize, bool)> {
     Some((kind, item, big_endian))
 }
 
-/// A place in the dictionary's text.
+/// Recursive-descent parser of the dictionary, at a position in its text.
 struct Cursor<'a> {
     text: &'a [u8],
     position: usize,
 }
 
 impl Cursor<'_> {
+    /// Returns the error at the current position.
     fn wrong(&self, expected: &'static str) -> FileError {
         FileError::NpyHeader { position: self.position, expected }
     }
 
-    /// The next byte that is no space.
+    /// Skips white space and returns the next byte, without consuming it.
     fn peek(&mut self) -> Option<u8> {
         while self.text.get(self.position).is_some_and(u8::is_ascii_whitespace) {
             self.position += 1;
@@ -182,6 +195,7 @@ impl Cursor<'_> {
         self.text.get(self.position).copied()
     }
 
+    /// Consumes the next byte if it is `byte`; returns whether it was.
     fn accept(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.position += usize::from(found);
@@ -205,7 +219,8 @@ impl Cursor<'_> {
         Ok(rest[..end].to_vec())
     }
 
-    /// The type string; a record of several types is refused by its text.
+    /// Parses the type string. A structured type (a list of fields) is reported as an element type
+    /// that is not supported.
     fn descr(&mut self) -> Result<String, FileError> {
         if self.peek() == Some(b'[') {
             let text = String::from_utf8_lossy(&self.text[self.position..]);
@@ -227,6 +242,7 @@ impl Cursor<'_> {
     }
 
     fn shape(&mut self) -> Result<Vec<u64>, FileError> {
+        // The limit of NumPy 2 (`NPY_MAXDIMS`).
         const MOST_AXES: usize = 64;
         let mut shape = Vec::new();
         self.expect(b'(', "'('")?;
@@ -252,7 +268,7 @@ impl Cursor<'_> {
             return Err(self.wrong("a size that fits 64 bits"));
         };
         self.position += digits;
-        // a long integer of Python 2
+        // Files written under Python 2 may hold long integers, such as `3L`.
         self.position += usize::from(self.text.get(self.position) == Some(&b'L'));
         Ok(size)
     }

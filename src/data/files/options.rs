@@ -1,32 +1,32 @@
-//! What the reader is asked for: which columns are kept apart, whether entries may be missing.
+//! Options of the table readers: label and ignored columns, missing values, header, limits.
 
 use super::FileError;
 use std::collections::HashMap;
 
-/// Whether entries may be missing (in CSV an empty field, `nan`, `NaN` or `NA`; in an array, NaN).
+/// Treatment of missing values (in CSV an empty field, `nan`, `NaN` or `NA`; in an array, NaN).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Missing {
-    /// A missing entry is an error that names its place.
+    /// A missing value is an error that contains its position.
     #[default]
     Refuse,
-    /// A missing entry becomes NaN and is counted.
+    /// A missing value becomes NaN and is counted.
     Allow,
 }
 
-/// Whether the first record of a CSV file names the columns.
+/// Whether the first record of a CSV file is a header with the names of the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Header {
-    /// Look: it does if it names a column that is kept apart, or if it has a text and no number
-    /// where numbers must stand.
+    /// Detected: the first record is a header if it contains the name of a label or ignored column,
+    /// or if its fields in numeric columns include text and no number.
     #[default]
     Detect,
-    /// It does.
+    /// The first record is a header.
     Present,
-    /// It does not: the columns are named `x1`, `x2`, ….
+    /// There is no header: the columns are named `x1`, `x2`, ….
     Absent,
 }
 
-/// How to read a table.
+/// Options for reading a table.
 ///
 /// ```
 /// use elbo::data::files::{Missing, ReadOptions};
@@ -39,19 +39,19 @@ pub enum Header {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// The column kept apart as text and used as the class. Named here, it must exist; otherwise a
-    /// column `label` is taken if there is one.
+    /// The column that holds the class of each observation, as text and not as data. A column set
+    /// here must exist. By default, a column named `label` is used if there is one.
     pub label: Option<String>,
-    /// Other columns to keep apart. Each must exist.
+    /// Further columns that are not data, kept as text. Each must exist.
     pub ignore: Vec<String>,
-    /// Whether entries may be missing.
+    /// Whether missing values are allowed.
     pub missing: Missing,
     /// Whether a CSV file has a header.
     pub header: Header,
-    /// Whether the table keeps the text of every number of a CSV file, so that it can be written as
-    /// it stood.
+    /// Whether the table keeps the text of every number of a CSV file, so that numbers that have
+    /// not changed can be written exactly as they were read.
     pub keep_text: bool,
-    /// The most bytes that may come out of a gzip stream: 4 GiB unless told.
+    /// Limit on the size of a decompressed gzip stream, in bytes; 4 GiB by default.
     pub max_bytes: u64,
 }
 
@@ -63,57 +63,59 @@ impl Default for ReadOptions {
             missing: Missing::Refuse,
             header: Header::Detect,
             keep_text: false,
+            // 4 GiB: bounds the memory that a decompression bomb can take.
             max_bytes: 1 << 32,
         }
     }
 }
 
 impl ReadOptions {
-    /// Keeps this column apart as the label; it must exist.
+    /// Sets the label column, which must exist.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>) -> Self {
         self.label = Some(name.into());
         self
     }
 
-    /// Keeps these columns apart; each must exist.
+    /// Adds columns that are not data and are kept as text; each must exist.
     #[must_use]
     pub fn ignore<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.ignore.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Says whether entries may be missing.
+    /// Sets whether missing values are allowed.
     #[must_use]
     pub fn missing(mut self, missing: Missing) -> Self {
         self.missing = missing;
         self
     }
 
-    /// Says whether a CSV file has a header.
+    /// Sets whether a CSV file has a header.
     #[must_use]
     pub fn header(mut self, header: Header) -> Self {
         self.header = header;
         self
     }
 
-    /// Says whether the table keeps the text of every number of a CSV file.
+    /// Sets whether the table keeps the text of every number of a CSV file.
     #[must_use]
     pub fn keep_text(mut self, keep_text: bool) -> Self {
         self.keep_text = keep_text;
         self
     }
 
-    /// Bounds what may come out of a gzip stream.
+    /// Sets the limit on the size of a decompressed gzip stream, in bytes.
     #[must_use]
     pub fn max_bytes(mut self, max_bytes: u64) -> Self {
         self.max_bytes = max_bytes;
         self
     }
 
-    /// The role that a column of this name would have.
+    /// Returns the role of a column with this name.
     pub(super) fn role(&self, name: &str) -> Role {
         let ignored = self.ignore.iter().any(|ignored| ignored == name);
+        // `ignore` takes precedence over the default label column, but not over one that was set.
         match &self.label {
             Some(label) if label == name => Role::Label,
             None if name == "label" && !ignored => Role::Label,
@@ -122,8 +124,13 @@ impl ReadOptions {
         }
     }
 
-    /// The role of every column; names must differ, and every column asked for must be there.
+    /// Returns the role of every column.
+    ///
+    /// # Errors
+    /// [`FileError::DuplicateColumn`]; [`FileError::UnknownColumn`] if a label or ignored column
+    /// does not exist; [`FileError::NoNumbers`] if no numeric column is left.
     pub(super) fn roles(&self, names: &[String]) -> Result<Vec<Role>, FileError> {
+        // Names identify columns in the options and in errors, so that they must be distinct.
         let mut seen = HashMap::with_capacity(names.len());
         for (second, name) in names.iter().enumerate() {
             if let Some(first) = seen.insert(name.as_str(), second) {
@@ -147,7 +154,7 @@ impl ReadOptions {
     }
 }
 
-/// What a column is for.
+/// Role of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Number,
@@ -155,7 +162,7 @@ pub(super) enum Role {
     Ignored,
 }
 
-/// The names of columns that nobody named.
+/// Returns the default column names `x1`, `x2`, …, for data without a header.
 pub(super) fn numbered(columns: usize) -> Vec<String> {
     (1..=columns).map(|column| format!("x{column}")).collect()
 }

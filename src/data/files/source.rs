@@ -1,4 +1,4 @@
-//! Bytes from a file or from memory, decompressed on the way when they are gzip.
+//! Input bytes from a file or from memory, decompressed if they are gzip.
 
 use super::FileError;
 use flate2::bufread::MultiGzDecoder;
@@ -6,10 +6,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// A stream of decompressed bytes.
+/// Reader of the decompressed bytes.
 pub(super) struct Source<'a> {
     bytes: Bytes<'a>,
+    /// Number of bytes of a plain file or slice; `None` if it is unknown.
     length: Option<u64>,
+    /// Number of bytes read so far, after decompression.
     position: u64,
 }
 
@@ -18,7 +20,7 @@ enum Bytes<'a> {
     Gzip { decoder: Box<MultiGzDecoder<Box<dyn BufRead + 'a>>>, limit: u64 },
 }
 
-/// Whether the name promises gzip.
+/// Whether the file name ends in `.gz`.
 pub(super) fn is_gz(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz"))
 }
@@ -26,6 +28,7 @@ pub(super) fn is_gz(path: &Path) -> bool {
 impl Source<'static> {
     pub(super) fn open(path: &Path, limit: u64) -> Result<Self, FileError> {
         let file = File::open(path).map_err(FileError::reading)?;
+        // Pipes and devices report a length of 0, which is not the number of bytes they deliver.
         let length = file
             .metadata()
             .ok()
@@ -46,9 +49,12 @@ impl<'a> Source<'a> {
         gz: bool,
         limit: u64,
     ) -> Result<Self, FileError> {
+        // The magic bytes of gzip (RFC 1952). Such content is decompressed under any name; a `.gz`
+        // name with other content is an error.
         let gzip = reader.fill_buf().map_err(FileError::reading)?.starts_with(&[0x1f, 0x8b]);
         Ok(match (gzip, gz) {
             (true, _) => {
+                // A gzip file may consist of several members, whose contents are concatenated.
                 let decoder = Box::new(MultiGzDecoder::new(reader));
                 Self { bytes: Bytes::Gzip { decoder, limit }, length: None, position: 0 }
             }
@@ -57,12 +63,12 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// All the bytes there are, when that is known before reading them.
+    /// Returns the total number of bytes, if it is known in advance: not for gzip, nor for a pipe.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
     }
 
-    /// The most bytes that may come.
+    /// Returns an upper bound on the number of bytes that can be read.
     pub(super) fn limit(&self) -> u64 {
         match &self.bytes {
             Bytes::Plain(_) => self.length.unwrap_or(u64::MAX),
@@ -70,7 +76,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Fills as much of `buffer` as the stream can, and says how much.
+    /// Reads until `buffer` is full or the input ends; returns the number of bytes read.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -84,8 +90,12 @@ impl<'a> Source<'a> {
         Ok(filled)
     }
 
-    /// Hands exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes: memory
-    /// follows what is really there, never what a header claims. Then the stream must end.
+    /// Passes exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes, after
+    /// which the input must end. Memory follows the bytes that arrive, never what a header claims.
+    ///
+    /// # Errors
+    /// [`FileError::Length`], [`FileError::TooLarge`], [`FileError::Trailing`]; a known length and
+    /// the limit are checked before the first piece.
     pub(super) fn pieces(
         &mut self,
         bytes: u64,
@@ -99,6 +109,7 @@ impl<'a> Source<'a> {
         if expected > self.limit() {
             return Err(FileError::TooLarge { limit: self.limit() });
         }
+        // Pieces of 64 KiB, rounded down to whole items.
         let mut buffer = vec![0; item * ((1 << 16) / item).max(1)];
         let mut left = bytes;
         while left > 0 {
@@ -110,6 +121,7 @@ impl<'a> Source<'a> {
             take(&buffer[..found]);
             left -= found as u64;
         }
+        // One byte more than expected is enough to detect trailing bytes.
         match self.fill(&mut [0])? {
             0 => Ok(()),
             _ => Err(FileError::Trailing { expected }),
@@ -119,6 +131,8 @@ impl<'a> Source<'a> {
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // An `io::Error` carries a `FileError` through the CSV parser; `FileError::reading` unwraps
+        // it. The limit is checked after each read: at most one buffer is decompressed beyond it.
         let bytes = self.position;
         let read = match &mut self.bytes {
             Bytes::Plain(reader) => reader.read(buffer)?,

@@ -1,4 +1,4 @@
-//! A table as it was in its file.
+//! Table of numbers with column names and text columns, as read from a file.
 
 use super::options::{Role, numbered};
 use super::{FileError, Location, Missing, ReadOptions};
@@ -6,7 +6,7 @@ use crate::Real;
 use nalgebra::DMatrix;
 use std::collections::HashMap;
 
-/// A table of n observations of d numbers, with the columns that are no numbers beside it.
+/// Table of n observations of d numbers, with its label and ignored columns as text.
 ///
 /// ```
 /// use elbo::data::files::{Format, ReadOptions, decode};
@@ -23,21 +23,22 @@ use std::collections::HashMap;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Table<T: Real> {
-    /// The numbers, d×n: one observation a column.
+    /// The numbers, d×n: one observation per column.
     pub values: DMatrix<T>,
     /// The names of the d rows of `values`: from the header, or `x1`, `x2`, ….
     pub names: Vec<String>,
-    /// Whether the names stood in the file; if not, a written table has no header either.
+    /// Whether the names were read from the file; if not, the table is written without a header.
     pub header: bool,
-    /// The columns kept apart, in the order of the file.
+    /// The label and ignored columns, in file order.
     pub apart: Vec<TextColumn>,
-    /// How many entries of `values` were missing when the table was read (they are NaN).
+    /// Number of missing values (NaN) in `values` when the table was read.
     pub missing: usize,
-    /// The text of every entry, if it was [kept](ReadOptions::keep_text).
+    /// The text of every number, if it was [kept](ReadOptions::keep_text).
     pub(super) text: Option<Texts>,
 }
 
-/// The fields of the numbers, in the order of the file.
+/// Text of the numeric fields in file order: one string, with the end of each field, instead of an
+/// allocation for each field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Texts {
     joined: String,
@@ -51,27 +52,28 @@ impl Texts {
     }
 
     pub(super) fn get(&self, entry: usize) -> Option<&str> {
+        // The first field starts at 0, every other one at the end of the field before it.
         let start =
             entry.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
         self.joined.get(start..*self.ends.get(entry)?)
     }
 }
 
-/// A column kept apart, as text.
+/// A label or ignored column, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextColumn {
-    /// Its name.
+    /// The name of the column.
     pub name: String,
-    /// Its place among all the columns of the file, counted from 0.
+    /// The index among all columns of the file, counted from 0.
     pub position: usize,
-    /// Whether it is the label.
+    /// Whether it is the label column.
     pub label: bool,
-    /// Its entries, one for each observation.
+    /// The entries, one for each observation.
     pub text: Vec<String>,
 }
 
 impl<T: Real> Table<T> {
-    /// A table of these values (d×n) without names: they become `x1`, `x2`, ….
+    /// Creates a table of values (d×n) with the default column names `x1`, `x2`, ….
     ///
     /// ```
     /// use nalgebra::dmatrix;
@@ -84,21 +86,21 @@ impl<T: Real> Table<T> {
         Self { values, names, header: false, apart: Vec::new(), missing, text: None }
     }
 
-    /// The label of every observation, if the file has a label column.
+    /// Returns the label of each observation, if there is a label column.
     pub fn labels(&self) -> Option<&[String]> {
         self.apart.iter().find(|column| column.label).map(|column| column.text.as_slice())
     }
 
-    /// Gives every observation a label, which stands in a column `label` after all others; labels
-    /// that were there are replaced.
+    /// Sets the label of each observation, in a column `label` after all others; replaces the
+    /// present labels.
     pub fn set_labels(&mut self, labels: Vec<String>) {
         self.apart.retain(|column| !column.label);
         let position = self.values.nrows() + self.apart.len();
         self.apart.push(TextColumn { name: "label".into(), position, label: true, text: labels });
     }
 
-    /// The labels as numbers: the class of every observation, and the names of the classes in
-    /// sorted order (numbers by size, then text by letters).
+    /// Returns the class index of each observation, and the class names in sorted order (numbers by
+    /// value, then text alphabetically); `None` without labels.
     ///
     /// ```
     /// # use elbo::data::files::{decode, Format, ReadOptions};
@@ -111,6 +113,7 @@ impl<T: Real> Table<T> {
     /// ```
     pub fn classes(&self) -> Option<(Vec<usize>, Vec<String>)> {
         let labels = self.labels()?;
+        // Sorted as text, to remove duplicates; the second sort is stable and puts numbers first.
         let mut names: Vec<&String> = labels.iter().collect();
         names.sort();
         names.dedup();
@@ -125,12 +128,14 @@ impl<T: Real> Table<T> {
         Some((classes, names.into_iter().cloned().collect()))
     }
 
-    /// A table from an array of a file: checks every entry, then keeps apart the columns asked for.
+    /// Creates a table from the array of a file: checks every entry, then moves the label and
+    /// ignored columns to `apart`.
     pub(super) fn from_array(values: DMatrix<T>, options: &ReadOptions) -> Result<Self, FileError> {
         let names = numbered(values.nrows());
         let roles = options.roles(&names)?;
         for (row, observation) in values.column_iter().enumerate() {
             for ((&value, role), name) in observation.iter().zip(&roles).zip(&names) {
+                // Ignored and label columns may hold anything: only numeric columns are checked.
                 if *role == Role::Number {
                     check(value, Location::Row(row as u64 + 1), name, options.missing)?;
                 }
@@ -145,6 +150,7 @@ impl<T: Real> Table<T> {
                 text: values.row(position).iter().map(|&value| print(value)).collect(),
             })
             .collect();
+        // The common case, without a copy of the values.
         if apart.is_empty() {
             return Ok(Self::new(values));
         }
@@ -154,7 +160,7 @@ impl<T: Real> Table<T> {
     }
 }
 
-/// Lets a finite number pass, and NaN if entries may be missing.
+/// Returns an error for an infinite value, and for NaN unless missing values are allowed.
 pub(super) fn check<T: Real>(
     value: T,
     place: Location,
@@ -171,11 +177,13 @@ pub(super) fn check<T: Real>(
     Ok(())
 }
 
-/// The shortest text that reads back as the same bits; nothing for NaN.
+/// Returns the shortest decimal text that parses to a bit-identical value; empty for NaN.
 pub(super) fn print<T: Real>(value: T) -> String {
     if value.as_f64().is_nan() {
         return String::new();
     }
+    // Unlike `Display`, `Debug` writes very large and very small numbers with an exponent. It
+    // writes 1 as `1.0`.
     let mut text = format!("{value:?}");
     if text.ends_with(".0") {
         text.truncate(text.len() - 2);
@@ -183,7 +191,8 @@ pub(super) fn print<T: Real>(value: T) -> String {
     text
 }
 
-/// The nearest number of the type `T`; rounded once, also for `f32`.
+/// Parses the nearest number of type `T`. Text is parsed as `f32` directly: by way of `f64` it
+/// would be rounded twice.
 pub(super) fn parse<T: Real>(text: &str) -> Option<T> {
     match size_of::<T>() {
         4 => text.parse::<f32>().ok().map(|value| T::of(value.into())),

@@ -1,4 +1,4 @@
-//! Writing a table again, with the same header, rows and columns.
+//! CSV writer: header, rows and columns in the order in which they were read.
 
 use super::source::is_gz;
 use super::table::{parse, print};
@@ -10,12 +10,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Creates a file, in gzip if its name ends in `.gz`, and lets `body` fill it.
+/// Creates a file with the content that `body` writes, gzip-compressed if its name ends in `.gz`.
 pub(super) fn create(
     path: &Path,
     body: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), FileError> {
     let write = || {
+        // 64 KiB: few system calls for rows of some hundred bytes.
         let mut out = BufWriter::with_capacity(1 << 16, File::create(path)?);
         if is_gz(path) {
             let mut encoder = GzEncoder::new(&mut out, Compression::default());
@@ -24,15 +25,18 @@ pub(super) fn create(
         } else {
             body(&mut out)?;
         }
+        // `BufWriter` ignores errors when it is dropped; `flush` returns them.
         out.flush()
     };
     write().map_err(FileError::writing)
 }
 
-/// Writes a table as CSV: the header if there was one, rows and columns in the order of the file,
-/// the columns kept apart as they were, every number so that it reads back as the same bits, NaN as
-/// an empty field. A number whose text was [kept](super::ReadOptions::keep_text) stands as it
-/// stood, unless it is another by now. Gzip if the name ends in `.gz`.
+/// Writes a table as a CSV file, gzip-compressed if the name ends in `.gz`.
+///
+/// The header (if there was one), the rows and the columns keep the order of the file, and label
+/// and ignored columns keep their text. Every number is written so that it parses to a
+/// bit-identical value, NaN as an empty field. A number whose text was
+/// [kept](super::ReadOptions::keep_text) is written with that text, unless its value has changed.
 ///
 /// ```
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-{}.csv", std::process::id()));
@@ -47,16 +51,18 @@ pub(super) fn create(
 /// ```
 ///
 /// # Errors
-/// A table whose parts differ in size, an infinite value, a file that cannot be written.
+/// [`FileError::DimensionMismatch`] for a table whose parts disagree in size;
+/// [`FileError::Infinite`]; [`FileError::Unwritable`] if the file cannot be written.
 pub fn write_csv<T: Real>(path: impl AsRef<Path>, table: &Table<T>) -> Result<(), FileError> {
     verify(table)?;
     create(path.as_ref(), |out| records(out, table))
 }
 
-/// The text that [`write_csv`] writes.
+/// Returns the CSV text of a table: the content of the file that [`write_csv`] writes.
 ///
 /// # Errors
-/// A table whose parts differ in size, an infinite value.
+/// [`FileError::DimensionMismatch`] for a table whose parts disagree in size;
+/// [`FileError::Infinite`].
 pub fn encode_csv<T: Real>(table: &Table<T>) -> Result<Vec<u8>, FileError> {
     verify(table)?;
     let mut bytes = Vec::new();
@@ -64,20 +70,21 @@ pub fn encode_csv<T: Real>(table: &Table<T>) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// The sizes must agree before a file is begun.
+/// Checks the sizes, the positions and the values of a table, before a file is created.
 fn verify<T: Real>(table: &Table<T>) -> Result<(), FileError> {
     let (d, n) = table.values.shape();
     let same = |what, expected, actual| match expected == actual {
         true => Ok(()),
-        false => Err(FileError::Dimension { what, expected, actual }),
+        false => Err(FileError::DimensionMismatch { what, expected, actual }),
     };
     same("names of columns", d, table.names.len())?;
+    // `merge` passes over the positions once: they must rise, and lie within the table.
     let columns = d + table.apart.len();
     let mut free = 0;
     for column in &table.apart {
         same("entries of a column kept apart", n, column.text.len())?;
         if column.position < free || column.position >= columns {
-            return Err(FileError::Dimension {
+            return Err(FileError::DimensionMismatch {
                 what: "position of a column kept apart",
                 expected: free,
                 actual: column.position,
@@ -85,6 +92,7 @@ fn verify<T: Real>(table: &Table<T>) -> Result<(), FileError> {
         }
         free = column.position + 1;
     }
+    // A reader would reject an infinite value. NaN is written as an empty field.
     for (row, observation) in table.values.column_iter().enumerate() {
         if let Some((value, name)) =
             observation.iter().zip(&table.names).find(|(value, _)| value.as_f64().is_infinite())
@@ -99,13 +107,16 @@ fn verify<T: Real>(table: &Table<T>) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Writes the header, if there is one, and the records of a table.
 fn records<T: Real>(out: &mut dyn Write, table: &Table<T>) -> io::Result<()> {
     let mut writer = csv::Writer::from_writer(out);
+    // A file without a header has names x1, x2, … that were not in it.
     if table.header {
         let apart = table.apart.iter().map(|column| (column.position, column.name.as_str()));
         writer.write_record(merge(table.names.iter().map(String::as_str), apart))?;
     }
     for (row, observation) in table.values.column_iter().enumerate() {
+        // The text that was read, if it still parses to the value.
         let as_it_stood = |j: usize, value: T| {
             let text = table.text.as_ref()?.get(row * observation.len() + j)?;
             (parse(text) == Some(value)).then_some(Cow::Borrowed(text))
@@ -120,7 +131,7 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>) -> io::Result<()> {
     writer.flush()
 }
 
-/// The fields of a record in the order of the file.
+/// Merges numbers and text columns (with their positions) into a record in file order.
 fn merge<'a>(
     numbers: impl Iterator<Item = &'a str>,
     apart: impl Iterator<Item = (usize, &'a str)>,

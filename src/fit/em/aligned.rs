@@ -1,5 +1,8 @@
-//! A linear-Gaussian model up to a rotation of z, and a span beside the data: what the accelerated
-//! fitters of step 2 and 3 share.
+//! Shared parts of the accelerated PPCA fitters (steps 2 and 3): the model up to a rotation of z,
+//! and a subspace with the Ritz values of the data in it.
+//!
+//! Legend: A (d×r) is a square-root factor of the second moment, S = AAᵗ; Q (d×k) has orthonormal
+//! columns; b_j are the Ritz values of S in the span of Q, and R (k×r) has orthonormal rows.
 
 use crate::data::ScatterFactor;
 use crate::likelihood::IsotropicGaussian;
@@ -9,7 +12,8 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// W as Q diag(s), beside σ²: the model up to a rotation of z, which the likelihood does not see.
+/// Linear-Gaussian model with W = Q diag(s): the likelihood does not depend on a rotation of z, so
+/// that the right singular vectors of W are dropped.
 pub(crate) struct AlignedModel {
     pub(crate) directions: DMatrix<f64>,
     pub(crate) singular_values: DVector<f64>,
@@ -25,13 +29,13 @@ impl AlignedModel {
         Ok(Self { directions: svd.u, singular_values: svd.singular_values, likelihood })
     }
 
-    /// s_j² + σ².
+    /// Returns s_j² + σ², the variances of x along the columns of Q.
     pub(crate) fn variances(&self) -> DVector<f64> {
         let noise_variance = self.likelihood.noise_variance();
         self.singular_values.map(|s| s * s + noise_variance)
     }
 
-    /// W = Q diag(s).
+    /// Returns W = Q diag(s), d×k.
     pub(crate) fn loadings(&self) -> DMatrix<f64> {
         let mut loadings = self.directions.clone();
         for (mut column, &s) in loadings.column_iter_mut().zip(self.singular_values.iter()) {
@@ -41,7 +45,8 @@ impl AlignedModel {
     }
 }
 
-/// N(0, S_jj) in the row of coordinate j.
+/// Returns random loadings, d×k: row j is drawn from N(0, S_jj), so that each variable starts at
+/// its own scale.
 pub(crate) fn random_loadings(
     moment: &ScatterFactor,
     latent_dim: usize,
@@ -53,7 +58,8 @@ pub(crate) fn random_loadings(
     })
 }
 
-/// An orthonormal Q beside A: P = QᵗA = diag(√b) R with R = `right`, and the residual A − QP.
+/// A subspace with orthonormal basis Q, and the projection of A: P = QᵗA = diag(√b) R with R =
+/// `right`, and the residual A − QP.
 pub(crate) struct Span {
     pub(crate) directions: DMatrix<f64>,
     pub(crate) inside: DMatrix<f64>,
@@ -64,7 +70,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// Q as it is; b_j is the variance along its column j, and there is no `right`.
+    /// Creates a span with the given basis Q; b_j is the variance along its column j, and `right`
+    /// is empty.
     pub(crate) fn along(root: &DMatrix<f64>, directions: &DMatrix<f64>) -> Self {
         let inside = product_tr_left(directions, root);
         let mut residual = root.clone();
@@ -82,9 +89,11 @@ impl Span {
         }
     }
 
-    /// Q turned to the Ritz directions of S in its span, in the order of falling variance, by the
-    /// singular value decomposition of QᵗA.
+    /// Creates a span whose basis is rotated to the Ritz vectors of S, in order of decreasing Ritz
+    /// value, from the singular value decomposition of QᵗA.
     pub(crate) fn ritz(root: &DMatrix<f64>, directions: &DMatrix<f64>) -> Result<Self> {
+        // The Ritz values of S come from the singular values of QᵗA, not from the eigenvalues of
+        // QᵗSQ: squaring would lose the small ones beside the large (Golub & Van Loan).
         let svd = thin_svd(product_tr_left(directions, root).as_view())?;
         let right = svd.v.transpose();
         let directions = matrix_product(directions, &svd.u);
@@ -92,6 +101,7 @@ impl Span {
         for (mut row, &s) in inside.row_iter_mut().zip(svd.singular_values.iter()) {
             row *= s;
         }
+        // The residual is formed, not its norm as a difference: ‖A‖² − ‖P‖² would cancel.
         let mut residual = root.clone();
         gemm(-1.0, &directions, &inside, 1.0, &mut residual);
         let outside = residual.norm_squared();
@@ -105,17 +115,22 @@ impl Span {
         })
     }
 
-    /// The k leading Ritz directions in the span of Q and of the gradient E Rᵗ together; `None`
-    /// where that is the whole space.
+    /// Returns the span of the k leading Ritz vectors within the span of Q and the gradient E Rᵗ (E
+    /// the residual); `None` if no direction can be added, because Q already spans the whole space
+    /// or the gradient is 0.
     pub(crate) fn look_ahead(&self, root: &DMatrix<f64>) -> Result<Option<Self>> {
         let (rows, k) = self.directions.shape();
         let more = k.min(rows - k).min(root.ncols().saturating_sub(k));
         if more == 0 {
             return Ok(None);
         }
+        // E Rᵗ diag(√b) is the residual SQ − Q diag(b) of the Ritz vectors, the gradient with
+        // respect to the span, and orthogonal to Q. Ritz vectors of the enlarged space are one step
+        // of LOBPCG (Knyazev 2001) without its previous directions.
         let gradient = product_tr_right(&self.residual, &self.right);
         let mut order: Vec<(f64, usize)> =
             gradient.column_iter().map(|c| c.norm()).zip(0..).collect();
+        // Where fewer than k directions fit, the longest gradient columns are kept.
         order.sort_by(|a, b| b.0.total_cmp(&a.0));
         order.truncate(more);
         order.retain(|&(norm, _)| norm > 0.0);
@@ -126,8 +141,8 @@ impl Span {
         for (place, &(norm, column)) in order.iter().enumerate() {
             both.set_column(k + place, &(gradient.column(column) / norm));
         }
-        // Twice: the first pass may leave a gradient that lies nearly in the span only roughly
-        // orthogonal to it.
+        // The second QR is a safeguard against rounding in a column that lies almost in the span of
+        // the others; Householder QR is orthonormal in that case too.
         let basis = thin_qr(thin_qr(both.as_view())?.0.as_view())?.0;
         let svd = thin_svd(product_tr_left(&basis, root).as_view())?;
         let leading = matrix_product(&basis, &svd.u.columns(0, k).into_owned());
@@ -135,8 +150,8 @@ impl Span {
     }
 }
 
-/// log p per observation under variances m along Q and σ² elsewhere, of data with variances b along
-/// Q.
+/// Returns log p per observation (nats) of a model with variances m_j along Q and σ² elsewhere, for
+/// data with variances b_j along Q.
 pub(crate) fn log_likelihood(
     data_dim: usize,
     model_variances: &DVector<f64>,
@@ -154,12 +169,12 @@ pub(crate) fn log_likelihood(
     -0.5 * sum
 }
 
-/// A direction whose loadings are exactly 0 would never be found again; this little above σ² it
-/// stays.
+/// Smallest ratio of m_j to σ². Loadings of exactly 0 are a fixed point of EM, which such a
+/// direction would never leave; at this ratio it can grow again.
 pub(crate) const ALIVE: f64 = 1.0 + 1e-9;
 
-/// The PPCA optimum within a span: m = b and σ² the mean of the rest, with directions that are
-/// weaker than the noise given to it.
+/// Returns the PPCA optimum within a span (Tipping & Bishop 1999): m = b, and σ² the mean of the
+/// remaining variance, to which directions weaker than the noise are added.
 pub(crate) fn likelihood_optimum(
     ritz: &DVector<f64>,
     outside: f64,
@@ -168,6 +183,8 @@ pub(crate) fn likelihood_optimum(
     let mut given_up = 0;
     let mut rest = outside;
     loop {
+        // The Ritz values decrease, so that the directions below the noise are found from the end;
+        // σ² falls each time one is added to it, and each direction is visited once.
         let noise = rest / (data_dim - ritz.len() + given_up) as f64;
         match ritz.iter().rev().nth(given_up) {
             Some(&weakest) if weakest < noise => {
@@ -179,8 +196,8 @@ pub(crate) fn likelihood_optimum(
     }
 }
 
-/// What log p per observation gains, at least, over `value`: the best model in the span of W, or in
-/// that of W and its gradient.
+/// Returns a lower bound on the gain in log p per observation that is still possible over `value`:
+/// the gain of the best model in the span of W, or in the span of W and its gradient; at least 0.
 pub(crate) fn gain_within_reach(
     moment: &ScatterFactor,
     model: &LinearGaussian<f64>,

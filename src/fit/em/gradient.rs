@@ -1,4 +1,5 @@
-//! Variational EM where neither step is a formula: both are gradient ascents on the same J.
+//! Generalised variational EM: E-step and M-step by gradient ascent, for models without closed-form
+//! updates.
 
 use crate::fit::{Adam, AdamSettings, Fitted, LearningRateSchedule, Observer, StopReason, Trace};
 use crate::map::Parameters;
@@ -7,12 +8,13 @@ use crate::objective::{DifferentiableObjective, Gradient};
 use crate::{Error, Observations, Real, Result};
 use rand::Rng;
 
-/// Coordinate ascent by gradient: some steps on φ with θ held (the E-step), then some on θ with φ
-/// held (the M-step).
+/// Variational EM by gradient ascent: in each iteration a number of steps on φ with θ held fixed
+/// (E-step), then a number of steps on θ with φ held fixed (M-step), both on the same objective J.
 ///
-/// With a table of φ_i ([`PerPoint`](crate::inference::PerPoint)) it is variational EM for any
-/// differentiable decoder; with an encoder it is its amortised form.
-/// [`ExpectationMaximization`](super::Alternate) does the same where both steps are formulas.
+/// With local variational parameters φ_i ([`PerPoint`](crate::inference::PerPoint)) it is
+/// variational EM for any differentiable decoder; with an encoder it is its amortised form.
+/// [`ExpectationMaximization`](super::ExpectationMaximization) is the algorithm for models with
+/// closed-form updates.
 ///
 /// ```
 /// use elbo::{Observations, objective::Elbo, posterior::Isotropic};
@@ -43,19 +45,19 @@ use rand::Rng;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GradientVariationalEm {
-    /// Rounds of an E-step and an M-step; at least 1.
+    /// Number of iterations, each an E-step and an M-step; at least 1.
     pub iterations: usize,
-    /// Ascents on φ in an E-step.
+    /// Number of gradient steps on φ in an E-step.
     pub expectation_steps: usize,
-    /// Ascents on θ in an M-step.
+    /// Number of gradient steps on θ in an M-step.
     pub maximization_steps: usize,
-    /// The learning rate of φ at the start.
+    /// Initial learning rate of φ.
     pub expectation_rate: f64,
-    /// The learning rate of θ at the start.
+    /// Initial learning rate of θ.
     pub maximization_rate: f64,
-    /// How both fall.
+    /// Learning-rate schedule of both.
     pub schedule: LearningRateSchedule,
-    /// The settings of Adam, for both.
+    /// Settings of Adam, for both.
     pub adam: AdamSettings,
 }
 
@@ -74,15 +76,17 @@ impl Default for GradientVariationalEm {
 }
 
 impl GradientVariationalEm {
-    /// Raises `objective` from the given θ and φ, on all observations at once.
+    /// Maximises `objective` over θ and φ, starting from the given ones, with all observations in
+    /// each gradient.
     ///
-    /// The trace holds J per observation, as the objective estimates it: at the start, then at the
-    /// end of each round. A step at which J or its gradient is not finite is not made; the fit then
-    /// ends as [`StopReason::Diverged`], with the last parameters at which they were.
+    /// The trace holds J per observation, as the objective estimates it: at the initialisation,
+    /// then at the end of each iteration. If J or its gradient is not finite, the fit ends as
+    /// [`StopReason::Diverged`] and returns the parameters of the end of the last complete
+    /// iteration.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] for no iterations, no steps or a rate that is not positive and
-    /// finite; [`Error::ObjectiveAtStart`]; those of the objective.
+    /// [`Error::InvalidParameter`] for no iterations, no steps or a learning rate that is not
+    /// positive and finite; [`Error::ObjectiveAtStart`]; errors of the objective.
     pub fn fit<T, D, L, I, J>(
         &self,
         objective: &J,
@@ -101,6 +105,8 @@ impl GradientVariationalEm {
     {
         self.check()?;
         let adam = |parameters: &[T]| Adam::new(parameters.len(), self.adam);
+        // One Adam state for each parameter group: φ, the decoder and the likelihood keep their own
+        // moment estimates, because they move in different steps.
         let mut states = [
             adam(inference.parameters())?,
             adam(model.decoder.parameters())?,
@@ -127,8 +133,8 @@ impl GradientVariationalEm {
         let mut stop = StopReason::IterationLimit;
         'rounds: for iteration in 0..self.iterations {
             let factor = self.schedule.factor(iteration as f64 / self.iterations as f64);
-            // One evaluation more than there are steps: the last is J at the end of the round, and
-            // the test that it is finite there.
+            // One evaluation more than there are steps: the last one gives J at the end of the
+            // iteration and checks that it is finite there.
             for step in 0..=self.expectation_steps + self.maximization_steps {
                 let value = objective.value_and_gradient(
                     &model,
@@ -155,6 +161,9 @@ impl GradientVariationalEm {
                     let (d_decoder, d_likelihood) = gradient.theta.split_at(decoder_count);
                     let rate = factor * self.maximization_rate;
                     states[1].step(model.decoder.parameters_mut(), d_decoder, rate, T::one() / n);
+                    // A noise variance with a closed-form optimum is set to it (weight 1: the
+                    // gradient is that of all observations); any other likelihood parameter is
+                    // moved by Adam.
                     if !model.likelihood.approach_optimum(d_likelihood, entries, T::one()) {
                         states[2].step(
                             model.likelihood.parameters_mut(),
@@ -173,7 +182,7 @@ impl GradientVariationalEm {
                 break;
             }
         }
-        Ok(Fitted { model: (model, inference), trace, stop })
+        Ok(Fitted::new((model, inference), trace, stop))
     }
 
     fn check(&self) -> Result<()> {

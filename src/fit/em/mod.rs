@@ -1,5 +1,5 @@
-//! The loop that is EM with the exact posterior, and variational EM with a table; and what gets to
-//! the same optimum sooner.
+//! Expectation-maximisation (EM) and variational EM, and accelerated algorithms for the same
+//! optima.
 
 pub(crate) mod aligned;
 mod gradient;
@@ -10,24 +10,24 @@ pub use gradient::GradientVariationalEm;
 pub use px_em::PxEm;
 pub use subspace_vem::{SubspaceFamily, SubspaceVem};
 
-use super::{Fitted, RemainingGain, StopReason, Trace};
+use super::{Fitted, Observer, RemainingGain, StopReason, Trace};
 use crate::inference::EStep;
 use crate::model::MStep;
 use crate::objective::Objective;
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
-/// Coordinate ascent on J(θ, Q): Q is moved to its optimum given θ, then θ to its optimum given Q.
-/// J never falls.
+/// EM and variational EM: coordinate ascent on the evidence lower bound (ELBO) J(θ, Q), which sets
+/// Q to its optimum given θ (E-step), then θ to its optimum given Q (M-step). J never falls.
 ///
 /// With [`Exact`](crate::inference::Exact) it is EM; with [`PerPoint`](crate::inference::PerPoint)
-/// it is variational EM. After the last M-step comes one more E-step, so that the θ, Q and J that
-/// are returned belong together.
+/// it is variational EM. One more E-step follows the last M-step, so that the returned θ, Q and J
+/// belong together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExpectationMaximization {
-    /// The most iterations that are made.
+    /// Maximum number of iterations.
     pub max_iterations: usize,
-    /// The gain of J that may remain, in nats per observation.
+    /// Tolerance on the estimated remaining gain of J, in nats per observation.
     pub tolerance: f64,
 }
 
@@ -38,10 +38,10 @@ impl Default for ExpectationMaximization {
 }
 
 impl ExpectationMaximization {
-    /// Raises `objective` from the given θ and Q.
+    /// Maximises `objective` over θ and Q, starting from the given ones.
     ///
     /// # Errors
-    /// Those of the E-step, the M-step and the objective.
+    /// Errors of the E-step, the M-step and the objective.
     pub fn fit<T, M, I, J>(
         &self,
         objective: &J,
@@ -56,14 +56,38 @@ impl ExpectationMaximization {
         I: EStep<T, M>,
         J: Objective<T, M, I::Posterior>,
     {
-        self.fit_confirmed(objective, model, inference, x, rng, |_, _| Ok(0.0))
+        self.fit_with_observer(objective, model, inference, x, rng, &mut ())
     }
 
-    /// The same, with a second opinion before it stops: `remaining(model, J)` is a gain per
-    /// observation that is known to be within reach.
+    /// [`Self::fit`] with an observer.
     ///
-    /// A rate of 1 − 10⁻⁹ looks like convergence to any extrapolation; where a better model is
-    /// easily found, the fit goes on, and says in the end that it did not get there.
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_with_observer<T, M, I, J>(
+        &self,
+        objective: &J,
+        model: M,
+        inference: I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<(M, I)>>
+    where
+        T: Real,
+        M: MStep<T, I::Posterior>,
+        I: EStep<T, M>,
+        J: Objective<T, M, I::Posterior>,
+    {
+        self.fit_confirmed(objective, model, inference, x, rng, observer, |_, _| Ok(0.0))
+    }
+
+    /// [`fit`](Self::fit) with an additional convergence test: `remaining(model, J)` returns a gain
+    /// per observation that is known to be possible.
+    ///
+    /// At a convergence rate of 1 − 10⁻⁹ any extrapolation reports convergence. As long as
+    /// `remaining` finds a better model the fit goes on, and ends as [`StopReason::IterationLimit`]
+    /// if it never gets there.
+    #[allow(clippy::too_many_arguments)] // the parts of a fit, each of them needed
     pub(crate) fn fit_confirmed<T, M, I, J>(
         &self,
         objective: &J,
@@ -71,6 +95,7 @@ impl ExpectationMaximization {
         mut inference: I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
         remaining: impl Fn(&M, f64) -> Result<f64>,
     ) -> Result<Fitted<(M, I)>>
     where
@@ -83,11 +108,18 @@ impl ExpectationMaximization {
         let mut rule = RemainingGain::below(self.tolerance);
         let observations = x.population() as f64;
         let stop = loop {
+            // J is evaluated between the E-step and the M-step, where θ and Q belong together;
+            // every exit of the loop is here, after an E-step.
             inference.maximize(&model, x)?;
             let q = inference.infer(&model, x)?;
             let value = objective.evaluate(&model, &q, x, rng)?.as_f64() / observations;
             trace.push(value);
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
             if rule.update(value) {
+                // The extrapolation is a rough estimate: a known gain overrules it only above ten
+                // tolerances.
                 if remaining(&model, value)? <= 10.0 * self.tolerance {
                     break StopReason::Converged;
                 }
@@ -99,6 +131,6 @@ impl ExpectationMaximization {
             let statistics = model.statistics(x, &q)?;
             model.maximize(&statistics)?;
         };
-        Ok(Fitted { model: (model, inference), trace, stop })
+        Ok(Fitted::new((model, inference), trace, stop))
     }
 }

@@ -1,11 +1,11 @@
-//! Accelerated variational EM for a linear decoder: the E- and M-step move the span of W, and
-//! everything inside the span is solved exactly.
+//! Accelerated variational EM for a linear decoder: E- and M-step move the span of W, and all
+//! parameters within the span are set to their closed-form optimum.
 
 use super::aligned::{
     ALIVE, AlignedModel, Span, likelihood_optimum, log_likelihood, random_loadings,
 };
 use crate::data::ScatterFactor;
-use crate::fit::{Fitted, RemainingGain, StopReason, Trace};
+use crate::fit::{Fitted, Observer, RemainingGain, StopReason, Trace};
 use crate::likelihood::IsotropicGaussian;
 use crate::linalg::{product_tr_right, thin_qr};
 use crate::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
@@ -13,22 +13,23 @@ use crate::{Real, Result};
 use nalgebra::DVector;
 use rand::Rng;
 
-/// Coordinate ascent on the J of variational EM in other coordinates: the span of W by an E- and
-/// M-step, then W = QT and σ² within it at once.
+/// Coordinate ascent on the evidence lower bound (ELBO) J of variational EM in other coordinates:
+/// the span of W by one E- and M-step, then W = QT and σ² within this span in closed form.
 ///
-/// For a given span Q the maximum of J over T (k×k), σ² and all q_i of the family is a formula in
-/// the Ritz values b_j of S in that span: for a diagonal or full q it is the PPCA optimum of the
-/// span; for the lecture's isotropic q, m_j = s_j² + σ² = √b_j · mean √b. The M-step moves the span
-/// to that of SW. Both raise J, so J never falls; what plain alternation needs tens of thousands of
-/// iterations for (the size and the rotation of W inside its span) is here exact in each one.
+/// For a given span Q the maximum of J over T (k×k), σ² and all q_i of the family has a closed form
+/// in the Ritz values b_j of S in that span: for a diagonal or full q it is the PPCA optimum of the
+/// span; for an isotropic q, m_j = s_j² + σ² = √b_j · mean √b. The M-step moves the span to that of
+/// SW. Both raise J, so J never falls. Plain alternation needs tens of thousands of iterations for
+/// the size and the rotation of W within its span; here these are exact in each iteration.
 ///
-/// Every eighth iteration, and before each stop, the best span within that of W and of its gradient
-/// together is looked at: a random start may lie near a saddle, where J seems to have converged.
+/// Every eighth iteration, and before each stop, the best span within the span of W and its
+/// gradient is evaluated as well: a random initialisation may lie near a saddle, where J seems to
+/// have converged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SubspaceVem {
-    /// The most iterations that are made.
+    /// Maximum number of iterations.
     pub max_iterations: usize,
-    /// The gain of J that may remain, in nats per observation.
+    /// Tolerance on the estimated remaining gain of J, in nats per observation.
     pub tolerance: f64,
 }
 
@@ -38,13 +39,14 @@ impl Default for SubspaceVem {
     }
 }
 
-/// A posterior family for which J has a closed-form maximum over everything but the span of W.
+/// Posterior family for which J has a closed-form maximum over all parameters except the span of W.
 pub trait SubspaceFamily<T: Real>: PosteriorFamily<T> {
-    /// The maximisers m_j = s_j² + σ² (in the order of the Ritz values, which fall) and σ², given
-    /// the Ritz values b_j and the variance outside the span.
+    /// Returns the maximisers m_j = s_j² + σ² (in the order of the Ritz values, which decrease) and
+    /// σ², given the Ritz values b_j and the sum of the variances outside the span.
     fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64);
 
-    /// log p − J in nats per observation at the best q_i, for a W with orthogonal columns.
+    /// Returns log p − J in nats per observation at the optimal q_i, for a W with orthogonal
+    /// columns.
     fn aligned_gap(variances: &DVector<f64>) -> f64;
 }
 
@@ -58,7 +60,7 @@ impl<T: Real> SubspaceFamily<T> for Full<T> {
     }
 }
 
-/// With orthogonal columns of W the exact posterior is diagonal itself.
+/// If the columns of W are orthogonal, the exact posterior is diagonal, so that the gap is 0.
 impl<T: Real> SubspaceFamily<T> for Diagonal<T> {
     fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
         likelihood_optimum(ritz, outside, data_dim)
@@ -70,21 +72,26 @@ impl<T: Real> SubspaceFamily<T> for Diagonal<T> {
 }
 
 impl<T: Real> SubspaceFamily<T> for Isotropic<T> {
-    /// J = −½[(d−k) ln σ² + k ln(mean m) + Σ b_j/m_j + outside/σ² + …], so m_j = √(b_j·mean m)
-    /// where that exceeds σ²; the directions C where it does not have m_j = σ², and then (d−k) +
-    /// |C|σ²/mean m = (outside + Σ_C b)/σ².
+    /// J = −½[(d−k) ln σ² + k ln(mean m) + Σ b_j/m_j + outside/σ² + …], so that m_j = √(b_j·mean m)
+    /// where that exceeds σ². For the other directions, C, m_j = σ², and σ² solves
+    /// (d−k) + |C|σ²/mean m = (outside + Σ_C b)/σ².
     fn span_optimum(ritz: &DVector<f64>, outside: f64, data_dim: usize) -> (DVector<f64>, f64) {
         let k = ritz.len() as f64;
         let free = (data_dim - ritz.len()) as f64;
+        // Initial values: the solution without any direction at the noise level, m_j = √b_j · mean
+        // √b. Then mean m, C and σ² are iterated to their common fixed point.
         let mut noise = outside / free;
         let mut average = (ritz.iter().map(|b| b.sqrt()).sum::<f64>() / k).powi(2);
-        // Roots and ratios only: a product of two variances may leave the range of the numbers.
+        // Only square roots and ratios: a product of two variances overflows or underflows long
+        // before the variances do.
         let root = |b: f64, average: f64| b.sqrt() * average.sqrt();
         for _ in 0..200 {
             let (average_before, noise_before) = (average, noise);
             average = ritz.iter().map(|&b| root(b, average).max(noise)).sum::<f64>() / k;
             let given_up = || ritz.iter().filter(|&&b| root(b, average) <= noise);
             let (count, rest) = (given_up().count() as f64, outside + given_up().sum::<f64>());
+            // The positive root of the quadratic equation for σ² above, in the form that does not
+            // cancel.
             noise = 2.0 * rest / (free + (free * free + 4.0 * count * (rest / average)).sqrt());
             let moved = (average / average_before).ln().abs() + (noise / noise_before).ln().abs();
             if moved <= 4.0 * f64::EPSILON {
@@ -95,25 +102,30 @@ impl<T: Real> SubspaceFamily<T> for Isotropic<T> {
     }
 
     fn aligned_gap(variances: &DVector<f64>) -> f64 {
+        // The exact posterior has the precisions v_j/σ², the isotropic optimum their mean: the gap
+        // is ½ Σ ln(mean v/v_j).
         let mean = variances.mean();
         0.5 * variances.iter().map(|v| (mean / v).ln()).sum::<f64>()
     }
 }
 
 impl SubspaceVem {
-    /// How often the look-ahead is made.
+    /// Number of iterations between two look-aheads.
+    // A look-ahead works on up to 2k columns and costs more than an iteration; every eighth bounds
+    // its share of the time.
     const LOOK_AHEAD_EVERY: usize = 8;
 
-    /// Raises J of a model with k latent dimensions from a random start.
+    /// Maximises J of a model with k latent dimensions, from a random initialisation.
     ///
     /// # Errors
     /// [`Error::LatentDim`](crate::Error::LatentDim),
-    /// [`Error::Unbounded`](crate::Error::Unbounded), and those of the decompositions.
+    /// [`Error::Unbounded`](crate::Error::Unbounded), and errors of the matrix decompositions.
     pub(crate) fn fit<T: Real, Q: SubspaceFamily<T>>(
         &self,
         moment: &ScatterFactor,
         latent_dim: usize,
         rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<AlignedModel>> {
         moment.check_noise_remains(latent_dim)?;
         let (root, d) = (moment.coordinates(), moment.data_dim());
@@ -129,12 +141,15 @@ impl SubspaceVem {
         loop {
             let (value, variances, noise_variance) = optimum(&span);
             trace.push(value);
-            let mut converged = rule.update(value);
-            let limit = trace.len() > self.max_iterations;
+            let interrupted = trace.interrupted(observer);
+            let mut converged = rule.update(value) && !interrupted;
+            let limit = trace.len() > self.max_iterations || interrupted;
             if (converged || trace.len().is_multiple_of(Self::LOOK_AHEAD_EVERY))
                 && let Some(ahead) = span.look_ahead(root)?
             {
                 let gain = optimum(&ahead).0 - value;
+                // A gain above the tolerance contradicts the convergence test, which starts again;
+                // a smaller one is taken too, unless the fit ends here.
                 if gain > self.tolerance {
                     converged = false;
                     rule = RemainingGain::below(self.tolerance);
@@ -149,17 +164,16 @@ impl SubspaceVem {
                 let likelihood = IsotropicGaussian::new(noise_variance)?;
                 let model =
                     AlignedModel { directions: span.directions, singular_values, likelihood };
-                return Ok(Fitted {
-                    model,
-                    trace,
-                    stop: if converged {
-                        StopReason::Converged
-                    } else {
-                        StopReason::IterationLimit
-                    },
-                });
+                let stop = match (interrupted, converged) {
+                    (true, _) => StopReason::Interrupted,
+                    (false, true) => StopReason::Converged,
+                    (false, false) => StopReason::IterationLimit,
+                };
+                return Ok(Fitted::new(model, trace, stop));
             }
-            // The span of the M-step: SW, without the large factor between A and its projection.
+            // The M-step moves the span to that of SW. A Rᵗ has the same span as SQ = A Rᵗ
+            // diag(√b); without the factors √b_j the lengths of its columns spread over half as
+            // many orders of magnitude.
             let moved = product_tr_right(root, &span.right);
             span = Span::ritz(root, &thin_qr(moved.as_view())?.0)?;
         }

@@ -1,4 +1,5 @@
-//! (θ, φ) of the joint ascent, the value and derivative of −J there, and its preconditioner.
+//! Parameters (θ, φ) of the joint ascent, the value and gradient of −J at them, and the
+//! preconditioner.
 
 use super::AffineScaleHead;
 use crate::fit::autoencoder_descent::{FactorPair, solve_gram};
@@ -9,8 +10,8 @@ use crate::linalg::{
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// W, Y = VA, ln σ² and the scale of q as its family has it (φ without the mean); or a step, or a
-/// derivative by them.
+/// The parameters W, Y = VA, ln σ² and the scale of q (φ without the mean, as its family stores
+/// it); also a step in them, or a gradient.
 #[derive(Debug, Clone)]
 pub(crate) struct JointPoint {
     pub(crate) factors: FactorPair,
@@ -37,8 +38,8 @@ impl Tangent for JointPoint {
 }
 
 impl JointPoint {
-    /// From two maps without noise: σ² is the mean squared error, and the scale of q the best for
-    /// it.
+    /// Creates the parameters from two maps without noise: σ² is the mean squared error, and the
+    /// scale of q its optimum given σ².
     pub(crate) fn from_factors<T: Real, Q: AffineScaleHead<T>>(
         factors: FactorPair,
         root: &DMatrix<f64>,
@@ -50,11 +51,15 @@ impl JointPoint {
         Self { factors, log_noise: noise.ln(), scale }.balanced::<T, Q>()
     }
 
-    /// The W, Y and scale that raise J most while WY and σ² stay.
+    /// Returns the W, Y and scale that maximise J while WY and σ² stay fixed.
     pub(crate) fn balanced<T: Real, Q: AffineScaleHead<T>>(&self) -> Result<Self> {
+        // The SVD of WY = Q(RY) by one of the k×r matrix RY; only singular values and column
+        // lengths are free, as J depends on a rotation of z through the family of q alone.
         let (q, r) = thin_qr(self.factors.decoder.as_view())?;
         let svd = thin_svd(matrix_product(&r, &self.factors.codes).as_view())?;
         let precision = (-self.log_noise).exp();
+        // A direction without codes would be divided by its length of 0 below. 1e-150 σ has a
+        // square that is a number, and no effect on J.
         let least = 1e-150 * (0.5 * self.log_noise).exp();
         let strengths = svd.singular_values.map(|s| s.max(least));
         let (lengths, scale) = Q::balance(&strengths, precision);
@@ -67,14 +72,14 @@ impl JointPoint {
         Ok(Self { factors: FactorPair { decoder, codes }, log_noise: self.log_noise, scale })
     }
 
-    /// The largest change of a logarithm in this step.
+    /// Returns the largest absolute change of ln σ² and of the log-variances in this step.
     pub(crate) fn largest_log_change(&self) -> f64 {
         let k = self.factors.codes.nrows();
         self.scale.iter().take(k).fold(self.log_noise.abs(), |largest, l| largest.max(l.abs()))
     }
 }
 
-/// −J per observation, its derivative, and what else the preconditioner asks for.
+/// Value and gradient of −J per observation, and the matrices that the preconditioner reuses.
 pub(crate) struct Evaluation {
     pub(crate) value: f64,
     pub(crate) gradient: JointPoint,
@@ -84,7 +89,7 @@ pub(crate) struct Evaluation {
 }
 
 impl Evaluation {
-    /// −J = ½[d ln 2πσ² + (‖A−WY‖² + tr WᵗWΣ)/σ²] + ½[‖Y‖² + tr Σ − k − ln|Σ|].
+    /// Evaluates −J = ½[d ln 2πσ² + (‖A−WY‖² + tr WᵗWΣ)/σ²] + ½[‖Y‖² + tr Σ − k − ln|Σ|].
     pub(crate) fn of<T: Real, Q: AffineScaleHead<T>>(
         at: &JointPoint,
         root: &DMatrix<f64>,
@@ -96,6 +101,7 @@ impl Evaluation {
         let residual = at.factors.residual(root);
         let factor = Q::scale_factor(k, &at.scale);
         let covariance = product_tr_right(&factor, &factor);
+        // tr WᵗWΣ as ‖WL‖²: a sum of squares.
         let spread = matrix_product(w, &factor).norm_squared();
         let scaled_error = precision * (residual.norm_squared() + spread);
         let log_determinant = 2.0 * factor.diagonal().iter().map(|l| l.ln()).sum::<f64>();
@@ -108,6 +114,7 @@ impl Evaluation {
         for j in 0..k {
             precision_matrix[(j, j)] += 1.0;
         }
+        // ∂/∂W = (WΣ − EYᵗ)/σ² and ∂/∂Y = Y − WᵗE/σ², with E = A − WY.
         let mut d_decoder = matrix_product(w, &covariance) * precision;
         gemm(
             -precision,
@@ -139,7 +146,8 @@ impl Evaluation {
     }
 }
 
-/// The initial inverse Hessian: its Gauss–Newton blocks, and the curvature along z → Tz.
+/// Preconditioner: an initial inverse Hessian from Gauss–Newton blocks and the curvature along z →
+/// Tz.
 pub(crate) struct Preconditioner {
     at: JointPoint,
     noise: f64,
@@ -160,6 +168,8 @@ impl Preconditioner {
         let (w, y) = (&at.factors.decoder, &at.factors.codes);
         let (k, r) = y.shape();
         let factor = Q::scale_factor(k, &at.scale);
+        // R factors by QR of [Yᵗ; Lᵗ] and [W/σ; I]: the k×k matrices YYᵗ + Σ and Λ are never
+        // formed, so that their condition numbers are not squared.
         let mut stacked = DMatrix::zeros(r + k, k);
         stacked.rows_mut(0, r).tr_copy_from(y);
         stacked.rows_mut(r, k).tr_copy_from(&factor);
@@ -177,6 +187,8 @@ impl Preconditioner {
             noise: at.log_noise.exp(),
             of_codes,
             of_decoder,
+            // ∂²(−J)/∂(ln σ²)² = ½(‖E‖² + tr WᵗWΣ)/σ², which tends to d/2 at the optimum; the bound
+            // from below keeps steps short where σ² is much too large.
             log_noise_curvature: 0.5 * now.scaled_error.max(data_dim as f64),
             factor,
             precision_matrix: now.precision_matrix.clone(),
@@ -184,7 +196,7 @@ impl Preconditioner {
         })
     }
 
-    /// H g.
+    /// Returns H g for a gradient g.
     pub(crate) fn apply<T: Real, Q: AffineScaleHead<T>>(
         &self,
         gradient: &JointPoint,
@@ -196,8 +208,8 @@ impl Preconditioner {
         let mut codes = solve_gram(&self.of_decoder, &gradient.factors.codes);
         let mut scale =
             Q::scale_newton(&gradient.scale, &self.at.scale, &self.factor, &self.precision_matrix);
-        // Along δW = −WT, δY = TY and the change of the scale that goes with it: the adjoint, the
-        // curvature, and back.
+        // Along the symmetry δW = −WT, δY = TY (with the change of the scale that belongs to it):
+        // the gradient by the adjoint, division by the curvature, and back.
         let mut symmetry = product_tr_right(&gradient.factors.codes, y);
         gemm(
             -1.0,

@@ -1,22 +1,26 @@
-//! Anderson's acceleration of a fixed-point iteration on W, μ and the logarithms of the noise
-//! variances.
+//! Anderson acceleration (Walker & Ni 2011) of the EM fixed-point iteration on W, μ and the
+//! logarithms of the noise variances.
 
 use super::maximization::Theta;
 use crate::likelihood::GaussianNoise;
 use nalgebra::{DMatrix, DVector};
 use std::collections::VecDeque;
 
-/// How many earlier steps are remembered.
+/// Number of earlier steps in the least-squares problem (the depth m of Anderson acceleration).
+// A step more costs m inner products of d×(k+1) numbers, little beside a pass over the data; but
+// old steps describe the EM map at points that are ever further away.
 const MEMORY: usize = 8;
 
-/// The least that is added to the diagonal of the least squares, in parts of its trace.
+/// Smallest ridge of the least-squares problem, as a fraction of the trace of its Gram matrix.
+// The Gram matrix squares the condition number of the step differences: what is below 1e-12 of its
+// trace is near its rounding error.
 const LEAST_RIDGE: f64 = 1e-12;
 
-/// The longest step along EM's own, in its lengths.
+/// Upper bound on the factor by which an EM step is lengthened while steps grow.
 const LONGEST: f64 = 1e4;
 
-/// A difference of two models; of the noise, in the logarithm of each variable's variance, whether
-/// or not they share one.
+/// Difference of two models: of [W μ] and, for each variable, of the logarithm of its noise
+/// variance, whether or not the variables share one.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) augmented: DMatrix<f64>,
@@ -45,7 +49,7 @@ impl Step {
         self.augmented.columns_mut(0, k).copy_from(&rotated);
     }
 
-    /// The model `factor` steps on, if it is one.
+    /// Returns the model `factor` times this step away from `theta`, or `None` if it is not finite.
     pub(crate) fn taken_from<N: GaussianNoise<f64>>(
         &self,
         theta: &Theta<N>,
@@ -53,6 +57,8 @@ impl Step {
     ) -> Option<Theta<N>> {
         let mut moved = theta.clone();
         moved.augmented.zip_apply(&self.augmented, |a, b| *a += factor * b);
+        // ln ψ keeps every variance positive. The clamp bounds an extrapolation to a factor of e³ =
+        // 20 in a variance.
         let changed = theta.variances().zip_map(&self.log_noise, |variance, log| {
             variance * (factor * log).clamp(-3.0, 3.0).exp()
         });
@@ -63,12 +69,12 @@ impl Step {
     }
 }
 
-/// The inner product of differences: EM's own information about W, μ and the noise, per observed
-/// entry and in nats.
+/// Inner product of differences: the complete-data Fisher information of EM about W, μ and the
+/// noise, in nats per observed entry.
 pub(crate) struct Metric {
-    /// The share of the observed entries that are of each variable.
+    /// Fraction of all observed entries that belongs to each variable.
     shares: DVector<f64>,
-    /// The same over its noise variance.
+    /// `shares` divided by the noise variance of each variable.
     precisions: DVector<f64>,
 }
 
@@ -78,6 +84,8 @@ impl Metric {
     }
 
     pub(crate) fn inner(&self, a: &Step, b: &Step) -> f64 {
+        // With E[z̃z̃ᵗ] = I, which parameter expansion approaches, the information is 1/ψ_j per
+        // entry about w_j and μ_j, and ½ about ln ψ_j.
         let columns = a.augmented.column_iter().zip(b.augmented.column_iter());
         let of_columns = columns.map(|(a, b)| {
             a.iter()
@@ -96,23 +104,24 @@ impl Metric {
     }
 }
 
-/// Where the next point is expected, and what J is expected to gain on the way to the maximum.
+/// Proposed next point, and the estimated remaining gain of J up to the maximum.
 pub(crate) struct Proposal<N> {
     pub(crate) theta: Theta<N>,
-    /// Per observed entry, in nats.
+    /// In nats per observed entry.
     pub(crate) remaining: f64,
 }
 
-/// The last points and the steps that EM took from them.
+/// Anderson acceleration: the history of points and EM steps.
 ///
-/// Along what EM's steps shrink, Anderson's least squares find where they end. Along what they
-/// grow, on the way out of a saddle, that point would be the saddle: such pairs are left out, and
-/// the step of EM is lengthened instead, twice as far each time that J rises.
+/// Where successive EM steps shrink, the least-squares extrapolation approximates their limit.
+/// Where they grow, on the way out of a saddle, the extrapolated point would be the saddle: such
+/// pairs are left out, and the EM step is lengthened instead, with a factor that doubles each time
+/// that J rises.
 pub(crate) struct Acceleration<N> {
     last: Option<(Theta<N>, Step)>,
     ridge: f64,
     length: f64,
-    /// What the points and the steps changed by.
+    /// Differences of successive points, and of the EM steps at them.
     changes: VecDeque<(Step, Step)>,
 }
 
@@ -121,21 +130,23 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         Self { last: None, ridge: LEAST_RIDGE, length: 1.0, changes: VecDeque::new() }
     }
 
-    /// The last proposal raised J.
+    /// Records that the last proposal raised J: a smaller ridge and longer steps.
     pub(crate) fn accept(&mut self) {
         self.ridge = (self.ridge / 10.0).max(LEAST_RIDGE);
         self.length = (2.0 * self.length).min(LONGEST);
     }
 
-    /// The last proposal was taken back: the next one keeps closer to EM, and the older half of the
-    /// steps is forgotten.
+    /// Records that the last proposal was rejected: the next one stays closer to the EM step (a
+    /// larger ridge), and the older half of the history is dropped.
     pub(crate) fn reject(&mut self) {
+        // The ridge grows faster than it falls: a rejection costs a pass over the data, a cautious
+        // proposal only part of a gain.
         self.ridge = (self.ridge * 1e3).min(1e-3);
         self.length = (0.25 * self.length).max(1.0);
         self.changes.drain(..self.changes.len() / 2);
     }
 
-    /// Follows the model through W ← WR.
+    /// Applies the rotation W ← WR to the history.
     pub(crate) fn rotate(&mut self, rotation: &DMatrix<f64>) {
         if let Some((theta, step)) = &mut self.last {
             theta.rotate(rotation);
@@ -147,7 +158,8 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         }
     }
 
-    /// Takes a point and where EM goes from it; proposes where to go instead.
+    /// Records a point and its EM step; returns a proposal for the next point, `None` without any
+    /// history.
     pub(crate) fn propose(
         &mut self,
         metric: &Metric,
@@ -159,6 +171,8 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         if let Some((before, earlier)) = self.last.take() {
             let (point, mut change) = (Step::between(&before, theta), step.clone());
             change.add_scaled(-1.0, &earlier);
+            // For a linear map with Jacobian M the change of the step is (M − I)·point: the inner
+            // product is negative where M contracts, and positive along an eigenvalue above 1.
             grows = metric.inner(&point, &change) >= 0.0;
             if !grows {
                 self.changes.push_back((point, change));
@@ -175,16 +189,21 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         if self.changes.is_empty() {
             return None;
         }
+        // EM steps by (information)⁻¹·gradient, so that ½⟨step, onward⟩ is ½ gᵗδ, the gain of a
+        // quadratic J on the way δ to its maximum.
         let remaining = 0.5 * metric.inner(&step, &self.onward(metric, &step, LEAST_RIDGE)?);
         let theta = self.onward(metric, &step, self.ridge)?.taken_from(theta, 1.0)?;
-        // Nothing to be gained where EM goes: the quadratic model does not hold.
+        // A negative estimate means that the quadratic model does not hold.
         let remaining = if remaining > 0.0 { remaining } else { f64::INFINITY };
         Some(Proposal { theta, remaining })
     }
 
-    /// From here to where the steps would vanish.
+    /// Returns the displacement from here to the point at which the EM step would vanish, in the
+    /// least-squares sense.
     fn onward(&self, metric: &Metric, step: &Step, ridge: f64) -> Option<Step> {
         let m = self.changes.len();
+        // Least squares min ‖step − Σ_a w_a change_a‖ by its m×m normal equations, with the ridge
+        // that covers their rounding; onward = step − Σ_a w_a (point_a + change_a).
         let mut gram = DMatrix::from_fn(m, m, |a, b| {
             if b <= a { metric.inner(&self.changes[a].1, &self.changes[b].1) } else { 0.0 }
         });

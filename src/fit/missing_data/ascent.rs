@@ -1,4 +1,4 @@
-//! From a start to a maximum: a step of EM, where to go beyond it, and when to stop.
+//! EM ascent from one initialisation: EM step, acceleration, convergence and saddle tests.
 
 use super::acceleration::{Acceleration, Metric, Step};
 use super::expectation::{Expectation, Statistics};
@@ -7,42 +7,45 @@ use super::saddle_test::{LENGTHS, Outlook, end_of_steps, outlook};
 use super::start::Shape;
 use super::{EmAcceleration, MissingDataEm};
 use crate::data::Centering;
-use crate::fit::{Fitted, RemainingGain, StopReason, Trace};
+use crate::fit::{Fitted, Observer, RemainingGain, StopReason, Trace};
 use crate::{Error, Real, Result};
 use nalgebra::DVector;
 
-/// The remaining gain is small beyond doubt below this share of the tolerance; above it, it must be
-/// below the tolerance three times running.
+/// Fraction of the tolerance below which one estimate of the remaining gain is enough; between this
+/// and the tolerance, three in a row are required.
 const BEYOND_DOUBT: f64 = 0.02;
 
-/// How often a second look may say that the fit is only slow: where rounding hides what remains, it
-/// would say so for ever.
+/// Bound on the number of "slow convergence" verdicts of the saddle test in one ascent; below the
+/// rounding error of J the test would return that verdict indefinitely.
 const MOST_LOOKS: usize = 10;
 
-/// How many steps the loadings are given to follow noise that was put at its floor.
+/// Number of models that are compared after a noise variance was set to its floor: the first, and
+/// those after 1, 2 and 3 EM steps in which the loadings adapt.
 const STEPS_AT_FLOOR: usize = 4;
 
-/// Where J falls, its digits are lost; noise within so many times of none has lost them, and is on
-/// its way to 0.
+/// If J falls while σ² is within this factor of the resolution of the data, the fall is
+/// cancellation and σ² tends to 0: the likelihood is reported as unbounded.
 const NEAR_NONE: f64 = 1e4;
 
-/// A model, J per observation, and what the next M-step needs.
+/// A model, its J per observation, and its E-step statistics for the next M-step.
 type Location<N> = (Theta<N>, f64, Statistics);
 
-/// The data beside what does not change while the model moves.
+/// The data, and what stays constant during an ascent.
 pub(super) struct Ascent<'x, T: Real> {
     pub(super) expectation: Expectation<'x, T>,
     pub(super) mean: Centering,
-    /// The share of the observed entries that are of each variable.
+    /// Fraction of all observed entries that belongs to each variable.
     pub(super) shares: DVector<f64>,
     pub(super) observations: f64,
-    /// The noise variance that cannot be told from none, where no floor keeps it from there.
+    /// Noise variance that cannot be distinguished from 0; `None` if the noise is fixed or has a
+    /// floor.
     pub(super) vanishing: Option<f64>,
 }
 
-/// How sure it is that little remains to be gained.
+/// Convergence test: counts consecutive iterations with a small estimated or realised gain.
 struct Patience {
     tolerance: f64,
+    // Consecutive estimates below the tolerance, and consecutive gains within rounding.
     near: usize,
     still: usize,
     rule: RemainingGain,
@@ -53,18 +56,22 @@ impl Patience {
         Self { tolerance, near: 0, still: 0, rule: RemainingGain::below(tolerance) }
     }
 
-    /// What the acceleration expects to gain.
+    /// Records the remaining gain that the acceleration estimates; returns whether it counts as
+    /// small.
     fn expects(&mut self, remaining: f64) -> bool {
         self.near = if remaining < self.tolerance { self.near + 1 } else { 0 };
         self.near >= 3 || remaining < BEYOND_DOUBT * self.tolerance
     }
 
-    /// What was gained.
+    /// Records the gain of an iteration; returns whether little remains.
     fn gained(&mut self, value: f64, gain: f64, scheme: EmAcceleration) -> bool {
-        // Gains of this size may be rounding; were they not, and shrank they slowly, little would
-        // remain all the same.
+        // Gains of this size may be rounding errors of J (about 64 ε |J|), or are at most a
+        // thousandth of the tolerance; three in a row lead to the saddle test, which also covers a
+        // slow ascent.
         let rounding = (64.0 * f64::EPSILON * value.abs().max(1.0)).max(1e-3 * self.tolerance);
         self.still = if gain <= rounding { self.still + 1 } else { 0 };
+        // Aitken extrapolation assumes a geometric tail, which the accelerated iteration does not
+        // have: its own quadratic model estimates the remaining gain instead.
         self.still >= 3 || (self.rule.update(value) && scheme != EmAcceleration::Accelerated)
     }
 }
@@ -75,7 +82,7 @@ impl<T: Real> Ascent<'_, T> {
         Ok((theta, statistics.log_likelihood / self.observations, statistics))
     }
 
-    /// Where a step of EM goes.
+    /// Returns the model after one (expanded) EM step.
     fn step<N: Shape>(
         &self,
         theta: &Theta<N>,
@@ -99,6 +106,7 @@ impl<T: Real> Ascent<'_, T> {
         &mut self,
         settings: &MissingDataEm,
         start: Theta<N>,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<Theta<N>>> {
         let scheme = settings.scheme;
         let mut trace = Trace::new();
@@ -112,6 +120,9 @@ impl<T: Real> Ascent<'_, T> {
         patience.gained(place.1, f64::INFINITY, scheme);
         let (mut enough, mut looks) = (false, 0);
         let stop = loop {
+            if trace.interrupted(observer) {
+                break StopReason::Interrupted;
+            }
             if trace.len() > settings.max_iterations {
                 break StopReason::IterationLimit;
             }
@@ -119,20 +130,29 @@ impl<T: Real> Ascent<'_, T> {
             if scheme != EmAcceleration::Plain
                 && let Some(rotation) = place.0.straightening()?
             {
+                // J is invariant under a rotation of z; after this one the columns of D⁻¹W are
+                // orthogonal. The history of the acceleration must stay in the coordinates of the
+                // model.
                 place.0.rotate(&rotation);
                 next.rotate(&rotation);
                 acceleration.rotate(&rotation);
-                // The statistics hold what stands in the old coordinates, and are not read again.
+                // The statistics are still those of the old coordinates, but are not read again
+                // before the next E-step.
             }
+            // Metric at the current model: lengths of steps are comparable over variables of any
+            // scale.
             let metric = Metric::at(&place.0, &self.shares);
             let proposal = match scheme {
                 EmAcceleration::Accelerated => acceleration.propose(&metric, &place.0, &next),
                 EmAcceleration::Plain | EmAcceleration::Expanded => None,
             };
+            // The metric counts nats per observed entry, the tolerance nats per observation.
             let per_observation = self.expectation.observed() / self.observations;
             enough |= proposal
                 .as_ref()
                 .is_some_and(|proposal| patience.expects(proposal.remaining * per_observation));
+            // Before the fit ends: try noise at its floor, then the saddle test. A better model
+            // restarts all tests and the acceleration, whose history leads to the old point.
             if enough {
                 let look = match self.at_the_floor(&place, &next, scheme) {
                     Some(better) => Look::Better(Box::new(better)),
@@ -155,6 +175,8 @@ impl<T: Real> Ascent<'_, T> {
             let mut moved = None;
             if let Some(proposal) = proposal {
                 match self.at(proposal.theta) {
+                    // Safeguard: an extrapolation is taken only if J does not fall. Otherwise the
+                    // plain EM step is taken, whose E-step costs a second pass over the data.
                     Ok(proposed) if proposed.1 >= place.1 => {
                         moved = Some(proposed);
                         acceleration.accept();
@@ -170,7 +192,7 @@ impl<T: Real> Ascent<'_, T> {
                 None => self.at(next)?,
             };
             let gain = moved.1 - place.1;
-            // EM cannot lower J but by rounding.
+            // EM lowers J only by rounding. A larger fall means that J has lost its digits.
             if gain.is_nan() || gain < -1e-9 * place.1.abs().max(1.0) {
                 let noise_variance = place.0.variances().max();
                 if self.vanishing.is_some_and(|least| noise_variance <= NEAR_NONE * least) {
@@ -185,11 +207,11 @@ impl<T: Real> Ascent<'_, T> {
             trace.push(place.1);
             enough = patience.gained(place.1, gain, scheme);
         };
-        Ok(Fitted { model: place.0, trace, stop })
+        Ok(Fitted::new(place.0, trace, stop))
     }
 
-    /// The first of the models with noise at a floor that EM only creeps to, if a few steps from
-    /// there it is no worse than this one.
+    /// Returns a model with noise at a floor that EM only approaches sublinearly, if within a few
+    /// EM steps from there J is at least the present one.
     fn at_the_floor<N: Shape>(
         &mut self,
         place: &Location<N>,
@@ -209,7 +231,8 @@ impl<T: Real> Ascent<'_, T> {
         None
     }
 
-    /// Whether the fit stands at a saddle, or moves so slowly that it only seems to have arrived.
+    /// Saddle test: determines whether the fit is at a maximum, at a saddle point, or converging
+    /// too slowly for its step length to show it.
     fn saddle_test<N: Shape>(
         &mut self,
         place: &Location<N>,
@@ -222,13 +245,17 @@ impl<T: Real> Ascent<'_, T> {
             (Step::between(theta, next), self.expectation.observed() / self.observations);
         match outlook(&self.expectation, theta, self.mean, metric)? {
             Outlook::Shrinks(factor) => {
-                // Were the whole step along the slowest direction, this would be what remains.
+                // Upper bound on the remaining gain: the whole step is assumed to lie along the
+                // slowest direction, with the factor 1/(1 − λ) of a geometric series. At most ten
+                // tolerances count as converged.
                 let remaining = 0.5 * metric.inner(&step, &step) / (1.0 - factor).max(1e-6);
                 if remaining * per_observation <= 10.0 * tolerance {
                     return Ok(Look::End);
                 }
             }
             Outlook::Grows(direction) => {
+                // The direction comes from a subsample and a linearisation: each length is checked
+                // on J of all data, in both senses, the longest first.
                 for length in LENGTHS {
                     if let Some(better) = direction.taken_from(theta, length)
                         && let Ok(found) = self.at(better)
@@ -239,11 +266,12 @@ impl<T: Real> Ascent<'_, T> {
                 }
             }
         }
-        // The steps are small, but shrink slowly, or what seemed to grow was one that turns: where
-        // would they end?
+        // The steps are small but shrink slowly, or the growing direction did not raise J:
+        // extrapolate the steps to their limit.
         let Some(onward) = end_of_steps(&self.expectation, theta, &step, self.mean, metric)? else {
             return Ok(Look::Slow);
         };
+        // The whole way, then a quarter of it, if the linear model does not hold that far.
         for part in [1.0, 0.25] {
             if let Some(moved) = onward.taken_from(theta, part)
                 && let Ok(found) = self.at(moved)
@@ -257,9 +285,13 @@ impl<T: Real> Ascent<'_, T> {
     }
 }
 
-/// What a second look found.
+/// Verdict of the saddle test.
 enum Look<N> {
+    // Converged.
     End,
+    // Converging slowly; no better model was found.
     Slow,
+    // A model to go on from: with J higher by more than the tolerance, or with noise at its floor
+    // and J not lower.
     Better(Box<Location<N>>),
 }

@@ -1,4 +1,4 @@
-//! The E-step over all blocks, and what the M-step needs of it.
+//! E-step over all blocks of observations, and the sufficient statistics for the M-step.
 
 use crate::data::{IncompleteObservations, Patterns};
 use crate::linalg::{gemm, packed, packed_len, parallel::for_each_chunk, vector::vectorized};
@@ -7,12 +7,14 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVectorView};
 use std::ops::Range;
 
-/// The most pieces that the blocks are shared out in; the cut must not depend on the number of
-/// threads.
+/// Maximum number of tasks that the blocks are divided into. It must not depend on the number of
+/// threads, so that results are bit-identical.
+// Each piece holds statistics of its own, d·(k+1)(k+2)/2 numbers: the bound limits memory, and
+// leaves enough tasks for the threads.
 const PIECES: usize = 32;
 
-/// Sums over the observations, taken about the current model; with z̃ = [z 1], r = D⁻¹(x − μ) and e
-/// = r − D⁻¹Wm.
+/// Sufficient statistics: sums over the observations about the current model, with z̃ = [z 1], r =
+/// D⁻¹(x − μ) and e = r − D⁻¹Wm.
 #[derive(Debug, Clone)]
 pub(crate) struct Statistics {
     /// Σ ln p(x_o).
@@ -27,7 +29,7 @@ pub(crate) struct Statistics {
     pub(crate) squares: f64,
     /// Σ_i r_ij² of each variable, where each has a noise variance of its own; else empty.
     pub(crate) squares_of_variables: Vec<f64>,
-    /// Σ_i (k − tr Cov_i), which σ² times is what the posterior's spread adds to E[e²].
+    /// Σ_i (k − tr Cov_i); times σ² it is what the posterior covariance adds to E[e²].
     pub(crate) spread: f64,
 }
 
@@ -81,8 +83,8 @@ impl Statistics {
         self.second_moments.column(self.second_moments.ncols() - 1)
     }
 
-    /// Adds what a block says, each row with its weight if there are any; `room` is for E[z̃z̃ᵗ] of
-    /// its groups and for weighted codes.
+    /// Adds the statistics of one block, each row with its weight if there are weights; `room` is
+    /// scratch space for E[z̃z̃ᵗ] of the groups and for weighted codes.
     fn add_block(
         &mut self,
         block: &Block,
@@ -91,6 +93,9 @@ impl Statistics {
         [moments, weighted]: &mut [Vec<f64>; 2],
     ) {
         let (rows, groups, pairs) = (block.rows, block.groups, packed_len(k + 1));
+        // E[z̃z̃ᵗ] summed over each group of observations with one pattern: the posterior
+        // covariance, which they share, times their number (or weight), plus the products of their
+        // codes.
         moments.resize(groups * pairs, 0.0);
         let inside = packed_len(k) * groups;
         moments[..inside].copy_from_slice(block.covariances());
@@ -115,6 +120,8 @@ impl Statistics {
             }
         }
         let with_weights = if weights.is_some() { &weighted[..] } else { codes };
+        // If every group has one observation, rows and groups coincide and the loop vectorises;
+        // otherwise rows are scattered to their groups.
         let (totals, group_of) = (&mut self.totals, &block.group_of);
         let moments_of = &mut moments[..];
         vectorized(
@@ -143,6 +150,8 @@ impl Statistics {
             *total += of_pair.iter().sum::<f64>();
         }
         let moments = DMatrixViewMut::from_slice(moments, groups, pairs);
+        // Σ_i o_ij E[z̃z̃ᵗ] of all variables at once is a product with the mask: d×groups times
+        // groups×pairs.
         gemm(1.0, block.mask(), &moments, 1.0, &mut self.second_moments);
         gemm(
             1.0,
@@ -171,7 +180,7 @@ impl Statistics {
     }
 }
 
-/// Neighbouring blocks, with the room that they need.
+/// A task: consecutive blocks with their scratch space, statistics and outcome.
 struct Piece {
     blocks: Range<usize>,
     block: Block,
@@ -181,7 +190,7 @@ struct Piece {
     outcome: Result<()>,
 }
 
-/// The observations, ready to be passed over again and again without an allocation.
+/// The E-step of a data set: holds all buffers, so that repeated passes do not allocate.
 pub(crate) struct Expectation<'x, T: Real> {
     x: IncompleteObservations<'x, T>,
     patterns: &'x Patterns,
@@ -195,8 +204,8 @@ pub(crate) struct Expectation<'x, T: Real> {
 }
 
 impl<'x, T: Real> Expectation<'x, T> {
-    /// With a weight for each column of the data, if there are any; `of_variables` where each
-    /// variable has a noise variance of its own.
+    /// Creates the E-step, with one weight per column of the data if there are weights;
+    /// `of_variables` is set if each variable has a noise variance of its own.
     pub(crate) fn new(
         x: IncompleteObservations<'x, T>,
         patterns: &'x Patterns,
@@ -214,8 +223,10 @@ impl<'x, T: Real> Expectation<'x, T> {
         )
     }
 
-    /// No more than about `rows` of the observations, evenly from all of them.
+    /// Returns an E-step over a subsample of about `rows` observations, evenly spaced over all of
+    /// them.
     pub(crate) fn sample(&self, rows: usize) -> Self {
+        // Whole blocks are taken, every stride-th: their patterns and buffers are used as they are.
         let stride = self.rows.div_ceil(rows).max(1);
         let blocks = self.blocks.iter().step_by(stride).cloned().collect();
         Self::of_blocks(
@@ -267,15 +278,16 @@ impl<'x, T: Real> Expectation<'x, T> {
         self.observed
     }
 
-    /// The statistics at a model.
+    /// Returns the statistics at a model.
     ///
     /// # Errors
-    /// When a posterior is out of reach of the arithmetic.
+    /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) if the covariance of a
+    /// posterior cannot be computed in double precision.
     pub(crate) fn take(&mut self, parameters: &Parameters) -> Result<Statistics> {
         self.take_weighted(parameters, self.weights)
     }
 
-    /// The same with other weights.
+    /// Returns the statistics at a model for other weights than those of the data.
     ///
     /// # Errors
     /// As [`Self::take`].
@@ -306,6 +318,7 @@ impl<'x, T: Real> Expectation<'x, T> {
             }
         });
         let mut sum = Statistics::new(x.data_dim(), k, self.of_variables);
+        // Reduced in the order of the pieces, which depends on the data alone.
         for piece in &self.pieces {
             piece.outcome.clone()?;
             sum.add(&piece.statistics);

@@ -1,4 +1,4 @@
-//! Where factor analysis with holes starts.
+//! Initialisation of factor analysis with missing values.
 
 use super::MissingDataRequest;
 use super::maximization::Theta;
@@ -11,18 +11,20 @@ use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// The smallest ψ_j that a fit starts from, as a share of its variable's variance: EM hardly ever
-/// leaves 0.
+/// Smallest initial ψ_j, as a fraction of the variance of its variable.
+// EM changes a ψ_j near 0 by a vanishing amount per step, and would hardly ever leave a value that
+// is too small.
 const LEAST: f64 = 0.02;
 
-/// Below this share of its variable's variance, a ψ_j that falls is tried at its floor.
+/// Fraction of the variance of its variable below which a decreasing ψ_j is tried at its floor.
 const CREEPING: f64 = 0.1;
 
 impl<T: Real> Observed<'_, T> {
-    /// The variables that vary, each against what rounding leaves of its own mean.
+    /// Returns the indices of the variables that vary, each compared with the rounding error of its
+    /// own mean.
     ///
     /// # Errors
-    /// [`Error::ZeroVariance`] where none does.
+    /// [`Error::ZeroVariance`] if no variable varies.
     pub(crate) fn varying(&self) -> Result<Vec<usize>> {
         let varying: Vec<usize> = (0..self.mean.len())
             .filter(|&j| self.variances[j] > ROUNDING * self.mean[j].powi(2))
@@ -35,7 +37,8 @@ impl<T: Real> Observed<'_, T> {
         }
     }
 
-    /// ψ_j as shares of the variances (of the variables that vary), at this noise's other values.
+    /// Returns this noise with the ψ_j of the varying variables set to fractions of their
+    /// variances.
     fn with_shares(
         &self,
         noise: &DiagonalGaussian<f64>,
@@ -53,8 +56,8 @@ impl<T: Real> Observed<'_, T> {
 }
 
 impl Shape for DiagonalGaussian<f64> {
-    /// The maximum for complete data of correlations that are estimated pair by pair, or with very
-    /// many variables the principal directions of these.
+    /// Returns the complete-data optimum for correlations that are estimated pair by pair; above
+    /// [`ALL_CORRELATIONS`] variables, the principal directions of the correlations.
     fn start<T: Real>(
         &self,
         data: &Observed<'_, T>,
@@ -73,21 +76,25 @@ impl Shape for DiagonalGaussian<f64> {
             for (mut column, &value) in root.column_iter_mut().zip(eigen.values.iter()) {
                 column *= value.max(LEAST_CORRELATION).sqrt();
             }
+            // Rows of norm 1 again: the bounded eigenvalues no longer have a unit diagonal.
             root.row_iter_mut().for_each(|mut row| row /= row.norm());
+            // A low accuracy is enough for an initialisation.
             let roughly = ProfileLikelihood {
                 tolerance: 1e-4,
                 max_iterations: 100,
                 ..ProfileLikelihood::default()
             };
-            let found = roughly.fit(&root, k, LEAST)?.model;
+            let found = roughly.fit(&root, k, LEAST, &mut ())?.model;
             for (place, &j) in varying.iter().enumerate() {
                 loadings.row_mut(j).copy_from(&(found.loadings.row(place) * units[j]));
             }
             found.noise_variances.iter().copied().collect()
         } else {
-            // A variable that does not vary has deviations of 0, whatever its unit.
+            // The centred values of a variable that does not vary are 0 in any unit.
             let (directions, variances) =
                 data.components(k, &units.map(|unit| if unit > 0.0 { unit } else { 1.0 }), rng)?;
+            // In units of the standard deviations the total variance is the number of variables;
+            // what the directions leave is shared by the rest.
             let left = (varying.len() as f64 - variances.iter().map(|v| v.max(0.0)).sum::<f64>())
                 / (varying.len() - k) as f64;
             let left = left.max(LEAST);
@@ -109,6 +116,7 @@ impl Shape for DiagonalGaussian<f64> {
         request: &MissingDataRequest,
         rng: &mut dyn Rng,
     ) -> Theta<Self> {
+        // Half of each variance for the factors and half for the noise.
         let loadings = data.random_loadings(request.latent_dim, rng)
             / (2.0 * request.latent_dim as f64).sqrt();
         let varying = data.varying().unwrap_or_default();
@@ -116,7 +124,8 @@ impl Shape for DiagonalGaussian<f64> {
         Theta::new(loadings, &data.mean, data.with_shares(self, &varying, &shares))
     }
 
-    /// All of the ψ_j that fall and are small already at their floors at once, and each by itself.
+    /// Returns candidates with decreasing, small ψ_j at their floors: all of them at once, and each
+    /// by itself.
     fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self> {
         let noise = &theta.noise;
         let (variances, floors, after) =

@@ -1,5 +1,5 @@
-//! The M-step of a linear-Gaussian model with holes, a regression for each variable, and the
-//! expansion of its prior.
+//! M-step of a linear-Gaussian model with missing values, one regression per variable, and the
+//! parameter expansion of its prior.
 
 use super::expectation::Statistics;
 use crate::Result;
@@ -13,7 +13,7 @@ use crate::linalg::{
 use crate::model::incomplete::Parameters;
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// W and μ side by side (d×(k+1)), and the noise.
+/// Parameters: [W μ] (d×(k+1)), and the noise.
 #[derive(Debug, Clone)]
 pub(crate) struct Theta<N> {
     pub(crate) augmented: DMatrix<f64>,
@@ -40,7 +40,7 @@ impl<N: GaussianNoise<f64>> Theta<N> {
         self.augmented.column(self.latent_dim()).into_owned()
     }
 
-    /// The noise variance of each variable.
+    /// Returns the noise variance of each variable, d×1.
     pub(crate) fn variances(&self) -> DVector<f64> {
         self.noise.variances(self.augmented.nrows())
     }
@@ -54,39 +54,41 @@ impl<N: GaussianNoise<f64>> Theta<N> {
         )
     }
 
-    /// D⁻¹W.
+    /// Returns D⁻¹W.
     pub(crate) fn equalized_loadings(&self) -> DMatrix<f64> {
         let mut loadings = self.loadings().into_owned();
         self.noise.equalize(&mut loadings);
         loadings
     }
 
-    /// W ← WR.
+    /// Applies the rotation W ← WR.
     pub(crate) fn rotate(&mut self, rotation: &DMatrix<f64>) {
         let rotated = matrix_product(self.loadings(), rotation);
         let k = self.latent_dim();
         self.augmented.columns_mut(0, k).copy_from(&rotated);
     }
 
-    /// An orthogonal R after which the columns of D⁻¹WR are orthogonal, if they are far from it:
-    /// M_o then keeps weak loadings beside strong ones.
+    /// Returns an orthogonal R for which the columns of D⁻¹WR are orthogonal, or `None` if they
+    /// nearly are. M_o = W_oᵗW_o + σ²I then keeps weak loadings accurate beside strong ones.
     pub(crate) fn straightening(&self) -> Result<Option<DMatrix<f64>>> {
         let loadings = self.equalized_loadings();
         let gram = product_tr_left(&loadings, &loadings);
         let k = self.latent_dim();
+        // Two columns count as far from orthogonal if the squared cosine of their angle exceeds
+        // 0.1.
         let skew = (0..k)
             .any(|a| (0..a).any(|b| gram[(a, b)].powi(2) > 0.1 * gram[(a, a)] * gram[(b, b)]));
         Ok(if skew { Some(thin_svd(loadings.as_view())?.v) } else { None })
     }
 }
 
-/// Moves θ to the maximum of E ln p(x, z): with r = x − μ and w̃ = [w 0], G_j Δ_j = Σ r_j E[z̃] −
-/// G_j w̃_j is the change of [w_j μ_j].
+/// M-step: sets θ to the maximum of E ln p(x, z). With r = x − μ and w̃ = [w 0], the change Δ_j of
+/// [w_j μ_j] solves G_j Δ_j = Σ r_j E[z̃] − G_j w̃_j.
 ///
-/// σ² is the mean of E[(x − Wz − μ)²] over the observed entries: that at the old W and μ, a sum of
-/// squares, less Σ_j Δ_jᵗG_jΔ_j. A ψ_j is the same mean over the entries of its variable, Σ r_j² −
-/// w̃_jᵗ(2Σ r_j E[z̃] − G_j w̃_j) less Δ_jᵗG_jΔ_j: what cancels there is bounded by its floor, and
-/// an error of the share ε costs ε² nats.
+/// σ² is the mean of E[(x − Wz − μ)²] over the observed entries: its value at the old W and μ, a
+/// sum of squares, minus Σ_j Δ_jᵗG_jΔ_j. A ψ_j is the same mean over the entries of its variable: Σ
+/// r_j² − w̃_jᵗ(2Σ r_j E[z̃] − G_j w̃_j), minus Δ_jᵗG_jΔ_j. The cancellation in it is bounded by
+/// the floor of ψ_j, and a relative error ε of ψ_j costs ε² nats.
 pub(crate) fn maximize<N: GaussianNoise<f64>>(
     theta: &mut Theta<N>,
     statistics: &Statistics,
@@ -105,9 +107,13 @@ pub(crate) fn maximize<N: GaussianNoise<f64>>(
     let augmented = theta.augmented.as_mut_slice();
     let mut gained = DVector::<f64>::zeros(d);
     let mut explained = DVector::<f64>::zeros(d);
+    // The d regressions have one (k+1)×(k+1) matrix each; eight are factored side by side, one per
+    // SIMD lane.
     for first in (0..d).step_by(LANES) {
         let count = LANES.min(d - first);
         for (pair, lane) in batch.matrix.iter_mut().enumerate() {
+            // Unused lanes of the last batch keep 1 in all entries: a singular matrix, whose result
+            // is never read.
             *lane = [1.0; LANES];
             lane[..count].copy_from_slice(&moments[pair * d + first..pair * d + first + count]);
         }
@@ -132,6 +138,9 @@ pub(crate) fn maximize<N: GaussianNoise<f64>>(
                 solve_batch(&batch.inverse_factor, &right, &mut y, &mut change);
             },
         );
+        // A variable whose G_j is numerically singular keeps its row: few observations of it, or
+        // codes that hardly vary among them, do not determine the regression. ‖y‖² = ΔᵗGΔ comes
+        // with the solve.
         for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] > 1e-14) {
             gained[first + lane] = y.iter().map(|y| y[lane] * y[lane]).sum::<f64>();
             for (a, change) in change.iter().enumerate() {
@@ -148,14 +157,15 @@ pub(crate) fn maximize<N: GaussianNoise<f64>>(
         };
         (DVector::from_fn(d, |j, _| square(j)), statistics.counts().into_owned())
     };
+    // Rounding may leave a difference at or below 0, which has no logarithm.
     theta.noise.set_variances(&squares.map(|square| square.max(f64::MIN_POSITIVE)), &counts);
 }
 
-/// Sets the prior of z free and folds what it becomes, N(ζ, V) over the observations, back into the
-/// model: μ ← μ + Wζ, W ← WV^½.
+/// Parameter expansion (Liu, Rubin & Wu 1998): estimates the prior N(ζ, V) of z over the
+/// observations and absorbs it into the model: μ ← μ + Wζ, W ← WV^½.
 ///
 /// # Errors
-/// Those of the eigenvalues.
+/// Errors of the eigendecomposition.
 pub(crate) fn expand<N: GaussianNoise<f64>>(
     theta: &mut Theta<N>,
     statistics: &Statistics,
@@ -174,6 +184,9 @@ pub(crate) fn expand<N: GaussianNoise<f64>>(
     for (mut column, &value) in scaled.column_iter_mut().zip(eigen.values.iter()) {
         column *= value.max(0.0).sqrt();
     }
+    // The symmetric square root, not a Cholesky factor: near V = I it rotates z only to second
+    // order. A rotation leaves J unchanged, but would enter the step that the acceleration
+    // extrapolates.
     let root = matrix_product(&scaled, eigen.vectors.transpose().as_view());
     let shift = theta.loadings() * &centre;
     let mut of_mean = theta.augmented.column_mut(k);

@@ -1,5 +1,5 @@
-//! Linear-Gaussian models of data with holes: the likelihood of the observed entries, raised by EM,
-//! expanded and accelerated.
+//! EM for linear-Gaussian models with missing values: maximises the likelihood of the observed
+//! entries, with parameter expansion (PX-EM) and Anderson acceleration.
 
 mod acceleration;
 mod ascent;
@@ -10,7 +10,7 @@ mod observed;
 mod saddle_test;
 mod start;
 
-use super::Fitted;
+use super::{Fitted, Observer, StopReason};
 use crate::data::{Centering, check_latent_dim};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
@@ -22,27 +22,29 @@ pub(crate) use observed::{Observed, check_weights};
 use rand::Rng;
 use start::Shape;
 
-/// How [`MissingDataEm`] goes from one model to the next; J never falls in any of them.
+/// Acceleration of [`MissingDataEm`]; J never falls under any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmAcceleration {
-    /// EM.
+    /// Plain EM.
     Plain,
-    /// EM with the mean and the covariance of the prior set free and folded back into the model.
+    /// Parameter-expanded EM (Liu, Rubin & Wu 1998): the mean and covariance of the prior are
+    /// estimated too, and absorbed into the model.
     Expanded,
-    /// The same, extrapolated from the last steps (Anderson's acceleration); an extrapolation that
-    /// lowers J is taken back.
+    /// Parameter-expanded EM with Anderson acceleration (Walker & Ni 2011) over the last steps; an
+    /// extrapolation that lowers J is undone.
     #[default]
     Accelerated,
 }
 
-/// EM on the likelihood of the observed entries, exact: a posterior for each pattern of holes, and
-/// a mean that moves.
+/// Exact EM for missing values (missing at random): maximises the likelihood of the observed
+/// entries, with one posterior covariance per missingness pattern. The mean μ is estimated with the
+/// other parameters.
 ///
-/// The E-step of a block of observations is two matrix products beside the factors of its patterns,
-/// n·d·k² multiplications in all; what depends on a pattern alone is computed once for the
-/// observations that share it. It ends when the gain that remains is estimated to be below the
-/// tolerance, and a second look agrees: what a step of EM makes of small displacements tells a
-/// maximum from a saddle, or from a very slow ascent.
+/// The E-step of a block of observations is two matrix products and one factorisation per pattern,
+/// n·d·k² multiplications in all; what depends on the pattern alone is computed once for the
+/// observations that share it. The fit ends when the estimated remaining gain is below the
+/// tolerance and a saddle test confirms it: finite differences of the EM map distinguish a maximum
+/// from a saddle point or a very slow ascent.
 ///
 /// ```
 /// use elbo::{
@@ -70,11 +72,11 @@ pub enum EmAcceleration {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MissingDataEm {
-    /// The most iterations that are made.
+    /// Maximum number of iterations.
     pub max_iterations: usize,
-    /// The gain of J that may remain, in nats per observation.
+    /// Tolerance on the estimated remaining gain of J, in nats per observation.
     pub tolerance: f64,
-    /// How it goes from one model to the next.
+    /// Acceleration scheme.
     pub scheme: EmAcceleration,
 }
 
@@ -84,24 +86,26 @@ impl Default for MissingDataEm {
     }
 }
 
-/// What the model is to be.
+/// Settings of the model to be fitted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MissingDataRequest {
     pub(crate) latent_dim: usize,
     pub(crate) mean: Centering,
     pub(crate) starts: usize,
-    /// Whether the noise has nothing that keeps it from 0.
+    /// Whether the noise variance can reach 0: it is neither fixed nor bounded by a floor.
     pub(crate) may_vanish: bool,
 }
 
 impl MissingDataEm {
-    /// The best of some ascents, with noise of the shape of `noise`.
+    /// Runs EM from each initialisation and returns the best fit; the noise has the shape
+    /// (isotropic or diagonal) of `noise`.
     pub(crate) fn fit<T: Real, N: Shape>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
         noise: &N,
         rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
     ) -> Result<Fitted<LinearGaussian<f64, N>>> {
         let latent_dim = request.latent_dim;
         check_latent_dim(latent_dim, data.patterns.order.len(), data.mean.len())?;
@@ -121,29 +125,34 @@ impl MissingDataEm {
         let mut best: Option<Fitted<Theta<N>>> = None;
         let mut values = Vec::new();
         for turn in 0..request.starts.max(1) {
+            // The first initialisation is estimated from the data, the restarts are random.
             let start = match turn == 0 {
                 true => noise.start(data, request, rng)?,
                 false => noise.random_start(data, request, rng),
             };
-            let found = ascent.rise(self, start)?;
+            let found = ascent.rise(self, start, observer)?;
             let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             values.push(value);
+            // Among equal optima the first is kept.
             if best.as_ref().and_then(|best| best.trace.last()).is_none_or(|best| value > best) {
                 best = Some(found);
+            }
+            if best.as_ref().is_some_and(|best| best.stop == StopReason::Interrupted) {
+                break;
             }
         }
         let Some(mut best) = best else { return Err(Error::ObjectiveAtStart { value: f64::NAN }) };
         if request.starts > 1 {
             best.trace.set_starts(values);
         }
-        let Fitted { model: theta, trace, stop } = best;
+        let Fitted { model: theta, trace, stop, .. } = best;
         let decoder = Linear::about(&theta.loadings().into_owned(), &theta.mean(), request.mean)?;
-        Ok(Fitted { model: LinearGaussian::new(decoder, theta.noise), trace, stop })
+        Ok(Fitted::new(LinearGaussian::new(decoder, theta.noise), trace, stop))
     }
 }
 
-/// Steps of expanded EM on the weighted likelihood Σ_i w_i ln p(x_o), for what needs one step at a
-/// time.
+/// Single steps of parameter-expanded EM on the weighted likelihood Σ_i w_i ln p(x_o), for
+/// mixtures, which alternate them with their own E-step.
 pub(crate) struct WeightedEm<'x, T: Real>(Expectation<'x, T>);
 
 impl<'x, T: Real> WeightedEm<'x, T> {
@@ -151,11 +160,12 @@ impl<'x, T: Real> WeightedEm<'x, T> {
         Self(Expectation::new(data.x, &data.patterns, None, latent_dim, false))
     }
 
-    /// A model with a weighted likelihood that is no lower; a weight for each column of the data,
-    /// not all 0.
+    /// Returns a model whose weighted likelihood is not lower. `weights` has one entry per column
+    /// of the data, not all 0.
     ///
     /// # Errors
-    /// When a posterior is out of reach of the arithmetic.
+    /// [`Error::NotPositiveDefinite`] if the covariance of a posterior cannot be computed in double
+    /// precision.
     pub(crate) fn step(
         &mut self,
         model: &LinearGaussian<f64>,

@@ -1,5 +1,5 @@
-//! Data with holes and what is known of them before a fit: patterns, weights, marginals; and what
-//! is refused.
+//! Incomplete data prepared for a fit: missingness patterns, weights, marginal means and variances,
+//! and validation.
 
 use crate::data::{Centering, IncompleteObservations, Patterns, check_latent_dim, expect};
 use crate::linalg::parallel::map_blocks;
@@ -8,27 +8,28 @@ use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// The square of what a deviation may be off by, as a share of what it is a deviation from.
+/// Relative rounding error of a centred value, squared: (16 ε)² of the value that it is centred
+/// from.
 pub(super) const ROUNDING: f64 = 256.0 * f64::EPSILON * f64::EPSILON;
 
-/// Data with holes as every fit of them takes them: their patterns, and the mean and the variance
-/// of what was observed of each variable.
+/// Incomplete data as all fits use them: the missingness patterns, and the mean and variance of the
+/// observed entries of each variable.
 pub(crate) struct Observed<'a, T: Real> {
     pub(crate) x: IncompleteObservations<'a, T>,
     pub(crate) patterns: Patterns,
-    /// A weight for each column of x, the largest of which is 1.
+    /// Weights of the columns of x, scaled so that the largest is 1.
     pub(crate) weights: Option<Vec<f64>>,
-    /// Σ_i w_i, over all columns of x: n without weights.
+    /// Σ_i w_i over all columns of x; n without weights.
     pub(crate) total: f64,
     /// Σ_i w_i o_ij of each variable.
     pub(crate) counts: DVector<f64>,
     pub(crate) mean: DVector<f64>,
     pub(crate) variances: DVector<f64>,
-    /// The variance that cannot be told from none.
+    /// Variance that cannot be distinguished from 0.
     pub(crate) tolerance: f64,
 }
 
-/// The weights over the largest of them.
+/// Validates the weights and returns them divided by the largest.
 ///
 /// # Errors
 /// [`Error::DimensionMismatch`], [`Error::InvalidWeight`], [`Error::TooFewObservations`] where all
@@ -43,12 +44,16 @@ pub(crate) fn check_weights<T: Real>(weights: &[T], observations: usize) -> Resu
     if largest == 0.0 {
         return Err(Error::TooFewObservations { actual: 0, least: 1 });
     }
+    // Only ratios of weights matter to a fit; scaled, their sums neither overflow nor underflow.
     Ok(weights.iter().map(|w| w / largest).collect())
 }
 
 impl<'a, T: Real> Observed<'a, T> {
+    /// Validates the weights, groups the observations by missingness pattern, and computes means
+    /// and variances of the observed entries.
+    ///
     /// # Errors
-    /// [`Error::NeverObserved`], [`Error::TooFewObservations`]; those of the weights.
+    /// [`Error::NeverObserved`], [`Error::TooFewObservations`]; those of [`check_weights`].
     pub(crate) fn of(
         x: IncompleteObservations<'a, T>,
         weights: Option<&[T]>,
@@ -77,6 +82,7 @@ impl<'a, T: Real> Observed<'a, T> {
             }
         };
         let pass = |about: &DVector<f64>| {
+            // Fixed blocks, reduced in order: results do not depend on the number of threads.
             const ROWS: usize = 1024;
             let pieces = map_blocks(n.div_ceil(ROWS), 4 * n * d, |piece| {
                 let (mut values, mut sums, mut squares) =
@@ -105,8 +111,9 @@ impl<'a, T: Real> Observed<'a, T> {
                 })
         };
         let zero = DVector::zeros(d);
-        // The second pass over the deviations mends the first mean, which is rounded when it is
-        // large beside the spread.
+        // Two passes (Chan, Golub & LeVeque): the second, over data centred at the first mean,
+        // corrects the rounding of that mean, which is large if the mean is large beside the
+        // standard deviation.
         let (means, variances) = match mean {
             Centering::None => {
                 let squares = pass(&zero).1;
@@ -132,13 +139,15 @@ impl<'a, T: Real> Observed<'a, T> {
         self.weights.as_ref().map_or(1.0, |weights| weights[column])
     }
 
-    /// The share of the observed entries that are of each variable.
+    /// Returns the fraction of all observed entries that belongs to each variable.
     pub(super) fn shares(&self) -> DVector<f64> {
         &self.counts / self.counts.sum()
     }
 
+    /// Checks that the observed entries vary.
+    ///
     /// # Errors
-    /// [`Error::ZeroVariance`] where all of the data is one observation.
+    /// [`Error::ZeroVariance`] if no variable varies.
     pub(crate) fn check_varies(&self) -> Result<()> {
         let (variables, observations) = (self.mean.len(), self.patterns.order.len());
         if self.variances.sum() > self.tolerance {
@@ -148,7 +157,7 @@ impl<'a, T: Real> Observed<'a, T> {
         }
     }
 
-    /// The smallest variance of a variable that varies.
+    /// Returns the smallest variance among the variables that vary.
     pub(crate) fn smallest_variance(&self) -> f64 {
         self.variances
             .iter()
@@ -156,19 +165,20 @@ impl<'a, T: Real> Observed<'a, T> {
             .fold(self.variances.max(), |smallest, &v| smallest.min(v))
     }
 
-    /// Random loadings, at the scale of each variable.
+    /// Returns random loadings, d×k, at the scale of each variable.
     pub(super) fn random_loadings(&self, latent_dim: usize, rng: &mut dyn Rng) -> DMatrix<f64> {
         DMatrix::from_fn(self.mean.len(), latent_dim, |j, _| {
             self.variances[j].sqrt() * f64::standard_normal(rng)
         })
     }
 
-    /// Refuses a latent dimension that the observed entries cannot bear: any table of so few
-    /// entries is met without noise.
+    /// Checks that the observed entries determine a positive noise variance for this latent
+    /// dimension; with too few entries a model without noise fits them exactly, and the likelihood
+    /// is unbounded.
     ///
-    /// An observation of which k entries or fewer are seen is met whatever W is; the others leave
-    /// |o_i| − k residuals each, for the (d − k)(k + 1) parameters of an affine space of dimension
-    /// k.
+    /// An observation with k observed entries or fewer is fitted exactly whatever W is. The others
+    /// leave |o_i| − k residual degrees of freedom each, for the (d − k)(k + 1) parameters of an
+    /// affine subspace of dimension k, or (d − k)k of a linear one if the mean is fixed at 0.
     ///
     /// # Errors
     /// [`Error::LatentDim`], [`Error::TooFewEntries`].

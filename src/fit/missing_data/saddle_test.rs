@@ -1,8 +1,11 @@
-//! A second opinion before a fit ends: is there a direction along which EM would leave?
+//! Saddle test before convergence is declared: the Arnoldi method with finite differences on the
+//! Jacobian of the EM map.
 //!
-//! At a saddle EM stands as still as at a maximum, and near one it moves so slowly that any
-//! extrapolation takes it for the end. But what a step of EM makes of a small displacement tells
-//! them apart: it shrinks about a maximum, and grows along the way out of a saddle.
+//! EM steps vanish at a saddle point as they do at a maximum, and near one they are so small that
+//! any extrapolation reports convergence. The Jacobian M of the EM map distinguishes them: all its
+//! eigenvalues are below 1 at a maximum, and one is above 1 along the way out of a saddle. M is
+//! self-adjoint in the metric of the complete-data information (Dempster, Laird & Rubin 1977), so
+//! that its eigenvalues are real.
 
 use super::acceleration::{Metric, Step};
 use super::expectation::Expectation;
@@ -13,41 +16,45 @@ use crate::linalg::{SymmetricEigen, symmetric_eigen};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// Displacements that are tried, one after the other, in the Krylov space that they span (Arnoldi's
-/// method); more as long as the growth that they have found is above the figure beside them, so
-/// that what has not come to light may well be above 1.
+/// Schedule (m, θ) of Krylov dimensions: the Arnoldi basis is extended to m vectors only while the
+/// largest Ritz value is at least θ, that is, while an eigenvalue above 1 may still be hidden.
+// Extremal eigenvalues converge first in a Krylov space (Saad 2011). Each vector costs one EM step
+// on the subsample; the thresholds weigh this cost against the risk of missing an eigenvalue above
+// 1.
 const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.4), (10, 0.6), (30, 0.9)];
 
-/// How long a displacement is, in the metric of the step.
+/// Length of a finite-difference perturbation, in the metric.
+// The truncation error of a one-sided difference is of this order; rounding adds about 1e-16/1e-4.
 const SMALL: f64 = 1e-4;
 
-/// At most about so many observations are asked, or four for each variable: what they say is tried
-/// on all.
+/// Size of the subsample that M is estimated on: about max(1024, 4d) observations. An ascent
+/// direction found on it is verified on all data.
 const SAMPLE: usize = 1024;
 
-/// How many steps of EM say where it would end.
+/// Krylov dimension of the extrapolation of EM steps to their limit.
 const LINEAR: usize = 20;
 
-/// How far to go along a growing direction.
+/// Step lengths along an ascent direction, in the metric.
 pub(super) const LENGTHS: [f64; 6] = [0.3, -0.3, 0.1, -0.1, 0.03, -0.03];
 
-/// What the displacements told.
+/// Result of the eigenvalue estimate.
 pub(super) enum Outlook {
-    /// Every one shrinks, the slowest by this factor.
+    /// No eigenvalue above 1: the largest Ritz value.
     Shrinks(f64),
-    /// One grows: its direction, of unit length.
+    /// An eigenvalue above 1: its direction, of unit length in the metric.
     Grows(Box<Step>),
 }
 
-/// What a step of EM makes of displacements from a model, in the Krylov space of one of them.
+/// Arnoldi process for the Jacobian of the EM map at a model.
 struct Displaced<'m, N> {
     theta: &'m Theta<N>,
     metric: &'m Metric,
     gauge: Gauge,
-    /// Orthonormal in the metric.
+    /// Krylov basis, orthonormal in the metric.
     basis: Vec<Step>,
-    /// The inner products of the basis with what EM makes of it.
+    /// Projection of the Jacobian onto the basis, ⟨v_a, M v_b⟩ (upper Hessenberg).
     growth: DMatrix<f64>,
+    // The next Krylov vector, before orthogonalisation.
     next: Step,
 }
 
@@ -63,15 +70,20 @@ impl<'m, N: GaussianNoise<f64>> Displaced<'m, N> {
         })
     }
 
-    /// One displacement more, if it is one: `here` is what EM makes of the model itself.
+    /// Extends the basis by one vector; returns `false` if the Krylov space is exhausted or the
+    /// perturbed model is not finite. `here` is the image of the model under the EM map.
     fn extend(
         &mut self,
         here: &Theta<N>,
         mut of_em: impl FnMut(&Theta<N>) -> Result<Theta<N>>,
     ) -> Result<bool> {
         let (metric, mut displacement) = (self.metric, self.next.clone());
+        // Rotations of z are eigenvectors of M with eigenvalue exactly 1, and would hide what is
+        // sought.
         self.gauge.remove(&mut displacement);
         let before = metric.inner(&displacement, &displacement).sqrt();
+        // Gram–Schmidt twice: once loses orthogonality where the vector lies almost in the span
+        // ("twice is enough", Parlett; Golub & Van Loan).
         for _ in 0..2 {
             for other in &self.basis {
                 let share = metric.inner(&displacement, other);
@@ -79,6 +91,7 @@ impl<'m, N: GaussianNoise<f64>> Displaced<'m, N> {
             }
         }
         let length = metric.inner(&displacement, &displacement).sqrt();
+        // A vector this close to the span is made of finite-difference errors.
         if !(length > 1e-6 * before && length.is_finite()) {
             return Ok(false);
         }
@@ -93,14 +106,15 @@ impl<'m, N: GaussianNoise<f64>> Displaced<'m, N> {
             self.growth[(place, size - 1)] = metric.inner(step, &image);
         }
         if size > 1 {
-            // What EM made of those before the last lies in the space that was spanned already.
+            // The images of all earlier vectors lie in the span of the basis up to this vector:
+            // ⟨v_a, M v_b⟩ = 0 for a > b + 1, and only the subdiagonal entry is left to compute.
             self.growth[(size - 1, size - 2)] = metric.inner(&self.basis[size - 1], &self.next);
         }
         self.next = image;
         Ok(true)
     }
 
-    /// Σ_a c_a v_a.
+    /// Returns Σ_a c_a v_a.
     fn combined(&self, coefficients: &[f64]) -> Step {
         let mut sum = self.next.clone();
         sum.scale(0.0);
@@ -109,7 +123,7 @@ impl<'m, N: GaussianNoise<f64>> Displaced<'m, N> {
     }
 }
 
-/// A step of expanded EM on a sample.
+/// Returns the model after one parameter-expanded EM step on a subsample.
 fn step_of<T: Real, N: GaussianNoise<f64>>(
     sample: &mut Expectation<'_, T>,
     theta: &Theta<N>,
@@ -129,10 +143,11 @@ fn sample_of<'x, T: Real, N: GaussianNoise<f64>>(
     expectation.sample(SAMPLE.max(4 * theta.augmented.nrows()))
 }
 
-/// The direction along which a step of EM grows most, or how slowly it shrinks.
+/// Estimates the largest eigenvalue of the Jacobian of the EM map; returns its direction if it is
+/// above 1.
 ///
 /// # Errors
-/// Those of the decompositions.
+/// Errors of the matrix decompositions.
 pub(super) fn outlook<T: Real, N: GaussianNoise<f64>>(
     expectation: &Expectation<'_, T>,
     theta: &Theta<N>,
@@ -152,12 +167,14 @@ pub(super) fn outlook<T: Real, N: GaussianNoise<f64>>(
         if !displaced.extend(&here, |theta| step_of(&mut sample, theta, mean))? {
             break;
         }
+        // Symmetrised: M is self-adjoint in the metric up to finite-difference errors.
         found = Some(symmetric_eigen(
             ((&displaced.growth + displaced.growth.transpose()) * 0.5).as_view(),
         )?);
     }
     let Some(eigen) = found else { return Ok(Outlook::Shrinks(0.0)) };
     let strongest = eigen.values.imax();
+    // A Ritz value above 1 by less than the finite-difference error is not evidence of a saddle.
     if eigen.values[strongest] <= 1.0 + 1e-4 {
         return Ok(Outlook::Shrinks(eigen.values[strongest].max(0.0)));
     }
@@ -165,11 +182,11 @@ pub(super) fn outlook<T: Real, N: GaussianNoise<f64>>(
     Ok(Outlook::Grows(Box::new(displaced.combined(&coefficients))))
 }
 
-/// Where the steps of EM would end if each were a linear map of the one before, M: (I − M)⁻¹ times
-/// the step, in the Krylov space of the step.
+/// Extrapolates EM steps to their limit under a linear model: returns (I − M)⁻¹ times the step, in
+/// the Krylov space of the step; `None` if the system is singular.
 ///
 /// # Errors
-/// Those of the decompositions.
+/// Errors of the matrix decompositions.
 pub(super) fn end_of_steps<T: Real, N: GaussianNoise<f64>>(
     expectation: &Expectation<'_, T>,
     theta: &Theta<N>,
@@ -184,6 +201,7 @@ pub(super) fn end_of_steps<T: Real, N: GaussianNoise<f64>>(
         && displaced.extend(&here, |theta| step_of(&mut sample, theta, mean))?
     {}
     let size = displaced.basis.len();
+    // A step of 0 has no Krylov space, and its own limit.
     if size == 0 {
         return Ok(Some(displaced.combined(&[])));
     }
@@ -195,17 +213,19 @@ pub(super) fn end_of_steps<T: Real, N: GaussianNoise<f64>>(
         .map(|solved| displaced.combined(solved.as_slice())))
 }
 
-/// The strongest growth that was found; of nothing, more than any.
+/// Returns the largest Ritz value so far; infinity before the first.
 fn most(found: &Option<SymmetricEigen<f64>>) -> f64 {
     found.as_ref().map_or(f64::INFINITY, |eigen| eigen.values.max())
 }
 
-/// A displacement that is orthogonal to nothing in particular, at the scale of the loadings; the
-/// same for every fit of such a shape. A variance that a step of EM leaves to the last bit is fixed
-/// or held by its floor, and stays where it is.
+/// Returns a deterministic starting vector with components in all directions, at the scale of the
+/// noise. A variance that an EM step leaves unchanged to the last bit is fixed or at its floor, and
+/// is not perturbed.
 fn any_step<N: GaussianNoise<f64>>(theta: &Theta<N>, next: &Theta<N>, mean: Centering) -> Step {
     let k = theta.latent_dim();
     let (noise, moved) = (theta.variances(), next.variances());
+    // Sines of multiples of an irrational number (1/ρ of the plastic number ρ) in place of random
+    // numbers: the test is reproducible without a generator.
     let mut augmented = theta.augmented.map_with_location(|j, a, _| {
         noise[j].sqrt() * (1.0 + (j * (2 * a + 3)) as f64 * 0.754_877_666_246_692_8).sin()
     });
@@ -216,13 +236,15 @@ fn any_step<N: GaussianNoise<f64>>(theta: &Theta<N>, next: &Theta<N>, mean: Cent
     Step { augmented, log_noise }
 }
 
-/// The rotations of z, which J does not see: WA for a skew A.
+/// Projector that removes from a step the rotations of z, under which J is invariant: the tangent
+/// directions WA for a skew-symmetric A.
 struct Gauge {
-    /// D⁻¹ of each variable.
+    /// D⁻¹, one entry per variable.
     scales: DVector<f64>,
-    /// D⁻¹W turned so that its columns are orthogonal, and the turn.
+    /// D⁻¹W rotated so that its columns are orthogonal, and the rotation.
     loadings: DMatrix<f64>,
     rotation: DMatrix<f64>,
+    // Squared lengths of the columns of `loadings`.
     squares: DVector<f64>,
 }
 
@@ -236,9 +258,11 @@ impl Gauge {
         Ok(Self { scales, loadings, rotation: eigen.vectors, squares: eigen.values })
     }
 
-    /// Takes away the nearest rotation: A_ab = (Wᵗv − vᵗW)_ab/(‖w_a‖² + ‖w_b‖²).
+    /// Subtracts the nearest rotation: A_ab = (Wᵗv − vᵗW)_ab/(‖w_a‖² + ‖w_b‖²).
     fn remove(&self, step: &mut Step) {
         let k = self.squares.len();
+        // "Nearest" in the Euclidean norm of D⁻¹x, in which the noise is isotropic: with orthogonal
+        // columns of W the least-squares problem for the skew A decouples into the entries above.
         let mut turned = step.augmented.columns(0, k) * &self.rotation;
         turned.column_iter_mut().for_each(|mut column| column.component_mul_assign(&self.scales));
         let products = self.loadings.tr_mul(&turned);

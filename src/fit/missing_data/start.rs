@@ -1,4 +1,4 @@
-//! Where a fit with holes starts.
+//! Initialisation of fits with missing values.
 
 use super::MissingDataRequest;
 use super::maximization::Theta;
@@ -13,12 +13,12 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// A shape of noise for which a fit with holes knows where to start.
+/// Noise shape (isotropic or diagonal) with an initialisation for incomplete data.
 pub(crate) trait Shape: GaussianNoise<f64> {
-    /// Where a fit starts when nobody says otherwise, with this noise.
+    /// Returns the default initialisation, estimated from the data, with noise of this kind.
     ///
     /// # Errors
-    /// Those of the decompositions.
+    /// Errors of the matrix decompositions.
     fn start<T: Real>(
         &self,
         data: &Observed<'_, T>,
@@ -26,7 +26,7 @@ pub(crate) trait Shape: GaussianNoise<f64> {
         rng: &mut dyn Rng,
     ) -> Result<Theta<Self>>;
 
-    /// Random loadings, at the scale of each variable.
+    /// Returns a random initialisation: random loadings, at the scale of each variable.
     fn random_start<T: Real>(
         &self,
         data: &Observed<'_, T>,
@@ -34,8 +34,8 @@ pub(crate) trait Shape: GaussianNoise<f64> {
         rng: &mut dyn Rng,
     ) -> Theta<Self>;
 
-    /// Noise that may be better than where EM creeps to from here to `next`: variances at the floor
-    /// that they only ever approach.
+    /// Returns candidates for the noise that may be better than the limit of EM from `theta` to
+    /// `next`: with variances set to the floor that EM approaches only sublinearly.
     fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self>;
 }
 
@@ -67,21 +67,28 @@ impl Shape for IsotropicGaussian<f64> {
     }
 }
 
-/// How often the random start is multiplied by the covariance of what was observed.
+/// Number of power iterations with the estimated covariance.
+// Only an initialisation: EM corrects what two iterations leave.
 const POWERS: usize = 2;
 
-/// The largest weight that an entry of a seldom observed variable gets.
+/// Upper bound on the inverse-probability weight of an entry of a variable that is rarely observed.
+// Unbounded weights would make the estimate unbiased, but dominated by the few entries of such a
+// variable.
 const LARGEST_WEIGHT: f64 = 4.0;
 
-/// Up to so many variables, all their correlations are estimated for the start.
+/// Number of variables up to which all pairwise correlations are estimated for the initialisation.
+// All pairs cost O(nd²) and an O(d³) eigendecomposition, an iteration of EM O(ndk²).
 pub(super) const ALL_CORRELATIONS: usize = 256;
 
-/// The least eigenvalue that the estimated correlations are taken to have.
+/// Lower bound on the eigenvalues of the estimated correlation matrix.
+// Estimated pair by pair, the matrix may be indefinite; a bound of 1 % of a variable's variance
+// also keeps the initial noise away from 0.
 pub(super) const LEAST_CORRELATION: f64 = 0.01;
 
 impl<T: Real> Observed<'_, T> {
-    /// All correlations, each estimated from the observations that have both entries; 0 beside a
-    /// variable that does not vary. Not positive definite.
+    /// Returns all correlations, each from the observations that have both entries, divided by the
+    /// number of them that is expected if entries are missing independently; 0 beside a variable
+    /// that does not vary. The matrix need not be positive definite.
     pub(super) fn correlations(&self, deviations: &DVector<f64>) -> DMatrix<f64> {
         let (d, n) = (self.mean.len(), self.patterns.order.len() as f64);
         let weight = self
@@ -95,6 +102,9 @@ impl<T: Real> Observed<'_, T> {
             match j == l {
                 true => 1.0,
                 false if scale > 0.0 => {
+                    // At least one observation of average weight in the divisor; the clamp keeps a
+                    // pair with few common entries from a correlation of 1, which would leave no
+                    // noise.
                     (products[(j, l)] / (scale * pairs.max(weight / n))).clamp(-0.99, 0.99)
                 }
                 false => 0.0,
@@ -102,9 +112,9 @@ impl<T: Real> Observed<'_, T> {
         })
     }
 
-    /// The maximum for complete data of a covariance that is estimated pair by pair, made positive
-    /// definite in the units of each variable, so that weak variables keep their correlations
-    /// beside strong ones.
+    /// Returns the complete-data optimum for a covariance that is estimated pair by pair and made
+    /// positive definite in units of each variable, so that variables of small variance keep their
+    /// correlations beside large ones.
     fn correlation_start(
         &self,
         latent_dim: usize,
@@ -113,9 +123,11 @@ impl<T: Real> Observed<'_, T> {
         let d = self.mean.len();
         let deviations = self.variances.map(|v| if v > self.tolerance { v.sqrt() } else { 0.0 });
         let correlations = self.correlations(&deviations);
-        // Variables on one scale need no such care. Where the estimate leaves hardly a variance for
-        // the noise, the start has the least share of the last one: EM came down from there in as
-        // many steps as from the other start (0.6 and 0.4 % of it in what was tried).
+        // Variables on similar scales do not need the correction: the leading eigenpairs of the
+        // covariance are enough. If they leave almost no variance for the noise (0.6 % and 0.4 % of
+        // the last eigenvalue in the cases tried), σ² starts at LEAST_CORRELATION of that
+        // eigenvalue; EM needed as many iterations from there as from the slower initialisation
+        // below.
         if deviations.min() > 1e-2 * deviations.max() {
             let covariance =
                 DMatrix::from_fn(d, d, |j, l| deviations[j] * deviations[l] * correlations[(j, l)]);
@@ -132,6 +144,8 @@ impl<T: Real> Observed<'_, T> {
                 ));
             }
         }
+        // The correlations are bounded away from singular, scaled back, and decomposed as a factor:
+        // weak directions keep their accuracy.
         let eigen = symmetric_eigen(correlations.as_view())?;
         let mut root = eigen.vectors;
         for (mut column, &value) in root.column_iter_mut().zip(eigen.values.iter()) {
@@ -151,7 +165,7 @@ impl<T: Real> Observed<'_, T> {
         ))
     }
 
-    /// The model with these variances along these directions and σ² = `outside`.
+    /// Returns the model with these variances along these directions and σ² = `outside`.
     fn theta(
         &self,
         mut loadings: DMatrix<f64>,
@@ -162,7 +176,7 @@ impl<T: Real> Observed<'_, T> {
         noise.set_noise_variance(outside);
         let least = noise.noise_variance();
         for (mut column, &variance) in loadings.column_iter_mut().zip(variances) {
-            // Not quite 0: loadings of nothing would stay so.
+            // Not 0: loadings of exactly 0 are a fixed point of EM.
             column *= (variance - least).max(0.1 * least).sqrt();
         }
         Theta::new(loadings, &self.mean, noise)
@@ -180,19 +194,20 @@ impl<T: Real> Observed<'_, T> {
         let left = (self.variances.sum() - kept) / (self.mean.len() - latent_dim).max(1) as f64;
         noise.set_noise_variance(left.max(self.smallest_variance()));
         for (mut column, variance) in loadings.column_iter_mut().zip(variances.iter()) {
-            // At least as strong as the noise: loadings near 0 would take long to grow.
+            // At least as strong as the noise: small loadings take many EM iterations to grow.
             column *= (variance - noise.noise_variance()).max(noise.noise_variance()).sqrt();
         }
         Ok(Theta::new(loadings, &self.mean, noise))
     }
 
-    /// About the principal directions, and the variances along them, of Σ_i r_i r_iᵗ/n, r_ij =
-    /// (x_ij − μ_j)/(the share observed of j) and 0 in a hole, less what these weights add to its
-    /// diagonal: an unbiased covariance when entries are missing at random. It is taken in the
-    /// given units of the variables; the directions are random ones, multiplied by it.
+    /// Estimates the principal directions, and the variances along them, of Σ_i r_i r_iᵗ/n with
+    /// r_ij = (x_ij − μ_j)/(observed fraction of j), 0 if missing, minus what these weights add to
+    /// the diagonal: an unbiased estimate of the covariance if entries are missing at random (up to
+    /// the bound on the weights). It is taken in the given units of the variables, by power
+    /// iteration from random directions; the d×d matrix is not formed.
     ///
     /// # Errors
-    /// Those of the decompositions.
+    /// Errors of the matrix decompositions.
     pub(super) fn components(
         &self,
         latent_dim: usize,
@@ -219,6 +234,8 @@ impl<T: Real> Observed<'_, T> {
             }
             product
         };
+        // Randomised subspace iteration with four directions more than needed (Halko, Martinsson &
+        // Tropp 2011).
         let width = (latent_dim + 4).min(d);
         let mut q = thin_qr(
             DMatrix::from_fn(d, width, |j, _| variances[j].sqrt() * f64::standard_normal(rng))
@@ -238,13 +255,15 @@ impl<T: Real> Observed<'_, T> {
         ))
     }
 
-    /// What `add` sums up, d×width, over the deviations of blocks of observations (0 in a hole),
-    /// each times the root of its weight.
+    /// Returns the d×width sum that `add` accumulates over blocks of centred observations (0 if
+    /// missing), each times the square root of its weight.
     fn sum(
         &self,
         width: usize,
         add: impl Fn(DMatrixView<'_, f64>, &mut DMatrix<f64>) + Sync,
     ) -> DMatrix<f64> {
+        // Fixed blocks and at most 32 partial sums, reduced in order: bit-identical for any number
+        // of threads, in bounded memory.
         const ROWS: usize = 256;
         let (x, patterns) = (&self.x, &self.patterns);
         let (d, n) = (self.mean.len(), patterns.order.len());
@@ -271,7 +290,7 @@ impl<T: Real> Observed<'_, T> {
     }
 }
 
-/// The places of the values in falling order.
+/// Returns the indices that sort the values in decreasing order; ties in order of index.
 pub(crate) fn descending(values: &DVector<f64>) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));

@@ -1,4 +1,4 @@
-//! Gradient ascent on J(θ, φ) by mini-batches.
+//! Stochastic gradient ascent of J(θ, φ) on mini-batches.
 
 mod adam;
 mod schedule;
@@ -16,16 +16,17 @@ use crate::{Error, Observations, Real, Result};
 use rand::Rng;
 use training::{Training, split};
 
-/// Ascent on J(θ, φ) with [`Adam`], by mini-batches drawn anew each epoch; θ and φ move together.
+/// Stochastic gradient ascent of the objective J(θ, φ) with [`Adam`], on mini-batches that are
+/// drawn anew in each epoch; θ and φ move together.
 ///
-/// Whatever has a gradient can be fitted: the amortised models, the deep ones, and a table of φ_i
-/// ([`PerPoint`](crate::inference::PerPoint): a batch must then hold all observations, as its rows
-/// belong to theirs). Each batch stands for the whole population (its J is scaled by N/n, the last
-/// smaller batch like the others).
+/// It fits any model with a gradient: the amortised and deep models, and local variational
+/// parameters φ_i ([`PerPoint`](crate::inference::PerPoint): a batch must then hold all
+/// observations, because row i belongs to observation i). Each batch stands for the whole
+/// population: its J is scaled by N/n, for the last, smaller batch as well.
 ///
-/// The fit never returns a NaN: where J or its gradient is not finite it goes back to the last good
-/// parameters, with half the learning rate ([`Trace::rejected_steps`] tells), and after
-/// [`MAX_REJECTIONS`] times it ends as [`StopReason::Diverged`].
+/// The fit never returns NaN: if J or its gradient is not finite, it goes back to the last good
+/// parameters and halves the learning rate (counted by [`Trace::rejected_steps`]); at the eighth
+/// such step it ends as [`StopReason::Diverged`].
 ///
 /// ```
 /// use elbo::{
@@ -70,38 +71,43 @@ use training::{Training, split};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StochasticGradient {
-    /// The most passes over the data; at least 1.
+    /// Maximum number of epochs (passes over the data); at least 1.
     pub epochs: usize,
-    /// Observations in a batch; at least 1, and more than there are means all of them.
+    /// Number of observations in a mini-batch, at least 1; a number above n means all observations.
     pub batch_size: usize,
-    /// The learning rate at its highest.
+    /// Learning rate, after the warm-up and before the decay.
     pub learning_rate: f64,
-    /// How it falls.
+    /// Learning-rate schedule.
     pub schedule: LearningRateSchedule,
-    /// Steps in which it rises from 0 to its highest.
+    /// Number of warm-up steps, in which the learning rate rises linearly from 0.
     pub warm_up_steps: usize,
-    /// The settings of Adam.
+    /// Settings of Adam.
     pub adam: AdamSettings,
-    /// The longest gradient of J *per observation* that is followed as it is; a longer one is
-    /// shortened to this norm.
+    /// Gradient clipping: a gradient of J *per observation* with a larger norm is scaled down to
+    /// this norm. No clipping by default.
     pub clip_norm: Option<f64>,
-    /// The part of the observations that is held out, drawn at random; at least 0 and below 1.
+    /// Fraction of the observations that is held out, drawn at random; at least 0 and below 1.
     pub held_out: f64,
-    /// Epochs without a better held-out J that are borne. Then the fit goes back to the best θ and
-    /// φ, and on from there with the learning rate cut to [`PLATEAU_FACTOR`] of what it was; after
-    /// the last cut it stops early. The best are returned: those with the highest held-out J,
-    /// unless they cost the training set half of what its J had risen.
+    /// Patience: number of epochs without improvement of J on the held-out observations before the
+    /// fit goes back to the best θ and φ and continues with 0.3 times the learning rate (reduce on
+    /// plateau); after the last cut it stops early. The best parameters are returned: those with
+    /// the highest held-out J, among those at which J on the training set has kept at least half of
+    /// its rise.
     pub patience: usize,
-    /// How often the learning rate is cut before the fit stops early.
+    /// Number of cuts of the learning rate before the fit stops early.
     pub plateau_cuts: usize,
-    /// Whether each epoch takes the observations in a new order.
+    /// Whether the observations are shuffled in each epoch.
     pub shuffle: bool,
 }
 
-/// What a cut leaves of the learning rate, once held-out J no longer rises.
+/// Factor of the learning rate on a plateau of the held-out J.
+// About half a decade per cut: two cuts leave 0.09 of the learning rate, the three of `of_steps`
+// 0.027.
 pub const PLATEAU_FACTOR: f64 = 0.3;
 
-/// How often a fit goes back to its last good parameters before it gives up.
+/// Number of rejected steps after which a fit ends as diverged.
+// Each rejection halves the learning rate: eight leave 1/256 of it. A fit that still diverges has
+// another cause than the step size.
 pub const MAX_REJECTIONS: usize = 8;
 
 impl Default for StochasticGradient {
@@ -122,15 +128,15 @@ impl Default for StochasticGradient {
     }
 }
 
-/// The scale in which each parameter moves: a diagonal preconditioner inside the optimiser, which
-/// leaves the model as it is.
+/// Diagonal preconditioner of the optimiser: the scale in which each parameter moves. The model
+/// itself is unchanged.
 ///
-/// An empty vector means 1 throughout.
+/// An empty vector means a scale of 1 for all parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preconditioner<T> {
     /// Scales of the decoder's parameters.
     pub decoder: Vec<T>,
-    /// Scales of the parameters of the inference.
+    /// Scales of the inference parameters.
     pub inference: Vec<T>,
 }
 
@@ -141,9 +147,9 @@ impl<T> Default for Preconditioner<T> {
 }
 
 impl<T: Real> Preconditioner<T> {
-    /// Scales for a decoder whose parameters stand by columns with one row for each variable, as
-    /// [`Linear`](crate::map::Linear)'s do: row i moves in units of deviation i; where that is 0,
-    /// of `least`.
+    /// Returns scales for a decoder whose parameters are stored by columns with one row per
+    /// variable, like those of [`Linear`](crate::map::Linear): row i moves in units of standard
+    /// deviation i, or of `least` if that is larger.
     pub fn of_decoder_rows(
         decoder: &impl Parameters<T>,
         deviations: &nalgebra::DVector<T>,
@@ -155,10 +161,11 @@ impl<T: Real> Preconditioner<T> {
 }
 
 impl StochasticGradient {
-    /// Settings for about `steps` steps on n observations, a tenth of them held out where there are
-    /// at least 20: a small table has few batches in an epoch and gets more epochs (from 10 to
-    /// 1,000). The rate is 10⁻² and is cut up to three times where held-out J no longer rises
-    /// (after two the parameters still wander), which suits maps of some ten to some hundred units.
+    /// Returns settings for about `steps` steps on n observations, a tenth of which are held out if
+    /// there are at least 20. A small data set has few batches per epoch and gets more epochs (from
+    /// 10 to 1,000). The learning rate is 10⁻² and is cut up to three times when the held-out J
+    /// stops rising (after two cuts the parameters still wander), which suits maps of some ten to
+    /// some hundred units.
     pub fn of_steps(steps: usize, observations: usize) -> Self {
         let default = Self::default();
         let epochs = steps / observations.div_ceil(default.batch_size).max(1);
@@ -173,11 +180,11 @@ impl StochasticGradient {
         }
     }
 
-    /// Refuses settings without a meaning.
+    /// Validates the settings.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`] for zero epochs, a batch of 0, a learning rate or a norm that is
-    /// not positive and finite, a held-out part outside \[0, 1).
+    /// [`Error::InvalidParameter`] for zero epochs, a batch size of 0, a learning rate or clipping
+    /// norm that is not positive and finite, or a held-out fraction outside \[0, 1).
     pub fn check(&self) -> Result<()> {
         let positive = |name, value: f64| {
             if value > 0.0 && value.is_finite() {
@@ -205,16 +212,16 @@ impl StochasticGradient {
         self.adam.check()
     }
 
-    /// Raises `objective` from the given θ and φ.
+    /// Maximises `objective` over θ and φ, starting from the given ones.
     ///
-    /// The [trace](Fitted::trace) holds J per observation: at the start, then the mean over the
-    /// batches of each epoch; the last entry is J at the θ and φ that are returned. Memory: five
-    /// numbers for each parameter, and the activations of one batch.
+    /// The [trace](Fitted::trace) holds J per observation: at the initialisation, then the mean
+    /// over the batches of each epoch; the last entry is J at the returned θ and φ. Memory: five
+    /// numbers per parameter, and the activations of one batch.
     ///
     /// # Errors
-    /// As [`check`](Self::check); those of the objective; [`Error::ObjectiveAtStart`] when J is not
-    /// finite to begin with; [`Error::TooFewObservations`] when a part of one observation is to be
-    /// held out.
+    /// As [`check`](Self::check); errors of the objective; [`Error::ObjectiveAtStart`] if J is not
+    /// finite at the initialisation; [`Error::TooFewObservations`] if a fraction of a single
+    /// observation is to be held out.
     pub fn fit<T, D, L, I, J>(
         &self,
         objective: &J,
@@ -242,12 +249,13 @@ impl StochasticGradient {
         )
     }
 
-    /// The same, with parameters that move in units of their own.
+    /// [`fit`](Self::fit) with a diagonal preconditioner: each parameter moves in units of its own
+    /// scale.
     ///
     /// # Errors
     /// As [`fit`](Self::fit); [`Error::DimensionMismatch`] and [`Error::InvalidParameter`] for
-    /// scales that do not fit the parameters.
-    #[allow(clippy::too_many_arguments)] // the slots of a step, and who watches
+    /// scales that do not match the parameters.
+    #[allow(clippy::too_many_arguments)] // the components of a model, and the observer
     pub fn fit_preconditioned<T, D, L, I, J>(
         &self,
         objective: &J,
@@ -266,6 +274,8 @@ impl StochasticGradient {
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
     {
         self.check()?;
+        // The whole fit is one fork–join scope: a step forks some twenty times, and workers that
+        // were parked between forks would have to be woken each time.
         fork_join_scope(|| {
             let parts = split(x, self.held_out, rng)?;
             let (training_set, held_out) = match &parts {
@@ -285,12 +295,15 @@ impl StochasticGradient {
                 rng,
             )?;
             let mut trace = Trace::new();
+            // Reserved here, so that an epoch allocates nothing.
             trace.reserve(self.epochs + 1);
             let start = training.evaluate(training_set, false)?;
             if !start.is_finite() {
                 return Err(Error::ObjectiveAtStart { value: start });
             }
             trace.push(start);
+            // Without held-out observations the initialisation stays the best, as a fallback of
+            // `finish`.
             let mut best = match held_out {
                 Some(part) => training.evaluate(part, false)?,
                 None => start,
@@ -311,8 +324,11 @@ impl StochasticGradient {
                 if let Some(part) = held_out {
                     let value = training.evaluate(part, false)?;
                     trace.push_held_out(if value.is_finite() { value } else { f64::MIN });
-                    // A step may carry the q of a single observation anywhere, and what is held out
-                    // does not notice.
+                    // J on the training set guards the choice: one step of Adam can move the q of a
+                    // single training observation that nothing held out resembles (a pixel that is
+                    // set once) to an extreme variance, while the held-out J still rises. Such
+                    // parameters lose more than half of what the training J had gained, and do not
+                    // become the best.
                     let on_training = if value > best {
                         training.evaluate(training_set, false)?
                     } else {
@@ -340,6 +356,8 @@ impl StochasticGradient {
             }
             let (value, model, inference) = training.finish(held_out.is_some(), start)?;
             trace.replace_last(value);
+            // A noise variance at its lower bound is reported in place of the iteration limit or
+            // early stopping; divergence and an observer take precedence.
             let ended_by_itself =
                 matches!(stop, StopReason::IterationLimit | StopReason::EarlyStop);
             let stop = if ended_by_itself && model.likelihood.rests_on_floor() {
@@ -347,7 +365,7 @@ impl StochasticGradient {
             } else {
                 stop
             };
-            Ok(Fitted { model: (model, inference), trace, stop })
+            Ok(Fitted::new((model, inference), trace, stop))
         })
     }
 }

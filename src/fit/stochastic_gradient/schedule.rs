@@ -1,6 +1,7 @@
-//! How the learning rate goes over a fit.
+//! Learning-rate schedules.
 
-/// How the learning rate falls from its start to 0 at the last step.
+/// Learning-rate schedule: the factor by which the learning rate falls over a fit, from 1 to 0 at
+/// the last step (constant: no decay).
 ///
 /// ```
 /// use elbo::fit::LearningRateSchedule;
@@ -9,17 +10,19 @@
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LearningRateSchedule {
-    /// It does not fall.
+    /// No decay.
     Constant,
-    /// In proportion to what is left.
+    /// Linear decay to 0.
     Linear,
-    /// Along half a cosine: slowly at first, and slowly at the end.
+    /// Cosine decay to 0 (Loshchilov & Hutter 2017, without restarts): slow at first and at the
+    /// end.
     #[default]
     Cosine,
 }
 
 impl LearningRateSchedule {
-    /// The factor of the learning rate when the part `done` (0 to 1) of all steps is done.
+    /// Returns the factor of the learning rate when the fraction `done` (0 to 1) of all steps is
+    /// complete.
     pub fn factor(self, done: f64) -> f64 {
         match self {
             Self::Constant => 1.0,

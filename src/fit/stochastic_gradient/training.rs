@@ -1,5 +1,5 @@
-//! What a gradient fit keeps from step to step: the batch, the gradient, the optimiser's state, and
-//! the parameters to go back to.
+//! State of a stochastic gradient fit: the batch, the gradient, the optimiser, and the parameters
+//! to return to.
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
@@ -29,7 +29,7 @@ pub(super) struct Training<
     batch: DMatrix<T>,
     workspace: J::Workspace,
     gradient: Gradient<T>,
-    likelihood_gradient: Vec<T>, // summed over an evaluation
+    likelihood_gradient: Vec<T>, // summed over one evaluation
     adam: [Adam<T>; 3],          // decoder, likelihood, inference
     good: Vec<T>,                // parameters at which J and its gradient were finite
     best: Vec<T>,
@@ -38,7 +38,8 @@ pub(super) struct Training<
     noise_seed: u64,
 }
 
-/// The observations that are trained on, and those that are not; `None` when nothing is held out.
+/// Splits the observations at random into a training set and a held-out set; `None` if nothing is
+/// held out.
 pub(super) fn split<T: Real>(
     x: Observations<'_, T>,
     held_out: f64,
@@ -53,6 +54,7 @@ pub(super) fn split<T: Real>(
     }
     let mut order: Vec<usize> = (0..n).collect();
     order.shuffle(rng);
+    // At least one observation on each side, whatever the fraction rounds to.
     let count = ((held_out * n as f64).round() as usize).clamp(1, n - 1);
     let (held_out, training) = order.split_at(count);
     Ok(Some((x.values().select_columns(training), x.values().select_columns(held_out))))
@@ -102,6 +104,8 @@ where
             best: vec![T::zero(); counts.iter().sum()],
             steps: 0,
             rate_factor: 1.0,
+            // Drawn once: every evaluation then uses the same Monte Carlo samples (common random
+            // numbers), so that two values of J are comparable.
             noise_seed: rng.random(),
         };
         training.keep_good();
@@ -112,8 +116,8 @@ where
         self.x.len().div_ceil(self.settings.batch_size.min(self.x.len()))
     }
 
-    /// One pass over the data: J per observation, as the batches saw it. `None` once it cannot go
-    /// on.
+    /// Runs one epoch; returns J per observation, averaged over the batches while they were trained
+    /// on. `None` once the maximum number of rejections is reached.
     pub(super) fn epoch(
         &mut self,
         epoch: usize,
@@ -129,6 +133,7 @@ where
             if trace.rejected_steps() >= MAX_REJECTIONS {
                 return Ok(None);
             }
+            // The moments hold the gradient that led to the failure.
             self.adam.iter_mut().for_each(Adam::reset);
             self.rate_factor *= 0.5;
         }
@@ -138,11 +143,13 @@ where
         let n = self.x.len();
         let size = self.settings.batch_size.min(n);
         let whole = size == n;
-        // A batch of everything is taken as it lies: a table of φ_i needs its observations in their
-        // order.
+        // A batch of all observations is used in place: local variational parameters need their
+        // observations in order, and a copy is saved.
         if self.settings.shuffle && !whole {
             self.order.shuffle(rng);
         }
+        // Set, not counted: an epoch that is repeated after a rejection has the place in the
+        // schedule that it had before.
         self.steps = epoch * self.batches();
         let mut sum = 0.0;
         for start in (0..n).step_by(size) {
@@ -174,7 +181,8 @@ where
                 return Ok(None);
             }
             if start == 0 {
-                // J was finite here; if its gradient is not, this is still where to go back to.
+                // J was finite at these parameters. If its gradient is not, they are still the ones
+                // to return to.
                 self.keep_good();
             }
             sum += value.as_f64() * count as f64 / n as f64;
@@ -185,7 +193,8 @@ where
         Ok(Some(sum / n as f64))
     }
 
-    /// One ascent along the gradient at hand; false if it is not finite.
+    /// Takes one optimiser step along the current gradient; returns `false` if the gradient is not
+    /// finite.
     fn step(&mut self) -> bool {
         let settings = self.settings;
         let total = settings.epochs * self.batches();
@@ -195,6 +204,7 @@ where
             * warm
             * settings.schedule.factor(self.steps as f64 / total as f64);
         let n = self.x.len();
+        // Per observation: learning rate, ε and the clipping norm then mean the same for any n.
         let mut scale = T::one() / T::of_usize(n);
         if let Some(longest) = settings.clip_norm {
             let squares = self
@@ -211,11 +221,13 @@ where
         let decoder_count = self.model.decoder.parameters().len();
         let (d_decoder, d_likelihood) = self.gradient.theta.split_at(decoder_count);
         let [decoder, likelihood, inference] = &mut self.adam;
-        // The encoder first: its gradient was written last, and is near.
+        // The encoder first: its gradient was written last and is still in cache (0.99 of the time
+        // of the reverse order).
         let mut squares =
             inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
         squares += decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
-        // A running mean over the last epoch, and over all steps before there is one.
+        // Weight of a running mean of the closed-form noise variance: over the last epoch, and in
+        // the first epoch over all steps so far.
         let weight = T::one()
             / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
@@ -227,8 +239,8 @@ where
         squares.is_finite()
     }
 
-    /// J per observation, with the same noise at each call; `refit` puts parameters whose optimum
-    /// is a formula there.
+    /// Returns J per observation, with the same Monte Carlo samples at each call. `refit` first
+    /// sets the likelihood parameters with a closed-form optimum to it.
     pub(super) fn evaluate(&mut self, x: Observations<'_, T>, refit: bool) -> Result<f64> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(self.noise_seed);
         let n = x.len();
@@ -238,6 +250,7 @@ where
         for start in (0..n).step_by(size) {
             let part = x.columns(start, size.min(n - start))?;
             let (objective, buffers) = (self.objective, (&mut self.workspace, &mut self.gradient));
+            // J alone costs a third of J with its gradient.
             if !refit {
                 sum += objective
                     .value(&self.model, &self.inference, part, &mut rng, buffers.0, buffers.1)?
@@ -262,13 +275,14 @@ where
         if refit
             && self.model.likelihood.approach_optimum(&self.likelihood_gradient, entries, T::one())
         {
+            // The optimum of the noise variance changes J: it is evaluated again.
             return self.evaluate(x, false);
         }
         Ok(sum / n as f64)
     }
 
-    /// The parameters to return, with J there: the best if something was held out, else the last if
-    /// J is finite there and no worse than at the start.
+    /// Returns J, the model and the inference: the best parameters if observations were held out,
+    /// else the last ones if J is finite there and not below its initial value.
     pub(super) fn finish(
         mut self,
         held_out: bool,
@@ -283,7 +297,7 @@ where
             Self::restore(&self.good, &mut self.model, &mut self.inference);
             value = self.evaluate(x, false)?;
         }
-        // Without anything held out, `best` is where the fit began.
+        // Without held-out observations, `best` holds the initial parameters.
         if !value.is_finite() || (!held_out && value < start) {
             Self::restore(&self.best, &mut self.model, &mut self.inference);
             let again = self.evaluate(x, false)?;
@@ -292,7 +306,7 @@ where
         Ok((value, self.model, self.inference))
     }
 
-    /// Goes on from the best parameters with a smaller learning rate.
+    /// Returns to the best parameters and multiplies the learning rate by `cut`.
     pub(super) fn back_to_best(&mut self, cut: f64) {
         Self::restore(&self.best, &mut self.model, &mut self.inference);
         self.adam.iter_mut().for_each(Adam::reset);

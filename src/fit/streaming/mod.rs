@@ -1,4 +1,4 @@
-//! Fits of data that are read in blocks: from beginning to end several times, or once.
+//! Fits for data that are read in blocks: out-of-core (several passes) and online (one pass).
 
 mod online;
 mod out_of_core;

@@ -1,6 +1,8 @@
-//! Probabilistic PCA from a stream, one block at a time: stepwise EM, in O(d·k + block) memory.
+//! Online probabilistic PCA by stepwise EM, one block of observations at a time, in O(d·k + block)
+//! memory.
 
 use crate::data::Source;
+use crate::fit::unused_generator;
 use crate::inference::Exact;
 use crate::linalg::matrix_product;
 use crate::model::{ExactPosterior, LinearGaussian, MStep, ResidualStatistics};
@@ -8,32 +10,34 @@ use crate::steps::{Ppca, PpcaBuilder};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::DMatrix;
 
-/// Stepwise EM[^1]: each block moves a running mean of the E-step's statistics, and the M-step
-/// follows it.
+/// Online PPCA by stepwise EM[^1]: each block updates a running mean of the sufficient statistics
+/// of the E-step, and an M-step follows.
 ///
 /// ```math
-/// \bar s \leftarrow (1-\gamma_t)\,\bar s + \gamma_t\, s(x_t; \theta),\qquad \theta \leftarrow \arg\max E_{\bar s}\log p(x, z|\theta),
-/// \qquad \gamma_t = (n_t/N_t)^\alpha
+/// \bar s \leftarrow (1-\gamma_t)\,\bar s + \gamma_t\, s(x_t; \theta),\qquad
+/// \theta \leftarrow \arg\max E_{\bar s}\log p(x, z|\theta),\qquad \gamma_t = (n_t/N_t)^\alpha
 /// ```
 ///
-/// n_t observations are in block t and N_t were seen up to it. The statistics are those of
-/// residuals, carried along when θ moves, so that neither a large mean nor a small σ² is what is
-/// left of a difference; after each step z is brought back to mean 0 and covariance I (parameter
-/// expansion), without which the last digits take thousands of passes. The sums are in double
-/// precision. Nothing is random: the same blocks in the same order give the same bits.
+/// Block t holds n_t observations, and N_t observations came up to and including it. The statistics
+/// are those of residuals, transformed whenever θ moves, so that neither a large mean nor a small
+/// σ² is the difference of two large numbers. After each step z is standardised to mean 0 and
+/// covariance I (parameter expansion), without which the last digits take thousands of passes. The
+/// sums are in double precision. Nothing is random: equal blocks in equal order give bit-identical
+/// results.
 ///
-/// The first block starts the model by its closed form, so that it must hold more than k
-/// observations of full rank. Repeated passes over the same data lead to the maximum of their
-/// likelihood; where d² numbers fit in memory, [`Moments`](crate::data::Moments) are there after
-/// one.
+/// The first block initialises the model by the closed form, so that it must hold more than k
+/// observations of full rank. Repeated passes over the same data converge to the maximum of their
+/// likelihood; where d² numbers fit in memory, [`Moments`](crate::data::Moments) get there in one
+/// pass.
 ///
-/// Where k is larger than the data bear, the superfluous directions compete with others of nearly
-/// the same variance, and EM of any kind turns towards the best of them by the ratio of two
-/// neighbouring eigenvalues only: 100 passes end 10⁻³ to 10⁻² nats per observation short (8
-/// variables, 3 true dimensions, k = 5: 2.6·10⁻³; with an [exponent](Self::exponent) of 0.6,
-/// 4·10⁻⁴). No step size mends that. Data that can be passed over again are better fitted by
-/// [`PpcaBuilder::fit_source`] with [`Solver::Krylov`](crate::linalg::Solver::Krylov), which ends
-/// at the maximum after 3 passes there, in O(d·k + block) memory too.
+/// If k exceeds the number of true dimensions, the superfluous directions compete with others of
+/// nearly the same variance, and EM of any kind converges to the best of them at a rate given by
+/// the ratio of two neighbouring eigenvalues: 100 passes end 10⁻³ to 10⁻² nats per observation
+/// below the maximum (8 variables, 3 true dimensions, k = 5: 2.6·10⁻³; with an
+/// [exponent](Self::exponent) of 0.6, 4·10⁻⁴). No step size changes that. Data that can be read
+/// again are better fitted as a [`Source`] by [`PpcaBuilder`] with
+/// [`Solver::Krylov`](crate::fit::Solver::Krylov), which is at the maximum after 3 passes in this
+/// example, in O(d·k + block) memory too.
 ///
 /// ```
 /// use elbo::Ppca;
@@ -65,17 +69,20 @@ pub struct OnlineEm<T: Real> {
     state: Option<State>,
 }
 
+// The model, and the running mean of the statistics about this model.
 type State = (LinearGaussian<f64>, ResidualStatistics<f64>);
 
 impl<T: Real> PpcaBuilder<T> {
-    /// A fit that takes the data block by block, in O(d·k + block) memory.
+    /// Returns an online fit with these settings, which takes the data block by block, in O(d·k +
+    /// block) memory.
     pub fn online(self) -> OnlineEm<T> {
         OnlineEm { setting: self, exponent: 0.8, least_step: 0.0, seen: 0.0, state: None }
     }
 }
 
 impl<T: Real> OnlineEm<T> {
-    /// α, between 0.5 and 1: the larger, the longer early blocks are remembered; 0.8 by default.
+    /// Sets the exponent α of the step size, above 0.5 and at most 1: the larger, the longer early
+    /// blocks keep their weight; 0.8 by default.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] outside (0.5, 1].
@@ -90,8 +97,8 @@ impl<T: Real> OnlineEm<T> {
         Ok(Self { exponent, ..self })
     }
 
-    /// A step γ below which none is taken: with it the model follows data whose law drifts, and
-    /// does not come to rest; 0 by default.
+    /// Sets a lower bound on the step size γ, 0 by default. With it the model follows data whose
+    /// distribution drifts, and does not converge.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] outside [0, 1).
@@ -106,7 +113,7 @@ impl<T: Real> OnlineEm<T> {
         Ok(Self { least_step, ..self })
     }
 
-    /// Takes a step with one block. After an error the model is what it was.
+    /// Updates the model with one block of observations. After an error the model is unchanged.
     ///
     /// # Errors
     /// Those of [`Observations::new`]; [`Error::DimensionMismatch`]; for the first block those of
@@ -118,11 +125,14 @@ impl<T: Real> OnlineEm<T> {
         let seen = self.seen + block.len() as f64;
         self.state = Some(match &self.state {
             None => {
-                let model = self.setting.wide().fit(block)?.model;
+                let (model, _) =
+                    self.setting.wide().fit(block, &mut unused_generator())?.model.into_parts();
                 let statistics = Self::statistics(&model, block)?;
                 (model, statistics)
             }
             Some((model, statistics)) => {
+                // γ_t = (n_t/N_t)^α: the step grows with the size of the block, and falls as 1/t^α
+                // for blocks of equal size; α > ½ makes Σγ² finite, which convergence needs.
                 let step = (block.len() as f64 / seen).powf(self.exponent).max(self.least_step);
                 Self::moved(model.clone(), statistics.clone(), block, step)?
             }
@@ -131,25 +141,25 @@ impl<T: Real> OnlineEm<T> {
         Ok(())
     }
 
-    /// A step with each block of a source, from its beginning to its end.
+    /// Updates the model with each block of a source, from its beginning to its end.
     ///
     /// # Errors
     /// As [`Self::partial_fit`], and those of reading.
-    pub fn fit_pass<S: Source<T> + ?Sized>(&mut self, source: &mut S) -> Result<(), S::Error> {
+    pub fn fit_pass(&mut self, source: &mut dyn Source<T>) -> Result<()> {
         source.pass(&mut |x| self.partial_fit(x))
     }
 
-    /// One iteration of EM over all of a source: the statistics of every block under the same
-    /// model, then one M-step. J never falls, and converges to the maximum itself; it is what to
-    /// end with when steps block by block have brought the model near.
+    /// Runs one iteration of batch EM over a whole source: the statistics of all blocks under one
+    /// model, then one M-step. The likelihood never falls, and converges to the maximum itself; use
+    /// it to finish once block-wise steps have brought the model near.
     ///
     /// # Errors
     /// As [`Self::partial_fit`], and those of reading; [`Error::TooFewObservations`] before the
     /// first [`Self::partial_fit`], and for an empty source.
-    pub fn exact_pass<S: Source<T> + ?Sized>(&mut self, source: &mut S) -> Result<(), S::Error> {
+    pub fn exact_pass(&mut self, source: &mut dyn Source<T>) -> Result<()> {
         let least = self.setting.least_observations();
         let unstarted = Error::TooFewObservations { actual: 0, least };
-        let Some((model, _)) = &self.state else { return Err(unstarted.into()) };
+        let Some((model, _)) = &self.state else { return Err(unstarted) };
         let mut sum: Option<ResidualStatistics<f64>> = None;
         source.pass(&mut |x| {
             let wide = x.values().map(|v| v.as_f64());
@@ -162,7 +172,7 @@ impl<T: Real> OnlineEm<T> {
             }
             Ok(())
         })?;
-        let Some(sum) = sum else { return Err(unstarted.into()) };
+        let Some(sum) = sum else { return Err(unstarted) };
         self.seen += sum.count();
         self.state = Some(Self::maximized(model.clone(), sum.per_observation())?);
         Ok(())
@@ -189,7 +199,7 @@ impl<T: Real> OnlineEm<T> {
         Self::maximized(model, statistics)
     }
 
-    /// The M-step, and z brought back to mean 0 and covariance I.
+    /// Runs the M-step, then standardises z to mean 0 and covariance I.
     fn maximized(
         mut model: LinearGaussian<f64>,
         mut statistics: ResidualStatistics<f64>,
@@ -197,14 +207,19 @@ impl<T: Real> OnlineEm<T> {
         let before = model.decoder.augmented_mut().clone();
         MStep::<f64, crate::posterior::SharedCovariance<f64>>::maximize(&mut model, &statistics)?;
         let change = model.decoder.augmented_mut().clone() - before;
+        // The running mean holds statistics of residuals about the old model: they are transformed
+        // to the new one, as the data are gone.
         statistics.move_to(&change);
         let noise_variance = model.noise_variance();
         let k = model.loadings().ncols();
+        // A subnormal σ² lacks digits: the likelihood of these data is unbounded.
         if !(noise_variance > f64::MIN_POSITIVE && noise_variance.is_finite()) {
             return Err(Error::NoiseVanished { latent_dim: k, noise_variance });
         }
         let (mean, factor) = statistics.prior_factor(!model.decoder.bias_is_fixed())?;
         let loadings = model.loadings().into_owned();
+        // W(z − m̄) + (μ + W m̄) with z − m̄ = L z′: W ← WL and μ ← μ + W m̄ leave p(x) unchanged;
+        // the parameter expansion is that the prior of z′ is N(0, I) again.
         let shift = matrix_product(&loadings, &mean);
         let turned: DMatrix<f64> = matrix_product(&loadings, &factor);
         let parameters = model.decoder.augmented_mut();
@@ -215,7 +230,7 @@ impl<T: Real> OnlineEm<T> {
         Ok((model, statistics))
     }
 
-    /// The model as it stands, in the precision of the data.
+    /// Returns the current model, in the precision of the data.
     ///
     /// # Errors
     /// [`Error::TooFewObservations`] before the first block.
@@ -226,10 +241,11 @@ impl<T: Real> OnlineEm<T> {
                 least: self.setting.least_observations(),
             });
         };
-        self.setting.narrow(model).map(|model| Ppca::from_parts(model, Exact))
+        self.setting.narrow(model).map(|model| Ppca::from_fitting_parts(model, Exact))
     }
 
-    /// How many observations were seen, each as often as it came.
+    /// Returns the number of observations so far; an observation that came in several passes counts
+    /// each time.
     pub fn observations_seen(&self) -> f64 {
         self.seen
     }

@@ -1,31 +1,70 @@
-//! Eigenvectors of a tridiagonal matrix by inverse iteration: side by side where the eigenvalues
-//! are far apart, else one after another.
+//! Eigenvectors of a symmetric tridiagonal matrix by inverse iteration: sixteen at a time where the
+//! eigenvalues are well separated, otherwise one after another.
 //!
-//! Legend: diagonal d, off-diagonal e, both of a matrix T whose largest entry is about 1;
-//! eigenvalues λ.
+//! Legend: diagonal d, off-diagonal e, both of an n×n matrix T whose largest absolute entry,
+//! `size`, is about 1; eigenvalues λ_i; σ a shift near λ_j.
+//!
+//! Inverse iteration[^1] repeats: solve (T − σI) y = x, then x ← y/‖y‖. A solve multiplies the
+//! component of x along the eigenvector of λ_i by 1/(λ_i − σ). Against the wanted component, each
+//! other one shrinks by the factor |λ_j − σ| / |λ_i − σ|. T − σI is almost singular, and the
+//! solution has a large error, but almost all of it lies along the wanted eigenvector as well. A
+//! solve takes O(n) operations with the LU factors of T − σI (partial pivoting, so that U has two
+//! superdiagonals).
+//!
+//! | function | used when | eigenvalues given to | orthogonal by |
+//! |---|---|---|---|
+//! | `isolated_pairs` | all gaps exceed `NEAR` | 4e-9, returned to ε | the gaps alone |
+//! | `vectors_of` | otherwise | ε | Gram–Schmidt within each cluster |
+//!
+//! Both return `None` if a vector does not pass its tests; the caller then uses the next slower
+//! algorithm (`vectors_of` after `isolated_pairs`, implicit QL after `vectors_of`).
+//!
+//! Tolerances, and what each one protects from:
+//!
+//! | tolerance | value | protects from |
+//! |---|---|---|
+//! | `NEAR` | 1e-3 `size` | vectors that are not orthogonal: their error is residual/gap |
+//! | `SOLUTIONS` | 3 solves | a vector that has not converged, with brackets of 4e-9 and that gap |
+//! | `tolerance` | 16 ε `size` max(√n, 4) | accepting such a vector; less than that is rounding |
+//! | least pivot | ε `size` | division by 0; it perturbs T by no more than rounding does |
+//! | spacing of shifts | 4 ε `size` | equal eigenvalues that all lead to the same vector |
+//! | shortest remainder | 1e-12 | normalising rounding errors after Gram–Schmidt |
+//!
+//! [^1]: J. H. Wilkinson, The Algebraic Eigenvalue Problem (1965), chapter 5; I. C. F. Ipsen,
+//! Computing an eigenvector with inverse iteration, SIAM Review 39 (1997); Golub & Van Loan,
+//! section 8.2.
 
 use super::bisection::Bisection;
 use crate::linalg::kernel::vector::{LANES, add_scaled, dot, norm};
 use crate::linalg::vector::vectorized;
 use nalgebra::DMatrix;
 
-/// Eigenvalues nearer to each other than this share of the largest entry need their vectors set at
-/// right angles.
+/// The gap, relative to the largest entry, below which neighbouring eigenvalues form a cluster,
+/// whose vectors must be orthogonalised.
+// The value of LAPACK's `dstein` (there relative to the 1-norm of T). A vector with residual r is
+// within r/gap of the eigenvector (Davis and Kahan), so that residuals at rounding level lose three
+// digits of orthogonality at most.
 const NEAR: f64 = 1e-3;
-/// Solutions side by side: each brings an error down by the width of a bracket over the distance of
-/// the next eigenvalue.
+/// The number of solves with each factorisation in [`isolated_pairs`].
+// It depends on `NEAR` and on the width of the brackets, 4e-9 of a Gershgorin bound that is at most
+// 3 times the largest entry. The shift is within 6e-9 of its eigenvalue, and the next wanted one is
+// at least 1e-3 away: a solve reduces an error by 6e-6, and three solves by 2e-16, which is ε.
 const SOLUTIONS: usize = 3;
 
+/// The largest absolute entry of T, at least the smallest normal number.
 fn size_of(d: &[f64], e: &[f64]) -> f64 {
     d.iter().chain(e).fold(0.0_f64, |a, b| a.max(b.abs())).max(f64::MIN_POSITIVE)
 }
 
-/// The largest ‖Tx − λx‖ of a vector that is good to all digits.
+/// The largest residual ‖Tx − λx‖ of a unit vector x that is accepted as an eigenvector.
+// Rounding alone leaves a residual of a few ε in each of the n entries.
 fn tolerance(n: usize, size: f64) -> f64 {
     16.0 * f64::EPSILON * size * (n as f64).sqrt().max(4.0)
 }
 
-/// Numbers from ½ to 1½, the same every time.
+/// A pseudo-random generator of starting vectors: entries uniform in [½, 1½), fixed seed.
+// A structured start may be orthogonal to an eigenvector, a random one hardly ever is. The seed is
+// fixed so that results are reproducible. The generator is Marsaglia's xorshift (2003).
 struct Start(u64);
 
 impl Start {
@@ -41,23 +80,30 @@ impl Start {
     }
 }
 
-/// A number of each of the matrices T − λ side by side.
+/// One value for each shift of a group: lane l belongs to the matrix T − σ_l I.
 type Side = [f64; LANES];
 
-/// A row of the factors of these, with row exchanges.
+/// Row i of the LU factors of T − σ_l I with partial pivoting, for all lanes l.
 #[derive(Clone, Copy)]
 struct SideRow {
+    /// 1 / U_ii.
     inverse: Side,
+    /// U_{i,i+1}.
     first: Side,
+    /// U_{i,i+2}, which is 0 where rows were not exchanged.
     second: Side,
+    /// The multiple of row i that was subtracted from row i + 1.
     multiplier: Side,
-    /// 1 where the rows were exchanged, else 0.
+    /// 1 where rows i and i + 1 were exchanged, otherwise 0.
     exchanged: Side,
 }
 
-/// The pairs of brackets (falling) that are narrow beside the distances of the eigenvalues; `None`
-/// if some are not, or a vector is not found to full accuracy, or is that of an eigenvalue further
-/// down. The eigenvalues are the Rayleigh quotients, which have twice the vectors' digits.
+/// The eigenvalues (in descending order) and eigenvectors of brackets that are well separated.
+///
+/// The eigenvalues are the Rayleigh quotients xᵗTx, whose error is quadratic in that of the vector
+/// x: they have twice as many correct digits, so that coarse brackets suffice. `None` if two
+/// brackets are closer than [`NEAR`], if a vector has a residual above [`tolerance`], or if a
+/// vector belongs to another eigenvalue than the wanted one.
 pub(super) fn isolated_pairs(
     d: &[f64],
     e: &[f64],
@@ -65,6 +111,8 @@ pub(super) fn isolated_pairs(
 ) -> Option<(Vec<f64>, DMatrix<f64>)> {
     let (n, size, brackets) = (d.len(), size_of(d, e), search.brackets());
     let slack = tolerance(n, size);
+    // Neighbours among the wanted eigenvalues. The last bracket may still contain, or be close to,
+    // eigenvalues that are not wanted; the tests below cover that case.
     if brackets.windows(2).any(|pair| pair[0].0 - pair[1].1 <= NEAR * size) {
         return None;
     }
@@ -83,6 +131,7 @@ pub(super) fn isolated_pairs(
     ];
     let mut x = vec![[0.0; LANES]; n];
     for group in brackets.chunks(LANES) {
+        // Unused lanes of the last group repeat its last shift.
         let shifts: Side = std::array::from_fn(|l| {
             group.get(l).or(group.last()).map_or(0.0, |(low, high)| 0.5 * (low + high))
         });
@@ -98,10 +147,14 @@ pub(super) fn isolated_pairs(
                 quotients(d, e, &x)
             },
         );
+        // Sturm counts just above the quotients: the number of eigenvalues that are larger.
         let above = search.above(&quotients.map(|quotient| quotient + slack));
         for (l, (low, high)) in group.iter().enumerate() {
-            // A residual that is not a number fails as well. A bracket may hold eigenvalues that
-            // are not asked for: those found already are all that lie above.
+            // The pair is accepted if (1) its residual is at rounding level, where NaN fails as
+            // well; (2) the value lies in its bracket, so that no two lanes return the same vector;
+            // and (3) no eigenvalue above it is missing. The third test is for the last bracket:
+            // inverse iteration converges to the eigenvalue nearest to the shift, which may be a
+            // smaller one that is not wanted.
             let is_next = above[l] <= values.len() as f64;
             if !(residuals[l] <= slack
                 && low - slack <= quotients[l]
@@ -118,10 +171,16 @@ pub(super) fn isolated_pairs(
     Some((values, vectors))
 }
 
+/// LU factorisation of T − σ_l I with partial pivoting, for all lanes (LAPACK's `dgttrf`).
+///
+/// The lanes exchange different rows. Each of them selects its values, without a branch, so that
+/// the inner loop becomes SIMD instructions.
 #[inline(always)]
 fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow]) {
     let n = d.len();
+    // A pivot is 0 to working precision where the shift is an eigenvalue to working precision.
     let held = |pivot: f64| if pivot.abs() < least { least } else { pivot };
+    // Row i after the elimination of those before it: the diagonal entry and the one beside it.
     let (mut pivot, mut beside) =
         (shifts.map(|shift| d[0] - shift), [e.first().copied().unwrap_or(0.0); LANES]);
     for i in 0..n - 1 {
@@ -142,9 +201,11 @@ fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow])
     rows[n - 1].inverse = pivot.map(|pivot| 1.0 / held(pivot));
 }
 
+/// Overwrites x by (T − σ_l I)⁻¹x in each lane l.
 #[inline(always)]
 fn solve(rows: &[SideRow], x: &mut [Side]) {
     let n = x.len();
+    // Forward elimination, with the exchanges of the factorisation.
     for i in 0..n - 1 {
         let (row, mut this, mut next) = (&rows[i], x[i], x[i + 1]);
         for l in 0..LANES {
@@ -154,6 +215,7 @@ fn solve(rows: &[SideRow], x: &mut [Side]) {
         }
         (x[i], x[i + 1]) = (this, next);
     }
+    // Back substitution; `first` and `second` are the entries i + 1 and i + 2 of the solution.
     let (mut first, mut second) = ([0.0; LANES], [0.0; LANES]);
     for (row, x) in rows.iter().zip(x).rev() {
         for l in 0..LANES {
@@ -166,6 +228,10 @@ fn solve(rows: &[SideRow], x: &mut [Side]) {
     }
 }
 
+/// Scales the vector in each lane to unit length.
+// A solve lets x grow by some 1/ε, since pivots are at least ε · size. The pivot of an exchanged
+// row may be smaller, where off-diagonal entries are tiny; if that overflows, the result is NaN,
+// and the residual test rejects it.
 #[inline(always)]
 fn normalize(x: &mut [Side]) {
     let mut squares = [0.0; LANES];
@@ -182,7 +248,7 @@ fn normalize(x: &mut [Side]) {
     }
 }
 
-/// xᵗTx and ‖Tx − (xᵗTx)x‖ for unit vectors x.
+/// The Rayleigh quotient xᵗTx and the residual ‖Tx − (xᵗTx)x‖ of the unit vector x in each lane.
 #[inline(always)]
 fn quotients(d: &[f64], e: &[f64], x: &[Side]) -> (Side, Side) {
     let n = x.len();
@@ -197,6 +263,7 @@ fn quotients(d: &[f64], e: &[f64], x: &[Side]) -> (Side, Side) {
             quotients[l] += own[l] * image(i, l);
         }
     }
+    // A second pass, because ‖Tx‖² − (xᵗTx)² would cancel: the residual is as small as rounding.
     for (i, own) in x.iter().enumerate() {
         for l in 0..LANES {
             let rest = image(i, l) - quotients[l] * own[l];
@@ -206,26 +273,31 @@ fn quotients(d: &[f64], e: &[f64], x: &[Side]) -> (Side, Side) {
     (quotients, squares.map(f64::sqrt))
 }
 
-/// Eigenvectors of the values given (falling) by inverse iteration; `None` when one is not found to
-/// full accuracy.
+/// Orthonormal eigenvectors for `values`, which are eigenvalues in descending order and accurate to
+/// working precision; `None` if one of them does not reach a residual of [`tolerance`].
+///
+/// The method is that of LAPACK's `dstein`: inverse iteration for one value after another, and
+/// within a cluster of values (gaps below [`NEAR`]) Gram–Schmidt against the vectors found before.
 pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix<f64>> {
     let n = d.len();
     let size = size_of(d, e);
     let mut vectors = DMatrix::<f64>::zeros(n, values.len());
     let mut factors = Pivoted::new(n);
     let mut start = Start::new();
+    // The first index of the cluster that value j belongs to.
     let mut group = 0;
     let mut last_shift = f64::INFINITY;
     for (j, value) in values.iter().enumerate() {
         if j > 0 && values[j - 1] - value > NEAR * size {
             group = j;
         }
-        // Equal values are set apart a little, so that their solutions differ.
+        // Equal values get shifts that differ by a few ulps, so that their solutions differ, too.
         let shift = value.min(last_shift - 4.0 * f64::EPSILON * size);
         last_shift = shift;
         factors.factor(d, e, shift, f64::EPSILON * size);
         let mut x: Vec<f64> = (0..n).map(|_| start.next()).collect();
         let mut found = false;
+        // A vector that needs more than eight solves is left to implicit QL.
         for attempt in 0..8 {
             factors.solve(&mut x);
             let grown = norm(&x);
@@ -233,6 +305,8 @@ pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix
                 return None;
             }
             x.iter_mut().for_each(|v| *v /= grown);
+            // Gram–Schmidt twice: the first pass leaves rounding errors relative to what it
+            // removes, the second removes these (Parlett and Kahan's "twice is enough").
             for _ in 0..2 {
                 for p in group..j {
                     let known = vectors.column(p);
@@ -240,12 +314,13 @@ pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix
                     add_scaled(&mut x, -along, known.as_slice());
                 }
             }
+            // So little of the unit vector is left that its digits are rounding errors.
             let length = norm(&x);
             if length < 1e-12 {
                 return None;
             }
             x.iter_mut().for_each(|v| *v /= length);
-            // One more after the first good one costs little and buys the last digits.
+            // At least two solves: the second costs little and improves the last digits.
             if attempt >= 1 && residual(d, e, *value, &x) <= tolerance(n, size) {
                 found = true;
                 break;
@@ -259,6 +334,7 @@ pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix
     Some(vectors)
 }
 
+/// ‖Tx − λx‖ for λ = `value`.
 fn residual(d: &[f64], e: &[f64], value: f64, x: &[f64]) -> f64 {
     let n = d.len();
     let mut sum = 0.0;
@@ -275,14 +351,20 @@ fn residual(d: &[f64], e: &[f64], value: f64, x: &[f64]) -> f64 {
     sum.sqrt()
 }
 
-/// The factors of T − λ with row exchanges: U has two bands above its diagonal.
+/// The LU factors of T − σI with partial pivoting: U has two superdiagonals.
 struct Pivoted {
+    /// U_ii.
     diagonal: Vec<f64>,
-    /// 1 / diagonal: a division in every step of a solution would be waited for.
+    /// 1 / U_ii. Each step of a back substitution waits for the one before, and would wait for a
+    /// division as well.
     inverses: Vec<f64>,
+    /// U_{i,i+1}.
     first: Vec<f64>,
+    /// U_{i,i+2}.
     second: Vec<f64>,
+    /// The multiple of row i that was subtracted from row i + 1.
     multipliers: Vec<f64>,
+    /// Whether rows i and i + 1 were exchanged.
     exchanged: Vec<bool>,
 }
 
@@ -299,8 +381,11 @@ impl Pivoted {
         }
     }
 
+    /// Factors T − `shift`·I. A pivot smaller than `least` is replaced by it, unless its row was
+    /// exchanged.
     fn factor(&mut self, d: &[f64], e: &[f64], shift: f64, least: f64) {
         let n = d.len();
+        // Row i after the elimination of those before it: the diagonal entry and the one beside it.
         let (mut pivot, mut beside) = (d[0] - shift, e.first().copied().unwrap_or(0.0));
         for i in 0..n.saturating_sub(1) {
             let (below, next, after) =
@@ -326,6 +411,7 @@ impl Pivoted {
             .for_each(|(inverse, pivot)| *inverse = 1.0 / pivot);
     }
 
+    /// Overwrites x by (T − σI)⁻¹x: forward elimination, then back substitution.
     fn solve(&self, x: &mut [f64]) {
         let n = x.len();
         for i in 0..n - 1 {

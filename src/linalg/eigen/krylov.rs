@@ -1,8 +1,41 @@
-//! The leading eigenpairs of a large symmetric operator from products with blocks of vectors: block
-//! Krylov with Rayleigh–Ritz.
+//! Leading eigenpairs of a large symmetric positive semidefinite operator, matrix-free: block
+//! Krylov (block Lanczos with full orthogonalisation), Rayleigh–Ritz, thick restarts.[^1]
 //!
-//! Legend: A the operator, Q the orthonormal basis built so far, H = QᵗAQ; A Q y − θ Q y = Q_next B
-//! y_last is the residual of a Ritz pair.
+//! Legend: A the operator; b the columns of a block; Q the orthonormal basis built so far, m
+//! columns; Q_next the block of b columns after them; H = QᵗAQ (m×m); (θ, y) an eigenpair of H, and
+//! (θ, Qy) the Ritz pair that belongs to it.
+//!
+//! 1. Start: the first block is an orthonormal basis of a fixed pseudo-random b-column matrix.
+//! 2. Extend: multiply the last block, W = A Q_last, and orthogonalise it against all of Q by block
+//!    Gram–Schmidt, which is repeated until a pass finds no coefficient above √ε. The coefficients
+//!    are the new columns of H, the rest is Q_next B with a b×b factor B.
+//! 3. Rayleigh–Ritz, not after each block but at chosen sizes: the k leading eigenpairs of H. The
+//!    residual of a Ritz pair is A Q y − θ Q y = Q_next B y_last, with y_last the last b entries of
+//!    y. Its norm ‖B y_last‖ needs no product with A.
+//! 4. Stop when all k residuals are at most `SHARE` · θ_1. Within the residual of each θ lies an
+//!    eigenvalue of A, and for a separated one the error is quadratic in the residual.
+//! 5. Restart when the basis is full: keep the k + b leading Ritz vectors and Q_next.
+//!
+//! The three-term recurrence of Lanczos would save the products with earlier blocks. It is not
+//! used, because it loses orthogonality as soon as a Ritz pair converges, and then finds copies of
+//! it.
+//!
+//! A block of b columns finds at most b copies of a multiple eigenvalue. Where that matters, the
+//! caller must test for it, as [`leading_eigenpairs`](super::leading_eigenpairs) does.
+//!
+//! Tolerances, and what each one protects from:
+//!
+//! | tolerance | protects from |
+//! |---|---|
+//! | residuals of 64 ε of T at least | a search in `f32` that rounding never lets end |
+//! | last-pass coefficients below √ε | a basis that is not orthogonal: that pass leaves about ε |
+//! | column lengths above 1e-10 of the largest | Cholesky of columns that are rounding errors |
+//! | Cholesky pivots above 1e3 √ε | Cholesky QR of columns that are nearly dependent |
+//! | 400 products, 5 passes | a loop without an end |
+//!
+//! [^1]: G. H. Golub and R. Underwood, The block Lanczos method for computing eigenvalues (1977);
+//! Y. Saad, Numerical Methods for Large Eigenvalue Problems (2011), chapters 6 and 7; K. Wu and
+//! H. Simon, Thick-restart Lanczos method, SIAM J. Matrix Anal. Appl. 22 (2000).
 
 use super::symmetric::{SymmetricEigen, leading};
 use crate::linalg::kernel::vector::norm;
@@ -14,23 +47,26 @@ use crate::linalg::{
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
 
-/// Products with a block at most.
+/// The largest number of products of A with a block.
 const PRODUCTS: usize = 400;
-/// How often a block is made orthogonal to the basis at most.
+/// The largest number of Gram–Schmidt passes of a block against the basis; two are usual.
 const MOST_PASSES: usize = 5;
+/// The name of the algorithm in an error.
 const SEARCH: &str = "the block Krylov search for eigenvectors";
-/// A residual of this share of the largest eigenvalue ends the search in double precision.
+/// The residual at which a Ritz pair counts as converged, relative to the largest eigenvalue.
+// In single precision 64 ε is larger, and is used instead.
 pub(super) const SHARE: f64 = 1e-9;
 
-/// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator known
-/// by its products alone.
+/// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator A,
+/// computed matrix-free by block Krylov.
 ///
-/// `apply(v, out)` writes A·V into `out` (both `dimension`×b, with b of its choosing); X(XᵗV) needs
-/// no d×d matrix. The start is fixed, so the same operator gives the same bits. Each residual ‖Av −
-/// λv‖ is at most 1e-9 of λ_1 (64 ε in `f32`).
+/// `apply(v, out)` writes A·V into `out` (both `dimension`×b; the algorithm chooses b). With A =
+/// XXᵗ, for example, X(XᵗV) needs no d×d matrix. The starting block is fixed, so that the results
+/// for one operator are bit-identical. Each residual ‖Av − λv‖ is at most 1e-9 of λ_1 (64 ε in
+/// `f32`).
 ///
 /// # Errors
-/// What `apply` returns; [`Error::Empty`] for dimension 0, [`Error::NotFinite`] when a product is
+/// Any error of `apply`; [`Error::Empty`] for dimension 0, [`Error::NotFinite`] when a product is
 /// not finite, [`Error::DecompositionLimit`] after 400 products.
 ///
 /// ```
@@ -54,9 +90,13 @@ pub fn leading_eigenpairs_of<T: Real>(
         return Err(Error::Empty { rows: 0, columns: 0 });
     }
     let k = k.min(dimension);
+    // A multiple of 8 fills the SIMD tiles of the products. A product reads the whole operator
+    // (often data that do not stay in cache), so that wide blocks pay here.
     let block = (k.div_ceil(2) + 6).next_multiple_of(8).min(48);
-    // Four times what is asked for rarely fills up; then the best part is kept.
+    // A basis of four times k columns, and twelve blocks, rarely fills up; if it does, a restart
+    // keeps the best part.
     let room = (4 * k + 12 * block).max(10 * block);
+    // The basis would be as large as the space: A times the identity is the matrix itself.
     if dimension <= room + block {
         let mut whole = DMatrix::zeros(dimension, dimension);
         apply(DMatrix::identity(dimension, dimension).as_view(), whole.as_view_mut())?;
@@ -72,8 +112,10 @@ pub fn leading_eigenpairs_of<T: Real>(
         .ok_or(Error::DecompositionLimit { what: SEARCH, limit: PRODUCTS })
 }
 
-/// The search in a basis of at most `room` columns; without `restarts` it is given up (`None`) as
-/// soon as the room will not do.
+/// The k leading eigenpairs by block Krylov with a basis of at most `room` columns, or `None`.
+///
+/// With `restarts`, `None` means that [`PRODUCTS`] products were not enough. Without, it is
+/// returned as soon as the observed convergence shows that `room` columns will not suffice.
 pub(super) fn search<T: Real>(
     dimension: usize,
     k: usize,
@@ -90,9 +132,10 @@ pub(super) fn search<T: Real>(
     };
     let start = pseudo_random(dimension, block);
     search.basis.columns_mut(0, block).copy_from(&orthonormalize(start.as_view())?);
+    // The basis size of the next Rayleigh–Ritz step, whose cost grows with the cube of the size.
     let mut next_look = 2 * k + 2 * block;
-    // A residual as a share of the largest eigenvalue, and the size it was seen at: all of it, when
-    // only what is wanted was there.
+    // The basis size at the last Rayleigh–Ritz step, and the largest residual relative to θ_1
+    // there. The first estimate of the rate assumes a residual of 1 with k columns.
     let mut before = Some((k, 1.0));
     let mut product = DMatrix::zeros(dimension, block);
     for _ in 0..PRODUCTS {
@@ -100,11 +143,13 @@ pub(super) fn search<T: Real>(
         apply(search.basis.columns(first, block), product.as_view_mut())?;
         check_finite(product.as_view())?;
         let beyond = search.extend(&mut product)?;
-        // The next product needs a place for the block beyond it.
+        // Full when the next block and the Q_next after it would not fit.
         let full = search.size + block > room;
         if search.size < next_look && !full {
             continue;
         }
+        // A restart keeps b vectors more than k: the convergence of the k-th pair depends on its
+        // gap to the first eigenvalue that the basis does not represent.
         let wanted = if full { (k + block).min(search.size) } else { k };
         let ritz = leading(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
         let tail = ritz.vectors.rows(search.size - block, block);
@@ -115,51 +160,62 @@ pub(super) fn search<T: Real>(
             return Ok(Some(search.pairs(&ritz, k)));
         }
         let worst = worst / largest;
-        // At the rate since the last look (it grows, as a rule): so many columns more.
+        // Columns that are still needed if log(residual) falls linearly with the basis size, at the
+        // rate since the last step. As a rule the rate grows, so that this is an overestimate.
         let needed = before.map(|(size, residual)| {
             let rate = (residual / worst).ln() / (search.size - size) as f64;
             if rate > 0.0 { (worst / limit).ln() / rate } else { f64::INFINITY }
         });
+        // Hence the factor of 2 before the search is abandoned.
         if !restarts
             && (full || needed.is_some_and(|needed| needed > 2.0 * (room - search.size) as f64))
         {
             return Ok(None);
         }
         before = Some((search.size, worst));
+        // The next step comes at 0.6 of the estimate, because the rate grows, but no later than the
+        // basis has grown by half, because the estimate may be far too large. Without an estimate
+        // it comes after a fifth.
         let share = needed.map_or(0.2 * search.size as f64, |needed| {
             (0.6 * needed).min(0.5 * search.size as f64)
         });
         next_look = search.size + (share as usize).max(block);
         if full {
             search.restart(&ritz);
+            // The rate of the full basis does not apply to the smaller one.
             (before, next_look) = (None, search.size + 2 * block);
         }
     }
     Ok(None)
 }
 
+/// The state of a search: the basis Q with the block after it, and H = QᵗAQ.
 struct Search<T: Real> {
+    /// Q and Q_next, in storage for `room` + b columns.
     basis: DMatrix<T>,
-    /// H, in double precision.
+    /// H, in double precision also for `f32`: its eigenproblem is small.
     inner: DMatrix<f64>,
-    /// Columns of the basis whose products are known; the next block stands beyond them.
+    /// m, the number of columns whose products with A are part of H; Q_next is in the columns after
+    /// them.
     size: usize,
+    /// b.
     block: usize,
 }
 
 impl<T: Real> Search<T> {
-    /// Takes A times the last block: H grows by it and the next block is what is new in it. Returns
-    /// B.
+    /// Extends the basis by Q_next. `product` is A·Q_next; its coefficients become columns of H,
+    /// and what is orthogonal to the basis becomes the new Q_next. Returns B.
     fn extend(&mut self, product: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
         let (first, block) = (self.size, self.block);
         let known = first + block;
+        // Invariant: W = A·Q_next = Q·(columns of H) + `product` · `factor`.
         let mut factor = DMatrix::<f64>::identity(block, block);
         for pass in 0..MOST_PASSES {
             let basis = self.basis.columns(0, known);
             let along = product_tr_left(basis, &*product);
             gemm(-T::one(), basis, &along, T::one(), &mut *product);
-            // A Q = Q H + (what is left): later passes correct H in units of the factor taken out
-            // so far.
+            // The first pass has the coefficients of W itself. Later passes have those of the
+            // orthonormalised rest, and multiply them by the factor taken out so far.
             let along = along.map(|v| v.as_f64());
             let orthogonal = pass > 0 && along.amax() < T::EPSILON.as_f64().sqrt();
             let share = if pass == 0 { along } else { &along * &factor };
@@ -167,12 +223,14 @@ impl<T: Real> Search<T> {
             column += share;
             let r = orthonormalize_block(product)?;
             factor = r * factor;
-            // Twice is enough, unless next to nothing was new: that much of rounding has to be made
-            // orthogonal once more.
+            // Two passes are enough (Parlett and Kahan), unless W was in the span of the basis up
+            // to rounding errors: these, scaled to length 1, have to be orthogonalised again.
             if orthogonal {
                 break;
             }
         }
+        // H is symmetric up to rounding. Between old and new columns, the coefficients just
+        // computed are used for both triangles; within the new block, the mean of both is.
         for i in 0..known {
             for j in first..known {
                 let value = if i < first {
@@ -189,7 +247,8 @@ impl<T: Real> Search<T> {
         Ok(factor)
     }
 
-    /// The k best pairs, with vectors orthonormal to working precision.
+    /// The k leading Ritz pairs, with vectors that are orthonormal to working precision, and the
+    /// entry of largest absolute value positive.
     fn pairs(&self, ritz: &SymmetricEigen<f64>, k: usize) -> SymmetricEigen<T> {
         let coordinates = ritz.vectors.columns(0, k).map(T::of);
         let mut vectors = matrix_product(self.basis.columns(0, self.size), &coordinates);
@@ -201,35 +260,49 @@ impl<T: Real> Search<T> {
         SymmetricEigen { values: ritz.values.rows(0, k).map(T::of), vectors }
     }
 
-    /// Keeps the Ritz vectors given and the block beyond them.
+    /// Thick restart: reduces the basis to the given Ritz vectors, followed by Q_next.
+    // A Q y − θ Q y has a component along Q_next only, so that the reduced basis is again one of
+    // the form that `extend` continues. Restarting from Q_next alone would lose what has converged.
     fn restart(&mut self, ritz: &SymmetricEigen<f64>) {
         let (kept, block) = (ritz.values.len(), self.block);
         let best = matrix_product(self.basis.columns(0, self.size), &ritz.vectors.map(T::of));
         let beyond = self.basis.columns(self.size, block).clone_owned();
         self.basis.columns_mut(0, kept).copy_from(&best);
         self.basis.columns_mut(kept, block).copy_from(&beyond);
+        // In the basis of Ritz vectors H is diagonal.
         self.inner.fill(0.0);
         for j in 0..kept {
             self.inner[(j, j)] = ritz.values[j];
         }
-        // How the kept vectors are coupled with the next block comes out of that block's product.
+        // The entries of H that couple the Ritz vectors with Q_next follow from the product of
+        // Q_next with A, in `extend`.
         self.size = kept;
     }
 }
 
-/// Orthonormal columns in place and the factor R: twice Cholesky where the columns are well apart,
-/// else Householder.
+/// Overwrites W by the orthonormal Q of W = QR and returns R: by Cholesky QR where the columns are
+/// clearly independent, otherwise by Householder QR.
+///
+/// Cholesky QR takes two products and a small factorisation, but its loss of orthogonality grows
+/// with the square of the condition number. `Search::extend` calls this function in each of its two
+/// or more passes, which makes it CholeskyQR2 (Yamamoto et al. 2015): the second one restores
+/// orthogonality to working precision.
 fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
     let b = w.ncols();
+    // Columns of length 1 make the Gram matrix independent of the scales of the columns.
     let lengths: Vec<T> = w.column_iter().map(|c| norm(c.clone_owned().as_slice())).collect();
     let largest = lengths.iter().fold(T::zero(), |a, v| a.max(*v));
     if lengths.iter().all(|l| *l > largest * T::of(1e-10) && *l > T::zero()) {
         let mut scaled = w.clone();
         scaled.column_iter_mut().zip(&lengths).for_each(|(mut c, l)| c /= *l);
         let gram = product_tr_left(&scaled, &scaled).map(|v| v.as_f64());
+        // A pivot l_jj is the sine of the angle between column j and those before it. Above 1e3 √ε,
+        // the Gram matrix, whose rounding errors are about ε, determines it to six digits.
         if let Ok(l) = cholesky_lower(gram.as_view())
             && (0..b).all(|j| l[(j, j)] > 1e3 * T::EPSILON.as_f64().sqrt())
         {
+            // Q = W D⁻¹ L⁻ᵗ and R = LᵗD, with D the lengths. The inverse of L is small (b×b), and
+            // makes one product of the triangular solve.
             let mut inverse = DMatrix::<f64>::identity(b, b);
             solve_lower(&l, inverse.as_view_mut());
             gemm(
@@ -251,7 +324,9 @@ fn orthonormalize_block<T: Real>(w: &mut DMatrix<T>) -> Result<DMatrix<f64>> {
     Ok(r.map(|v| v.as_f64()))
 }
 
-/// A fixed start without structure.
+/// A fixed pseudo-random matrix with entries uniform in [−1, 1), for starting blocks.
+// Marsaglia's xorshift (2003) with a fixed seed: reproducible, and in general not orthogonal to any
+// eigenvector.
 pub(crate) fn pseudo_random<T: Real>(rows: usize, columns: usize) -> DMatrix<T> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     DMatrix::from_fn(rows, columns, |_, _| {
@@ -267,7 +342,7 @@ mod tests {
     use super::*;
     use crate::linalg::testing::{orthonormality, random, with_threads};
 
-    /// A diagonal operator turned by a reflection: its spectrum is known.
+    /// Compares with a known spectrum: a diagonal operator, transformed by a reflection.
     fn check<T: Real>(spectrum: &DVector<f64>, k: usize) {
         let d = spectrum.len();
         let v = random::<T>(d, 1, 5).column(0).normalize();
@@ -301,16 +376,16 @@ mod tests {
         check::<f64>(&power, 20);
         check::<f32>(&power, 20);
         check::<f64>(&power, 1);
-        // Flat beyond the third, and equal ones among the leading.
+        // Flat after the third, and with equal leading eigenvalues.
         let flat = DVector::from_fn(600, |i, _| if i < 3 { 5.0 } else { 1.0 });
         check::<f64>(&flat, 3);
         check::<f64>(&flat, 6);
-        // Rank below k, and nothing at all.
+        // Rank below k, rank 0, and a multiple of the identity.
         check::<f64>(&DVector::from_fn(500, |i, _| if i < 2 { 1.0 + i as f64 } else { 0.0 }), 5);
         check::<f64>(&DVector::zeros(500), 2);
         check::<f64>(&DVector::from_element(500, 3.0), 2);
         check::<f64>(&DVector::from_element(20, 3.0), 2);
-        // Many equal leading values, more than a block.
+        // More equal leading eigenvalues than a block has columns.
         check::<f64>(
             &DVector::from_fn(600, |i, _| if i < 40 { 2.0 } else { 1.0 / (i as f64) }),
             12,

@@ -1,11 +1,22 @@
-//! Eigenpairs: all, the leading ones, those of an operator.
+//! Eigenvalues and eigenvectors of symmetric matrices: all pairs, the leading k pairs, or the
+//! leading k pairs of a matrix-free operator.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
-//! | `symmetric` | of a matrix, by its tridiagonal form |
-//! | `tridiagonal`, `tridiagonal_pairs` | that form, and its pairs: all by rotations, or a few |
-//! | `bisection`, `inverse_iteration` | a few eigenvalues of that form, and their vectors |
-//! | `krylov` | the leading pairs of an operator that is known by its products |
+//! | `symmetric` | the decomposition of a matrix, by way of its tridiagonal form |
+//! | `tridiagonal` | the Householder reduction to tridiagonal form |
+//! | `tridiagonal_pairs` | eigenpairs of that form: all by implicit QL, or the k largest |
+//! | `bisection`, `inverse_iteration` | the k largest eigenvalues of that form, and their vectors |
+//! | `krylov` | block Krylov for an operator that is given by its products with blocks of vectors |
+//!
+//! The k leading pairs of a d×d matrix are computed by the first of these that applies and
+//! succeeds:
+//!
+//! | case | algorithm |
+//! |---|---|
+//! | d ≥ 256 and 12k ≤ d | block Krylov, then a proof that no larger eigenvalue was overlooked |
+//! | 3k < d | tridiagonal form, bisection, inverse iteration |
+//! | always | tridiagonal form, implicit QL |
 
 mod bisection;
 mod inverse_iteration;
@@ -25,14 +36,18 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use symmetric::{leading, lower_over, unit_of};
 
-/// From this size on a few leading pairs are searched for by products.
+/// The smallest dimension d for which the leading pairs are first sought by block Krylov.
+// The search reads the matrix some twenty times; the tridiagonal form takes 4d³/3 operations, half
+// of them in matrix-vector products, which reuse nothing. At d = 784 and k = 50, on two threads,
+// the search with its proof takes 7.5 ms and the tridiagonal form took 22 (docs/performance.md).
 const SEARCHED: usize = 256;
-/// Columns of such a product: a matrix in the cache is read quickly, and few at a time end the
-/// search soonest.
+/// The number of columns of a block in that search.
+// Small, because a basis of a given size then holds higher powers of S, and the search ends with
+// fewer columns. Large blocks would save passes over the matrix, but it stays in cache.
 const BLOCK: usize = 8;
 
-/// The k largest eigenvalues of a symmetric d×d matrix (the lower triangle is read) and their
-/// eigenvectors (d×k); k is cut at d.
+/// The k largest eigenvalues of a symmetric d×d matrix and their eigenvectors (d×k). The lower
+/// triangle is read; for k > d all d pairs are returned.
 ///
 /// # Errors
 /// As for [`symmetric_eigen`].
@@ -47,6 +62,8 @@ pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Sy
     let d = s.nrows();
     if is_searched(d, k) && s.ncols() == d {
         check_finite(s)?;
+        // Scaling by a power of two is exact and keeps squares of entries in range. The products of
+        // the search read both triangles.
         let unit = unit_of(s);
         let mut whole = lower_over(s, unit);
         mirror(&mut whole);
@@ -60,14 +77,16 @@ pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Sy
     leading(s, k)
 }
 
-/// The same of a matrix of which both triangles are given: without a copy, where its entries are of
-/// a moderate size.
+/// The result of [`leading_eigenpairs`] for a matrix of which both triangles are stored; the matrix
+/// is not copied unless its entries are very large or very small.
 pub(crate) fn leading_eigenpairs_of_whole(
     s: &DMatrix<f64>,
     k: usize,
 ) -> Result<SymmetricEigen<f64>> {
     if is_searched(s.nrows(), k) {
         check_finite(s.as_view())?;
+        // Between 2⁻⁴⁰⁰ and 2⁴⁰⁰ the square of the largest entry is far from overflow (2¹⁰²⁴) and
+        // from the subnormal numbers (2⁻¹⁰²²), so that no scaled copy is needed.
         if unit_of(s.as_view()).log2().abs() > 400.0 {
             return leading_eigenpairs(s.as_view(), k);
         }
@@ -78,32 +97,43 @@ pub(crate) fn leading_eigenpairs_of_whole(
     leading(s.as_view(), k)
 }
 
+/// Whether block Krylov is tried for the k leading pairs of a d×d matrix.
 fn is_searched(d: usize, k: usize) -> bool {
+    // A search rarely needs more than 4k columns. With 12k ≤ d these are at most d/3, and the
+    // projected eigenproblems stay small beside a decomposition of the matrix.
     d >= SEARCHED && k > 0 && 12 * k <= d
 }
 
-/// The k leading pairs by products with the whole of S; `None` where a decomposition costs less, or
-/// a pair was overlooked.
+/// The k leading pairs of S (both triangles stored) by block Krylov; `None` where the search would
+/// cost more than a decomposition, or where a larger eigenvalue was overlooked.
 fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
     let d = s.nrows();
     let products = |v: DMatrixView<'_, f64>, out: DMatrixViewMut<'_, f64>| {
         matrix_product_into(s, v, out);
         Ok(())
     };
+    // At most 2d/5 columns in the basis, and no restarts: a spectrum that needs more is decomposed.
     let found = krylov::search(d, k, BLOCK, 2 * d / 5, false, products)?;
     Ok(found.filter(|found| nothing_above(s, found)))
 }
 
-/// Whether S has no eigenvalue above the smallest one found but those found.
+/// Whether the pairs `found` are the leading ones: S has no other eigenvalue above the smallest of
+/// them.
 ///
-/// A search sees of equal eigenvalues no more copies than its block has columns. S − VΛVᵗ has what
-/// was not found, and stays below μ if and only if μ1 − S + VΛVᵗ has a Cholesky factor.
+/// A Krylov space from a block of b columns contains at most b independent eigenvectors of a
+/// multiple eigenvalue, so that the search can overlook copies. The remaining eigenvalues of S are
+/// those of S − VΛVᵗ, apart from k zeros. They all lie below μ if and only if μI − S + VΛVᵗ is
+/// positive definite, that is, if it has a Cholesky factor. (For μ ≤ 0 the zeros make the test
+/// fail, and the matrix is decomposed.)
 fn nothing_above(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
     let (Some(smallest), Some(largest)) =
         (found.values.iter().next_back(), found.values.iter().next())
     else {
         return true;
     };
+    // μ is the smallest eigenvalue found plus a margin. The margin covers the residuals of the
+    // pairs found (at most SHARE · λ_1 each), which S − VΛVᵗ still contains, and the rounding of
+    // the factor.
     let margin = 4.0 * krylov::SHARE * largest.abs();
     let mut rest = lower_over(s.as_view(), -1.0);
     let mut scaled = found.vectors.clone();
@@ -179,7 +209,7 @@ mod tests {
     #[test]
     fn a_search_overlooks_no_copy_of_an_eigenvalue() {
         let d = 400;
-        // More equal ones than the search has columns in a block, at the top and within.
+        // More copies than a block has columns, at the top of the spectrum and inside it.
         for copies in [0..20, 5..25] {
             let known = DVector::from_fn(d, |i, _| {
                 if copies.contains(&i) { 50.0 } else { 100.0 / (1.0 + i as f64).powf(1.3) }
@@ -194,7 +224,7 @@ mod tests {
             );
             assert!(orthonormality(&eigen.vectors) < 1e-12);
         }
-        // Without one copy, the rest is told apart from the whole.
+        // The test fails when a copy of the multiple eigenvalue, or a value between, is left out.
         let known = DVector::from_fn(d, |i, _| if i < 3 { 2.0 } else { 1.0 / (i as f64) });
         let s = with_spectrum(&known);
         let all = leading(s.as_view(), 6).unwrap();
@@ -214,7 +244,7 @@ mod tests {
         let d = 300;
         let power = with_spectrum(&DVector::from_fn(d, |i, _| (1.0 + i as f64).powf(-1.4)));
         assert!(searched(&power, 12).unwrap().is_some());
-        // A spectrum without an end of its head: the search is given up.
+        // No gap after the leading part: the search returns `None`.
         let flat = with_spectrum(&DVector::from_fn(d, |i, _| 1.0 - 1e-3 * i as f64));
         assert!(searched(&flat, 30).unwrap().is_none());
         for s in [
@@ -251,7 +281,7 @@ mod tests {
                 [leading_eigenpairs(scaled.as_view(), 5), leading_eigenpairs_of_whole(&scaled, 5)]
             {
                 let eigen = eigen.unwrap();
-                // A power of two changes no bit but the exponent's.
+                // Scaling by a power of two changes exponents only.
                 assert!(
                     eigen.values == plain.values.scale(scale) && eigen.vectors == plain.vectors
                 );

@@ -1,4 +1,7 @@
-//! Eigenvalues and eigenvectors of symmetric matrices by the tridiagonal form.
+//! Eigenvalues and eigenvectors of symmetric matrices by way of the tridiagonal form: S = Q T Qᵗ,
+//! the eigenpairs (λ, z) of T, and the eigenvectors Q z of S (Golub & Van Loan, section 8.3).
+//!
+//! The arithmetic is in double precision for every scalar type.
 
 use super::tridiagonal::tridiagonalize;
 use super::tridiagonal_pairs::leading_pairs;
@@ -14,18 +17,18 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct SymmetricEigen<T: Real> {
-    /// Eigenvalues, falling.
+    /// Eigenvalues, in descending order.
     pub values: DVector<T>,
-    /// The eigenvectors, as columns in the order of the values; the entry of largest size in each
-    /// is positive.
+    /// Eigenvectors, as columns in the order of the values; the entry of largest absolute value in
+    /// each is positive.
     pub vectors: DMatrix<T>,
 }
 
-/// All eigenvalues and eigenvectors of a symmetric d×d matrix, of which the lower triangle is read.
+/// All eigenvalues and eigenvectors of a symmetric d×d matrix; only the lower triangle is read.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`], [`Error::DimensionMismatch`] when it is not square;
-/// [`Error::DecompositionLimit`].
+/// [`Error::Empty`], [`Error::NotFinite`], [`Error::DimensionMismatch`] when the matrix is not
+/// square; [`Error::DecompositionLimit`].
 ///
 /// ```
 /// use nalgebra::dmatrix;
@@ -38,16 +41,20 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
     leading(s, dimension)
 }
 
-/// The size of the largest entry of the lower triangle as a power of two: division by it is exact,
-/// and nothing over- or underflows then.
+/// The power of two at or below the largest absolute entry of the lower triangle (1 for a zero
+/// matrix).
+///
+/// Division by it is exact. The largest entry is then in [1, 2), and products of entries do not
+/// overflow.
 pub(super) fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
     let largest = (0..s.nrows())
         .fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..])))
         .as_f64();
+    // The exponent is clamped to the range in which both 2ᵉ and 2⁻ᵉ are normal numbers.
     if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }
 }
 
-/// The lower triangle over the unit, and zeros.
+/// The lower triangle divided by `unit`, in double precision, with zeros above the diagonal.
 pub(super) fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f64> {
     let mut lower = zeros(s.nrows(), s.nrows());
     for j in 0..s.nrows() {
@@ -60,7 +67,7 @@ pub(super) fn lower_over<T: Real>(s: DMatrixView<'_, T>, unit: f64) -> DMatrix<f
     lower
 }
 
-/// The k leading pairs by a whole decomposition.
+/// The k leading pairs by the reduction of the whole matrix to tridiagonal form.
 pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     check_finite(s)?;
     let d = s.nrows();
@@ -73,11 +80,13 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
     }
     let k = k.min(d);
     let unit = unit_of(s);
+    // The thresholds for T assume that its largest entry is about 1.
     let t = tridiagonalize(lower_over(s, unit));
     let (values, z) = leading_pairs(&t.diagonal, &t.off_diagonal, k)?;
     let vectors = t.back(z);
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
     let mut vectors = vectors.map(T::of);
+    // An eigenvector is determined up to its sign: fix it, so that equal input gives equal output.
     for mut column in vectors.column_iter_mut() {
         if crate::linalg::svd::largest_entry(column.as_slice()) < T::zero() {
             column.neg_mut();

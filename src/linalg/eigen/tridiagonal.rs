@@ -1,8 +1,18 @@
-//! A symmetric matrix brought to tridiagonal form by Householder reflections, in panels, on all
-//! threads.
+//! Reduction of a symmetric matrix to tridiagonal form by Householder reflections, in panels, on
+//! several threads.[^1]
 //!
-//! Legend: S = Q T Qᵗ with T tridiagonal (diagonal d, off-diagonal e); a panel updates the rest by
-//! −V Wᵗ − W Vᵗ.
+//! Legend: S = Q T Qᵗ, n×n, with T tridiagonal (diagonal d, off-diagonal e). Reflection j is H_j =
+//! I − τ v vᵗ, and Q = H_0 H_1 …. With p = τ S v and w = p − ½ τ (pᵗv) v, H S H = S − v wᵗ − w vᵗ.
+//! The columns v and w of a panel form V and W.
+//!
+//! A panel reduces some columns and defers the update of the rest, which is then one symmetric
+//! rank-2k update S − V Wᵗ − W Vᵗ. Of the 4n³/3 operations, half are in these updates, which run at
+//! the speed of a matrix product. The other half are in the products S v, which must read all of
+//! the remaining matrix for each column and are limited by memory bandwidth.
+//!
+//! [^1]: J. J. Dongarra, S. J. Hammarling and D. C. Sorensen, Block reduction of matrices to
+//! condensed forms for eigenvalue computations, J. Comput. Appl. Math. 27 (1989); LAPACK's
+//! `dsytrd`.
 
 use crate::linalg::gram::add_lower;
 use crate::linalg::kernel::vector::{add_scaled, dot, four_columns, subtract_two, two_dots};
@@ -10,23 +20,29 @@ use crate::linalg::parallel::{SERIAL_WORK, map_blocks_at};
 use crate::linalg::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Columns reduced between two updates of the rest: few where the matrix stays in the first cache.
+/// The number of columns of a panel for an n×n matrix.
+// A column needs the deferred updates of the columns before it in its panel, which is extra work.
+// Panels are therefore narrow for a small matrix, which stays in cache and gains little from large
+// products. At n = 64, panels of 2 to 6 or 10 to 12 columns are slower than 8, by 7 to 23 %
+// (docs/performance.md).
 fn panel(n: usize) -> usize {
     if n <= 128 { 8 } else { 32 }
 }
 
-/// T and the reflections that lead to it.
+/// The tridiagonal matrix T, and the reflections of Q.
 pub(crate) struct Tridiagonal {
+    /// d, n entries.
     pub diagonal: Vec<f64>,
-    /// One entry fewer than the diagonal.
+    /// e, n − 1 entries.
     pub off_diagonal: Vec<f64>,
-    /// Reflection j acts on rows j + 1 …; v below the diagonal of column j, with its leading 1
-    /// written out.
+    /// The vectors v, n×(n − 1): that of reflection j is in rows j + 1 … of column j, including its
+    /// leading 1.
     vectors: DMatrix<f64>,
+    /// The factors τ.
     factors: Vec<f64>,
 }
 
-/// Reduces a symmetric matrix, of which the lower triangle is read.
+/// Reduces a symmetric matrix to tridiagonal form; only the lower triangle is read.
 pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     let n = s.nrows();
     let (mut diagonal, mut off_diagonal) = (vec![0.0; n], vec![0.0; n.saturating_sub(1)]);
@@ -36,11 +52,11 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     let mut first = 0;
     while first < n {
         let width = panel(n).min(n - first);
-        // W, in rows first…, beside the V of this panel.
+        // W of this panel; its V is in `vectors`.
         let mut others = DMatrix::<f64>::zeros(n, width);
         for j in first..first + width {
             let done = j - first;
-            // Column j of the matrix as the panel has left it.
+            // 1. Bring column j up to date: apply the updates that this panel has deferred.
             {
                 let column = &mut s.column_mut(j).data.into_slice_mut()[j..];
                 for p in 0..done {
@@ -52,6 +68,7 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
             if j + 1 == n {
                 break;
             }
+            // 2. The reflection that zeroes column j below the off-diagonal entry.
             let column = &mut s.column_mut(j).data.into_slice_mut()[j + 1..];
             factors[j] = crate::linalg::qr::reflection(column);
             off_diagonal[j] = std::mem::replace(&mut column[0], 1.0);
@@ -60,6 +77,8 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
             if factor == 0.0 {
                 continue;
             }
+            // 3. The vector w. The stored matrix lacks the updates of this panel: subtract
+            //    (V Wᵗ + W Vᵗ) v of the columns before from S v.
             let v = vectors.column(j).data.into_slice();
             let (v, w) = (&v[j + 1..], &mut room[j + 1..]);
             times(s.view((j + 1, j + 1), (n - j - 1, n - j - 1)), v, w);
@@ -75,12 +94,13 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
             others.column_mut(done).as_mut_slice()[j + 1..].copy_from_slice(w);
         }
         let next = first + width;
+        // 4. The deferred update of the columns after the panel.
         if next < n {
             let (v, w) = (
                 vectors.view((next, first), (n - next, width)),
                 others.view((next, 0), (n - next, width)),
             );
-            // [−V, −W] [W, V]ᵗ: one product, of which the lower triangle is wanted.
+            // The lower triangle of [−V, −W] [W, V]ᵗ: one product with 2w inner columns.
             let (mut left, mut right) =
                 (DMatrix::zeros(n - next, 2 * width), DMatrix::zeros(n - next, 2 * width));
             left.columns_mut(0, width).zip_apply(&v, |to, v| *to = -v);
@@ -94,18 +114,23 @@ pub(crate) fn tridiagonalize(mut s: DMatrix<f64>) -> Tridiagonal {
     Tridiagonal { diagonal, off_diagonal, vectors, factors }
 }
 
-/// Columns whose share of a product is summed apart.
+/// The number of columns of a strip, the unit of parallel work in the product S v.
+// Each strip sums into a vector of its own, and the vectors are added in a fixed order: results are
+// bit-identical for any number of threads.
 const STRIP: usize = 96;
 
-/// w ← S v for the symmetric S whose lower triangle is given: each entry is read once, for its own
-/// row and for its mirror image's.
+/// Overwrites w by S v for a symmetric S of which the lower triangle is stored (BLAS `symv`).
+///
+/// Each entry s_ij below the diagonal is read once, and used for w_i and for w_j: half of the
+/// memory traffic of a product with both triangles.
 fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     let n = v.len();
     w.fill(0.0);
     if n <= STRIP {
         return strip_times(s, v, 0, n, w);
     }
-    // A pass over memory: worth a second thread earlier than arithmetic is.
+    // The product is limited by memory bandwidth, so that a second thread pays off from an eighth
+    // of the usual number of operations on.
     let shares = map_blocks_at(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
         let first = b * STRIP;
         let mut share = vec![0.0; n - first];
@@ -117,14 +142,16 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     }
 }
 
-/// The share of the columns from `first` to `end`; `share` starts at row `first`.
+/// Adds to `share` what the columns `first`..`end` of the lower triangle contribute to S v; entry 0
+/// of `share` belongs to row `first`.
 fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, share: &mut [f64]) {
+    // Four columns at a time: `share` is then read and written once for the four of them.
     let mut j = first;
     while j + 4 <= end {
         let columns: [&[f64]; 4] = std::array::from_fn(|c| &s.column(j + c).data.into_slice()[j..]);
         let (v, at) = (&v[j..], j - first);
         let (above, rest) = share[at..].split_at_mut(4);
-        // The square on the diagonal.
+        // The 4×4 block on the diagonal.
         for a in 0..4 {
             above[a] += columns[a][a] * v[a];
             for b in a + 1..4 {
@@ -149,16 +176,21 @@ fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, sha
 }
 
 impl Tridiagonal {
-    /// Q·Z for n×m coordinates Z.
+    /// Q·Z for an n×m matrix Z: transforms eigenvectors of T into those of S.
+    ///
+    /// The reflections of a panel are applied together, as I − V F Vᵗ with an upper triangular F
+    /// (compact WY form, Schreiber and Van Loan 1989), so that most of the work is in products.
     pub fn back(&self, mut z: DMatrix<f64>) -> DMatrix<f64> {
         let n = self.diagonal.len();
         let count = self.factors.len();
+        // Q = H_0 H_1 …, so that the last panel is applied first.
         let mut end = count;
         while end > 0 {
             let first = (end - 1) / panel(n) * panel(n);
             let width = end - first;
             let v = self.vectors.view((first + 1, first), (n - first - 1, width));
             let inner = product_tr_left(v, v);
+            // F; column j has τ_j on the diagonal, and −τ_j F (Vᵗv_j) above it.
             let mut triangle = DMatrix::<f64>::zeros(width, width);
             for j in 0..width {
                 let factor = self.factors[first + j];

@@ -1,7 +1,23 @@
-//! Eigenvalues and eigenvectors of a tridiagonal matrix: all by implicit QL, or the leading ones by
-//! bisection and inverse iteration.
+//! Eigenvalues and eigenvectors of a symmetric tridiagonal matrix: all pairs by implicit QL, or the
+//! k largest by bisection and inverse iteration.
 //!
-//! Legend: diagonal d, off-diagonal e, both of a matrix whose largest entry is about 1.
+//! Legend: diagonal d, off-diagonal e, both of an n×n matrix T whose largest entry is about 1.
+//!
+//! `leading_pairs` uses the first of these that applies and succeeds:
+//!
+//! 1. For 3k < n, bisection to brackets of `COARSE` (some 29 halvings). If the k eigenvalues are
+//!    well separated: inverse iteration for sixteen of them at a time, and Rayleigh quotients for
+//!    the last digits of the eigenvalues.
+//! 2. For 3k < n, bisection to the last digit, then inverse iteration for one value after another,
+//!    with Gram–Schmidt within clusters.
+//! 3. Implicit QL with Wilkinson's shift,[^1] which gives all pairs, of which the k largest are
+//!    kept.
+//!
+//! The first two take O(kn) operations for each halving and each solve; the third takes O(n³), most
+//! of them to apply its rotations to the eigenvectors.
+//!
+//! [^1]: A. Dubrulle, R. S. Martin and J. H. Wilkinson, The implicit QL algorithm, Numerische
+//! Mathematik 12 (1968); Golub & Van Loan, section 8.3.
 
 use super::bisection::Bisection;
 use super::inverse_iteration::{isolated_pairs, vectors_of};
@@ -11,47 +27,56 @@ use crate::linalg::parallel::for_each_chunk;
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 
-/// QL steps for one eigenvalue at most; two are usual.
+/// The largest number of QL steps for one eigenvalue; two are usual.
 const STEPS: usize = 80;
-/// Rows of the vectors that stay in the cache while rotations pass over them.
+/// The number of rows of the eigenvector matrix that form a block.
+// A block is 512 n bytes, and stays in cache while some thousand rotations pass over it. The
+// rotations act on columns, so that blocks of rows are independent tasks with bit-identical
+// results.
 const ROWS: usize = 64;
 
-/// Brackets of this share of the largest entry are narrow enough for inverse iteration, where
-/// eigenvalues are far apart.
+/// The width of a bracket, relative to the bound on the eigenvalues, that suffices for inverse
+/// iteration where eigenvalues are well separated.
+// Depends on `NEAR` and `SOLUTIONS` in `inverse_iteration`: change the three together.
 const COARSE: f64 = 4e-9;
 
-/// The k largest eigenvalues, falling, and their eigenvectors: one by one while they are few, else
-/// out of all.
+/// The k largest eigenvalues, in descending order, and their eigenvectors (n×k).
 pub(crate) fn leading_pairs(
     diagonal: &[f64],
     off_diagonal: &[f64],
     k: usize,
 ) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let d = diagonal.len();
+    // For few pairs only: Gram–Schmidt in a cluster of g vectors takes O(ng²) operations, whereas
+    // QL gives orthogonal vectors for any spectrum.
     if let Some(pairs) = (3 * k < d).then(|| few_pairs(diagonal, off_diagonal, k)).flatten() {
         return Ok(pairs);
     }
     let (values, vectors) = all_pairs(diagonal, off_diagonal)?;
+    // Equal values keep the order of their indices, so that the result is reproducible.
     let mut order: Vec<usize> = (0..d).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
     order.truncate(k);
     Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
 }
 
-/// The same by bisection and inverse iteration; `None` when a vector is not found to full accuracy.
+/// The k largest eigenvalues and their eigenvectors by bisection and inverse iteration; `None` if a
+/// vector does not reach full accuracy.
 fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<(Vec<f64>, DMatrix<f64>)> {
     let mut search = Bisection::new(d, e, k);
     search.narrow(COARSE);
     if let Some(pairs) = isolated_pairs(d, e, &search) {
         return Some(pairs);
     }
+    // Clusters: their vectors need eigenvalues to the last digit. The brackets are narrowed
+    // further.
     search.narrow(f64::EPSILON);
     let values = search.values();
     let vectors = vectors_of(d, e, &values)?;
     Some((values, vectors))
 }
 
-/// All eigenvalues, in no order, and the eigenvectors as columns in that order.
+/// All eigenvalues, in no particular order, and the eigenvectors as columns in the same order.
 fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatrix<f64>)> {
     let n = diagonal.len();
     let mut blocks: Vec<DMatrix<f64>> = (0..n)
@@ -60,6 +85,8 @@ fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatri
             DMatrix::from_fn(ROWS.min(n - first), n, |i, j| f64::from(u8::from(first + i == j)))
         })
         .collect();
+    // Rotations are collected and applied many at a time. One sweep alone would read the whole
+    // matrix of vectors from memory for six operations on each pair of entries.
     let mut pending: Vec<(usize, f64, f64)> = Vec::new();
     let flush = |pending: &mut Vec<(usize, f64, f64)>, blocks: &mut [DMatrix<f64>]| {
         for_each_chunk(blocks, 1, 3 * n * pending.len(), |_, block| {
@@ -70,6 +97,7 @@ fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatri
     };
     let values = implicit_ql(diagonal, off_diagonal, |rotation| {
         pending.push(rotation);
+        // Sixteen sweeps of n rotations; at least 1024, so that small problems fork rarely.
         if pending.len() >= 16 * n.max(64) {
             flush(&mut pending, &mut blocks);
         }
@@ -82,7 +110,10 @@ fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatri
     Ok((values, vectors))
 }
 
-/// The eigenvalues; each rotation (i, c, s) of columns i and i + 1 is told to `rotation`.
+/// All eigenvalues by implicit QL with Wilkinson's shift.
+///
+/// `rotation` is called with each rotation (i, c, s), in order. Column i of the eigenvector matrix
+/// becomes c·v_i − s·v_{i+1}, and column i + 1 becomes s·v_i + c·v_{i+1}.
 fn implicit_ql(
     diagonal: &[f64],
     off_diagonal: &[f64],
@@ -93,12 +124,17 @@ fn implicit_ql(
     let mut e = off_diagonal.to_vec();
     e.push(0.0);
     let size = d.iter().chain(&e).fold(0.0_f64, |a, b| a.max(b.abs()));
+    // Invariant: rows before l are diagonal. The steps for l end when e_l is negligible; d_l is
+    // then an eigenvalue.
     for l in 0..n {
         for step in 0.. {
-            // Relative to the whole too: among zeros to working precision nothing else ends.
+            // Relative to the neighbouring diagonal entries, which keeps small eigenvalues of
+            // graded matrices accurate, but not below 0.05 ε of the largest entry: between diagonal
+            // entries that are 0 to working precision the relative test would never succeed.
             let negligible = |i: usize| {
                 e[i].abs() <= f64::EPSILON * (d[i].abs() + d[i + 1].abs()).max(0.05 * size)
             };
+            // The block l ≤ i ≤ m has no negligible off-diagonal entry.
             let m = (l..n - 1).find(|i| negligible(*i)).unwrap_or(n - 1);
             if m == l {
                 break;
@@ -109,16 +145,21 @@ fn implicit_ql(
                     limit: STEPS,
                 });
             }
+            // Wilkinson's shift: the eigenvalue of the leading 2×2 block that is nearer to d_l.
             let slope = (d[l + 1] - d[l]) / (2.0 * e[l]);
             let mut g = d[m] - d[l] + e[l] / (slope + hypotenuse_with_one(slope).copysign(slope));
+            // One QL step: the rotation of the last two columns makes an entry outside the three
+            // diagonals, and each further rotation moves it up by one row, and out at row l.
             let (mut s, mut c, mut p) = (1.0, 1.0, 0.0);
             let mut split = false;
             for i in (l..m).rev() {
                 let (f, b) = (s * e[i], c * e[i]);
                 let square = f * f + g * g;
-                // Where squares keep their digits a root will do.
+                // `hypot` is slow, and needed only where the squares underflow; entries are about 1
+                // at most, so that they do not overflow.
                 let r = if square > 1e-280 { square.sqrt() } else { f.hypot(g) };
                 e[i + 1] = r;
+                // The block splits at i + 1: undo the shift in progress and look for blocks again.
                 if r == 0.0 {
                     d[i + 1] -= p;
                     e[m] = 0.0;
@@ -197,7 +238,7 @@ mod tests {
             check(&vec![0.0; n], e);
             check(&vec![1.0; n], &vec![0.0; n - 1]);
             check(d.as_slice(), &vec![0.0; n - 1]);
-            // Wilkinson's: pairs that agree to the last digit.
+            // Wilkinson's matrix W⁺: pairs of eigenvalues that agree to the last digit.
             let wilkinson: Vec<f64> =
                 (0..n).map(|i| (i as f64 - (n / 2) as f64).abs() / n as f64).collect();
             check(&wilkinson, &vec![1.0 / n as f64; n - 1]);
@@ -217,7 +258,7 @@ mod tests {
 
     #[test]
     fn eigenvalues_far_apart_are_found_side_by_side() {
-        // The second difference has eigenvalues 2 + 2 cos(jπ/(n+1)).
+        // The tridiagonal matrix (1, 2, 1) has eigenvalues 2 + 2 cos(jπ/(n+1)).
         let n = 20;
         let (d, e) = (vec![2.0; n], vec![1.0; n - 1]);
         let mut search = Bisection::new(&d, &e, 6);
@@ -234,7 +275,7 @@ mod tests {
                 "{j}"
             );
         }
-        // Two that agree in all digits are not far apart.
+        // Two eigenvalues that agree in all digits are not separated.
         let (d, e) = ([1.0, 2.0, 2.0, 0.0, 0.5], [0.0; 4]);
         let mut search = Bisection::new(&d, &e, 3);
         search.narrow(COARSE);
@@ -243,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_neighbour_that_is_not_asked_for_is_not_taken_instead() {
-        // The last of those wanted, and one below it that lies in the same bracket.
+        // The smallest wanted eigenvalue, and an unwanted one below it in the same bracket.
         for (gap, place) in [1e-6, 1e-8, 3e-9, 1e-9, 3e-10, 1e-11, 1e-13]
             .iter()
             .flat_map(|gap| (0..40).map(move |p| (*gap, p)))
@@ -257,7 +298,7 @@ mod tests {
                 "{gap:e} at {place}: {:e}",
                 values[2] - wanted
             );
-            // Below the tolerance of a residual the two are not told apart.
+            // A gap below the tolerance of a residual does not separate the two vectors.
             assert!(
                 gap < 1e-12 || vectors[(4, 2)].abs() > 1.0 - 1e-6,
                 "{gap:e} at {place}: {}",

@@ -1,13 +1,13 @@
-//! Principal components: the leading eigenvectors of the covariance, by whichever route keeps the
-//! digits and costs least.
+//! Principal components: the leading eigenvectors of the covariance, by the algorithm that costs
+//! least among those that are accurate enough for the data.
 //!
-//! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n, λ_j its eigenvalues.
+//! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n, λ_j its eigenvalues, u_j its eigenvectors.
 //!
-//! | file | what it holds |
+//! | file | contents |
 //! |---|---|
-//! | `solver` | the ways by name |
-//! | `routes` | the ways themselves, and the choice |
-//! | `products` | leading pairs from products alone |
+//! | `solver` | the enums of algorithms: the one requested, and the one used |
+//! | `routes` | the algorithms, and the automatic choice among them |
+//! | `products` | matrix-free eigenpairs: block Krylov and the randomised range finder |
 
 mod products;
 mod routes;
@@ -28,34 +28,38 @@ use solver::by_products_alone;
 /// The k leading principal components of d×n data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrincipalComponents<T: Real> {
-    /// The directions, d×k, orthonormal; the entry of largest size in each is positive.
+    /// The principal directions u_j, d×k, orthonormal; the entry of largest absolute value in each
+    /// is positive.
     pub vectors: DMatrix<T>,
     /// The eigenvalues λ_1 ≥ … ≥ λ_k of the covariance with divisor n.
     pub variances: DVector<T>,
     /// The sum of all d eigenvalues, which is the sum of the variables' variances.
     pub total_variance: T,
-    /// The sum of the d − k eigenvalues that are left.
+    /// The sum of the d − k other eigenvalues.
     pub residual_variance: T,
-    /// The way that was taken.
+    /// The algorithm that was used.
     pub solver: PcaAlgorithm,
-    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, measured on the [randomised](Solver::Randomized)
-    /// way: within this of each λ_j (in units of λ_1) stands an eigenvalue of S.
+    /// The largest residual ‖S u_j − λ_j u_j‖ / λ_1, for the [randomised](Solver::Randomized)
+    /// algorithm, otherwise `None`. Within this distance of each λ_j (in units of λ_1) lies an
+    /// eigenvalue of S.
     pub accuracy: Option<T>,
 }
 
-/// The k leading principal components of `x` (d×n) about `mean` (d entries; about 0 without one).
+/// The k leading principal components of `x` (d×n), centred at `mean` (d entries; not centred for
+/// `None`).
 ///
 /// ```math
 /// S = \frac 1 n (X − μ)(X − μ)^⊤ = \sum_j λ_j u_j u_j^⊤
 /// ```
-/// Variances and residual keep about nine digits even where the variables' scales span ten orders
-/// of magnitude: S is formed only when that loses nothing. Beyond the data it takes O(min(d, n)²)
-/// memory, and a copy of the data on the [`PcaAlgorithm::Full`] route (in double precision, also
-/// where `f32` products would lose what `f32` data determine).
+/// Variances and residual variance have about nine correct digits even where the scales of the
+/// variables span ten orders of magnitude: S is formed only where its rounding errors are small
+/// enough for that. The memory beyond the data is O(min(d, n)²), and a copy of the data for
+/// [`PcaAlgorithm::Full`] (in double precision, also where products in `f32` would lose digits that
+/// `f32` data determine).
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::NotFinite`] (also when a variance is beyond the largest number),
-/// [`Error::DimensionMismatch`] when k > d or the mean has another length;
+/// [`Error::Empty`], [`Error::NotFinite`] (also when a variance overflows),
+/// [`Error::DimensionMismatch`] when k > d or the mean does not have d entries;
 /// [`Error::DecompositionLimit`].
 ///
 /// ```
@@ -73,7 +77,8 @@ pub fn principal_components<T: Real>(
     principal_components_by(x, mean, k, Solver::Auto)
 }
 
-/// [`principal_components`] by a way of one's own choice.
+/// The k leading principal components of `x` (d×n) by a given algorithm; otherwise as
+/// [`principal_components`].
 ///
 /// # Errors
 /// As for [`principal_components`]; [`Error::DimensionMismatch`] also for [`Solver::Gram`] with k >
@@ -116,18 +121,21 @@ pub fn principal_components_by<T: Real>(
             actual: k,
         });
     }
+    // In double precision for `f32` as well: the squares decide on the algorithm and give the total
+    // variance.
     let mean = mean.map(wide);
     let squares = squares_wide(x, mean.as_deref(), 1.0);
     let data = Data::new(x, mean.as_deref(), squares, None)?;
+    // The solvers fork many times: keep the workers spinning between the forks.
     let solution = fork_join_scope(|| data.solve_by(k, solver))?;
     data.finish(solution, k)
 }
 
-/// The same about the mean of the data, rounded by `round`, which is returned beside: where the
-/// covariance is the way, one pass finds both.
+/// The mean of the data, rounded by `round`, and the k leading principal components about it.
 ///
-/// That pass sees every entry: it calls for the `check` of the data only where it does not prove
-/// their squares to be below `limit`.
+/// Where the covariance is formed, mean and covariance come from one pass over the data. Its sums
+/// of squares bound every entry: `check`, which validates the data in a pass of its own, is called
+/// only where these sums do not prove that all entries are finite with squares below `limit`.
 pub(crate) fn principal_components_centred<T: Real>(
     x: DMatrixView<'_, T>,
     limit: f64,
@@ -137,6 +145,8 @@ pub(crate) fn principal_components_centred<T: Real>(
     solver: Solver,
 ) -> Result<(Vec<f64>, PrincipalComponents<T>)> {
     let (d, n) = x.shape();
+    // Whether the covariance will be formed; `Auto` anticipates the choice of `Data::solve`. If
+    // that decides otherwise, the moments are discarded, or computed by a pass of their own.
     let by_covariance = match solver {
         Solver::Covariance => true,
         Solver::Auto => 0 < k && k < d && d <= n && !by_products_alone(d, n, k),
@@ -160,7 +170,10 @@ pub(crate) fn principal_components_centred<T: Real>(
 }
 
 impl<T: Real> Data<'_, T> {
+    /// Converts a solution from sums of scaled squares to variances, and fixes the signs.
     fn finish(&self, solution: Solution<T>, k: usize) -> Result<PrincipalComponents<T>> {
+        // Twice by the scale, because its square may overflow or underflow. Rounding may make small
+        // eigenvalues negative.
         let unit = |v: f64| v.max(0.0) / self.x.ncols() as f64 / self.scale / self.scale;
         let mut vectors = solution.vectors;
         for mut column in vectors.column_iter_mut() {
@@ -168,6 +181,7 @@ impl<T: Real> Data<'_, T> {
                 column.neg_mut();
             }
         }
+        // Variances may overflow in T although the scaled sums did not.
         let total_variance = T::of(unit(self.total()));
         if !total_variance.is_finite() {
             return Err(Error::NotFinite { row: 0, column: 0, value: unit(self.total()) });
@@ -187,7 +201,8 @@ impl<T: Real> Data<'_, T> {
     }
 }
 
-/// All eigenvalues of S, falling (d of them, zeros included): what the choice of k looks at.
+/// All d eigenvalues of the covariance S in descending order, including zeros: the data of a scree
+/// plot, and of criteria for the number of components.
 ///
 /// # Errors
 /// As for [`principal_components`].
@@ -204,6 +219,7 @@ pub fn covariance_spectrum<T: Real>(
     mean: Option<&DVector<T>>,
 ) -> Result<DVector<T>> {
     let d = x.nrows();
+    // At most min(d, n) eigenvalues are not 0.
     let rank = d.min(x.ncols());
     let components = principal_components(x, mean, rank)?;
     Ok(components.variances.resize_vertically(d, T::zero()))
@@ -246,7 +262,7 @@ mod tests {
                 "{:?} k={k}",
                 x.shape()
             );
-            // The variance along the directions is what is claimed.
+            // The sum of the variances is the variance of the data projected on the directions.
             let projected = p.vectors.map(|v| v.as_f64()).transpose() * &centred;
             let captured = projected.norm_squared() / n as f64;
             let claimed: f64 = p.variances.iter().map(|v| v.as_f64()).sum();

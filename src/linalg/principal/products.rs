@@ -1,8 +1,8 @@
-//! Leading pairs of an operator that is known by its products, and what a pass over blocks of data
-//! adds to one.
+//! Matrix-free leading eigenpairs, and the contributions of blocks of data to the products and sums
+//! that they need.
 //!
-//! Legend: D a block of deviations x − μ (d×b), S the sum of DDᵗ over the blocks (times 1/n), Q
-//! orthonormal columns.
+//! Legend: D a block of centred data x − μ (d×b), S the sum of DDᵗ over the blocks (times 1/n), q_j
+//! the columns of an orthonormal Q.
 
 use super::{PcaAlgorithm, Solver};
 use crate::Result;
@@ -12,17 +12,19 @@ use crate::linalg::{
 };
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
-/// What products alone found: the leading pairs of S.
+/// The leading eigenvectors of S, computed matrix-free.
 pub(crate) struct Leading {
+    /// The eigenvectors u_j, d×k.
     pub(crate) vectors: DMatrix<f64>,
+    /// The algorithm that was used.
     pub(crate) solver: PcaAlgorithm,
-    /// max_j ‖S u_j − λ_j u_j‖ / λ_1, where it was measured.
+    /// max_j ‖S u_j − λ_j u_j‖ / λ_1, for the randomised algorithm only.
     pub(crate) accuracy: Option<f64>,
 }
 
 impl Solver {
-    /// The leading k pairs of an operator known by its products, by the randomised way if that is
-    /// asked for, else by block Krylov.
+    /// The k leading eigenvectors of the operator `apply`: by the randomised range finder for
+    /// [`Solver::Randomized`], otherwise by block Krylov.
     pub(crate) fn leading_of(
         self,
         dimension: usize,
@@ -41,6 +43,8 @@ impl Solver {
     }
 }
 
+/// The k leading eigenvectors by the randomised range finder: `power_iterations` + 2 products with
+/// k + `oversampling` columns (Halko, Martinsson & Tropp 2011, algorithms 4.4 and 5.3).
 fn randomized(
     dimension: usize,
     k: usize,
@@ -52,10 +56,13 @@ fn randomized(
     let mut basis =
         orthonormalize(crate::linalg::eigen::pseudo_random::<f64>(dimension, width).as_view())?;
     let mut product = DMatrix::zeros(dimension, width);
+    // Orthonormalise after each product: in powers of S the directions of small eigenvalues would
+    // be lost to rounding.
     for _ in 0..=power_iterations {
         apply(basis.as_view(), product.as_view_mut())?;
         basis = orthonormalize(product.as_view())?;
     }
+    // One more product for Rayleigh–Ritz in this basis, which gives the residuals as well.
     apply(basis.as_view(), product.as_view_mut())?;
     check_finite(product.as_view())?;
     let inner = product_tr_left(&basis, &product);
@@ -71,7 +78,7 @@ fn randomized(
     Ok(Leading { vectors, solver: PcaAlgorithm::Randomized, accuracy })
 }
 
-/// out ← out + D(DᵗV).
+/// Adds the contribution D(DᵗV) of one block to S·V: out ← out + D(DᵗV).
 pub(crate) fn add_product(
     block: &DMatrix<f64>,
     v: DMatrixView<'_, f64>,
@@ -81,18 +88,25 @@ pub(crate) fn add_product(
     gemm(1.0, block, &along, 1.0, out);
 }
 
-/// Σ (q_jᵗ x)² along each of some directions, and what is left of Σ‖x‖² outside of them: sums of
-/// squares, from which nothing cancels.
+/// The sums of squares captured by some orthonormal directions, Σ (q_jᵗx)² for each j, and the
+/// residual sum Σ‖x − QQᵗx‖².
+///
+/// The residual is a sum of squares as well. As the difference of the total and the captured sums
+/// it would lose digits by cancellation where it is small.
 pub(crate) struct Captured {
+    /// Σ (q_jᵗx)² for each direction.
     pub(crate) values: Vec<f64>,
+    /// Σ‖x − QQᵗx‖².
     pub(crate) outside: f64,
 }
 
 impl Captured {
+    /// Zero sums for that many directions.
     pub(crate) fn new(directions: usize) -> Self {
         Self { values: vec![0.0; directions], outside: 0.0 }
     }
 
+    /// Adds the observations in the columns of `block`.
     pub(crate) fn add(&mut self, mut block: DMatrix<f64>, directions: &DMatrix<f64>) {
         let along = product_tr_left(directions, &block);
         gemm(-1.0, directions, &along, 1.0, &mut block);
@@ -104,7 +118,9 @@ impl Captured {
     }
 }
 
-/// Columns of a block of d variables that the ways above read at a time.
+/// The number of observations of d variables in a block of a pass over the data.
+// Some 2¹⁹ numbers, 4 MiB in double precision; at least 16 columns, so that a block is worth a
+// matrix product.
 pub(crate) fn block_of(d: usize) -> usize {
     (1usize << 19).div_ceil(d.max(1)).clamp(16, 8192)
 }

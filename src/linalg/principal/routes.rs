@@ -1,6 +1,18 @@
-//! The ways themselves, and what decides among them.
+//! The algorithms for principal components, and the automatic choice among them.
 //!
 //! Legend: X (d×n) data, μ the mean, S = (X−μ)(X−μ)ᵗ/n.
+//!
+//! The choice of `Solver::Auto`, in this order:
+//!
+//! 1. If the scales of the variables are too far apart for S, or all min(d, n) eigenvalues are
+//!    wanted: QR and one-sided Jacobi on the data (`by_data`).
+//! 2. If min(d, n) is large and k small: block Krylov without forming a matrix (`by_krylov`).
+//! 3. If n < d, the n×n Gram matrix (`by_gram`), otherwise the d×d covariance (`by_covariance`).
+//! 4. If the smallest eigenvalue or the residual found by 2 or 3 is too small to be accurate:
+//!    `by_data` as well.
+//!
+//! Data in `f32` that lead to `by_data` go through the list once more in double precision, where S
+//! may be accurate enough.
 
 use super::products::{Captured, add_product, block_of};
 use super::solver::by_products_alone;
@@ -15,34 +27,44 @@ use crate::linalg::{
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// Eigenvalues below this share of the largest have lost digits when S is formed: in double
-/// precision,
+/// The smallest eigenvalue, relative to the largest, that is accepted from S in double precision.
+// Forming S adds an error of some ε = 2e-16 times the largest eigenvalue. Relative to an eigenvalue
+// of 1e-5 this is 2e-11, before it grows with the dimensions: about nine digits are correct.
 const RESOLVED: f64 = 1e-5;
-/// and out of products in single precision.
+/// The smallest eigenvalue, relative to the largest, that is accepted from products in single
+/// precision.
 const RESOLVED_SINGLE: f64 = 1e-3;
 
-/// The data in a unit in which squares neither over- nor underflow.
+/// The data, with a scale at which squares of centred entries neither overflow nor underflow.
 pub(super) struct Data<'a, T: Real> {
+    /// X, d×n.
     pub(super) x: DMatrixView<'a, T>,
+    /// μ; 0 for `None`.
     pub(super) mean: Option<&'a [f64]>,
-    /// The deviations are multiplied by this power of two.
+    /// A power of two, by which the centred data are multiplied.
     pub(super) scale: f64,
-    /// Σ squares of the scaled deviations, per variable.
+    /// The sum of squares of the scaled centred data, for each variable.
     pub(super) squares: Vec<f64>,
-    /// Their d×d moments, if they are known.
+    /// n·scale²·S, if it is known.
     pub(super) moments: Option<DMatrix<f64>>,
 }
 
+/// Principal components in the units of a computation: eigenvalues of n·scale²·S.
 pub(super) struct Solution<T: Real> {
+    /// The principal directions, d×k.
     pub(super) vectors: DMatrix<T>,
-    /// Scaled, times n.
+    /// The k leading eigenvalues of n·scale²·S.
     pub(super) values: Vec<f64>,
+    /// The sum of the other eigenvalues.
     pub(super) residual: f64,
+    /// The algorithm that was used.
     pub(super) solver: PcaAlgorithm,
+    /// The largest relative residual, for the randomised algorithm only.
     pub(super) accuracy: Option<f64>,
 }
 
 impl<'a, T: Real> Data<'a, T> {
+    /// Chooses the scale: 1 unless squares would come near the limits of the number type T.
     pub(super) fn new(
         x: DMatrixView<'a, T>,
         mean: Option<&'a [f64]>,
@@ -51,10 +73,12 @@ impl<'a, T: Real> Data<'a, T> {
     ) -> Result<Self> {
         let (mut scale, mut moments) = (1.0, moments);
         let total: f64 = squares.iter().sum();
-        // The products are taken in T, whose squares must stay in range with room for their sums.
+        // Products are computed in T. The root mean square of the entries must lie between √MAX and
+        // 1/√MAX, with eight decades to spare at both ends for sums and for unequal entries.
         let room = (T::MAX.as_f64().sqrt() * 1e-8, 1e8 / T::MAX.as_f64().sqrt());
         let typical = (total / x.len() as f64).sqrt();
         if !total.is_finite() || typical > room.0 || typical < room.1 {
+            // Infinite or NaN entries lead here as well, and are reported with their position.
             check_finite(x)?;
             let largest = largest_deviation(x, mean);
             if largest > 0.0 {
@@ -66,13 +90,16 @@ impl<'a, T: Real> Data<'a, T> {
         Ok(Self { x, mean, scale, squares, moments })
     }
 
+    /// The trace of n·scale²·S.
     pub(super) fn total(&self) -> f64 {
         self.squares.iter().sum()
     }
 
+    /// The k leading components by the automatic choice that the module describes.
     fn solve(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         let total = self.total();
+        // Constant data: any orthonormal directions serve.
         if total == 0.0 {
             let vectors = DMatrix::identity(d, k);
             return Ok(Solution {
@@ -93,7 +120,10 @@ impl<'a, T: Real> Data<'a, T> {
                 accuracy: None,
             });
         }
-        // Scales this far apart cannot come out of S resolved: do not form it.
+        // With k ≥ min(d, n) the residual is 0 up to rounding, and would fail the test below. The
+        // same holds if more than half of the d − k eigenvalues left over may belong to variables
+        // whose variance, if not 0, is below RESOLVED² of the largest. In both cases S would be
+        // formed in vain.
         let largest = self.squares.iter().fold(0.0_f64, |a, b| a.max(*b));
         let graded = k >= d.min(n)
             || self
@@ -109,6 +139,7 @@ impl<'a, T: Real> Data<'a, T> {
                 None if n < d => self.by_gram(k)?,
                 None => self.by_covariance(k)?,
             };
+            // The smallest number that is returned must be resolved.
             let smallest = solution.residual.min(*solution.values.last().unwrap_or(&0.0));
             let single = size_of::<T>() == 4;
             if smallest >= if single { RESOLVED_SINGLE } else { RESOLVED } * solution.values[0] {
@@ -118,7 +149,7 @@ impl<'a, T: Real> Data<'a, T> {
         if size_of::<T>() == 8 {
             return self.by_data(k);
         }
-        // What single-precision data determine may need products in double precision.
+        // Products in double precision may resolve what those in single precision do not.
         let x = self.x.map(|v| v.as_f64());
         let wide = Data {
             x: x.as_view(),
@@ -131,6 +162,7 @@ impl<'a, T: Real> Data<'a, T> {
         Ok(Solution { vectors: vectors.map(T::of), values, residual, solver, accuracy })
     }
 
+    /// The leading eigenvectors of the d×d covariance.
     fn by_covariance(&self, k: usize) -> Result<Solution<T>> {
         let found;
         let moments = match &self.moments {
@@ -152,12 +184,13 @@ impl<'a, T: Real> Data<'a, T> {
         })
     }
 
+    /// The leading eigenvectors v of the n×n Gram matrix (X−μ)ᵗ(X−μ), as directions (X − μ)v.
     fn by_gram(&self, k: usize) -> Result<Solution<T>> {
         let moments = moments_of_columns(self.x, self.mean, self.scale);
         let eigen = leading_eigenpairs_of_whole(&moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
-        // (X − μ)V = XV − μ(1ᵗV).
+        // (X − μ1ᵗ)V = XV − μ(1ᵗV): no centred copy of the data.
         let weights = eigen.vectors.map(T::of);
         let mut vectors = matrix_product(self.x, &weights);
         if let Some(mean) = self.mean {
@@ -175,7 +208,8 @@ impl<'a, T: Real> Data<'a, T> {
         })
     }
 
-    /// QR and Jacobi on the data themselves.
+    /// QR of the centred data and one-sided Jacobi on R, whose singular values are accurate
+    /// relative to themselves where the variables have different scales (Demmel and Veselić 1992).
     fn by_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         if n < d {
@@ -188,22 +222,25 @@ impl<'a, T: Real> Data<'a, T> {
                 rows[(j, i)] = T::of((column[i].as_f64() - mean) * self.scale);
             }
         }
+        // The variables are the columns here: column scaling does not harm the accuracy of R.
         let r = r_factor(rows.as_view())?;
         let svd = square_svd(r.map(|v| v.as_f64()))?;
         let squares: Vec<f64> = svd.values.iter().map(|s| s * s).collect();
         Ok(Solution {
             vectors: svd.right.columns(0, k).map(T::of),
             values: squares[..k].to_vec(),
+            // From the smallest to the largest, for the smallest rounding error.
             residual: squares[k..].iter().rev().sum(),
             solver: PcaAlgorithm::Full,
             accuracy: None,
         })
     }
 
-    /// The same when there are fewer observations than variables: the factors of X − μ itself.
+    /// The leading components for n < d by the singular value decomposition of X − μ itself.
     fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
-        // Large rows first: then reflections do little harm to small ones.
+        // The variables are the rows here. With the largest ones first, the rounding errors of
+        // Householder reflections in small rows stay small relative to these (Cox and Higham 1998).
         let mut order: Vec<usize> = (0..d).collect();
         order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
         let centred = DMatrix::from_fn(d, n, |i, j| {
@@ -220,6 +257,7 @@ impl<'a, T: Real> Data<'a, T> {
                 vectors[(*variable, j)] = svd.u[(i, j)];
             }
         }
+        // Columns beyond n have variance 0: any orthonormal completion serves.
         if k > n {
             vectors = orthonormalize(vectors.as_view())?;
         }
@@ -229,7 +267,7 @@ impl<'a, T: Real> Data<'a, T> {
         Ok(Solution { vectors, values, residual, solver: PcaAlgorithm::Full, accuracy: None })
     }
 
-    /// The way that was asked for.
+    /// The k leading components by the algorithm `solver`.
     pub(super) fn solve_by(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
         if k == 0 || self.total() == 0.0 {
             return self.solve(k);
@@ -260,14 +298,17 @@ impl<'a, T: Real> Data<'a, T> {
         }
     }
 
-    /// `None` when another way costs less or keeps more digits, or the search did not end.
+    /// The leading components by block Krylov in the precision of the data; `None` if another
+    /// algorithm costs less or is more accurate, or if the search does not converge.
     fn by_krylov(&self, k: usize) -> Option<Result<Solution<T>>> {
         let (d, n) = self.x.shape();
         let zeros = DVector::from_element(d, T::zero());
         let mean =
             self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
         let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
-        // The mean is taken out of the products afterwards: a large one would cancel.
+        // The products are centred after the fact, X V − μ(1ᵗV), which cancels if the mean is large
+        // against the standard deviations. `lost` estimates the relative error: ε times their
+        // ratio.
         let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
         if !by_products_alone(d, n, k)
             || self.scale != 1.0
@@ -289,6 +330,7 @@ impl<'a, T: Real> Data<'a, T> {
             gemm(-T::one(), &ones, &sums, T::one(), &mut v);
             v
         };
+        // The smaller of the two Gram operators has the shorter vectors.
         let found = if n < d {
             leading_eigenpairs_of(n, k, |v, mut out| {
                 out.copy_from(&back(forth(v).as_view()));
@@ -317,10 +359,12 @@ impl<'a, T: Real> Data<'a, T> {
         }))
     }
 
-    /// Passes over blocks of deviations in double precision.
+    /// The leading components by block Krylov or the randomised range finder, with passes over
+    /// blocks of centred data in double precision. A last pass computes variances and residual.
     fn by_products(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         let block = block_of(d);
+        // Centred before the product, block by block: a large mean does not cancel here.
         let deviations = |first: usize| {
             let columns = self.x.columns(first, block.min(n - first));
             let mut block = DMatrix::<f64>::zeros(d, columns.ncols());
@@ -349,11 +393,12 @@ impl<'a, T: Real> Data<'a, T> {
     }
 }
 
+/// The largest absolute entry of X − μ, at most the largest finite number.
 fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f64 {
     let mut largest = 0.0_f64;
     for column in x.column_iter() {
         for (i, v) in column.iter().enumerate() {
-            // Halves, because the difference of two numbers near the limit is beyond it.
+            // In halves, because the difference of two numbers near the limit overflows.
             largest = largest.max((0.5 * v.as_f64() - 0.5 * mean.map_or(0.0, |m| m[i])).abs());
         }
     }

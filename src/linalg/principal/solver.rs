@@ -1,12 +1,12 @@
-//! The ways to principal components: which is to be taken, and which was.
+//! Algorithms for principal components: the one to use, and the one that was used.
 
-/// From this many variables and observations on, products alone may be quicker.
+/// The smallest min(d, n) for which matrix-free block Krylov may be faster than a decomposition.
 const KRYLOV: usize = 1000;
 
-/// Which way to principal components is to be taken.
+/// The algorithm to use for principal components.
 ///
-/// Each leads to the same subspace; they differ in time, memory and digits. Which one was taken is
-/// told by [`PcaAlgorithm`].
+/// All of them find the same subspace; they differ in time, memory and accuracy. The result reports
+/// the one that was used as a [`PcaAlgorithm`].
 ///
 /// ```
 /// use elbo::linalg::{principal_components_by, PcaAlgorithm, Solver};
@@ -19,65 +19,68 @@ const KRYLOV: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Solver {
-    /// By the shape of the data and their spectrum: what costs least among those that keep about
-    /// nine digits.
+    /// Chosen by the shape and the spectrum of the data: the fastest algorithm with about nine
+    /// correct digits.
     #[default]
     Auto,
-    /// The d×d covariance: O(nd²) time, O(d²) memory. Eigenvalues below 1e-5 of the largest lose
-    /// digits.
+    /// The eigenvectors of the d×d covariance: O(nd²) time, O(d²) memory. Eigenvalues below 1e-5 of
+    /// the largest are less accurate.
     Covariance,
-    /// The n×n inner products: O(dn²) time, O(n²) memory, with the digits of the covariance.
+    /// The eigenvectors of the n×n Gram matrix (inner products of observations): O(dn²) time, O(n²)
+    /// memory, as accurate as [`Self::Covariance`].
     Gram,
-    /// [Block Krylov](crate::linalg::leading_eigenpairs_of) with products alone: O(ndk) time a
-    /// product, O(dk) memory. Residuals of 1e-9 of λ_1. Asked for by name it works in double
-    /// precision, for `f32` data too; where [`Self::Auto`] takes this way, in the precision of the
-    /// data.
+    /// Matrix-free [block Krylov](crate::linalg::leading_eigenpairs_of): O(ndk) time for each
+    /// product, O(dk) memory. Residuals are at most 1e-9 of λ_1. If requested, it works in double
+    /// precision, also for `f32` data; if chosen by [`Self::Auto`], in the precision of the data.
     Krylov,
-    /// The randomised range finder with power iterations[^1]: `power_iterations` + 2 products with
-    /// k + `oversampling` columns, as many as are said and no more, O(dk) memory. The start is
-    /// fixed: the same data give the same bits.
+    /// The randomised range finder with power iterations[^1]: exactly `power_iterations` + 2
+    /// products with k + `oversampling` columns, O(dk) memory. The starting block is fixed: results
+    /// for the same data are bit-identical.
     ///
-    /// The accuracy is measured, and told: see
-    /// [`PrincipalComponents::accuracy`](super::PrincipalComponents::accuracy). Expected is a loss
-    /// of captured variance that falls as (λ_{k+p+1}/λ_k)^(2q+2): p = 10 and q = 4 serve all but
-    /// the flattest spectra.
+    /// The accuracy is measured and reported in
+    /// [`PrincipalComponents::accuracy`](super::PrincipalComponents::accuracy). The expected loss
+    /// of captured variance falls as (λ_{k+p+1}/λ_k)^(2q+2): p = 10 and q = 4 are enough for all
+    /// but the flattest spectra.
     ///
     /// [^1]: N. Halko, P. G. Martinsson and J. A. Tropp, [SIAM Review 53
     /// (2011)](https://doi.org/10.1137/090771806), algorithms 4.4 and 5.3.
     Randomized {
-        /// p, columns beyond k.
+        /// p, the number of columns in addition to k.
         oversampling: usize,
-        /// q.
+        /// q, the number of power iterations.
         power_iterations: usize,
     },
-    /// QR and one-sided Jacobi on the data themselves: all digits, at the cost of a copy of the
-    /// data and many times the time.
+    /// QR and one-sided Jacobi on the centred data: accurate to all digits, also for small
+    /// eigenvalues, at the cost of a copy of the data and many times the time.
     Full,
 }
 
-/// Which way [`principal_components`](super::principal_components) went.
+/// The algorithm that [`principal_components`](super::principal_components) used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PcaAlgorithm {
     /// The leading eigenvectors of the d×d covariance.
     Covariance,
-    /// Those of the n×n matrix of inner products, when n < d.
+    /// The leading eigenvectors of the n×n Gram matrix (inner products of observations); the
+    /// automatic choice for n < d.
     Gram,
-    /// Products with X and Xᵗ alone, when d and n are both large and k is small: neither d×d nor
-    /// n×n is formed.
+    /// Matrix-free block Krylov with products by X and Xᵗ; the automatic choice where d and n are
+    /// both large and k is small. Neither a d×d nor an n×n matrix is formed.
     Krylov,
-    /// The same by the randomised range finder, when it is [asked for](Solver::Randomized).
+    /// The matrix-free randomised range finder, used only when [requested](Solver::Randomized).
     Randomized,
-    /// QR and one-sided Jacobi on the data, when eigenvalues span more than five orders of
-    /// magnitude.
+    /// QR and one-sided Jacobi on the centred data; the automatic choice where eigenvalues span
+    /// more than five orders of magnitude, or where all min(d, n) of them are wanted.
     Full,
 }
 
-/// Whether products alone may be quicker than a whole decomposition.
+/// Whether matrix-free block Krylov may be faster than a decomposition, for k components of d×n
+/// data.
 pub(super) fn by_products_alone(d: usize, n: usize, k: usize) -> bool {
     let small = d.min(n);
-    // A whole decomposition takes O(min(d, n)³), and the search O(ndk) a product: the larger the
-    // table, the more components it is worth.
+    // Forming the Gram matrix and decomposing it takes O(nd · min(d, n)) and O(min(d, n)³)
+    // operations, a product of the search O(ndk): the larger the data, the more components are
+    // worth it.
     let worth = if small < 5 * KRYLOV { 50 * k <= small } else { 12 * k <= small };
     small >= KRYLOV && worth
 }
@@ -93,7 +96,7 @@ mod tests {
 
     const RANDOMIZED: Solver = Solver::Randomized { oversampling: 10, power_iterations: 4 };
 
-    /// A table with the spectrum of images: falling as a power.
+    /// Data with the spectrum of images, a power law, plus noise and means that are not 0.
     fn table<T: Real>(d: usize, n: usize) -> DMatrix<T> {
         let (left, right) = (random::<f64>(d, 40, 5), random::<f64>(40, n, 6));
         let scales =
@@ -155,7 +158,7 @@ mod tests {
             )
             .unwrap();
             let stated = found.accuracy.unwrap();
-            // An eigenvalue stands within the residual of each value found, and none is overstated.
+            // The exact eigenvalue is within the residual of each value found, and not below it.
             for (value, exact) in found.variances.iter().zip(exact.variances.iter()) {
                 let nearest = (value - exact).abs() / exact.max(1e-300);
                 assert!(
@@ -178,7 +181,7 @@ mod tests {
         for solver in [Solver::Krylov, RANDOMIZED, Solver::Gram, Solver::Covariance, Solver::Full] {
             let none = principal_components_by(zero.as_view(), None, 2, solver).unwrap();
             assert!(none.residual_variance == 0.0 && none.variances[0] == 0.0);
-            // More components than directions of variance.
+            // As many components as observations.
             let few = principal_components_by(x.as_view(), None, 4, solver).unwrap();
             assert!(
                 few.residual_variance < 1e-14 && orthonormality(&few.vectors) < 1e-12,

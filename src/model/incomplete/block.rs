@@ -1,15 +1,18 @@
-//! The exact posterior of a block of incomplete observations: with o the observed entries, M_o =
+//! Exact posteriors of a block of incomplete observations. With o the observed entries, M_o =
 //! W_oᵗW_o + σ²I and b = W_oᵗ(x_o − μ_o),
 //!
 //! ```text
-//! p(z|x_o) = N(m, σ²M_o⁻¹),  m = M_o⁻¹b,  −2 ln p(x_o) = |o| ln 2π + (|o| − k) ln σ² + ln|M_o| + (‖x_o − μ_o − W_o m‖² + σ²‖m‖²)/σ²
+//! p(z|x_o) = N(m, σ²M_o⁻¹),  m = M_o⁻¹b,
+//! −2 ln p(x_o) = |o| ln 2π + (|o| − k) ln σ² + ln|M_o|
+//!                + (‖x_o − μ_o − W_o m‖² + σ²‖m‖²)/σ²
 //! ```
 //!
-//! Noise that is not isotropic is made so first: x − μ and W stand for D⁻¹(x − μ) and D⁻¹W, and ln
-//! p(x_o) is less by ½ ln|D_o²|.
+//! Noise that is not isotropic is made isotropic first: x − μ and W stand for D⁻¹(x − μ) and D⁻¹W,
+//! and ln p(x_o) is smaller by ½ ln|D_o²|.
 //!
-//! M_o of all patterns of a block is one product, of the mask and of the products W_ja W_jb; their
-//! factors are computed side by side.
+//! Observations with the same pattern of missing values form a group. The matrices M_o of all
+//! groups of a block are one product, of the mask and of the products W_ja W_jb; their Cholesky
+//! factors are computed in batches, one group per SIMD lane.
 
 use super::Parameters;
 use crate::Real;
@@ -23,48 +26,57 @@ use crate::{Error, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 use std::ops::Range;
 
-/// Where what W_o leaves of ‖x_o − μ_o‖² is a smaller share than this, the residual itself is
-/// formed.
+/// If ‖x_o − μ_o‖² − ‖L⁻¹b‖² is a smaller share of ‖x_o − μ_o‖² than this, three digits have
+/// cancelled, and the residual itself is formed.
 const CANCELLED: f64 = 1e-3;
 
-/// The observations of a block and, after [`Block::infer`], their posteriors; what it holds is
-/// overwritten by the next.
+/// Buffers for a block of observations and, after [`Block::infer`], their posteriors. They are
+/// reused for the next block.
 pub(crate) struct Block {
+    /// The number of observations in the block, in the order of their patterns.
     pub(crate) rows: usize,
+    /// The number of patterns in the block.
     pub(crate) groups: usize,
-    /// The group of each row.
+    /// The group of each row (observation).
     pub(crate) group_of: Vec<usize>,
-    /// 1 where a pattern observes, d×groups.
+    /// 1 for an observed variable of a pattern, else 0, d×groups.
     mask: Vec<f64>,
-    /// D⁻¹(x − μ), 0 in a hole, d×rows.
+    /// D⁻¹(x − μ), 0 for a missing value, d×rows.
     deviations: Vec<f64>,
-    /// M_o, then L⁻¹, packed: groups×k(k+1)/2.
+    /// M_o, then L⁻¹ with LLᵗ = M_o, packed: groups×k(k+1)/2.
     factors: Vec<f64>,
     /// σ²M_o⁻¹, packed: groups×k(k+1)/2.
     covariances: Vec<f64>,
-    /// σ² tr M_o⁻¹, ln|M_o| and |o| of each group.
+    /// σ² tr M_o⁻¹ of each group.
     traces: Vec<f64>,
+    /// ln|M_o| of each group.
     log_determinants: Vec<f64>,
+    /// The number |o| of observed variables of each group.
     observed: Vec<f64>,
     /// ln|D_o²| of each group.
     log_scales: Vec<f64>,
-    /// Wᵗ(x−μ), rows×k.
+    /// b = Wᵗ(x−μ), rows×k.
     projections: Vec<f64>,
-    /// m, then a column of ones, rows×(k+1).
+    /// The posterior means m, then a column of ones, rows×(k+1).
     codes: Vec<f64>,
     /// ‖x_o − μ_o − W_o m‖² of each row.
     pub(crate) squares: Vec<f64>,
     /// ln p(x_o) of each row.
     pub(crate) log_likelihoods: Vec<f64>,
+    /// Wm, then the residuals, d×rows.
     fitted: Vec<f64>,
     /// ‖D⁻¹(x_o − μ_o)‖² of each row.
     wholes: Vec<f64>,
+    /// Groups whose M_o is too inaccurate, with the rows of Q of their QR decomposition.
     hard: Vec<(usize, DMatrix<f64>)>,
     batch: Batch,
+    /// Buffers of `solve`: L⁻¹, b and L⁻¹b of one batch.
     room: [Vec<Lane>; 3],
+    /// (d, k).
     dims: (usize, usize),
 }
 
+/// Resizes a buffer whose contents will be overwritten.
 fn resize(buffer: &mut Vec<f64>, len: usize) {
     buffer.resize(len, 0.0);
 }
@@ -97,37 +109,38 @@ impl Block {
         }
     }
 
-    /// How many observations make a block: few enough that a block stays in the second cache.
+    /// The number of observations in a block: 32,768/d between 16 and 512, so that the centred
+    /// block (256 KiB) stays in the L2 cache.
     pub(crate) fn rows_for(data_dim: usize) -> usize {
         (32_768 / data_dim).clamp(16, 512)
     }
 
-    /// The mask, d×groups.
+    /// 1 for an observed variable of a pattern, else 0, d×groups.
     pub(crate) fn mask(&self) -> DMatrixView<'_, f64> {
         DMatrixView::from_slice(&self.mask, self.dims.0, self.groups)
     }
 
-    /// D⁻¹(x − μ), 0 in a hole, d×rows.
+    /// D⁻¹(x − μ), 0 for a missing value, d×rows.
     pub(crate) fn deviations(&self) -> DMatrixView<'_, f64> {
         DMatrixView::from_slice(&self.deviations, self.dims.0, self.rows)
     }
 
-    /// [m 1], rows×(k+1).
+    /// The posterior means and a column of ones, [m 1], rows×(k+1).
     pub(crate) fn codes(&self) -> &[f64] {
         &self.codes
     }
 
-    /// σ²M_o⁻¹, packed, groups×k(k+1)/2.
+    /// The posterior covariances σ²M_o⁻¹, packed, groups×k(k+1)/2.
     pub(crate) fn covariances(&self) -> &[f64] {
         &self.covariances
     }
 
-    /// σ² tr M_o⁻¹ of each group.
+    /// The traces of the posterior covariances, σ² tr M_o⁻¹, of each group.
     pub(crate) fn traces(&self) -> &[f64] {
         &self.traces
     }
 
-    /// L⁻¹ of a group, k×k, where LLᵗ = M_o.
+    /// The inverse Cholesky factor L⁻¹ of a group, k×k, with LLᵗ = M_o.
     pub(crate) fn inverse_factor(&self, group: usize) -> DMatrix<f64> {
         let k = self.dims.1;
         DMatrix::from_fn(k, k, |a, b| {
@@ -135,15 +148,16 @@ impl Block {
         })
     }
 
-    /// ln|M_o| of a group.
+    /// The log-determinant ln|M_o| of a group.
     pub(crate) fn log_determinant(&self, group: usize) -> f64 {
         self.log_determinants[group]
     }
 
-    /// The posteriors of the groups `range`.
+    /// Computes the posteriors and log-likelihoods of the observations of the groups `range`.
     ///
     /// # Errors
-    /// Those of the QR decomposition.
+    /// [`Error::NotPositiveDefinite`] where a log-likelihood is not finite; those of the QR
+    /// decomposition.
     pub(crate) fn infer<T: Real>(
         &mut self,
         x: &IncompleteObservations<'_, T>,
@@ -157,6 +171,8 @@ impl Block {
         resize(&mut self.factors, groups * pairs);
         resize(&mut self.projections, rows * k);
         resize(&mut self.codes, rows * (k + 1));
+        // Two products for the whole block: M_o − σ²I of all groups (packed), and b of all rows.
+        // Missing values are 0 in the mask and in the centred data, and drop out of both.
         let mask = DMatrixView::from_slice(&self.mask, d, groups);
         let deviations = DMatrixView::from_slice(&self.deviations, d, rows);
         let moments = DMatrixViewMut::from_slice(&mut self.factors, groups, pairs);
@@ -173,6 +189,7 @@ impl Block {
         }
     }
 
+    /// Reads the observations of the groups: centred, scaled and sorted by pattern.
     fn load<T: Real>(
         &mut self,
         x: &IncompleteObservations<'_, T>,
@@ -193,6 +210,7 @@ impl Block {
             self.group_of.resize(patterns.starts[at + 1] - first, group);
             self.observed[group] = patterns.entries[at] as f64;
         }
+        // The rows of a group are neighbours: its mask is written with its first row.
         let mut last = usize::MAX;
         for (row, &group) in self.group_of.iter().enumerate() {
             let own = &mut self.deviations[row * d..(row + 1) * d];
@@ -216,7 +234,7 @@ impl Block {
         }
     }
 
-    /// L⁻¹, σ²M_o⁻¹ and ln|M_o| of each group.
+    /// Computes L⁻¹, σ²M_o⁻¹ and ln|M_o| of each group.
     fn factor(&mut self, parameters: &Parameters) -> Result<()> {
         let (groups, k, noise) = (self.groups, self.dims.1, parameters.noise_variance);
         let pairs = packed_len(k);
@@ -227,6 +245,7 @@ impl Block {
         let (batch, factors, covariances) =
             (&mut self.batch, &mut self.factors, &mut self.covariances);
         for first in (0..groups).step_by(LANES) {
+            // One group per SIMD lane; the remainder of the last batch is unused.
             let count = LANES.min(groups - first);
             for (pair, lane) in batch.matrix.iter_mut().enumerate() {
                 read_lane(lane, &factors[pair * groups + first..pair * groups + first + count]);
@@ -250,10 +269,12 @@ impl Block {
             }
             self.log_determinants[first..first + count]
                 .copy_from_slice(&batch.log_determinant[..count]);
+            // A small relative pivot means that M_o, formed by products, has lost digits.
             for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < parameters.lost) {
                 self.hard.push((first + lane, DMatrix::zeros(0, 0)));
             }
         }
+        // After the loop, because these overwrite the results of their groups.
         for place in 0..self.hard.len() {
             let group = self.hard[place].0;
             self.hard[place].1 = self.factor_by_rows(group, parameters)?;
@@ -265,13 +286,15 @@ impl Block {
         Ok(())
     }
 
-    /// L = Rᵗ from [W_o; σI] = QR, which keeps small loadings beside large ones; returns the rows
-    /// of Q that belong to W, d×k.
+    /// Recomputes the factor of a group as L = Rᵗ from [W_o; σI] = QR, which keeps the accuracy of
+    /// small loadings beside large ones. Returns the rows of Q that belong to W, d×k.
     fn factor_by_rows(&mut self, group: usize, parameters: &Parameters) -> Result<DMatrix<f64>> {
         let ((d, k), groups) = (self.dims, self.groups);
         let noise = parameters.noise_variance;
         let mask = &self.mask[group * d..(group + 1) * d];
-        // Large rows first: then no small one is rounded away.
+        // Rows sorted by decreasing size, so that no small row is rounded away beside a large one
+        // (row-wise stability of Householder QR: Higham, Accuracy and Stability of Numerical
+        // Algorithms, section 19.4).
         let mut rows: Vec<(f64, usize)> = (0..d)
             .filter(|&j| mask[j] > 0.0)
             .map(|j| (parameters.equalized.row(j).amax(), j))
@@ -305,7 +328,7 @@ impl Block {
         Ok(of_loadings)
     }
 
-    /// m of each row, and ‖L⁻¹b‖² in the place of the squares.
+    /// Computes m of each row, and ‖L⁻¹b‖², the explained part of ‖x_o − μ_o‖², into `squares`.
     fn solve(&mut self) {
         let (rows, groups, (d, k)) = (self.rows, self.groups, self.dims);
         resize(&mut self.squares, rows);
@@ -315,6 +338,8 @@ impl Block {
         for first in (0..rows).step_by(LANES) {
             let count = LANES.min(rows - first);
             let group_of = &self.group_of[first..first + count];
+            // Where every observation has a pattern of its own, the factors of a batch are
+            // neighbours in memory and are copied; otherwise they are gathered.
             let apart = group_of.windows(2).all(|pair| pair[1] == pair[0] + 1);
             for (pair, lane) in inverse.iter_mut().enumerate() {
                 let of_pair = &self.factors[pair * groups..(pair + 1) * groups];
@@ -348,6 +373,7 @@ impl Block {
             for row in (0..rows).filter(|&row| self.group_of[row] == *group) {
                 let deviation =
                     DMatrixView::from_slice(&self.deviations[row * d..(row + 1) * d], d, 1);
+                // L⁻¹b = Qᵗ(x_o − μ_o): b itself, in which small loadings are lost, is not used.
                 let y = q.tr_mul(&deviation);
                 for a in 0..k {
                     self.codes[a * rows + row] =
@@ -358,11 +384,11 @@ impl Block {
         }
     }
 
-    /// The residuals' squares and ln p(x_o).
+    /// Computes the squared residuals and ln p(x_o) of each row.
     fn score(&mut self, parameters: &Parameters) {
         let (rows, (d, k), noise) = (self.rows, self.dims, parameters.noise_variance);
         resize(&mut self.log_likelihoods, rows);
-        // σ²‖m‖², until the determinant is added.
+        // Holds σ²‖m‖² first; distance and determinant are added at the end.
         let priors = &mut self.log_likelihoods;
         priors.fill(0.0);
         resize(&mut self.wholes, rows);
@@ -371,6 +397,7 @@ impl Block {
         let cancelled = vectorized(
             #[inline(always)]
             || {
+                // By columns of the rows×k codes, in the order of memory.
                 for of_code in codes.chunks_exact(rows.max(1)) {
                     for (prior, code) in priors.iter_mut().zip(of_code) {
                         *prior += noise * (code * code);
@@ -379,6 +406,9 @@ impl Block {
                 let mut cancelled = false;
                 for ((square, &whole), &prior) in squares.iter_mut().zip(wholes).zip(priors.iter())
                 {
+                    // ‖x_o − μ_o‖² − ‖L⁻¹b‖² = ‖x_o − μ_o − W_o m‖² + σ²‖m‖². The residuals of all
+                    // rows are formed where one of them has cancelled; infinity in `squares` (a
+                    // group by QR) always does that.
                     let left = whole - *square;
                     cancelled |= left < CANCELLED * whole;
                     let left = left - prior;
@@ -405,7 +435,8 @@ impl Block {
 }
 
 impl Block {
-    /// e = D⁻¹(x − μ − Wm) where it was observed, 0 elsewhere, d×rows, in the place of Wm.
+    /// Computes the residuals e = D⁻¹(x − μ − Wm) of the observed entries, 0 elsewhere, d×rows,
+    /// into `fitted`.
     fn residuals(&mut self, parameters: &Parameters) {
         let (rows, (d, k)) = (self.rows, self.dims);
         resize(&mut self.fitted, d * rows);

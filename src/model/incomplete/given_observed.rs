@@ -47,7 +47,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let blocks = patterns.blocks(Block::rows_for(d));
         let groups = patterns.groups();
         let work = patterns.order.len() * d * k * (k + 3) / 2;
-        let parts = map_blocks(blocks.len(), work, |at| {
+        let parts = map_blocks(blocks.len(), work, |at| -> Result<_> {
             let mut block = Block::new(d, k);
             block.infer(x, &patterns, blocks[at].clone(), &parameters)?;
             let factors = if with_factors {
@@ -104,8 +104,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     ///
     /// # Errors
     /// Those of [`IncompleteObservations::new`], and
-    /// [`Error::DimensionMismatch`](crate::Error::Dimension).
-    pub fn log_likelihood_observed<'a>(
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
+    pub(crate) fn log_likelihood_observed<'a>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
     ) -> Result<DVector<T>> {
@@ -120,7 +120,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn posterior_given_observed<'a>(
+    pub(crate) fn posterior_given_observed<'a>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
     ) -> Result<PatternCovariance<T>> {
@@ -139,7 +139,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn conditional<'a>(
+    pub(crate) fn conditional<'a>(
         &self,
         x: impl IntoIncompleteObservations<'a, T>,
     ) -> Result<ConditionalMoments<T>> {
@@ -164,7 +164,10 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn impute<'a>(&self, x: impl IntoIncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
+    pub(crate) fn impute<'a>(
+        &self,
+        x: impl IntoIncompleteObservations<'a, T>,
+    ) -> Result<DMatrix<T>> {
         let x = x.into_incomplete()?;
         let (parameters, inferred) = self.infer_incomplete(&x, false)?;
         Ok(completed(&x, &parameters, &inferred.codes, |_, value| value))
@@ -178,11 +181,11 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
-    pub fn impute_multiple<'a, R: Rng + ?Sized>(
+    pub(crate) fn impute_multiple<'a>(
         &self,
         count: usize,
         x: impl IntoIncompleteObservations<'a, T>,
-        mut rng: &mut R,
+        rng: &mut dyn Rng,
     ) -> Result<Vec<DMatrix<T>>> {
         let x = x.into_incomplete()?;
         let (parameters, inferred) = self.infer_incomplete(&x, true)?;
@@ -201,7 +204,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
                 value + deviations[j] * f64::standard_normal(rng)
             })
         };
-        Ok((0..count).map(|_| draw(&mut rng)).collect())
+        Ok((0..count).map(|_| draw(rng)).collect())
     }
 }
 

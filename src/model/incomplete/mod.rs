@@ -1,5 +1,4 @@
-//! Linear-Gaussian models and observations with holes: what is in closed form of the observed
-//! entries alone.
+//! Linear-Gaussian models of incomplete data: closed forms that use the observed entries alone.
 
 mod block;
 mod given_observed;

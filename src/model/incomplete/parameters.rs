@@ -1,4 +1,5 @@
-//! θ in double precision, with what every block needs of it.
+//! The model parameters in double precision, with the products that every block of observations
+//! needs.
 
 use crate::Real;
 use crate::likelihood::GaussianNoise;
@@ -6,36 +7,39 @@ use crate::linalg::{packed, packed_len};
 use crate::model::LinearGaussian;
 use nalgebra::{DMatrix, DVector};
 
-/// Where a pivot of M_o falls below this share of its diagonal, M_o has lost too many digits: its
-/// factor is taken from W_o itself. The second figure is for loadings over many orders of
-/// magnitude, beside which a small error in a large one is large.
+/// The relative pivot of M_o (pivot over diagonal entry) below which too many digits are lost: the
+/// factor of M_o is then computed from W_o itself, by QR. The second value applies to loadings over
+/// many orders of magnitude, where a small relative error of a large loading is large beside a
+/// small one.
 const LOST: (f64, f64) = (1e-6, 1e-2);
 
-/// How much larger than the noise variance the largest W_ja² may be before the loadings count as
-/// such.
+/// The ratio of the largest W_ja² to the noise variance above which loadings count as spanning many
+/// orders of magnitude.
 const WIDE: f64 = 1e8;
 
-/// W and μ, the noise as D c D with a diagonal D, and D⁻¹W: in D⁻¹x the noise is isotropic,
-/// whatever its shape.
+/// The parameters W and μ, the noise covariance as D c D with a diagonal D, and D⁻¹W. In D⁻¹x the
+/// noise is isotropic, whatever its shape.
 pub(crate) struct Parameters {
+    /// W, d×k.
     pub(crate) loadings: DMatrix<f64>,
+    /// μ, d.
     pub(crate) mean: DVector<f64>,
     /// The noise variance of each variable.
     pub(crate) variances: DVector<f64>,
-    /// c.
+    /// The common noise variance c.
     pub(crate) noise_variance: f64,
-    /// D⁻¹ and ln D² of each variable, unless D is I.
+    /// The diagonals of D⁻¹ and of ln D²; `None` where D is I.
     pub(super) scales: Option<(DVector<f64>, DVector<f64>)>,
-    /// D⁻¹W.
+    /// D⁻¹W, d×k.
     pub(super) equalized: DMatrix<f64>,
-    /// The pivot, as a share of the diagonal, below which M_o is not to be trusted.
+    /// The relative pivot below which the Cholesky factor of M_o is recomputed by QR.
     pub(super) lost: f64,
-    /// (D⁻¹W)_ja (D⁻¹W)_jb for a ≥ b, d×k(k+1)/2.
+    /// The products (D⁻¹W)_ja (D⁻¹W)_jb for a ≥ b, packed, d×k(k+1)/2.
     pub(super) products: DMatrix<f64>,
 }
 
 impl Parameters {
-    /// From W, μ, the noise variances of all variables, and c.
+    /// From W, μ, the noise variances of all variables, and the common variance c.
     pub(crate) fn new(
         loadings: DMatrix<f64>,
         mean: DVector<f64>,
@@ -43,6 +47,7 @@ impl Parameters {
         noise_variance: f64,
     ) -> Self {
         let (d, k) = loadings.shape();
+        // Isotropic noise needs no division of the data.
         let isotropic = variances.iter().all(|&variance| variance == noise_variance);
         let scales = (!isotropic).then(|| {
             let squares = variances.map(|variance| variance / noise_variance);
@@ -54,6 +59,8 @@ impl Parameters {
                 .column_iter_mut()
                 .for_each(|mut column| column.component_mul_assign(inverses));
         }
+        // M_o − cI of one pattern is the sum of these rows over its observed variables. For all
+        // patterns of a block that is one matrix product, mask × products.
         let mut products = DMatrix::zeros(d, packed_len(k));
         for a in 0..k {
             for b in 0..=a {
@@ -68,6 +75,7 @@ impl Parameters {
         Self { loadings, mean, variances, noise_variance, scales, equalized, lost, products }
     }
 
+    /// The parameters of a model.
     pub(crate) fn of<T: Real, N: GaussianNoise<T>>(model: &LinearGaussian<T, N>) -> Self {
         let mean =
             DVector::from_iterator(model.mean().len(), model.mean().iter().map(|v| v.as_f64()));

@@ -1,9 +1,10 @@
 //! Step 4: an encoder in the place of the table.
 
 use crate::ladder::common::{
-    VoidRng, assert_within, eigenvalues, hostile, iris, isotropic_optimum, likelihood_optimum,
-    observed, rng, wine,
+    assert_within, eigenvalues, hostile, iris, isotropic_optimum, likelihood_optimum, observed,
+    rng, wine,
 };
+use crate::support::VoidRng;
 use elbo::AmortizedPpca;
 use elbo::diagnostics::inference_gap_summary;
 use elbo::fit::AffineScaleHead;
@@ -22,8 +23,8 @@ fn value_and_gradient<Q: PosteriorFamily<f64>>(
     let objective = Elbo::closed_form();
     let value = objective
         .value_and_gradient(
-            &step.model,
-            &step.inference,
+            step.generative_model(),
+            step.inference(),
             observed(x),
             &mut VoidRng,
             &mut workspace,
@@ -41,7 +42,7 @@ fn variance_map_is_constant<Q: AffineScaleHead<f64> + PosteriorFamily<f64>>(
     name: &str,
 ) {
     let step = AmortizedPpca::<f64, Q>::builder(k).fit(x, &mut rng(3)).unwrap().model;
-    let map = step.inference.encoder.map();
+    let map = step.inference().encoder.map();
     let (rows, d, n) = (Q::parameter_count(k), x.nrows(), x.ncols() as f64);
     assert!(
         map.weights().rows(k, rows - k).iter().all(|w| *w == 0.0),
@@ -75,14 +76,15 @@ fn variance_map_is_constant<Q: AffineScaleHead<f64> + PosteriorFamily<f64>>(
                 }
             });
             let offset: DVector<f64> = -(&direction * &mean);
-            let mut moved = step.clone();
-            let parameters = moved.inference.parameters_mut();
+            let (generative, mut inference) = step.clone().into_parts();
+            let parameters = inference.parameters_mut();
             for row in 0..rows - k {
                 for j in 0..d {
                     parameters[j * rows + k + row] += direction[(row, j)];
                 }
                 parameters[d * rows + k + row] += offset[row];
             }
+            let moved = AmortizedPpca::<f64, Q>::from_parts(generative, inference).unwrap();
             let there = moved.elbo(x).unwrap().values().sum();
             assert!(there < value, "{name}: J rises by {:e} along the variance map", there - value);
         }
@@ -106,7 +108,7 @@ fn reaches<Q: AffineScaleHead<f64> + elbo::diagnostics::KlProjection<f64>>(
 ) {
     for seed in [1, 2] {
         let fit = AmortizedPpca::<f64, Q>::builder(k).fit(x, &mut rng(seed)).unwrap();
-        let value = fit.elbo(x).unwrap().values().mean();
+        let value = fit.model.elbo(x).unwrap().values().mean();
         assert!(
             value > best - 1e-2 && value < best + 1e-7 * best.abs(),
             "{name}, seed {seed}: {value} beside {best} ({})",
@@ -121,7 +123,8 @@ fn reaches<Q: AffineScaleHead<f64> + elbo::diagnostics::KlProjection<f64>>(
             );
         }
         let gaps =
-            inference_gap_summary(&fit.model.model, &fit.model.inference, observed(x)).unwrap();
+            inference_gap_summary(fit.model.generative_model(), fit.model.inference(), observed(x))
+                .unwrap();
         assert!(
             gaps.amortization > -1e-7 * best.abs() && gaps.amortization < 1e-2,
             "{name}: {:e}",
@@ -155,20 +158,20 @@ fn the_fit_is_a_stationary_point_of_theta_and_phi() {
     };
     // By the logarithm of each parameter, in nats per observation.
     let theta: Vec<f64> = step
-        .model
+        .generative_model()
         .decoder
         .parameters()
         .iter()
-        .chain(step.model.likelihood.parameters())
+        .chain(step.likelihood().parameters())
         .copied()
         .collect();
     assert!(of(&theta, &gradient.theta) < 2e-2, "{:e}", of(&theta, &gradient.theta));
     assert!(
-        of(step.inference.parameters(), &gradient.phi) < 2e-2,
+        of(step.inference().parameters(), &gradient.phi) < 2e-2,
         "{:e}",
-        of(step.inference.parameters(), &gradient.phi)
+        of(step.inference().parameters(), &gradient.phi)
     );
-    assert_eq!(step.inference.latent_dim(), 2);
+    assert_eq!(step.inference().latent_dim(), 2);
 }
 
 #[test]

@@ -5,8 +5,7 @@ use elbo::{IntoObservations, Observations};
 use nalgebra::allocator::Allocator;
 use nalgebra::{DMatrix, DVector, DefaultAllocator, Dim, Dyn, OMatrix};
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, SeedableRng, TryRng};
-use std::convert::Infallible;
+use rand::{Rng, SeedableRng};
 use std::f64::consts::TAU;
 
 pub fn iris() -> DMatrix<f64> {
@@ -213,20 +212,4 @@ pub fn assert_close<C: Dim>(
         "{what}: off by {error:e} where the largest entry is {:e}",
         expected.amax()
     );
-}
-
-/// A generator that no closed form may ask.
-pub struct VoidRng;
-
-impl TryRng for VoidRng {
-    type Error = Infallible;
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        panic!("a closed form asked for a random number")
-    }
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        panic!("a closed form asked for a random number")
-    }
-    fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Infallible> {
-        panic!("a closed form asked for a random number")
-    }
 }

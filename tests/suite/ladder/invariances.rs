@@ -14,26 +14,26 @@ fn rotations_scales_copies_and_order() {
     let x = wine();
     let (d, n, k) = (x.nrows(), x.ncols() as f64, 3);
     let model = Ppca::fit(k, &x).unwrap();
-    let value = model.log_likelihood(&x).unwrap().sum();
+    let value = model.model.log_likelihood(&x).unwrap().sum();
     // z → Rz.
     let rotation = normal(k, k, &mut rng(1)).qr().q();
     let turned = Ppca::from_parameters(
-        model.loadings() * rotation,
-        model.mean().into_owned(),
-        model.noise_variance(),
+        model.model.loadings() * rotation,
+        model.model.mean().into_owned(),
+        model.model.noise_variance(),
     )
     .unwrap();
     assert_relative(turned.log_likelihood(&x).unwrap().sum(), value, 1e-12, "rotation of z");
     assert_close(
         &turned.reconstruct(&x).unwrap(),
-        &model.reconstruct(&x).unwrap(),
+        &model.model.reconstruct(&x).unwrap(),
         1e-11,
         "reconstruction after a rotation of z",
     );
     // x → Qx.
     let orthogonal = normal(d, d, &mut rng(2)).qr().q() * &x;
     assert_relative(
-        Ppca::fit(k, &orthogonal).unwrap().log_likelihood(&orthogonal).unwrap().sum(),
+        Ppca::fit(k, &orthogonal).unwrap().model.log_likelihood(&orthogonal).unwrap().sum(),
         value,
         1e-10,
         "orthogonal map of x",
@@ -43,14 +43,14 @@ fn rotations_scales_copies_and_order() {
         let scaled = &x * c;
         let of_scaled = Ppca::fit(k, &scaled).unwrap();
         assert_within(
-            of_scaled.log_likelihood(&scaled).unwrap().sum(),
+            of_scaled.model.log_likelihood(&scaled).unwrap().sum(),
             value - n * d as f64 * c.ln(),
             1e-9 * value.abs(),
             "x → cx",
         );
         assert_relative(
-            of_scaled.noise_variance(),
-            c * c * model.noise_variance(),
+            of_scaled.model.noise_variance(),
+            c * c * model.model.noise_variance(),
             1e-10,
             "σ² → c²σ²",
         );
@@ -59,19 +59,29 @@ fn rotations_scales_copies_and_order() {
     let twice = DMatrix::from_fn(d, 2 * x.ncols(), |j, i| x[(j, i / 2)]);
     let of_twice = Ppca::fit(k, &twice).unwrap();
     assert_relative(
-        of_twice.log_likelihood(&twice).unwrap().sum(),
+        of_twice.model.log_likelihood(&twice).unwrap().sum(),
         2.0 * value,
         1e-11,
         "duplicated data",
     );
-    assert_relative(of_twice.noise_variance(), model.noise_variance(), 1e-11, "duplicated data");
+    assert_relative(
+        of_twice.model.noise_variance(),
+        model.model.noise_variance(),
+        1e-11,
+        "duplicated data",
+    );
     // In another order.
     let shuffled = DMatrix::from_fn(d, x.ncols(), |j, i| x[(j, (i * 37 + 5) % x.ncols())]);
     let of_shuffled = Ppca::fit(k, &shuffled).unwrap();
-    assert_relative(of_shuffled.log_likelihood(&shuffled).unwrap().sum(), value, 1e-11, "order");
+    assert_relative(
+        of_shuffled.model.log_likelihood(&shuffled).unwrap().sum(),
+        value,
+        1e-11,
+        "order",
+    );
     assert_close(
-        &of_shuffled.loadings().into_owned(),
-        &model.loadings().into_owned(),
+        &of_shuffled.model.loadings().into_owned(),
+        &model.model.loadings().into_owned(),
         1e-9,
         "order",
     );
@@ -83,7 +93,7 @@ fn every_step_at_every_scale() {
     let x = iris();
     let of = |step: ModelKind, x: &DMatrix<f64>| {
         let fit = step.fit(2, observed(x), &mut rng(6)).unwrap();
-        fit.step.gaps(observed(x), Default::default(), &mut rng(7)).unwrap().unwrap()
+        fit.model.gaps(observed(x), Default::default(), &mut rng(7)).unwrap().unwrap()
     };
     // Those with an exact J.
     let exact = |step: &ModelKind| {

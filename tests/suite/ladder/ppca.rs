@@ -5,7 +5,9 @@ use crate::ladder::common::{
     likelihood_optimum, log_determinant,
 };
 use crate::ladder::common::{mean, noise, normal, observed, rng, wine};
+use crate::support::VoidRng;
 use elbo::data::{Centering, ScatterFactor};
+use elbo::fit::PxEm;
 use elbo::fit::{ExpectationMaximization, StopReason};
 use elbo::likelihood::NoiseVariance;
 use elbo::model::ExactPosterior;
@@ -19,17 +21,19 @@ fn the_maximum_is_oracle_1() {
     for (name, x, k) in hostile().into_iter().chain([("iris", iris(), 2), ("wine", wine(), 3)]) {
         let values = eigenvalues(&x, true);
         let model = Ppca::fit(k, &x).unwrap();
-        let value = model.log_likelihood(&x).unwrap().mean();
+        let value = model.model.log_likelihood(&x).unwrap().mean();
         let expected = likelihood_optimum(&values, k);
         assert_within(value, expected, 1e-8 * expected.abs().max(1.0), name);
-        assert_relative(model.noise_variance(), noise(&values, k), 1e-8, name);
-        for (variance, expected) in model.explained_variance().unwrap().iter().zip(values.iter()) {
+        assert_relative(model.model.noise_variance(), noise(&values, k), 1e-8, name);
+        for (variance, expected) in
+            model.model.explained_variance().unwrap().iter().zip(values.iter())
+        {
             assert_relative(*variance, *expected, 1e-9, name);
         }
         // Of the total, and not of the k leading ones.
-        let ratio = model.explained_variance_ratio().unwrap();
+        let ratio = model.model.explained_variance_ratio().unwrap();
         assert_relative(ratio.sum(), values.rows_range(..k).sum() / values.sum(), 1e-9, name);
-        assert_close(&model.mean().into_owned(), &mean(&x), 1e-14, name);
+        assert_close(&model.model.mean().into_owned(), &mean(&x), 1e-14, name);
     }
 }
 
@@ -55,7 +59,7 @@ fn the_density_is_the_gaussian_with_the_marginal_covariance() {
     }
     // M = WᵗW + σ²I; E[z|x] = M⁻¹Wᵗ(x−μ), Cov[z|x] = σ²M⁻¹.
     let m_inverse = (w.tr_mul(&w) + DMatrix::identity(2, 2) * variance).try_inverse().unwrap();
-    let posterior = model.model.posterior(observed(&x)).unwrap();
+    let posterior = model.generative_model().posterior(observed(&x)).unwrap();
     let deviations = DMatrix::from_fn(5, 9, |j, i| x[(j, i)] - mu[j]);
     assert_close(
         &posterior.mean().into_owned(),
@@ -64,7 +68,7 @@ fn the_density_is_the_gaussian_with_the_marginal_covariance() {
         "posterior mean",
     );
     assert_close(&posterior.covariance(3), &(&m_inverse * variance), 1e-12, "posterior covariance");
-    let root = model.model.posterior_precision_root().unwrap();
+    let root = model.generative_model().posterior_precision_root().unwrap();
     assert_close(
         &root.tr_mul(&root),
         &(m_inverse.try_inverse().unwrap() / variance),
@@ -77,18 +81,21 @@ fn the_density_is_the_gaussian_with_the_marginal_covariance() {
 fn no_model_nearby_is_more_likely() {
     let x = wine();
     let best = Ppca::fit(2, &x).unwrap();
-    let value = best.log_likelihood(&x).unwrap().sum();
+    let value = best.model.log_likelihood(&x).unwrap().sum();
     let rng = &mut rng(6);
     for size in [1e-1, 1e-3] {
         for _ in 0..10 {
             let w = best
+                .model
                 .loadings()
                 .map(|v| v * (1.0 + size * <f64 as elbo::Real>::standard_normal(rng)));
             let mu = best
+                .model
                 .mean()
                 .map(|v| v * (1.0 + 0.01 * size * <f64 as elbo::Real>::standard_normal(rng)));
             let other =
-                Ppca::from_parameters(w, mu, best.noise_variance() * (1.0 + 0.1 * size)).unwrap();
+                Ppca::from_parameters(w, mu, best.model.noise_variance() * (1.0 + 0.1 * size))
+                    .unwrap();
             assert!(other.log_likelihood(&x).unwrap().sum() < value);
         }
     }
@@ -100,7 +107,7 @@ fn posterior_at_the_maximum() {
     let x = wine();
     let (k, values) = (3, eigenvalues(&x, true));
     let model = Ppca::fit(k, &x).unwrap();
-    let q = model.encode(&x).unwrap();
+    let q = model.model.encode(&x).unwrap();
     let variance = noise(&values, k);
     for j in 0..k {
         assert_relative(
@@ -141,17 +148,17 @@ fn fixed_noise_kills_the_units_below_it() {
     let values = eigenvalues(&x, true);
     let between = 0.5 * (values[1] + values[2]);
     let fixed = Ppca::builder(3).noise_variance(NoiseVariance::Fixed(between));
-    let model = fixed.fit(&x).unwrap();
-    assert_eq!(model.noise_variance(), between);
-    let singular = elbo::linalg::thin_svd(model.loadings()).unwrap().singular_values;
+    let model = fixed.fit(&x, &mut VoidRng).unwrap();
+    assert_eq!(model.model.noise_variance(), between);
+    let singular = elbo::linalg::thin_svd(model.model.loadings()).unwrap().singular_values;
     for (s, expected) in singular.iter().zip([values[0] - between, values[1] - between, 0.0]) {
         assert_within(s * s, expected, 1e-10, "squared singular value");
     }
-    let by_em = fixed.fit_em(&x, &mut rng(3)).unwrap();
-    assert_eq!(by_em.noise_variance(), between);
+    let by_em = fixed.fitter(PxEm::default()).fit(&x, &mut rng(3)).unwrap();
+    assert_eq!(by_em.model.noise_variance(), between);
     assert_within(
-        by_em.log_likelihood(&x).unwrap().mean(),
-        model.log_likelihood(&x).unwrap().mean(),
+        by_em.model.log_likelihood(&x).unwrap().mean(),
+        model.model.log_likelihood(&x).unwrap().mean(),
         1e-6,
         "by EM",
     );
@@ -164,18 +171,28 @@ fn one_latent_dimension_and_one_less_than_the_variables() {
         for k in [1, d - 1] {
             let model = Ppca::fit(k, &x).unwrap();
             assert_relative(
-                model.log_likelihood(&x).unwrap().mean(),
+                model.model.log_likelihood(&x).unwrap().mean(),
                 likelihood_optimum(&values, k),
                 1e-10,
                 "log p",
             );
-            assert_relative(model.noise_variance(), noise(&values, k), 1e-8, "noise variance");
-            assert!(
-                model.explained_variance_ratio().unwrap().iter().all(|r| r.is_finite() && *r > 0.0)
+            assert_relative(
+                model.model.noise_variance(),
+                noise(&values, k),
+                1e-8,
+                "noise variance",
             );
-            let em = Ppca::builder(k).fit_em(&x, &mut rng(9)).unwrap();
+            assert!(
+                model
+                    .model
+                    .explained_variance_ratio()
+                    .unwrap()
+                    .iter()
+                    .all(|r| r.is_finite() && *r > 0.0)
+            );
+            let em = Ppca::builder(k).fitter(PxEm::default()).fit(&x, &mut rng(9)).unwrap();
             assert_within(
-                em.log_likelihood(&x).unwrap().mean(),
+                em.model.log_likelihood(&x).unwrap().mean(),
                 likelihood_optimum(&values, k),
                 1e-5,
                 "by EM",
@@ -197,32 +214,45 @@ fn at_the_rank_of_the_data() {
             refused.to_string().contains("rank 2") && refused.to_string().contains(&k.to_string())
         );
         assert!(matches!(
-            Ppca::builder(k).fit_em(&x, &mut rng(3)),
+            Ppca::builder(k).fitter(PxEm::default()).fit(&x, &mut rng(3)),
             Err(Error::Unbounded { rank: 2, .. })
         ));
-        let floored = Ppca::builder(k).noise_floor(1e-3).fit(&x).unwrap();
-        assert_eq!(floored.noise_variance(), 1e-3);
-        assert!(floored.model.likelihood.is_at_floor());
-        let by_em = Ppca::builder(k).noise_floor(1e-3).fit_em(&x, &mut rng(4)).unwrap();
-        assert_eq!((by_em.noise_variance(), by_em.stop), (1e-3, StopReason::Floor));
+        let floored = Ppca::builder(k).noise_floor(1e-3).fit(&x, &mut VoidRng).unwrap();
+        let floor = 1e-3 * observed(&x).variances().mean();
+        assert!((floored.model.noise_variance() / floor - 1.0).abs() < 1e-12);
+        assert!(floored.model.likelihood().is_at_floor());
+        let by_em = Ppca::builder(k)
+            .noise_floor(1e-3)
+            .fitter(PxEm::default())
+            .fit(&x, &mut rng(4))
+            .unwrap();
+        assert!((by_em.model.noise_variance() / floor - 1.0).abs() < 1e-12);
+        assert_eq!(by_em.stop, StopReason::Floor);
         assert_within(
-            by_em.log_likelihood(&x).unwrap().mean(),
-            floored.log_likelihood(&x).unwrap().mean(),
+            by_em.model.log_likelihood(&x).unwrap().mean(),
+            floored.model.log_likelihood(&x).unwrap().mean(),
             1e-5,
             "by EM",
         );
     }
     // d log p/d ln σ² → −(d−r)/2 as the floor falls.
     let at = |floor: f64| {
-        Ppca::builder(2).noise_floor(floor).fit(&x).unwrap().log_likelihood(&x).unwrap().mean()
+        Ppca::builder(2)
+            .noise_floor(floor)
+            .fit(&x, &mut VoidRng)
+            .unwrap()
+            .model
+            .log_likelihood(&x)
+            .unwrap()
+            .mean()
     };
     let slope = (at(1e-6) - at(1e-8)) / (100f64).ln();
     assert_within(slope, -1.5, 1e-4, "slope in ln σ²");
     // A floor that does not bind changes nothing and is not told.
     let x = iris();
-    let free = Ppca::builder(2).noise_floor(1e-6).fit(&x).unwrap();
-    assert!(!free.model.likelihood.is_at_floor());
-    assert_eq!(free.noise_variance(), Ppca::fit(2, &x).unwrap().noise_variance());
+    let free = Ppca::builder(2).noise_floor(1e-6).fit(&x, &mut VoidRng).unwrap();
+    assert!(!free.model.likelihood().is_at_floor());
+    assert_eq!(free.model.noise_variance(), Ppca::fit(2, &x).unwrap().model.noise_variance());
     // Above the rank there is no such dimension at all.
     assert!(matches!(
         Ppca::fit(5, &x),
@@ -250,7 +280,7 @@ fn rounding_is_no_direction() {
         );
         assert_eq!(Ppca::fit(5, &x).unwrap_err(), Error::Unbounded { latent_dim: 5, rank: 5 });
         assert_eq!(
-            Ppca::builder(5).fit_em(&x, &mut rng(11)).unwrap_err(),
+            Ppca::builder(5).fitter(PxEm::default()).fit(&x, &mut rng(11)).unwrap_err(),
             Error::Unbounded { latent_dim: 5, rank: 5 }
         );
         assert!(Ppca::fit(4, &x).is_ok());
@@ -266,12 +296,12 @@ fn fewer_observations_than_variables() {
     let values = eigenvalues(&x, true);
     for k in [1, 2, 7] {
         let model = Ppca::fit(k, &x).unwrap();
-        let value = model.log_likelihood(&x).unwrap();
+        let value = model.model.log_likelihood(&x).unwrap();
         assert!(value.iter().all(|v| v.is_finite()));
         assert_relative(value.mean(), likelihood_optimum(&values, k), 1e-9, "log p");
         // d − k and not n − k of them share the rest.
         assert_relative(
-            model.noise_variance(),
+            model.model.noise_variance(),
             values.rows_range(k..).sum() / (40 - k) as f64,
             1e-9,
             "noise variance",
@@ -279,25 +309,29 @@ fn fewer_observations_than_variables() {
     }
     assert_eq!(Ppca::fit(8, &x).unwrap_err(), Error::Unbounded { latent_dim: 8, rank: 8 });
     let new = normal(40, 3, &mut rng(11));
-    assert!(Ppca::fit(2, &x).unwrap().log_likelihood(&new).unwrap().iter().all(|v| v.is_finite()));
+    assert!(
+        Ppca::fit(2, &x).unwrap().model.log_likelihood(&new).unwrap().iter().all(|v| v.is_finite())
+    );
 }
 
 #[test]
 fn reconstruction_is_drawn_towards_the_mean_and_projection_is_not() {
     let x = iris();
     let model = Ppca::fit(2, &x).unwrap();
-    let (reconstructed, projected) = (model.reconstruct(&x).unwrap(), model.project(&x).unwrap());
-    let directions = model.components().unwrap();
+    let (reconstructed, projected) =
+        (model.model.reconstruct(&x).unwrap(), model.model.orthogonal_projection(&x).unwrap());
+    let directions = model.model.components().unwrap();
     let along = |y: &DMatrix<f64>| {
-        directions
-            .tr_mul(&DMatrix::from_fn(y.nrows(), y.ncols(), |j, i| y[(j, i)] - model.mean()[j]))
+        directions.tr_mul(&DMatrix::from_fn(y.nrows(), y.ncols(), |j, i| {
+            y[(j, i)] - model.model.mean()[j]
+        }))
     };
     assert_close(&along(&projected), &along(&x), 1e-12, "projection");
     // E[x'|x] is the projection shrunk by (λ−σ²)/λ along each direction.
-    let (shrunk, variances) = (along(&reconstructed), model.explained_variance().unwrap());
+    let (shrunk, variances) = (along(&reconstructed), model.model.explained_variance().unwrap());
     let full = along(&x);
     let expected = DMatrix::from_fn(2, x.ncols(), |j, i| {
-        full[(j, i)] * (1.0 - model.noise_variance() / variances[j])
+        full[(j, i)] * (1.0 - model.model.noise_variance() / variances[j])
     });
     assert_close(&shrunk, &expected, 1e-11, "reconstruction");
     assert!((&x - projected).norm_squared() < (&x - reconstructed).norm_squared());
@@ -308,7 +342,7 @@ fn reconstruction_is_drawn_towards_the_mean_and_projection_is_not() {
 fn em_is_monotone_and_as_slow_as_its_rate() {
     let x = wine();
     let fitter = ExpectationMaximization { max_iterations: 300, tolerance: 0.0 };
-    let fit = Ppca::builder(2).fit_em_by(&fitter, &x, &mut rng(5)).unwrap();
+    let fit = Ppca::builder(2).fitter(fitter).fit(&x, &mut rng(5)).unwrap();
     let values = fit.trace.values();
     for pair in values.windows(2) {
         assert!(pair[1] >= pair[0] - 1e-12 * pair[0].abs(), "{} after {}", pair[1], pair[0]);
@@ -316,11 +350,8 @@ fn em_is_monotone_and_as_slow_as_its_rate() {
     let x = iris();
     let spectrum = eigenvalues(&x, true);
     let fit = Ppca::builder(2)
-        .fit_em_by(
-            &ExpectationMaximization { max_iterations: 120, tolerance: 0.0 },
-            &x,
-            &mut rng(6),
-        )
+        .fitter(ExpectationMaximization { max_iterations: 120, tolerance: 0.0 })
+        .fit(&x, &mut rng(6))
         .unwrap();
     let gains: Vec<f64> = fit.trace.values().windows(2).map(|p| p[1] - p[0]).collect();
     let variance = noise(&spectrum, 2);
@@ -333,7 +364,7 @@ fn em_is_monotone_and_as_slow_as_its_rate() {
     // J gains with the square of the parameters' rate.
     let seen = (gains[110] / gains[90]).powf(1.0 / 20.0);
     assert_within(seen.sqrt(), rate, 0.02, "rate of EM");
-    let expanded = Ppca::builder(2).fit_em(&x, &mut rng(6)).unwrap();
+    let expanded = Ppca::builder(2).fitter(PxEm::default()).fit(&x, &mut rng(6)).unwrap();
     assert!(expanded.iterations() < 60, "{} iterations", expanded.iterations());
     for pair in expanded.trace.values().windows(2) {
         assert!(pair[1] >= pair[0] - 1e-11 * pair[0].abs(), "{} after {}", pair[1], pair[0]);
@@ -344,10 +375,10 @@ fn em_is_monotone_and_as_slow_as_its_rate() {
 fn the_model_has_the_data_s_covariance_along_its_directions() {
     let x = iris();
     let model = Ppca::fit(2, &x).unwrap();
-    let directions = model.components().unwrap();
+    let directions = model.model.components().unwrap();
     let s = covariance(&x);
-    let marginal = model.loadings() * model.loadings().transpose()
-        + DMatrix::identity(4, 4) * model.noise_variance();
+    let marginal = model.model.loadings() * model.model.loadings().transpose()
+        + DMatrix::identity(4, 4) * model.model.noise_variance();
     assert_close(
         &(directions.transpose() * &marginal * &directions),
         &(directions.transpose() * &s * &directions),

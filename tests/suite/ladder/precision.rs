@@ -25,13 +25,18 @@ fn closed_forms_agree_with_double_precision() {
         let (narrow, wide) = pair(x);
         let (a, b) = (Ppca::fit(k, &narrow).unwrap(), Ppca::fit(k, &wide).unwrap());
         let relative = |a: f32, b: f64| (f64::from(a) - b).abs() / b.abs();
-        assert!(relative(a.noise_variance(), b.noise_variance()) < 1e-5);
-        for (x, y) in
-            a.explained_variance().unwrap().iter().zip(b.explained_variance().unwrap().iter())
+        assert!(relative(a.model.noise_variance(), b.model.noise_variance()) < 1e-5);
+        for (x, y) in a
+            .model
+            .explained_variance()
+            .unwrap()
+            .iter()
+            .zip(b.model.explained_variance().unwrap().iter())
         {
             assert!(relative(*x, *y) < 1e-5);
         }
-        let likelihoods = (a.log_likelihood(&narrow).unwrap(), b.log_likelihood(&wide).unwrap());
+        let likelihoods =
+            (a.model.log_likelihood(&narrow).unwrap(), b.model.log_likelihood(&wide).unwrap());
         let mean = likelihoods.0.iter().map(|v| f64::from(*v)).sum::<f64>() / narrow.ncols() as f64;
         assert!(
             (mean - likelihoods.1.mean()).abs() < 1e-4 * likelihoods.1.mean().abs(),
@@ -44,8 +49,8 @@ fn closed_forms_agree_with_double_precision() {
         );
         assert!(
             relative(
-                errors.0.squared_error(&narrow).unwrap(),
-                errors.1.squared_error(&wide).unwrap()
+                errors.0.model.squared_error(&narrow).unwrap(),
+                errors.1.model.squared_error(&wide).unwrap()
             ) < 1e-4
         );
     }
@@ -62,11 +67,11 @@ fn every_linear_step_by_name_agrees_with_double_precision() {
             let a = step.fit(k, (&narrow).into_observations().unwrap(), &mut rng(1)).unwrap();
             let b = step.fit(k, (&wide).into_observations().unwrap(), &mut rng(1)).unwrap();
             let of_narrow = a
-                .step
+                .model
                 .gaps((&narrow).into_observations().unwrap(), Default::default(), &mut rng(2))
                 .unwrap();
             let of_wide = b
-                .step
+                .model
                 .gaps((&wide).into_observations().unwrap(), Default::default(), &mut rng(2))
                 .unwrap();
             assert_eq!(of_narrow.is_some(), of_wide.is_some(), "{}", step.name());
@@ -102,9 +107,11 @@ fn a_mean_a_thousand_deviations_away() {
         1000.0 * (1.0 + j as f64) + spread[(j, i)] * (1.0 + j as f64)
     }));
     let (a, b) = (Ppca::fit(2, &narrow).unwrap(), Ppca::fit(2, &wide).unwrap());
-    assert!((f64::from(a.noise_variance()) / b.noise_variance() - 1.0).abs() < 1e-4);
-    let (p, q) =
-        (a.log_likelihood(&narrow).unwrap().mean(), b.log_likelihood(&wide).unwrap().mean());
+    assert!((f64::from(a.model.noise_variance()) / b.model.noise_variance() - 1.0).abs() < 1e-4);
+    let (p, q) = (
+        a.model.log_likelihood(&narrow).unwrap().mean(),
+        b.model.log_likelihood(&wide).unwrap().mean(),
+    );
     assert!((f64::from(p) - q).abs() < 2e-3 * q.abs(), "{p} beside {q}");
 }
 
@@ -112,8 +119,10 @@ fn a_mean_a_thousand_deviations_away() {
 fn tables_of_q_in_single_precision() {
     fn check<Q: elbo::fit::SubspaceFamily<f32>>(x: &DMatrix<f32>) {
         let fit = elbo::VariationalPpca::<f32, Q>::builder(2).fit(x, &mut rng(4)).unwrap();
-        let (bound, log_p) =
-            (fit.elbo(x).unwrap().values().mean(), fit.log_likelihood(x).unwrap().mean());
+        let (bound, log_p) = (
+            fit.model.elbo(x).unwrap().values().mean(),
+            fit.model.log_likelihood(x).unwrap().mean(),
+        );
         assert!(bound <= log_p + 1e-4 * log_p.abs());
     }
     let narrow = iris().map(|v| v as f32);
@@ -158,13 +167,13 @@ fn tables() -> Vec<(&'static str, Pair, usize)> {
 /// The model of a fit as it is and turned, each beside itself in double precision.
 fn models(x: &DMatrix<f32>, k: usize) -> Vec<(Ppca<f32>, Ppca<f64>)> {
     let fitted = Ppca::fit(k, x).unwrap();
-    let loadings = fitted.loadings().into_owned();
+    let loadings = fitted.model.loadings().into_owned();
     let turned = turned(&loadings, 9);
     let in_both = |loadings: DMatrix<f32>| {
         let model = Ppca::from_parameters(
             loadings.clone(),
-            fitted.mean().into_owned(),
-            fitted.noise_variance(),
+            fitted.model.mean().into_owned(),
+            fitted.model.noise_variance(),
         )
         .unwrap();
         let wide = Ppca::from_parameters(
@@ -193,8 +202,8 @@ fn scores_of_a_given_model_are_those_of_double_precision() {
             let error = worst(log_p.iter(), b.log_likelihood(&wide).unwrap().iter());
             assert!(error < 1e-6, "{name}: log p off by {error:e}");
             let error = worst(
-                a.squared_distances(&narrow).unwrap().iter(),
-                b.squared_distances(&wide).unwrap().iter(),
+                a.squared_mahalanobis(&narrow).unwrap().iter(),
+                b.squared_mahalanobis(&wide).unwrap().iter(),
             );
             // without the constant of log p
             assert!(error < 5e-6, "{name}: distances off by {error:e}");
@@ -220,12 +229,14 @@ fn the_bound_of_a_given_q_is_that_of_double_precision() {
     ) {
         let x = x.into_observations().unwrap();
         let mut table = PerPoint::<Q>::at_prior(a.latent_dim(), x.len());
-        table.maximize(&a.model, x).unwrap();
+        table.maximize(a.generative_model(), x).unwrap();
         let q = R::from_parameters(a.latent_dim(), table.posterior.parameters().map(f64::from))
             .unwrap();
-        let of_narrow = Elbo::closed_form().terms(&a.model, &table.posterior, x).unwrap();
-        let of_wide =
-            Elbo::closed_form().terms(&b.model, &q, wide.into_observations().unwrap()).unwrap();
+        let of_narrow =
+            Elbo::closed_form().terms(a.generative_model(), &table.posterior, x).unwrap();
+        let of_wide = Elbo::closed_form()
+            .terms(b.generative_model(), &q, wide.into_observations().unwrap())
+            .unwrap();
         let error = worst(of_narrow.reconstruction.iter(), of_wide.reconstruction.iter());
         assert!(error < 2e-6, "{name}: E log p(x|z) off by {error:e}");
         let error = worst(of_narrow.negative_kl.iter(), of_wide.negative_kl.iter());
@@ -251,18 +262,19 @@ fn scores_of_factor_analysis() {
     for decades in [0.0, 10.0] {
         let (narrow, wide) = pair(graded(decades, 4));
         let fitted = FactorAnalysis::fit(6, &narrow).unwrap();
-        let noise = DiagonalGaussian::new(fitted.noise_variances().map(f64::from)).unwrap();
+        let noise = DiagonalGaussian::new(fitted.model.noise_variances().map(f64::from)).unwrap();
         let map =
-            Linear::new(fitted.loadings().map(f64::from), fitted.mean().map(f64::from)).unwrap();
-        let reference = FactorAnalysis::from_slots(map, noise, Exact);
-        let log_p = fitted.log_likelihood(&narrow).unwrap();
+            Linear::new(fitted.model.loadings().map(f64::from), fitted.model.mean().map(f64::from))
+                .unwrap();
+        let reference = FactorAnalysis::new(map, noise, Exact).unwrap();
+        let log_p = fitted.model.log_likelihood(&narrow).unwrap();
         let error = worst(log_p.iter(), reference.log_likelihood(&wide).unwrap().iter());
         assert!(error < 2e-6, "log p off by {error:e}");
-        let error = (fitted.transform(&narrow).unwrap().map(f64::from)
+        let error = (fitted.model.transform(&narrow).unwrap().map(f64::from)
             - reference.transform(&wide).unwrap())
         .amax();
         assert!(error < 4e-6, "codes off by {error:e}");
-        assert!(mean(&fitted.elbo(&narrow).unwrap().values()) <= mean(&log_p) + 1e-5);
+        assert!(mean(&fitted.model.elbo(&narrow).unwrap().values()) <= mean(&log_p) + 1e-5);
     }
 }
 
@@ -272,8 +284,10 @@ fn scores_of_factor_analysis() {
 fn the_squared_error_does_not_see_an_offset() {
     let x = crate::ladder::common::normal(6, 300, &mut rng(5)).map(|v| 1e9 + v);
     let deviations = x.map(|v| v - 1e9);
-    let best = |x: &DMatrix<f64>| LinearAutoencoder::fit(2, x).unwrap().squared_error(x).unwrap();
+    let best =
+        |x: &DMatrix<f64>| LinearAutoencoder::fit(2, x).unwrap().model.squared_error(x).unwrap();
     assert!((best(&x) / best(&deviations) - 1.0).abs() < 1e-10);
-    let error = |x: &DMatrix<f64>| Ppca::fit(2, x).unwrap().reconstruction_error(x).unwrap().sum();
+    let error =
+        |x: &DMatrix<f64>| Ppca::fit(2, x).unwrap().model.reconstruction_error(x).unwrap().sum();
     assert!((error(&x) / error(&deviations) - 1.0).abs() < 1e-10);
 }

@@ -1,7 +1,10 @@
 //! Values from an independent program.
 
 use crate::ladder::common::{assert_relative, assert_within, digits, iris, rng, wine};
+use crate::support::VoidRng;
 use elbo::data::Centering;
+use elbo::fit::AutoencoderDescent;
+use elbo::fit::PxEm;
 use elbo::posterior::{Diagonal, Full};
 use elbo::{AmortizedPpca, LinearAutoencoder, Ppca, VariationalPpca};
 use nalgebra::DMatrix;
@@ -34,12 +37,12 @@ fn ppca_in_closed_form() {
         for k in 1..=3 {
             let model = Ppca::fit(k, &x).unwrap();
             assert_relative(
-                model.log_likelihood(&x).unwrap().sum(),
+                model.model.log_likelihood(&x).unwrap().sum(),
                 likelihoods[k - 1],
                 1e-11,
                 "log p",
             );
-            assert_relative(model.noise_variance(), noises[k - 1], 1e-10, "noise variance");
+            assert_relative(model.model.noise_variance(), noises[k - 1], 1e-10, "noise variance");
         }
     }
 }
@@ -50,9 +53,9 @@ fn ppca_by_parameter_expanded_em_and_by_em() {
         let x = table();
         for k in 1..=3 {
             for seed in [0, 1] {
-                let fit = Ppca::builder(k).fit_em(&x, &mut rng(seed)).unwrap();
-                let gap =
-                    (likelihoods[k - 1] - fit.log_likelihood(&x).unwrap().sum()) / x.ncols() as f64;
+                let fit = Ppca::builder(k).fitter(PxEm::default()).fit(&x, &mut rng(seed)).unwrap();
+                let gap = (likelihoods[k - 1] - fit.model.log_likelihood(&x).unwrap().sum())
+                    / x.ncols() as f64;
                 assert!(
                     (-1e-11..1e-5).contains(&gap),
                     "k = {k}, seed {seed}: {gap:e} nats per observation below"
@@ -62,10 +65,11 @@ fn ppca_by_parameter_expanded_em_and_by_em() {
     }
     let x = iris();
     let fit = Ppca::builder(2)
-        .fit_em_by(&elbo::fit::ExpectationMaximization::default(), &x, &mut rng(0))
+        .fitter(elbo::fit::ExpectationMaximization::default())
+        .fit(&x, &mut rng(0))
         .unwrap();
     assert_within(
-        fit.log_likelihood(&x).unwrap().sum() / 150.0,
+        fit.model.log_likelihood(&x).unwrap().sum() / 150.0,
         -404.9627801561 / 150.0,
         1e-5,
         "plain EM on iris",
@@ -80,10 +84,15 @@ fn variational_em() {
         for k in 1..=3 {
             let expected = likelihoods[k - 1] / n;
             let full = VariationalPpca::<f64, Full<f64>>::builder(k).fit(&x, &mut rng(5)).unwrap();
-            assert_within(full.elbo(&x).unwrap().values().mean(), expected, 1e-5, "full");
+            assert_within(full.model.elbo(&x).unwrap().values().mean(), expected, 1e-5, "full");
             let diagonal =
                 VariationalPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(6)).unwrap();
-            assert_within(diagonal.elbo(&x).unwrap().values().mean(), expected, 1e-5, "diagonal");
+            assert_within(
+                diagonal.model.elbo(&x).unwrap().values().mean(),
+                expected,
+                1e-5,
+                "diagonal",
+            );
         }
     }
     for (table, bounds) in ISOTROPIC {
@@ -92,7 +101,7 @@ fn variational_em() {
             for seed in [0, 1] {
                 let fit = VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(seed)).unwrap();
                 assert_within(
-                    fit.elbo(&x).unwrap().values().mean(),
+                    fit.model.elbo(&x).unwrap().values().mean(),
                     bounds[k - 2] / x.ncols() as f64,
                     1e-5,
                     "isotropic",
@@ -109,11 +118,16 @@ fn amortised() {
         for k in 1..=3 {
             let expected = likelihoods[k - 1] / x.ncols() as f64;
             let full = AmortizedPpca::<f64, Full<f64>>::builder(k).fit(&x, &mut rng(7)).unwrap();
-            assert_within(full.elbo(&x).unwrap().values().mean(), expected, 1e-2, "full head");
+            assert_within(
+                full.model.elbo(&x).unwrap().values().mean(),
+                expected,
+                1e-2,
+                "full head",
+            );
             let diagonal =
                 AmortizedPpca::<f64, Diagonal<f64>>::builder(k).fit(&x, &mut rng(8)).unwrap();
             assert_within(
-                diagonal.elbo(&x).unwrap().values().mean(),
+                diagonal.model.elbo(&x).unwrap().values().mean(),
                 expected,
                 1e-2,
                 "diagonal head",
@@ -125,7 +139,7 @@ fn amortised() {
         for k in [2, 3] {
             let fit = AmortizedPpca::<f64>::builder(k).fit(&x, &mut rng(9)).unwrap();
             assert_within(
-                fit.elbo(&x).unwrap().values().mean(),
+                fit.model.elbo(&x).unwrap().values().mean(),
                 bounds[k - 2] / x.ncols() as f64,
                 1e-2,
                 "isotropic head",
@@ -144,36 +158,37 @@ fn digits_at_every_step() {
     ];
     for (k, likelihood, isotropic, noise, error, uncentered) in reference {
         let ppca = Ppca::fit(k, &x).unwrap();
-        assert_relative(ppca.log_likelihood(&x).unwrap().mean(), likelihood, 1e-11, "log p");
-        assert_relative(ppca.noise_variance(), noise, 1e-9, "noise variance");
+        assert_relative(ppca.model.log_likelihood(&x).unwrap().mean(), likelihood, 1e-11, "log p");
+        assert_relative(ppca.model.noise_variance(), noise, 1e-9, "noise variance");
         let autoencoder = LinearAutoencoder::fit(k, &x).unwrap();
-        assert_relative(autoencoder.squared_error(&x).unwrap(), error, 1e-9, "squared error");
+        assert_relative(autoencoder.model.squared_error(&x).unwrap(), error, 1e-9, "squared error");
         let lecture = LinearAutoencoder::builder(k).centering(Centering::None);
         assert_relative(
-            lecture.fit(&x).unwrap().squared_error(&x).unwrap(),
+            lecture.fit(&x, &mut VoidRng).unwrap().model.squared_error(&x).unwrap(),
             uncentered,
             1e-9,
             "squared error without a mean",
         );
         let by_gradient = LinearAutoencoder::builder(k)
-            .fit_by_gradient(&Default::default(), &x, &mut rng(11))
+            .fitter(AutoencoderDescent::default())
+            .fit(&x, &mut rng(11))
             .unwrap();
         assert_relative(
-            by_gradient.squared_error(&x).unwrap(),
+            by_gradient.model.squared_error(&x).unwrap(),
             error,
             1e-4,
             "squared error by the gradient",
         );
         let vem = VariationalPpca::<f64>::builder(k).fit(&x, &mut rng(12)).unwrap();
         assert_within(
-            vem.elbo(&x).unwrap().values().mean(),
+            vem.model.elbo(&x).unwrap().values().mean(),
             isotropic,
             1e-5,
             "isotropic variational EM",
         );
-        let em = Ppca::builder(k).fit_em(&x, &mut rng(13)).unwrap();
+        let em = Ppca::builder(k).fitter(PxEm::default()).fit(&x, &mut rng(13)).unwrap();
         assert_within(
-            em.log_likelihood(&x).unwrap().mean(),
+            em.model.log_likelihood(&x).unwrap().mean(),
             likelihood,
             1e-5,
             "parameter-expanded EM",

@@ -47,25 +47,25 @@ fn check_moments(
 fn draws_have_the_model_s_moments() {
     let x = iris();
     let model = Ppca::fit(2, &x).unwrap();
-    let (z, drawn) = model.sample(DRAWS, &mut rng(1));
+    let (z, drawn) = model.model.sample_with_codes(DRAWS, &mut rng(1));
     assert_eq!((z.shape(), drawn.shape()), ((2, DRAWS), (4, DRAWS)));
-    let w = model.loadings().into_owned();
+    let w = model.model.loadings().into_owned();
     check_moments(&z, &DVector::zeros(2), &DMatrix::identity(2, 2), "z");
-    let marginal = &w * w.transpose() + DMatrix::identity(4, 4) * model.noise_variance();
-    check_moments(&drawn, &model.mean().into_owned(), &marginal, "x");
+    let marginal = &w * w.transpose() + DMatrix::identity(4, 4) * model.model.noise_variance();
+    check_moments(&drawn, &model.model.mean().into_owned(), &marginal, "x");
     // z and x belong together: x − Wz − μ is the noise.
     let mut noise = &drawn - &w * &z;
-    noise.column_iter_mut().for_each(|mut c| c -= model.mean());
+    noise.column_iter_mut().for_each(|mut c| c -= model.model.mean());
     check_moments(
         &noise,
         &DVector::zeros(4),
-        &(DMatrix::identity(4, 4) * model.noise_variance()),
+        &(DMatrix::identity(4, 4) * model.model.noise_variance()),
         "the noise",
     );
     // A model fitted to what it drew is the model.
     let again = Ppca::fit(2, &drawn).unwrap();
     assert!(
-        (again.noise_variance() / model.noise_variance() - 1.0).abs()
+        (again.model.noise_variance() / model.model.noise_variance() - 1.0).abs()
             < 5.0 * (2.0 / (2.0 * DRAWS as f64)).sqrt()
     );
 }
@@ -76,19 +76,27 @@ fn every_step_with_a_density_draws() {
     let shapes = |(z, x): (DMatrix<f64>, DMatrix<f64>)| (z.shape(), x.shape());
     assert_eq!(
         shapes(
-            VariationalPpca::<f64>::builder(2).fit(&x, &mut rng(2)).unwrap().sample(7, &mut rng(3))
+            VariationalPpca::<f64>::builder(2)
+                .fit(&x, &mut rng(2))
+                .unwrap()
+                .model
+                .sample_with_codes(7, &mut rng(3))
         ),
         ((2, 7), (4, 7))
     );
     assert_eq!(
         shapes(
-            AmortizedPpca::<f64>::builder(2).fit(&x, &mut rng(2)).unwrap().sample(7, &mut rng(3))
+            AmortizedPpca::<f64>::builder(2)
+                .fit(&x, &mut rng(2))
+                .unwrap()
+                .model
+                .sample_with_codes(7, &mut rng(3))
         ),
         ((2, 7), (4, 7))
     );
     let model = Ppca::fit(2, &x).unwrap();
-    assert_eq!(model.sample(5, &mut rng(4)), model.sample(5, &mut rng(4)));
-    assert_eq!(shapes(model.sample(0, &mut rng(4))), ((2, 0), (4, 0)));
+    assert_eq!(model.model.sample(5, &mut rng(4)), model.model.sample(5, &mut rng(4)));
+    assert_eq!(shapes(model.model.sample_with_codes(0, &mut rng(4))), ((2, 0), (4, 0)));
 }
 
 /// z = m + Lε has covariance LLᵗ: the factor is the standard deviation, not the variance.

@@ -1,10 +1,11 @@
 //! Step 3: variational EM (oracles 6, 7, 14, 20, 21).
 
 use crate::ladder::common::{
-    VoidRng, assert_relative, assert_within, eigenvalues, iris, isotropic_optimum,
-    likelihood_optimum, mean_root, noise,
+    assert_relative, assert_within, eigenvalues, iris, isotropic_optimum, likelihood_optimum,
+    mean_root, noise,
 };
 use crate::ladder::common::{observed, rng, wine};
+use crate::support::VoidRng;
 use elbo::data::Centering;
 use elbo::fit::{ExpectationMaximization, StopReason, SubspaceFamily};
 use elbo::inference::{Exact, PerPoint};
@@ -22,20 +23,20 @@ fn the_isotropic_optimum() {
         assert_eq!(fit.stop, StopReason::Converged);
         let (variance, m) = (noise(&values, k), mean_root(&values, k));
         let best = isotropic_optimum(&values, k).unwrap();
-        assert_within(fit.elbo(&x).unwrap().values().mean(), best, 1e-6, "J");
+        assert_within(fit.model.elbo(&x).unwrap().values().mean(), best, 1e-6, "J");
         assert_within(
             *fit.trace.values().last().unwrap(),
-            fit.elbo(&x).unwrap().values().mean(),
+            fit.model.elbo(&x).unwrap().values().mean(),
             1e-9,
             "the last J of the trace",
         );
-        assert_relative(fit.noise_variance(), variance, 1e-3, "noise variance");
-        let singular = elbo::linalg::thin_svd(fit.loadings()).unwrap().singular_values;
+        assert_relative(fit.model.noise_variance(), variance, 1e-3, "noise variance");
+        let singular = elbo::linalg::thin_svd(fit.model.loadings()).unwrap().singular_values;
         for (s, l) in singular.iter().zip(values.iter()) {
             assert_relative(s * s, l.sqrt() * m - variance, 1e-2, "squared singular value");
         }
         assert_relative(
-            fit.inference.posterior.variances()[0],
+            fit.model.inference().posterior.variances()[0],
             variance / (m * m),
             1e-2,
             "variance of q",
@@ -61,6 +62,7 @@ fn more_isotropic_dimensions_may_be_worse() {
         VariationalPpca::<f64>::builder(k)
             .fit(&x, &mut rng(3))
             .unwrap()
+            .model
             .elbo(&x)
             .unwrap()
             .values()
@@ -76,14 +78,14 @@ fn the_diagonal_optimum_is_ppca_s_with_principal_columns() {
         let best = Ppca::fit(3, &x).unwrap();
         let fit = VariationalPpca::<f64, Diagonal<f64>>::builder(3).fit(&x, &mut rng(4)).unwrap();
         assert_within(
-            fit.elbo(&x).unwrap().values().mean(),
-            best.log_likelihood(&x).unwrap().mean(),
+            fit.model.elbo(&x).unwrap().values().mean(),
+            best.model.log_likelihood(&x).unwrap().mean(),
             1e-6,
             "J",
         );
-        let directions = best.components().unwrap();
+        let directions = best.model.components().unwrap();
         let mut used = [false; 3];
-        for column in fit.loadings().column_iter() {
+        for column in fit.model.loadings().column_iter() {
             let along = directions.tr_mul(&column.normalize());
             let place = along.iamax();
             assert!(along[place].abs() > 1.0 - 1e-4 && !used[place], "{along}");
@@ -99,10 +101,11 @@ fn the_order_of_the_ladder() {
     let x = wine();
     let k = 3;
     let tolerance = 1e-5;
-    let log_p = Ppca::fit(k, &x).unwrap().log_likelihood(&x).unwrap().mean();
+    let log_p = Ppca::fit(k, &x).unwrap().model.log_likelihood(&x).unwrap().mean();
     let full = VariationalPpca::<f64, Full<f64>>::builder(k)
         .fit(&x, &mut rng(1))
         .unwrap()
+        .model
         .elbo(&x)
         .unwrap()
         .values()
@@ -110,6 +113,7 @@ fn the_order_of_the_ladder() {
     let diagonal = VariationalPpca::<f64, Diagonal<f64>>::builder(k)
         .fit(&x, &mut rng(1))
         .unwrap()
+        .model
         .elbo(&x)
         .unwrap()
         .values()
@@ -117,6 +121,7 @@ fn the_order_of_the_ladder() {
     let isotropic = VariationalPpca::<f64>::builder(k)
         .fit(&x, &mut rng(1))
         .unwrap()
+        .model
         .elbo(&x)
         .unwrap()
         .values()
@@ -124,6 +129,7 @@ fn the_order_of_the_ladder() {
     let head_diagonal = AmortizedPpca::<f64, Diagonal<f64>>::builder(k)
         .fit(&x, &mut rng(1))
         .unwrap()
+        .model
         .elbo(&x)
         .unwrap()
         .values()
@@ -131,6 +137,7 @@ fn the_order_of_the_ladder() {
     let head_isotropic = AmortizedPpca::<f64>::builder(k)
         .fit(&x, &mut rng(1))
         .unwrap()
+        .model
         .elbo(&x)
         .unwrap()
         .values()
@@ -178,11 +185,8 @@ fn full_variational_em_is_em_step_by_step() {
 fn plain<Q: PosteriorFamily<f64> + SubspaceFamily<f64>>(name: &str) {
     let x = wine();
     let fit = VariationalPpca::<f64, Q>::builder(3)
-        .fit_plain(
-            &ExpectationMaximization { max_iterations: 150, tolerance: 0.0 },
-            &x,
-            &mut rng(8),
-        )
+        .fitter(ExpectationMaximization { max_iterations: 150, tolerance: 0.0 })
+        .fit(&x, &mut rng(8))
         .unwrap();
     for pair in fit.trace.values().windows(2) {
         assert!(
@@ -192,7 +196,12 @@ fn plain<Q: PosteriorFamily<f64> + SubspaceFamily<f64>>(name: &str) {
             pair[0]
         );
     }
-    assert_within(fit.trace.last().unwrap(), fit.elbo(&x).unwrap().values().mean(), 1e-9, name);
+    assert_within(
+        fit.trace.last().unwrap(),
+        fit.model.elbo(&x).unwrap().values().mean(),
+        1e-9,
+        name,
+    );
     // On an easy table it gets to the optimum of the accelerated fitter.
     let rng = &mut rng(31);
     let x = crate::ladder::common::normal(5, 200, rng) * 0.7
@@ -200,11 +209,14 @@ fn plain<Q: PosteriorFamily<f64> + SubspaceFamily<f64>>(name: &str) {
             * crate::ladder::common::normal(2, 200, rng)
             * 1.5;
     let plain = VariationalPpca::<f64, Q>::builder(2)
-        .fit_plain(&ExpectationMaximization::default(), &x, rng)
+        .fitter(ExpectationMaximization::default())
+        .fit(&x, rng)
         .unwrap();
     let fast = VariationalPpca::<f64, Q>::builder(2).fit(&x, rng).unwrap();
-    let (slow, fast) =
-        (plain.elbo(&x).unwrap().values().mean(), fast.elbo(&x).unwrap().values().mean());
+    let (slow, fast) = (
+        plain.model.elbo(&x).unwrap().values().mean(),
+        fast.model.elbo(&x).unwrap().values().mean(),
+    );
     assert!(
         (slow - fast).abs() < 1e-5,
         "{name}: {slow} beside {fast}, {} after {} iterations",
@@ -240,11 +252,15 @@ fn the_accelerated_fitter_never_falls() {
 fn closed_forms_ask_for_no_random_number() {
     let x = iris();
     let model = Ppca::fit(2, &x).unwrap();
-    let q = model.encode(&x).unwrap();
-    let bound = Elbo::closed_form().evaluate(&model.model, &q, observed(&x), &mut VoidRng).unwrap();
-    let likelihood = LogLikelihood.evaluate(&model.model, &q, observed(&x), &mut VoidRng).unwrap();
+    let q = model.model.encode(&x).unwrap();
+    let bound = Elbo::closed_form()
+        .evaluate(model.model.generative_model(), &q, observed(&x), &mut VoidRng)
+        .unwrap();
+    let likelihood = LogLikelihood
+        .evaluate(model.model.generative_model(), &q, observed(&x), &mut VoidRng)
+        .unwrap();
     assert_relative(bound, likelihood, 1e-12, "J");
     for mean in [Centering::Mean, Centering::None] {
-        Ppca::builder(2).centering(mean).fit(&x).unwrap();
+        Ppca::builder(2).centering(mean).fit(&x, &mut VoidRng).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::missing::{HOLE, brute_force, rng, table};
 use elbo::Ppca;
+use elbo::data::Incomplete;
 use elbo::posterior::{GaussianPosterior, Posterior};
 use nalgebra::{DMatrix, DVector, dmatrix};
 
@@ -19,9 +20,9 @@ fn agrees_with_the_explicit_covariance() {
     {
         let model = model(d, k, 0.7, |_| 1.0);
         let x = table(d, n, 2, 1.0, holes, 3);
-        let values = model.log_likelihood_observed(&x).unwrap();
+        let values = model.log_likelihood(Incomplete(&x)).unwrap();
         let missing = model.conditional(&x).unwrap();
-        let posterior = model.encode_incomplete(&x).unwrap();
+        let posterior = model.encode(Incomplete(&x)).unwrap();
         for (i, column) in x.column_iter().enumerate() {
             let (value, mean, covariance) = brute_force(&model, &column.into_owned());
             assert!(
@@ -58,7 +59,7 @@ fn the_evidence_is_the_likelihood_less_the_divergences() {
     let model = model(6, 2, 0.5, |_| 1.0);
     let x = table(6, 30, 2, 1.0, 0.3, 8);
     let (values, q) =
-        (model.log_likelihood_observed(&x).unwrap(), model.encode_incomplete(&x).unwrap());
+        (model.log_likelihood(Incomplete(&x)).unwrap(), model.encode(Incomplete(&x)).unwrap());
     let kl = q.kl_to_prior();
     let mut sum = DMatrix::zeros(2, 2);
     for i in 0..30 {
@@ -83,7 +84,7 @@ fn the_evidence_is_the_likelihood_less_the_divergences() {
 fn one_entry_or_none() {
     let model = model(3, 2, 0.5, |_| 1.0);
     let x = dmatrix![HOLE, HOLE, 1.0; HOLE, 2.0, HOLE; HOLE, HOLE, HOLE];
-    let values = model.log_likelihood_observed(&x).unwrap();
+    let values = model.log_likelihood(Incomplete(&x)).unwrap();
     assert_eq!(values[0], 0.0);
     for (column, variable) in [(1, 1), (2, 0)] {
         let variance = model.loadings().row(variable).norm_squared() + 0.5;
@@ -92,7 +93,7 @@ fn one_entry_or_none() {
             -0.5 * ((std::f64::consts::TAU * variance).ln() + deviation * deviation / variance);
         assert!((values[column] - expected).abs() < 1e-13);
     }
-    let q = model.encode_incomplete(&x).unwrap();
+    let q = model.encode(Incomplete(&x)).unwrap();
     assert_eq!(q.mean().column(0).amax(), 0.0);
     assert_eq!(q.covariance(0), DMatrix::identity(2, 2));
     assert!((model.impute(&x).unwrap().column(0) - model.mean()).amax() < 1e-15);
@@ -105,13 +106,13 @@ fn strong_and_weak_variables_side_by_side() {
     let scale = |j: usize| 10f64.powf(5.0 - j as f64 * 10.0 / 7.0);
     let model = model(8, 3, 1e-10, scale);
     let mut rng = rng(4);
-    let (_, mut x) = model.sample(40, &mut rng);
+    let mut x = model.sample(40, &mut rng);
     x.apply(|v| {
         if rand::RngExt::random::<f64>(&mut rng) < 0.3 {
             *v = HOLE;
         }
     });
-    let values = model.log_likelihood_observed(&x).unwrap();
+    let values = model.log_likelihood(Incomplete(&x)).unwrap();
     for (i, column) in x.column_iter().enumerate() {
         let seen: Vec<usize> = (0..8).filter(|&j| !column[j].is_nan()).collect();
         // ln N by a sequence of conditionals: R of [W_o; σI], in which nothing is subtracted.

@@ -1,7 +1,9 @@
 //! Factor analysis of data with holes: the same EM with a noise variance for each variable.
 
 use crate::missing::{HOLE, covariance, iris_with_holes, marginal, rng, table};
+use crate::support::VoidRng;
 use elbo::data::Centering;
+use elbo::data::Incomplete;
 use elbo::fit::{EmAcceleration, Fitted, MissingDataEm, ProfileLikelihood, StopReason};
 use elbo::posterior::{GaussianPosterior, Posterior};
 use elbo::{Error, FactorAnalysis};
@@ -16,7 +18,7 @@ fn factors(d: usize, n: usize, k: usize, holes: f64, seed: u64) -> (FactorAnalys
     let loadings = DMatrix::from_fn(d, k, |j, _| units[j] * crate::missing::normal(&mut rng));
     let noise = DVector::from_fn(d, |j, _| units[j].powi(2) * (0.2 + rng.random::<f64>()));
     let truth = FactorAnalysis::from_parameters(loadings, &units * 3.0, noise).unwrap();
-    let (_, mut x) = truth.sample(n, &mut rng);
+    let mut x = truth.sample(n, &mut rng);
     x.apply(|value| {
         if rng.random::<f64>() < holes {
             *value = HOLE;
@@ -27,16 +29,16 @@ fn factors(d: usize, n: usize, k: usize, holes: f64, seed: u64) -> (FactorAnalys
 
 fn fit(k: usize, x: &DMatrix<f64>) -> Fitted<FactorAnalysis> {
     let exact = MissingDataEm { tolerance: 1e-11, ..MissingDataEm::default() };
-    FactorAnalysis::builder(k).fit_incomplete_by(&exact, x, &mut rng(0)).unwrap()
+    FactorAnalysis::builder(k).missing_data_fitter(exact).fit(Incomplete(x), &mut rng(0)).unwrap()
 }
 
 #[test]
 fn every_verb_agrees_with_the_explicit_covariance() {
     for (d, k, n) in [(5, 2, 60), (9, 3, 400), (70, 3, 30)] {
         let (model, x) = factors(d, n, k, 0.35, 4);
-        let values = model.log_likelihood_observed(&x).unwrap();
+        let values = model.log_likelihood(Incomplete(&x)).unwrap();
         let missing = model.conditional(&x).unwrap();
-        let posterior = model.encode_incomplete(&x).unwrap();
+        let posterior = model.encode(Incomplete(&x)).unwrap();
         let completed = model.impute(&x).unwrap();
         for (i, column) in x.column_iter().enumerate() {
             let (value, mean, variance) =
@@ -94,20 +96,22 @@ fn nothing_missing_is_the_complete_fit() {
         for mean in [Centering::Mean, Centering::None] {
             let builder = FactorAnalysis::builder(k).centering(mean);
             let whole = builder
-                .fit_by(&ProfileLikelihood { tolerance: 1e-13, ..ProfileLikelihood::default() }, &x)
+                .fitter(ProfileLikelihood { tolerance: 1e-13, ..ProfileLikelihood::default() })
+                .fit(&x, &mut VoidRng)
                 .unwrap();
             let exact = MissingDataEm { tolerance: 1e-12, ..MissingDataEm::default() };
-            let fitted = builder.fit_incomplete_by(&exact, &x, &mut rng(1)).unwrap();
+            let fitted =
+                builder.missing_data_fitter(exact).fit(Incomplete(&x), &mut rng(1)).unwrap();
             let (expected, found) = (whole.trace.last().unwrap(), fitted.trace.last().unwrap());
             assert!((expected - found).abs() < 1e-8, "{d}×{n}, {mean:?}: {expected} {found}");
             assert!(
-                (fitted.noise_variances().component_div(&whole.noise_variances()))
+                (fitted.model.noise_variances().component_div(&whole.model.noise_variances()))
                     .iter()
                     .all(|ratio| (ratio - 1.0).abs() < 1e-2)
             );
             // The form is the same as well: W itself, and not only WWᵗ.
-            let deviations = covariance(&whole).diagonal().map(f64::sqrt);
-            let difference = fitted.loadings() - whole.loadings();
+            let deviations = covariance(&whole.model).diagonal().map(f64::sqrt);
+            let difference = fitted.model.loadings() - whole.model.loadings();
             assert!(
                 difference.row_iter().zip(deviations.iter()).all(|(row, s)| row.amax() < 0.02 * s),
                 "{difference}"
@@ -122,8 +126,10 @@ fn every_scheme_rises_and_they_agree() {
     let mut ends = Vec::new();
     for scheme in [EmAcceleration::Plain, EmAcceleration::Expanded, EmAcceleration::Accelerated] {
         let fitter = MissingDataEm { tolerance: 1e-10, scheme, ..MissingDataEm::default() };
-        let fitted =
-            FactorAnalysis::builder(2).fit_incomplete_by(&fitter, &x, &mut rng(1)).unwrap();
+        let fitted = FactorAnalysis::builder(2)
+            .missing_data_fitter(fitter)
+            .fit(Incomplete(&x), &mut rng(1))
+            .unwrap();
         let values = fitted.trace.values();
         assert!(
             values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()),
@@ -131,7 +137,9 @@ fn every_scheme_rises_and_they_agree() {
         );
         assert_eq!(fitted.stop, StopReason::Converged);
         assert!(
-            (fitted.log_likelihood_observed(&x).unwrap().mean() - values[values.len() - 1]).abs()
+            (fitted.model.log_likelihood(Incomplete(&x)).unwrap().mean()
+                - values[values.len() - 1])
+                .abs()
                 < 1e-10
         );
         ends.push((values[values.len() - 1], fitted.iterations()));
@@ -145,7 +153,7 @@ fn every_start_reaches_one_value() {
     for (d, n, k, holes, seed) in [(9, 300, 2, 0.2, 1), (12, 400, 3, 0.3, 2)] {
         let (_, x) = factors(d, n, k, holes, seed);
         let fitted =
-            FactorAnalysis::builder(k).restarts(10).fit_incomplete(&x, &mut rng(7)).unwrap();
+            FactorAnalysis::builder(k).restarts(10).fit(Incomplete(&x), &mut rng(7)).unwrap();
         let starts = fitted.trace.starts();
         assert_eq!(starts.len(), 11);
         assert!(starts.iter().all(|start| (start - starts[0]).abs() < 1e-6), "{starts:?}");
@@ -156,13 +164,13 @@ fn every_start_reaches_one_value() {
 fn recovers_the_model_through_holes() {
     let (truth, x) = factors(10, 4000, 2, 0.2, 8);
     let fitted = fit(2, &x);
-    let gain = fitted.log_likelihood_observed(&x).unwrap().sum()
-        - truth.log_likelihood_observed(&x).unwrap().sum();
+    let gain = fitted.model.log_likelihood(Incomplete(&x)).unwrap().sum()
+        - truth.log_likelihood(Incomplete(&x)).unwrap().sum();
     // Twice the gain is χ² with 39 degrees of freedom.
     assert!(gain > 0.0 && gain < 50.0, "{gain}");
-    let ratios = fitted.noise_variances().component_div(&truth.noise_variances());
+    let ratios = fitted.model.noise_variances().component_div(&truth.noise_variances());
     assert!(ratios.iter().all(|ratio| (ratio - 1.0).abs() < 0.15), "{ratios}");
-    let (wanted, found) = (covariance(&truth), covariance(&fitted));
+    let (wanted, found) = (covariance(&truth), covariance(&fitted.model));
     for (j, l) in (0..10).flat_map(|j| (0..10).map(move |l| (j, l))) {
         assert!(
             (wanted[(j, l)] - found[(j, l)]).abs() < 0.1 * (wanted[(j, j)] * wanted[(l, l)]).sqrt()
@@ -181,9 +189,14 @@ fn the_units_of_a_variable_do_not_matter_and_the_mean_moves() {
     let (expected, found) =
         (value.trace.last().unwrap() - seen / 250.0 * f64::ln(1e4), scaled.trace.last().unwrap());
     assert!((expected - found).abs() < 1e-8, "{expected} {found}");
-    assert!((scaled.noise_variances()[1] / value.noise_variances()[1] / 1e8 - 1.0).abs() < 1e-3);
+    assert!(
+        (scaled.model.noise_variances()[1] / value.model.noise_variances()[1] / 1e8 - 1.0).abs()
+            < 1e-3
+    );
     let observed = x.row(1).iter().filter(|v| !v.is_nan()).sum::<f64>() / seen;
-    assert!((value.mean()[1] - observed).abs() > 1e-3 * value.noise_variances()[1].sqrt());
+    assert!(
+        (value.model.mean()[1] - observed).abs() > 1e-3 * value.model.noise_variances()[1].sqrt()
+    );
 }
 
 #[test]
@@ -195,20 +208,21 @@ fn heywood_cases_are_floored_and_told() {
         let x = table(6, 60, 2, 1.0, 0.0, seed);
         let builder =
             FactorAnalysis::builder(3).noise_floor(if seed % 2 == 0 { 1e-6 } else { 0.005 });
-        let whole = builder.fit(&x).unwrap();
-        let fitted = builder.fit_incomplete(&x, &mut rng(0)).unwrap();
+        let whole = builder.fit(&x, &mut VoidRng).unwrap();
+        let fitted = builder.fit(Incomplete(&x), &mut rng(0)).unwrap();
         let (expected, found) = (whole.trace.last().unwrap(), fitted.trace.last().unwrap());
         assert!(found > expected - 5e-6 && found < expected + 1e-9, "{seed}: {found} {expected}");
-        assert_eq!(fitted.heywood_variables(), whole.heywood_variables(), "{seed}");
-        cases += usize::from(!whole.heywood_variables().is_empty());
+        assert_eq!(fitted.model.heywood_variables(), whole.model.heywood_variables(), "{seed}");
+        cases += usize::from(!whole.model.heywood_variables().is_empty());
         // With holes: the floor holds exactly, is told, and J does not fall on the way there.
         let holes = table(6, 80, 2, 1.0, 0.2, seed);
-        let fitted = builder.restarts(2).fit_incomplete(&holes, &mut rng(0)).unwrap();
-        assert_eq!(fitted.stop == StopReason::Floor, !fitted.heywood_variables().is_empty());
+        let fitted = builder.restarts(2).fit(Incomplete(&holes), &mut rng(0)).unwrap();
+        assert_eq!(fitted.stop == StopReason::Floor, !fitted.model.heywood_variables().is_empty());
         let values = fitted.trace.values();
         assert!(values.windows(2).all(|pair| pair[1] >= pair[0] - 1e-12 * pair[0].abs()));
         assert!(
-            (fitted.log_likelihood_observed(&holes).unwrap().mean() - values[values.len() - 1])
+            (fitted.model.log_likelihood(Incomplete(&holes)).unwrap().mean()
+                - values[values.len() - 1])
                 .abs()
                 < 1e-9
         );
@@ -225,19 +239,19 @@ fn constant_and_nearly_empty_variables() {
     }
     x[(5, 0)] = 3.0;
     x.column_mut(9).fill(HOLE);
-    let fitted = FactorAnalysis::builder(1).fit_incomplete(&x, &mut rng(0)).unwrap();
-    assert_eq!(fitted.heywood_variables(), [3, 5]);
-    assert!(fitted.loadings().row(3).amax() == 0.0 && fitted.mean()[3] == 4.25);
-    let missing = fitted.conditional(&x).unwrap();
+    let fitted = FactorAnalysis::builder(1).fit(Incomplete(&x), &mut rng(0)).unwrap();
+    assert_eq!(fitted.model.heywood_variables(), [3, 5]);
+    assert!(fitted.model.loadings().row(3).amax() == 0.0 && fitted.model.mean()[3] == 4.25);
+    let missing = fitted.model.conditional(&x).unwrap();
     assert!(missing.mean.iter().chain(missing.variance.iter()).all(|v| v.is_finite()));
-    assert_eq!(fitted.log_likelihood_observed(&x).unwrap()[9], 0.0);
+    assert_eq!(fitted.model.log_likelihood(Incomplete(&x)).unwrap()[9], 0.0);
 }
 
 #[test]
 fn refusals() {
     let (_, x) = factors(5, 40, 1, 0.2, 1);
     let refusal = |k: usize, x: &DMatrix<f64>| {
-        FactorAnalysis::builder(k).fit_incomplete(x, &mut rng(0)).unwrap_err()
+        FactorAnalysis::builder(k).fit(Incomplete(x), &mut rng(0)).unwrap_err()
     };
     assert!(matches!(refusal(0, &x), Error::LatentDim { latent_dim: 0, .. }));
     assert!(matches!(refusal(6, &x), Error::LatentDim { latent_dim: 6, .. }));
@@ -259,7 +273,7 @@ fn refusals() {
         two.row_mut(j).fill(1.0);
     }
     assert!(matches!(refusal(2, &two), Error::Unbounded { latent_dim: 2, rank: 2 }));
-    let floor = FactorAnalysis::builder(1).noise_floor(0.0).fit_incomplete(&x, &mut rng(0));
+    let floor = FactorAnalysis::builder(1).noise_floor(0.0).fit(Incomplete(&x), &mut rng(0));
     assert!(matches!(floor, Err(Error::InvalidParameter { .. })));
     let model = FactorAnalysis::from_parameters(
         DMatrix::from_element(2, 1, 1.0),
@@ -277,19 +291,19 @@ fn refusals() {
 fn single_precision_and_many_variables() {
     let x = iris_with_holes();
     let narrow = x.map(|v| v as f32);
-    let fitted = FactorAnalysis::<f32>::builder(1).fit_incomplete(&narrow, &mut rng(1)).unwrap();
+    let fitted = FactorAnalysis::<f32>::builder(1).fit(Incomplete(&narrow), &mut rng(1)).unwrap();
     let exact =
-        FactorAnalysis::builder(1).fit_incomplete(&narrow.map(f64::from), &mut rng(1)).unwrap();
+        FactorAnalysis::builder(1).fit(Incomplete(&narrow.map(f64::from)), &mut rng(1)).unwrap();
     assert_eq!(fitted.trace, exact.trace);
     assert!(
-        (fitted.impute(&narrow).unwrap().map(f64::from)
-            - exact.impute(&narrow.map(f64::from)).unwrap())
+        (fitted.model.impute(&narrow).unwrap().map(f64::from)
+            - exact.model.impute(&narrow.map(f64::from)).unwrap())
         .amax()
             < 1e-5
     );
     // Beyond the number of variables at which all correlations are estimated for the start.
     let x = table(270, 400, 2, 0.7, 0.2, 5);
-    let fitted = FactorAnalysis::builder(2).restarts(1).fit_incomplete(&x, &mut rng(0)).unwrap();
+    let fitted = FactorAnalysis::builder(2).restarts(1).fit(Incomplete(&x), &mut rng(0)).unwrap();
     assert!(
         fitted
             .trace

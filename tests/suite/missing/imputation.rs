@@ -2,6 +2,7 @@
 
 use crate::missing::{brute_force, rng, table};
 use elbo::Ppca;
+use elbo::data::Incomplete;
 use nalgebra::DMatrix;
 
 #[test]
@@ -9,7 +10,7 @@ fn observed_values_are_kept_bit_for_bit() {
     let mut x = table(5, 60, 2, 0.5, 0.3, 9);
     x[(1, 1)] = -0.0;
     x[(2, 2)] = 1e-310;
-    let model = Ppca::builder(2).fit_incomplete(&x, &mut rng(0)).unwrap().model;
+    let model = Ppca::builder(2).fit(Incomplete(&x), &mut rng(0)).unwrap().model;
     let tables = model.impute_multiple(2, &x, &mut rng(1)).unwrap();
     for completed in
         [&model.impute(&x).unwrap(), &model.conditional(&x).unwrap().mean, &tables[0], &tables[1]]
@@ -82,7 +83,7 @@ fn hidden_entries_are_found_within_their_deviation() {
             *v = f64::NAN;
         }
     });
-    let model = Ppca::builder(3).fit_incomplete(&x, &mut rng(0)).unwrap().model;
+    let model = Ppca::builder(3).fit(Incomplete(&x), &mut rng(0)).unwrap().model;
     let missing = model.conditional(&x).unwrap();
     let (mut sum, mut count) = (0.0, 0.0);
     for place in (0..x.len()).filter(|&place| x[place].is_nan()) {

@@ -9,11 +9,11 @@ mod maximum;
 mod refusals;
 mod weights;
 
+use elbo::Model;
 use elbo::data::files::{Format, ReadOptions, decode};
 use elbo::inference::Exact;
 use elbo::likelihood::GaussianNoise;
 use elbo::map::Linear;
-use elbo::steps::Step;
 use nalgebra::{DMatrix, DVector};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -70,8 +70,8 @@ fn brute_force(model: &elbo::Ppca, x: &DVector<f64>) -> (f64, DVector<f64>, DMat
 }
 
 /// WWᵗ and the noise.
-fn covariance<N: GaussianNoise<f64>>(model: &Step<f64, Linear<f64>, N, Exact>) -> DMatrix<f64> {
-    let noise = model.model.likelihood.variances(model.mean().len());
+fn covariance<N: GaussianNoise<f64>>(model: &Model<f64, Linear<f64>, N, Exact>) -> DMatrix<f64> {
+    let noise = model.likelihood().variances(model.mean().len());
     model.loadings() * model.loadings().transpose() + DMatrix::from_diagonal(&noise)
 }
 

@@ -1,14 +1,17 @@
 //! A weight for each observation of data with holes.
 
 use crate::missing::{HOLE, iris_with_holes, rng, table};
+use crate::support::VoidRng;
+use elbo::data::Data;
+use elbo::data::Incomplete;
 use elbo::fit::Fitted;
 use elbo::{Error, FactorAnalysis, Ppca};
 use nalgebra::DMatrix;
 
 fn ppca(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<Ppca> {
     match weights {
-        Some(weights) => Ppca::builder(2).fit_incomplete_weighted(x, weights, &mut rng(0)),
-        None => Ppca::builder(2).fit_incomplete(x, &mut rng(0)),
+        Some(weights) => Ppca::builder(2).fit(Incomplete(x).weighted(weights), &mut rng(0)),
+        None => Ppca::builder(2).fit(Incomplete(x), &mut rng(0)),
     }
     .unwrap()
 }
@@ -16,9 +19,9 @@ fn ppca(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<Ppca> {
 fn factors(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<FactorAnalysis> {
     match weights {
         Some(weights) => {
-            FactorAnalysis::builder(2).fit_incomplete_weighted(x, weights, &mut rng(0))
+            FactorAnalysis::builder(2).fit(Incomplete(x).weighted(weights), &mut rng(0))
         }
-        None => FactorAnalysis::builder(2).fit_incomplete(x, &mut rng(0)),
+        None => FactorAnalysis::builder(2).fit(Incomplete(x), &mut rng(0)),
     }
     .unwrap()
 }
@@ -27,8 +30,8 @@ fn factors(x: &DMatrix<f64>, weights: Option<&[f64]>) -> Fitted<FactorAnalysis> 
 fn both(x: &DMatrix<f64>, weights: Option<&[f64]>) -> [(f64, DMatrix<f64>); 2] {
     let (a, b) = (ppca(x, weights), factors(x, weights));
     [
-        (a.trace.last().unwrap(), a.impute(x).unwrap()),
-        (b.trace.last().unwrap(), b.impute(x).unwrap()),
+        (a.trace.last().unwrap(), a.model.impute(x).unwrap()),
+        (b.trace.last().unwrap(), b.model.impute(x).unwrap()),
     ]
 }
 
@@ -58,39 +61,42 @@ fn equal_weights_are_none_and_uneven_ones_are_met_exactly() {
     let x = iris_with_holes();
     assert_eq!(ppca(&x, Some(&[1.0; 150])), ppca(&x, None));
     assert_eq!(
-        FactorAnalysis::builder(1).fit_incomplete_weighted(&x, &[1.0; 150], &mut rng(0)),
-        FactorAnalysis::builder(1).fit_incomplete(&x, &mut rng(0))
+        FactorAnalysis::builder(1).fit(Incomplete(&x).weighted(&[1.0; 150]), &mut rng(0)),
+        FactorAnalysis::builder(1).fit(Incomplete(&x), &mut rng(0))
     );
     let weights: Vec<f64> = (0..150).map(|i| 0.1 + (i % 7) as f64 * 0.3).collect();
     let fitted = ppca(&x, Some(&weights));
-    let values = fitted.log_likelihood_observed(&x).unwrap();
+    let values = fitted.model.log_likelihood(Incomplete(&x)).unwrap();
     let expected =
         values.iter().zip(&weights).map(|(v, w)| v * w).sum::<f64>() / weights.iter().sum::<f64>();
     assert!((expected - fitted.trace.last().unwrap()).abs() < 1e-10);
     // The closed form of the weighted covariance, where nothing is missing.
     let whole = table(6, 200, 2, 0.5, 0.0, 4);
     let weights: Vec<f64> = (0..200).map(|i| 0.5 + (i % 5) as f64).collect();
-    let (closed, fitted) =
-        (Ppca::builder(2).fit_weighted(&whole, &weights).unwrap(), ppca(&whole, Some(&weights)));
+    let (closed, fitted) = (
+        Ppca::builder(2).fit(whole.weighted(&weights), &mut VoidRng).unwrap(),
+        ppca(&whole, Some(&weights)),
+    );
     assert!(
-        (closed.noise_variance() - fitted.noise_variance()).abs() < 1e-4
-            && (closed.mean() - fitted.mean()).amax() < 1e-3
+        (closed.model.noise_variance() - fitted.model.noise_variance()).abs() < 1e-4
+            && (closed.model.mean() - fitted.model.mean()).amax() < 1e-3
     );
     let single: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
     let narrow = Ppca::<f32>::builder(2)
-        .fit_incomplete_weighted(&whole.map(|v| v as f32), &single, &mut rng(0))
+        .fit(Incomplete(&whole.map(|v| v as f32)).weighted(&single), &mut rng(0))
         .unwrap();
-    assert!((narrow.noise_variance() as f64 - fitted.noise_variance()).abs() < 1e-5);
+    assert!((narrow.model.noise_variance() as f64 - fitted.model.noise_variance()).abs() < 1e-5);
 }
 
 #[test]
 fn what_is_no_weight_is_refused() {
     let x = table(5, 40, 1, 0.5, 0.2, 1);
     let refusal = |weights: &[f64]| {
-        let error = Ppca::builder(1).fit_incomplete_weighted(&x, weights, &mut rng(0)).unwrap_err();
+        let error =
+            Ppca::builder(1).fit(Incomplete(&x).weighted(weights), &mut rng(0)).unwrap_err();
         assert_eq!(
             FactorAnalysis::builder(1)
-                .fit_incomplete_weighted(&x, weights, &mut rng(0))
+                .fit(Incomplete(&x).weighted(weights), &mut rng(0))
                 .unwrap_err()
                 .to_string(),
             error.to_string()
@@ -127,7 +133,7 @@ fn what_is_no_weight_is_refused() {
     let mut weights = vec![1.0; 40];
     weights[39] = 0.0;
     assert!(matches!(
-        Ppca::builder(1).fit_incomplete_weighted(&x, &weights, &mut rng(0)),
+        Ppca::builder(1).fit(Incomplete(&x).weighted(&weights), &mut rng(0)),
         Err(Error::NeverObserved { variable: 2, .. })
     ));
 }

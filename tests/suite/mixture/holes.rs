@@ -2,6 +2,7 @@
 //! what is found through the holes.
 
 use super::{Generator, normal, truth};
+use elbo::data::Incomplete;
 use elbo::mixture::MixtureOfPpca;
 use elbo::{Error, Ppca};
 use nalgebra::{DMatrix, dvector};
@@ -14,20 +15,24 @@ fn with_holes(x: &DMatrix<f64>, share: f64, rng: &mut Generator) -> DMatrix<f64>
 #[test]
 fn nothing_missing_is_the_complete_fit() {
     let rng = &mut Generator::seed_from_u64(2);
-    let (_, x) = truth(5, 1, 3.0, rng).sample(300, rng);
-    let builder = MixtureOfPpca::builder(3, 1).restarts(2);
+    let x = truth(5, 1, 3.0, rng).sample(300, rng);
+    let builder = MixtureOfPpca::builder(3, 1).restarts(1);
     let complete = builder.fit(&x, &mut Generator::seed_from_u64(7)).unwrap();
-    let holes = builder.fit_incomplete(&x, &mut Generator::seed_from_u64(7)).unwrap();
+    let holes = builder.fit(Incomplete(&x), &mut Generator::seed_from_u64(7)).unwrap();
     assert!((complete.trace.last().unwrap() - holes.trace.last().unwrap()).abs() < 1e-5);
     assert!(
-        (complete.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax()
+        (complete.model.log_likelihood(&x).unwrap()
+            - holes.model.log_likelihood(Incomplete(&x)).unwrap())
+        .amax()
             < 1e-2
     );
     assert!(
-        (holes.log_likelihood(&x).unwrap() - holes.log_likelihood_observed(&x).unwrap()).amax()
+        (holes.model.log_likelihood(&x).unwrap()
+            - holes.model.log_likelihood(Incomplete(&x)).unwrap())
+        .amax()
             < 1e-9
     );
-    assert_eq!(holes.impute(&x).unwrap(), x);
+    assert_eq!(holes.model.impute(&x).unwrap(), x);
 }
 
 #[test]
@@ -36,31 +41,31 @@ fn one_component_with_holes_is_probabilistic_pca_with_holes() {
     let model =
         Ppca::from_parameters(normal(6, 2, rng), normal(6, 1, rng).column(0).into_owned(), 0.3)
             .unwrap();
-    let x = with_holes(&model.sample(250, rng).1, 0.2, rng);
-    let one = MixtureOfPpca::builder(1, 2).restarts(1).fit_incomplete(&x, rng).unwrap();
-    let ppca = Ppca::builder(2).fit_incomplete(&x, rng).unwrap();
+    let x = with_holes(&model.sample(250, rng), 0.2, rng);
+    let one = MixtureOfPpca::builder(1, 2).restarts(0).fit(Incomplete(&x), rng).unwrap();
+    let ppca = Ppca::builder(2).fit(Incomplete(&x), rng).unwrap();
     assert!((one.trace.last().unwrap() - ppca.trace.last().unwrap()).abs() < 1e-6);
-    assert!((one.impute(&x).unwrap() - ppca.impute(&x).unwrap()).amax() < 1e-2);
+    assert!((one.model.impute(&x).unwrap() - ppca.model.impute(&x).unwrap()).amax() < 1e-2);
 }
 
 #[test]
 fn clusters_are_found_through_the_holes_and_the_likelihood_never_falls() {
     let rng = &mut Generator::seed_from_u64(5);
     let truth = truth(6, 2, 4.0, rng);
-    let (labels, complete) = truth.sample(900, rng);
+    let (labels, complete) = truth.sample_with_labels(900, rng);
     let mut x = with_holes(&complete, 0.2, rng);
     // An observation without any entry, and a constant offset of what it would have been.
     x.column_mut(11).fill(f64::NAN);
-    let fit = MixtureOfPpca::builder(3, 2).restarts(3).fit_incomplete(&x, rng).unwrap();
+    let fit = MixtureOfPpca::builder(3, 2).restarts(2).fit(Incomplete(&x), rng).unwrap();
     let (reached, of_truth) = (
-        fit.log_likelihood_observed(&x).unwrap().mean(),
-        truth.log_likelihood_observed(&x).unwrap().mean(),
+        fit.model.log_likelihood(Incomplete(&x)).unwrap().mean(),
+        truth.log_likelihood(Incomplete(&x)).unwrap().mean(),
     );
     assert!(reached > of_truth && reached < of_truth + 0.1, "{reached} {of_truth}");
-    assert!((fit.trace.last().unwrap() - reached).abs() < 1e-9 && fit.reseeded == 0);
+    assert!((fit.trace.last().unwrap() - reached).abs() < 1e-9 && fit.trace.reinitialized() == 0);
     assert!(fit.trace.values().windows(2).all(|w| w[1] >= w[0] - 1e-9 * w[0].abs()));
-    let shares = fit.responsibilities_observed(&x).unwrap();
-    assert!((shares.column(11) - fit.weights()).amax() < 1e-12);
+    let shares = fit.model.responsibilities(Incomplete(&x)).unwrap();
+    assert!((shares.column(11) - fit.model.weights()).amax() < 1e-12);
     for c in 0..3 {
         let mut counts = [0; 3];
         labels
@@ -73,13 +78,13 @@ fn clusters_are_found_through_the_holes_and_the_likelihood_never_falls() {
     }
     // Imputation through the clusters beats that of one plane for all, by far.
     let error = |table: &DMatrix<f64>| (table - &complete).norm_squared();
-    let one = Ppca::builder(2).fit_incomplete(&x, rng).unwrap().impute(&x).unwrap();
-    assert!(error(&fit.impute(&x).unwrap()) < 0.3 * error(&one));
+    let one = Ppca::builder(2).fit(Incomplete(&x), rng).unwrap().model.impute(&x).unwrap();
+    assert!(error(&fit.model.impute(&x).unwrap()) < 0.3 * error(&one));
     // Both precisions.
     let single = x.map(|v| v as f32);
     let narrow = MixtureOfPpca::<f32>::builder(3, 2)
-        .restarts(3)
-        .fit_incomplete(&single, &mut Generator::seed_from_u64(1))
+        .restarts(2)
+        .fit(Incomplete(&single), &mut Generator::seed_from_u64(1))
         .unwrap();
     assert!((narrow.trace.last().unwrap() - reached).abs() < 1e-4);
 }
@@ -97,7 +102,7 @@ fn densities_of_observed_entries_are_marginals() {
     let density =
         |mean: f64| (-(1.0 - mean).powi(2) / 3.0).exp() / (std::f64::consts::TAU * 1.5).sqrt();
     let expected = (0.25 * density(0.0) + 0.75 * density(2.0)).ln();
-    assert!((mixture.log_likelihood_observed(&x).unwrap()[0] - expected).abs() < 1e-14);
+    assert!((mixture.log_likelihood(Incomplete(&x)).unwrap()[0] - expected).abs() < 1e-14);
     let share = 0.25 * density(0.0) / expected.exp();
     let conditional = |mean: f64| -mean + (1.0 - mean) / 1.5;
     let imputed = share * conditional(0.0) + (1.0 - share) * conditional(2.0);
@@ -109,15 +114,15 @@ fn what_cannot_be_fitted_is_refused() {
     let rng = &mut Generator::seed_from_u64(6);
     let mut x = normal(4, 30, rng);
     x.row_mut(2).fill(f64::NAN);
-    let refused = MixtureOfPpca::builder(2, 1).fit_incomplete(&x, rng).unwrap_err();
+    let refused = MixtureOfPpca::builder(2, 1).fit(Incomplete(&x), rng).unwrap_err();
     assert!(matches!(refused, Error::NeverObserved { variable: 2, observations: 30 }), "{refused}");
     let x = normal(4, 30, rng);
     assert!(matches!(
-        MixtureOfPpca::builder(31, 1).fit_incomplete(&x, rng),
+        MixtureOfPpca::builder(31, 1).fit(Incomplete(&x), rng),
         Err(Error::InvalidParameter { .. })
     ));
     assert!(matches!(
-        MixtureOfPpca::builder(2, 4).fit_incomplete(&x, rng),
+        MixtureOfPpca::builder(2, 4).fit(Incomplete(&x), rng),
         Err(Error::LatentDim { .. })
     ));
 }

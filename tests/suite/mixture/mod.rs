@@ -3,9 +3,13 @@
 
 mod holes;
 
+use elbo::data::Data;
+use elbo::data::Incomplete;
 use elbo::data::files::{ReadOptions, read};
+use elbo::fit::ExpectationMaximization;
+use elbo::fit::Fitted;
 use elbo::fit::StopReason;
-use elbo::mixture::{FittedMixture, MixtureOfPpca};
+use elbo::mixture::MixtureOfPpca;
 use elbo::posterior::GaussianPosterior;
 use elbo::{Error, Ppca};
 use nalgebra::{DMatrix, DVector, dvector};
@@ -32,32 +36,36 @@ fn one_component_is_probabilistic_pca() {
         .unwrap()
         .values;
     let fit =
-        MixtureOfPpca::builder(1, 2).restarts(1).fit(&x, &mut Generator::seed_from_u64(1)).unwrap();
+        MixtureOfPpca::builder(1, 2).restarts(0).fit(&x, &mut Generator::seed_from_u64(1)).unwrap();
     let ppca = Ppca::fit(2, &x).unwrap();
-    assert!((fit.log_likelihood(&x).unwrap() - ppca.log_likelihood(&x).unwrap()).amax() < 1e-8);
     assert!(
-        (fit.components()[0].noise_variance() - ppca.noise_variance()).abs()
-            < 1e-10 * ppca.noise_variance()
+        (fit.model.log_likelihood(&x).unwrap() - ppca.model.log_likelihood(&x).unwrap()).amax()
+            < 1e-8
     );
-    assert!(fit.responsibilities(&x).unwrap().iter().all(|&r| r == 1.0));
     assert!(
-        (fit.reconstruct(&x).unwrap() - ppca.reconstruct(&x).unwrap()).amax() < 1e-8 * x.amax()
+        (fit.model.components()[0].noise_variance() - ppca.model.noise_variance()).abs()
+            < 1e-10 * ppca.model.noise_variance()
     );
-    assert_eq!((fit.stop, fit.reseeded), (StopReason::Converged, 0));
+    assert!(fit.model.responsibilities(&x).unwrap().iter().all(|&r| r == 1.0));
+    assert!(
+        (fit.model.reconstruct(&x).unwrap() - ppca.model.reconstruct(&x).unwrap()).amax()
+            < 1e-8 * x.amax()
+    );
+    assert_eq!((fit.stop, fit.trace.reinitialized()), (StopReason::Converged, 0));
 }
 
 #[test]
 fn finds_what_made_the_data() {
     let rng = &mut Generator::seed_from_u64(4);
     let truth = truth(6, 2, 2.0, rng);
-    let (labels, x) = truth.sample(1500, rng);
+    let (labels, x) = truth.sample_with_labels(1500, rng);
     let fit = MixtureOfPpca::builder(3, 2).fit(&x, rng).unwrap();
     let (reached, of_truth) =
-        (fit.log_likelihood(&x).unwrap().mean(), truth.log_likelihood(&x).unwrap().mean());
+        (fit.model.log_likelihood(&x).unwrap().mean(), truth.log_likelihood(&x).unwrap().mean());
     // The maximum is above the truth by about half a parameter's worth each, over n.
     assert!(reached > of_truth && reached < of_truth + 0.05, "{reached} {of_truth}");
     assert!((fit.trace.last().unwrap() - reached).abs() < 1e-10);
-    let found = fit.assign(&x).unwrap();
+    let found = fit.model.assign(&x).unwrap();
     for c in 0..3 {
         let mut counts = [0; 3];
         labels
@@ -68,10 +76,10 @@ fn finds_what_made_the_data() {
         let (most, all) = (counts.iter().max().unwrap(), counts.iter().sum::<i32>());
         assert!(f64::from(*most) > 0.97 * f64::from(all), "{counts:?}");
     }
-    let best = fit.restarts.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-    assert_eq!((fit.restarts.len(), best), (5, fit.trace.last().unwrap()));
+    let best = fit.trace.starts().iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+    assert_eq!((fit.trace.starts().len(), best), (5, fit.trace.last().unwrap()));
     // Data from the model: mean 0 of the score in each variable's first moment.
-    let (_, again) = fit.sample(4000, rng);
+    let again = fit.model.sample(4000, rng);
     let variances = again.column_variance();
     let error = (again.column_mean() - x.column_mean())
         .zip_map(&variances, |e, v| e / (v * (1.0 / 4000.0 + 1.0 / 1500.0)).sqrt());
@@ -107,14 +115,19 @@ fn densities_are_sums_over_components() {
 #[test]
 fn a_component_that_loses_its_observations_is_put_down_elsewhere() {
     let rng = &mut Generator::seed_from_u64(2);
-    let (_, x) = truth(5, 1, 3.0, rng).sample(400, rng);
+    let x = truth(5, 1, 3.0, rng).sample(400, rng);
     let far = Ppca::from_parameters(normal(5, 1, rng), DVector::from_element(5, 1e6), 1.0).unwrap();
     let near = Ppca::fit(1, &x).unwrap();
     let start =
-        MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![near.clone(), far]).unwrap();
+        MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![near.clone().model, far]).unwrap();
     let fit = MixtureOfPpca::builder(2, 1).fit_from(&start, &x).unwrap();
-    assert!(fit.reseeded >= 1 && fit.weights().min() > 0.05, "{} {}", fit.reseeded, fit.weights());
-    assert!(fit.trace.last().unwrap() > near.log_likelihood(&x).unwrap().mean());
+    assert!(
+        fit.trace.reinitialized() >= 1 && fit.model.weights().min() > 0.05,
+        "{} {}",
+        fit.trace.reinitialized(),
+        fit.model.weights()
+    );
+    assert!(fit.trace.last().unwrap() > near.model.log_likelihood(&x).unwrap().mean());
 }
 
 #[test]
@@ -126,15 +139,16 @@ fn coinciding_observations_end_at_the_floor_and_it_is_told() {
     }
     let fit = MixtureOfPpca::builder(2, 1).fit(&x, rng).unwrap();
     assert_eq!(fit.stop, StopReason::Floor);
-    let at_floor = fit.components().iter().filter(|c| c.model.likelihood.is_at_floor()).count();
+    let at_floor = fit.model.components().iter().filter(|c| c.likelihood().is_at_floor()).count();
     assert_eq!(at_floor, 1);
-    assert!(fit.log_likelihood(&x).unwrap().iter().all(|v| v.is_finite()));
+    assert!(fit.model.log_likelihood(&x).unwrap().iter().all(|v| v.is_finite()));
     // All observations in two places: fewer places than components.
     let places = DMatrix::from_fn(3, 12, |j, i| ((i % 2) * (j + 1)) as f64);
     assert!(
         MixtureOfPpca::builder(4, 1)
             .fit(&places, rng)
             .unwrap()
+            .model
             .log_likelihood(&places)
             .unwrap()
             .sum()
@@ -152,7 +166,7 @@ fn single_precision_finds_the_same() {
     let b =
         MixtureOfPpca::<f32>::builder(2, 1).fit(&single, &mut Generator::seed_from_u64(6)).unwrap();
     assert!((a.trace.last().unwrap() - b.trace.last().unwrap()).abs() < 1e-4);
-    assert_eq!(a.assign(&x).unwrap(), b.assign(&single).unwrap());
+    assert_eq!(a.model.assign(&x).unwrap(), b.model.assign(&single).unwrap());
     // The same seed gives the same bits.
     assert_eq!(a, MixtureOfPpca::builder(2, 1).fit(&x, &mut Generator::seed_from_u64(6)).unwrap());
 }
@@ -174,10 +188,6 @@ fn what_cannot_be_fitted_is_refused_by_name() {
         Err(Error::LatentDim { latent_dim: 4, largest: 3, .. })
     ));
     assert!(matches!(
-        MixtureOfPpca::builder(2, 1).restarts(0).fit(&x, rng),
-        Err(Error::InvalidParameter { .. })
-    ));
-    assert!(matches!(
         MixtureOfPpca::builder(2, 1).noise_floor(0.0).fit(&x, rng),
         Err(Error::InvalidParameter { .. })
     ));
@@ -190,16 +200,18 @@ fn what_cannot_be_fitted_is_refused_by_name() {
         MixtureOfPpca::<f64>::from_components(dvector![], vec![]),
         Err(Error::Empty { .. })
     ));
-    assert!(MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![component.clone()]).is_err());
-    assert!(MixtureOfPpca::from_components(dvector![0.9], vec![component.clone()]).is_err());
+    assert!(
+        MixtureOfPpca::from_components(dvector![0.5, 0.5], vec![component.clone().model]).is_err()
+    );
+    assert!(MixtureOfPpca::from_components(dvector![0.9], vec![component.clone().model]).is_err());
     assert!(
         MixtureOfPpca::from_components(
             dvector![2.0, -1.0],
-            vec![component.clone(), component.clone()]
+            vec![component.clone().model, component.clone().model]
         )
         .is_err()
     );
-    let mixture = MixtureOfPpca::from_components(dvector![1.0], vec![component]).unwrap();
+    let mixture = MixtureOfPpca::from_components(dvector![1.0], vec![component.model]).unwrap();
     assert!(mixture.log_likelihood(&normal(3, 2, rng)).is_err());
     assert!(MixtureOfPpca::builder(1, 2).fit_from(&mixture, &x).is_err());
 }
@@ -207,7 +219,7 @@ fn what_cannot_be_fitted_is_refused_by_name() {
 #[test]
 fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
     let rng = &mut Generator::seed_from_u64(21);
-    let (_, x) = truth(5, 1, 3.0, rng).sample(240, rng);
+    let x = truth(5, 1, 3.0, rng).sample(240, rng);
     // The small cluster counts most, so that weights that were forgotten would show.
     let weights: Vec<f64> =
         (0..240).map(|i| if x[(0, i)] > 0.0 { 2.0 } else { (i % 3) as f64 }).collect();
@@ -215,14 +227,16 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
         (0..240).flat_map(|i| std::iter::repeat_n(i, weights[i] as usize)).collect();
     let repeated = x.select_columns(&repeated);
     let builder = MixtureOfPpca::builder(3, 1);
-    let best = |fit: &FittedMixture<f64>, x: &DMatrix<f64>| fit.log_likelihood(x).unwrap().mean();
+    let best = |fit: &Fitted<MixtureOfPpca<f64>>, x: &DMatrix<f64>| {
+        fit.model.log_likelihood(x).unwrap().mean()
+    };
     let (weighted, literal) =
-        (builder.fit_weighted(&x, &weights, rng).unwrap(), builder.fit(&repeated, rng).unwrap());
+        (builder.fit(x.weighted(&weights), rng).unwrap(), builder.fit(&repeated, rng).unwrap());
     assert!(
         (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
         "{:?} {:?}",
-        weighted.restarts,
-        literal.restarts
+        weighted.trace.starts(),
+        literal.trace.starts()
     );
     assert!((weighted.trace.last().unwrap() - best(&weighted, &repeated)).abs() < 1e-8);
     assert!(
@@ -236,19 +250,19 @@ fn twice_is_a_weight_of_two_and_left_out_is_one_of_zero() {
         )
     };
     let (weighted, literal) = (
-        builder.fit_incomplete_weighted(&holes(&x), &weights, rng).unwrap(),
-        builder.fit_incomplete(&holes(&repeated), rng).unwrap(),
+        builder.fit(Incomplete(&holes(&x)).weighted(&weights), rng).unwrap(),
+        builder.fit(Incomplete(&holes(&repeated)), rng).unwrap(),
     );
     assert!(
         (weighted.trace.last().unwrap() - literal.trace.last().unwrap()).abs() < 1e-5,
         "{:?} {:?}",
-        weighted.restarts,
-        literal.restarts
+        weighted.trace.starts(),
+        literal.trace.starts()
     );
     // The scale of the weights does not matter, and equal ones are none.
     let fit = |weight: f32| {
         builder_f32()
-            .fit_weighted(&x.map(|v| v as f32), &[weight; 240], &mut Generator::seed_from_u64(3))
+            .fit((&x.map(|v| v as f32)).weighted(&[weight; 240]), &mut Generator::seed_from_u64(3))
             .unwrap()
     };
     assert_eq!(fit(1.0), fit(1e-6));
@@ -267,8 +281,8 @@ fn what_is_no_weight_is_refused() {
     let builder = MixtureOfPpca::builder(2, 1);
     let mut fits = |weights: &[f64]| {
         [
-            builder.fit_weighted(&x, weights, rng).unwrap_err(),
-            builder.fit_incomplete_weighted(&x, weights, rng).unwrap_err(),
+            builder.fit(x.weighted(weights), rng).unwrap_err(),
+            builder.fit(Incomplete(&x).weighted(weights), rng).unwrap_err(),
         ]
     };
     for refused in fits(&[1.0; 19]) {
@@ -300,18 +314,19 @@ proptest! {
     #[test]
     fn the_likelihood_never_falls_and_order_and_copies_do_not_matter(seed in 0u64..1000, count in 1usize..4, k in 1usize..3) {
         let rng = &mut Generator::seed_from_u64(seed);
-        let (_, x) = truth(5, 2, 1.0, rng).sample(80, rng);
-        let builder = MixtureOfPpca::builder(count, k).max_iterations(60);
-        let start = builder.restarts(1).max_iterations(1).fit(&x, rng).unwrap();
+        let x = truth(5, 2, 1.0, rng).sample(80, rng);
+        let builder = MixtureOfPpca::builder(count, k).fitter(ExpectationMaximization { max_iterations: 60, ..Default::default() });
+        let once = ExpectationMaximization { max_iterations: 1, ..Default::default() };
+        let start = builder.restarts(0).fitter(once).fit(&x, rng).unwrap().model;
         let fit = builder.fit_from(&start, &x).unwrap();
-        if fit.reseeded == 0 {
+        if fit.trace.reinitialized() == 0 {
             prop_assert!(fit.trace.values().windows(2).all(|pair| pair[1] >= pair[0] - 1e-10));
         }
         let order: Vec<usize> = (0..160).map(|i| (i * 37) % 80).collect();
         let other = builder.fit_from(&start, &x.select_columns(&order)).unwrap();
         // Whether a component that closes in on k + 1 observations is lost is a matter of their
         // number, and so of copies.
-        let apart = |fit: &FittedMixture<f64>| fit.reseeded == 0 && fit.stop != StopReason::Floor;
+        let apart = |fit: &Fitted<MixtureOfPpca<f64>>| fit.trace.reinitialized() == 0 && fit.stop != StopReason::Floor;
         prop_assume!(apart(&fit) && apart(&other));
         prop_assert!((fit.trace.last().unwrap() - other.trace.last().unwrap()).abs() < 1e-6);
         let reversed = MixtureOfPpca::from_components(

@@ -171,8 +171,8 @@ fn a_table_that_contradicts_itself_is_not_written() {
     table.values = dmatrix![1.0, f64::INFINITY];
     assert!(matches!(encode_csv(&table), Err(FileError::Infinite { .. })));
     table.values = dmatrix![1.0, 2.0; 3.0, 4.0];
-    assert!(matches!(encode_csv(&table), Err(FileError::Dimension { .. })));
+    assert!(matches!(encode_csv(&table), Err(FileError::DimensionMismatch { .. })));
     table.names.push("b".into());
     table.apart[0].position = 3;
-    assert!(matches!(encode_csv(&table), Err(FileError::Dimension { .. })));
+    assert!(matches!(encode_csv(&table), Err(FileError::DimensionMismatch { .. })));
 }

@@ -1,4 +1,4 @@
-//! Every rule of the readers, one test each; round trips; hostile input.
+//! Tests of the readers and writers: one for each rule, round trips, and malformed input.
 
 mod csv;
 mod npy;
@@ -15,12 +15,12 @@ pub(super) fn csv_with(text: &str, options: &ReadOptions) -> Result<Table<f64>, 
     decode(text.as_bytes(), Format::Csv, options)
 }
 
-/// The message that a text is refused with.
+/// Returns the error message for a CSV text.
 pub(super) fn refused(text: impl AsRef<[u8]>) -> String {
     csv::<f64>(text).unwrap_err().to_string()
 }
 
-/// A file that is gone at the end of the test.
+/// A temporary file that is removed at the end of the test.
 pub(super) struct Scratch(pub std::path::PathBuf);
 
 impl Scratch {

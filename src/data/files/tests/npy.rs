@@ -1,7 +1,7 @@
 use super::*;
 use nalgebra::{DMatrix, dmatrix};
 
-/// A file with this dictionary and these bytes behind it.
+/// Returns an `.npy` file with this dictionary, followed by these bytes.
 pub(super) fn npy(version: u8, dictionary: &str, bytes: &[u8]) -> Vec<u8> {
     let mut file = b"\x93NUMPY".to_vec();
     file.extend([version, 0]);

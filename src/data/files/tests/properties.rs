@@ -2,7 +2,7 @@ use super::*;
 use nalgebra::DMatrix;
 use proptest::prelude::*;
 
-/// Any finite number or hole, all exponents alike.
+/// Matrices of finite numbers and missing values, with all exponents equally likely.
 fn numbers<T: Real>(bits: impl Strategy<Value = T>) -> impl Strategy<Value = DMatrix<T>> {
     (1usize..6, 1usize..6, proptest::collection::vec(bits, 25))
         .prop_map(|(d, n, values)| DMatrix::from_fn(d, n, |i, j| values[i * 5 + j]))
