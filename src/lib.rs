@@ -122,6 +122,9 @@ pub mod diagnostics;
 mod error;
 pub mod fit;
 pub mod inference;
+#[cfg(feature = "instances")]
+#[doc(hidden)]
+pub mod instances;
 pub mod likelihood;
 // Not part of the public interface: public for the doc examples and tests of its functions.
 #[doc(hidden)]

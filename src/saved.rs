@@ -11,9 +11,8 @@
 //!
 //! ```
 //! use elbo::Ppca;
-//! use nalgebra::DMatrix;
-//! let x = DMatrix::from_fn(3, 30, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
-//! let model = Ppca::fit(1, &x)?;
+//! let x = nalgebra::dmatrix![1.0, 2.0, 3.0, 4.0; 2.1, 3.9, 6.2, 7.8; 1.0, 0.0, 1.0, 0.0];
+//! let model = Ppca::fit(1, &x)?.model;
 //! let text = serde_json::to_string(&model)?;
 //! assert_eq!(serde_json::from_str::<Ppca>(&text)?, model);
 //! let other = serde_json::from_str::<elbo::LinearAutoencoder>(&text).unwrap_err();

@@ -21,7 +21,7 @@ use nalgebra::{DMatrix, DMatrixView};
 /// use elbo::{Ppca, data::{Data, IncompleteObservations, Moments}};
 /// use nalgebra::dmatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let x = dmatrix![1.0, 2.0, 3.0, 4.0, 5.0; 2.1, 3.9, 6.2, 7.8, 10.1; 1.0, 0.0, 1.0, 0.0, 1.0];
+/// let x = dmatrix![1.0_f64, 2.0, 3.0, 4.0, 5.0; 2.1, 3.9, 6.2, 7.8, 10.1; 1.0, 0.0, 1.0, 0.0, 1.0];
 /// let dense = Ppca::fit(1, &x)?;
 /// let weighted = Ppca::fit(1, x.weighted(&[1.0; 5]))?;
 /// let mut moments = Moments::new(3);

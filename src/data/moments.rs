@@ -23,14 +23,16 @@ use nalgebra::{DMatrix, DVector};
 ///
 /// ```
 /// use elbo::{Ppca, data::Moments};
-/// use nalgebra::DMatrix;
-/// let x = DMatrix::from_fn(3, 90, |j, i| ((1 + j) as f64 * i as f64).sin() * (j + 1) as f64);
+/// let x = nalgebra::dmatrix![
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1];
 /// let (mut first, mut second) = (Moments::new(3), Moments::new(3));
-/// first.update(x.columns(0, 50))?;
-/// second.update(x.columns(50, 40))?;
+/// first.update(x.columns(0, 5))?; // in one place
+/// second.update(x.columns(5, 3))?; // in another
 /// first.merge(&second)?;
-/// let streamed = Ppca::<f64>::builder(1).fit_moments(&first)?;
-/// let whole = Ppca::fit(1, &x)?;
+/// let streamed = Ppca::<f64>::fit(1, &first)?.model;
+/// let whole = Ppca::fit(1, &x)?.model;
 /// assert!((streamed.loadings() - whole.loadings()).norm() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```

@@ -36,21 +36,20 @@ impl<T: Real> Source<T> for Observations<'_, T> {
     }
 }
 
-/// A [`Source`] out of iterators of chunks: `restart` is called for each pass and gives the chunks
-/// (d×b each) anew.
+/// A [`Source`] of iterators over chunks (d×b each); `restart` is called for each pass and returns
+/// the iterator.
 ///
 /// ```
 /// use elbo::{Ppca, data::Chunks};
-/// use nalgebra::DMatrix;
-/// let chunk = |c: usize| {
-///     DMatrix::from_fn(4, 25, |j, i| {
-///         ((1 + j) as f64 * (25 * c + i) as f64).sin() * (4 - j) as f64
-///     })
-/// };
-/// let mut source = Chunks::new(4, || (0..8).map(|c| Ok::<_, elbo::Error>(chunk(c))));
-/// let model = Ppca::builder(2).fit_source(&mut source)?;
-/// let total: f64 = model.log_likelihood_source(&mut source)?.sum();
-/// assert!(total.is_finite());
+/// let x = nalgebra::dmatrix![
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1];
+/// // Four chunks of two observations, for example from four files.
+/// let chunk = |c: usize| Ok::<_, elbo::Error>(x.columns(2 * c, 2).into_owned());
+/// let mut source = Chunks::new(3, || (0..4).map(chunk));
+/// let model = Ppca::fit(1, &mut source)?.model;
+/// assert!((model.score(&mut source)? - model.score(&x)?).abs() < 1e-12);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone)]

@@ -25,12 +25,10 @@ const BLOCKS: usize = 4;
 /// let (offsets, words, counts) =
 ///     ([0, 2, 3, 5, 7], [0, 2, 1, 0, 1, 1, 2], [2.0, 1.0, 1.0, 1.0, 3.0, 1.0, 2.0]);
 /// let x = SparseObservations::from_csc(3, 4, &offsets, &words, &counts)?;
-/// let model = Ppca::<f64>::builder(1).fit_sparse(x)?;
-/// let dense = Ppca::fit(1, &x.to_dense())?;
-/// assert!(
-///     (model.log_likelihood_sparse(x)? - dense.log_likelihood(&x.to_dense())?).amax()
-///         < 1e-10
-/// );
+/// let model = Ppca::<f64>::fit(1, x)?.model;
+/// let dense = Ppca::fit(1, &x.to_dense())?.model;
+/// let scores = model.log_likelihood(x)?;
+/// assert!((scores - dense.log_likelihood(&x.to_dense())?).amax() < 1e-10);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use crate::objective::Elbo;
 use crate::posterior::{
     Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily, SharedCovariance,
 };
-use crate::{Observations, Real, Result};
+use crate::{IntoObservations, Real, Result};
 use nalgebra::DMatrixView;
 
 /// The mean of log p(x), of the evidence lower bound (ELBO) J and of their gaps, in nats per
@@ -103,26 +103,23 @@ impl<T: Real> KlProjection<T> for SharedCovariance<T> {
 ///
 /// ```
 /// use elbo::{VariationalPpca, diagnostics::inference_gap_summary};
-/// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let x = DMatrix::from_fn(4, 40, |j, i| {
-///     ((1 + j) as f64 * 0.3 * i as f64).sin() * (4 - j) as f64
-/// });
-/// let fit = VariationalPpca::<f64>::builder(2).fit(&x, &mut StdRng::seed_from_u64(1))?;
-/// let gaps = inference_gap_summary(
-///     &fit.model.model,
-///     &fit.model.inference,
-///     elbo::IntoObservations::into_observations(&x)?,
-/// )?;
+/// let x = nalgebra::dmatrix![
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+///     9.0, 2.0, 7.0, 1.0, 8.0, 3.0, 6.0, 2.0];
+/// let builder = VariationalPpca::<f64>::builder(2);
+/// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
+/// let gaps = inference_gap_summary(model.generative_model(), model.inference(), &x)?;
 /// // An isotropic q has an approximation gap. Each q_i is optimal in its family, so that there is
 /// // no amortisation gap.
 /// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9);
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn inference_gap_summary<T, M, I>(
+pub fn inference_gap_summary<'a, T, M, I>(
     model: &M,
     inference: &I,
-    x: Observations<'_, T>,
+    x: impl IntoObservations<'a, T>,
 ) -> Result<InferenceGapSummary>
 where
     T: Real,
@@ -130,6 +127,7 @@ where
     I: Inference<T, M>,
     I::Posterior: KlProjection<T>,
 {
+    let x = x.into_observations()?;
     let parts = |q: &I::Posterior| -> Result<(f64, f64)> {
         let terms = Elbo::closed_form().terms(model, q, x)?;
         Ok((mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter())))

@@ -4,7 +4,7 @@ use super::Estimates;
 use crate::data::expect;
 use crate::model::{Decoder, ProbabilisticModel};
 use crate::posterior::{Full, GaussianPosterior, Posterior};
-use crate::{Error, Observations, Real, Result};
+use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::DMatrix;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
@@ -95,11 +95,11 @@ impl ImportanceSampling {
     /// # Errors
     /// [`Error::InvalidParameter`] for settings outside their range; [`Error::DimensionMismatch`];
     /// [`Error::NotPositiveDefinite`] when a covariance of q is not positive definite.
-    pub fn log_likelihood<T, M, Q>(
+    pub fn log_likelihood<'a, T, M, Q>(
         &self,
         model: &M,
         q: &Q,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<ImportanceEstimate>
     where
@@ -107,6 +107,7 @@ impl ImportanceSampling {
         M: ProbabilisticModel<T>,
         Q: GaussianPosterior<T>,
     {
+        let x = x.into_observations()?;
         self.check()?;
         expect("observations of q", x.len(), q.len())?;
         expect("latent dimensions of q", model.decoder().latent_dim(), q.latent_dim())?;

@@ -13,7 +13,7 @@ use crate::map::DifferentiableMap;
 use crate::model::{Decoder, ExactPosterior, GenerativeModel, ProbabilisticModel};
 use crate::objective::{log_deviations, log_weights};
 use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
-use crate::{Observations, Real, Result};
+use crate::{IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
@@ -49,12 +49,17 @@ pub struct InferenceGaps {
 ///
 /// # Errors
 /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch); those of the model's posterior.
-pub fn kl_to_exact<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<DVector<T>>
+pub fn kl_to_exact<'a, T, M, Q>(
+    model: &M,
+    q: &Q,
+    x: impl IntoObservations<'a, T>,
+) -> Result<DVector<T>>
 where
     T: Real,
     M: ExactPosterior<T>,
     Q: GaussianPosterior<T>,
 {
+    let x = x.into_observations()?;
     let exact = model.posterior(x)?;
     crate::data::expect("observations of q", x.len(), q.len())?;
     crate::data::expect("latent dimensions of q", exact.latent_dim(), q.latent_dim())?;
@@ -111,12 +116,17 @@ where
 ///
 /// # Errors
 /// As [`kl_to_exact`].
-pub fn inference_gaps<T, M, Q>(model: &M, q: &Q, x: Observations<'_, T>) -> Result<InferenceGaps>
+pub fn inference_gaps<'a, T, M, Q>(
+    model: &M,
+    q: &Q,
+    x: impl IntoObservations<'a, T>,
+) -> Result<InferenceGaps>
 where
     T: Real,
     M: ExactPosterior<T>,
     Q: KlProjection<T>,
 {
+    let x = x.into_observations()?;
     let total = kl_to_exact(model, q, x)?;
     let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
     let best = Q::best_member(q, exact.mean(), root.as_view())?;
@@ -241,11 +251,11 @@ impl GapEstimation {
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch),
     /// [`Error::InvalidParameter`](crate::Error::InvalidParameter),
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    pub fn estimate<T, D, L, Q>(
+    pub fn estimate<'a, T, D, L, Q>(
         &self,
         model: &GenerativeModel<D, L>,
         q: &Q,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<InferenceGapEstimates<Q>>
     where
@@ -254,6 +264,7 @@ impl GapEstimation {
         L: Likelihood<T>,
         Q: PosteriorFamily<T>,
     {
+        let x = x.into_observations()?;
         let samples = self.draws();
         let mut best = self.refine.refine(model, q.clone(), x, rng)?;
         // An improvement on the few samples of the refinement may be overfitted to them: it is

@@ -7,7 +7,7 @@ use crate::linalg::reshape;
 use crate::map::DifferentiableMap;
 use crate::model::GenerativeModel;
 use crate::posterior::PosteriorFamily;
-use crate::{Error, Observations, Real, Result};
+use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
@@ -83,11 +83,11 @@ impl LocalRefinement {
     /// # Errors
     /// [`Error::DimensionMismatch`] when model, q and x do not fit each other;
     /// [`Error::InvalidParameter`] for a learning rate that is not positive and finite.
-    pub fn refine<T, D, L, Q>(
+    pub fn refine<'a, T, D, L, Q>(
         &self,
         model: &GenerativeModel<D, L>,
         mut q: Q,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<Q>
     where
@@ -96,6 +96,7 @@ impl LocalRefinement {
         L: Likelihood<T>,
         Q: PosteriorFamily<T>,
     {
+        let x = x.into_observations()?;
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(Error::InvalidParameter {
                 name: "the learning rate",

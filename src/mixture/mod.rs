@@ -28,7 +28,7 @@ use rand::{Rng, RngExt};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// // Two lines in the plane: y = x, and y = 20 − x.
 /// let x = nalgebra::dmatrix![
-///     0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0;
+///     0.0_f64, 1.0, 2.0, 3.0, 4.0, 5.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0;
 ///     0.1, 0.9, 2.1, 2.9, 4.1, 4.9, 20.1, 18.9, 18.1, 16.9, 16.1, 14.9];
 /// let mixture = MixtureOfPpca::builder(2, 1).fit(&x, &mut StdRng::seed_from_u64(1))?.model;
 /// let labels = mixture.assign(&x)?;

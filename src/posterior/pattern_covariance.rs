@@ -13,7 +13,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 /// use elbo::posterior::{GaussianPosterior, Posterior};
 /// use nalgebra::dmatrix;
 /// let model = elbo::Ppca::from_parameters(dmatrix![1.0; 1.0], nalgebra::dvector![0.0, 0.0], 1.0)?;
-/// let q = model.encode_incomplete(&dmatrix![3.0, 3.0, f64::NAN; 3.0, f64::NAN, f64::NAN])?;
+/// let x = dmatrix![3.0, 3.0, f64::NAN; 3.0, f64::NAN, f64::NAN];
+/// let q = model.encode(elbo::data::Incomplete(&x))?;
 /// let expected = dmatrix![2.0, 1.5, 0.0]; // 6/(2+σ²), 3/(1+σ²), prior mean
 /// assert!((q.mean() - expected).amax() < 1e-12);
 /// assert!((q.covariance(1)[(0, 0)] - 0.5).abs() < 1e-12 && q.covariance(2)[(0, 0)] == 1.0);

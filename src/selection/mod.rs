@@ -136,11 +136,8 @@ pub fn choose_latent_dim_about<'a, T: Real>(
 /// # use rand::{SeedableRng, rngs::StdRng};
 /// # let truth = FactorAnalysis::from_parameters(DMatrix::from_fn(6, 1, |i, _| 1.0 + 0.2 * i as f64), nalgebra::DVector::zeros(6), nalgebra::DVector::from_element(6, 0.5))?;
 /// # let x = truth.sample(200, &mut StdRng::seed_from_u64(1));
-/// let (d, n) = x.shape();
 /// let selection = choose_latent_dim_by(1..=3, |k| {
-///     let parameters = (d * (k + 1) - k * (k - 1) / 2) as f64; // W up to a rotation, and ψ
-///     Ok(FactorAnalysis::fit(k, &x)?.log_likelihood(&x)?.sum()
-///         - 0.5 * parameters * (n as f64).ln())
+///     Ok(-FactorAnalysis::fit(k, &x)?.model.bic(&x)?)
 /// })?;
 /// assert_eq!(selection.latent_dim, 1);
 /// # Ok::<(), elbo::Error>(())

@@ -14,7 +14,7 @@ use crate::likelihood::IsotropicGaussian;
 use crate::map::Linear;
 use crate::model::{LinearGaussian, ProbabilisticModel};
 use crate::posterior::{Diagonal, Full, GaussianPosterior, Isotropic, Posterior, PosteriorFamily};
-use crate::{Observations, Real, Result};
+use crate::{IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
@@ -134,12 +134,13 @@ impl ModelKind {
     ///
     /// # Errors
     /// Those of the `fit` method of the model's builder.
-    pub fn fit<T: Real>(
+    pub fn fit<'a, T: Real>(
         self,
         latent_dim: usize,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<DynFit<T>> {
+        let x = x.into_observations()?;
         self.fit_with(Budget::Full, latent_dim, x, rng)
     }
 
@@ -150,28 +151,25 @@ impl ModelKind {
     /// Those of the `fit` method of the model's builder.
     ///
     /// ```
-    ///
-    /// use nalgebra::DMatrix;
+    /// use elbo::{Observations, steps::ModelKind};
     /// use rand::{SeedableRng, rngs::StdRng};
-    /// let x = DMatrix::from_fn(3, 40, |j, i| ((1 + j) as f64 * 0.3 * i as f64).sin());
-    /// for step in ModelKind::ALL {
-    ///     let fit = step.fit(1, (&x).into_observations()?, &mut StdRng::seed_from_u64(1))?;
-    ///     assert_eq!(
-    ///         fit.model.codes((&x).into_observations()?)?.shape(),
-    ///         (1, 40),
-    ///         "{}",
-    ///         step.name()
-    ///     );
+    /// let x = nalgebra::dmatrix![
+    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+    /// let observations = Observations::new(x.as_view())?;
+    /// for kind in ModelKind::ALL {
+    ///     let fit = kind.fit(1, &x, &mut StdRng::seed_from_u64(1))?;
+    ///     assert_eq!(fit.model.codes(observations)?.shape(), (1, 6), "{}", kind.name());
     /// }
     /// # Ok::<(), elbo::Error>(())
     /// ```
-    pub fn fit_with<T: Real>(
+    pub fn fit_with<'a, T: Real>(
         self,
         budget: Budget,
         latent_dim: usize,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<DynFit<T>> {
+        let x = x.into_observations()?;
         let autoencoder = LinearAutoencoder::builder(latent_dim);
         let ppca = Ppca::builder(latent_dim);
         Ok(match self {

@@ -28,7 +28,7 @@ use rand::Rng;
 /// ```
 /// use elbo::LinearAutoencoder;
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let model = LinearAutoencoder::fit(1, &x)?.model;
 /// let error = (&x - model.reconstruct(&x)?).norm_squared();
 /// assert!((model.squared_error(&x)? - error).abs() < 1e-12);

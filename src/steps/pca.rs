@@ -20,7 +20,7 @@ use std::marker::PhantomData;
 /// ```
 /// use elbo::Pca;
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let pca = Pca::fit(2, &x)?.model;
 /// let z = pca.whiten(&x)?; // 2×6, each row with mean 0 and variance 1
 /// assert!((z.row(0).norm_squared() / 6.0 - 1.0).abs() < 1e-12);

@@ -33,7 +33,7 @@ use rand::Rng;
 /// use elbo::Ppca;
 /// // Two variables that move together, and a third that does not; an observation a column.
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
 ///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
 ///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1];
 /// let model = Ppca::fit(1, &x)?.model;

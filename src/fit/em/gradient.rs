@@ -5,7 +5,7 @@ use crate::fit::{Adam, AdamSettings, Fitted, LearningRateSchedule, Observer, Sto
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};
-use crate::{Error, Observations, Real, Result};
+use crate::{Error, IntoObservations, Real, Result};
 use rand::Rng;
 
 /// Variational EM by gradient ascent: in each iteration a number of steps on φ with θ held fixed
@@ -87,12 +87,12 @@ impl GradientVariationalEm {
     /// # Errors
     /// [`Error::InvalidParameter`] for no iterations, no steps or a learning rate that is not
     /// positive and finite; [`Error::ObjectiveAtStart`]; errors of the objective.
-    pub fn fit<T, D, L, I, J>(
+    pub fn fit<'a, T, D, L, I, J>(
         &self,
         objective: &J,
         mut model: GenerativeModel<D, L>,
         mut inference: I,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
@@ -103,6 +103,7 @@ impl GradientVariationalEm {
         I: Parameters<T> + Clone,
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
     {
+        let x = x.into_observations()?;
         self.check()?;
         let adam = |parameters: &[T]| Adam::new(parameters.len(), self.adam);
         // One Adam state for each parameter group: φ, the decoder and the likelihood keep their own

@@ -14,7 +14,7 @@ use super::{Fitted, Observer, RemainingGain, StopReason, Trace};
 use crate::inference::EStep;
 use crate::model::MStep;
 use crate::objective::Objective;
-use crate::{Observations, Real, Result};
+use crate::{IntoObservations, Observations, Real, Result};
 use rand::Rng;
 
 /// EM and variational EM: coordinate ascent on the evidence lower bound (ELBO) J(θ, Q), which sets
@@ -42,12 +42,12 @@ impl ExpectationMaximization {
     ///
     /// # Errors
     /// Errors of the E-step, the M-step and the objective.
-    pub fn fit<T, M, I, J>(
+    pub fn fit<'a, T, M, I, J>(
         &self,
         objective: &J,
         model: M,
         inference: I,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
     ) -> Result<Fitted<(M, I)>>
     where
@@ -56,6 +56,7 @@ impl ExpectationMaximization {
         I: EStep<T, M>,
         J: Objective<T, M, I::Posterior>,
     {
+        let x = x.into_observations()?;
         self.fit_with_observer(objective, model, inference, x, rng, &mut ())
     }
 
@@ -63,12 +64,12 @@ impl ExpectationMaximization {
     ///
     /// # Errors
     /// As [`Self::fit`].
-    pub fn fit_with_observer<T, M, I, J>(
+    pub fn fit_with_observer<'a, T, M, I, J>(
         &self,
         objective: &J,
         model: M,
         inference: I,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<(M, I)>>
@@ -78,6 +79,7 @@ impl ExpectationMaximization {
         I: EStep<T, M>,
         J: Objective<T, M, I::Posterior>,
     {
+        let x = x.into_observations()?;
         self.fit_confirmed(objective, model, inference, x, rng, observer, |_, _| Ok(0.0))
     }
 

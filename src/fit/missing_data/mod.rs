@@ -47,10 +47,9 @@ pub enum EmAcceleration {
 /// from a saddle point or a very slow ascent.
 ///
 /// ```
-/// use elbo::{
-///     Ppca,
-///     fit::{EmAcceleration, MissingDataEm},
-/// };
+/// use elbo::data::Incomplete;
+/// use elbo::fit::{EmAcceleration, MissingDataEm};
+/// use elbo::Ppca;
 /// use nalgebra::DMatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = DMatrix::from_fn(3, 40, |j, i| {
@@ -61,9 +60,9 @@ pub enum EmAcceleration {
 ///     }
 /// });
 /// let plain = MissingDataEm { scheme: EmAcceleration::Plain, ..MissingDataEm::default() };
-/// let slow =
-///     Ppca::builder(1).fit_incomplete_by(&plain, &x, &mut StdRng::seed_from_u64(0))?;
-/// let fast = Ppca::builder(1).fit_incomplete(&x, &mut StdRng::seed_from_u64(0))?;
+/// let (builder, data) = (Ppca::builder(1), Incomplete(&x));
+/// let slow = builder.missing_data_fitter(plain).fit(data, &mut StdRng::seed_from_u64(0))?;
+/// let fast = builder.fit(data, &mut StdRng::seed_from_u64(0))?;
 /// assert!(
 ///     (slow.trace.last().unwrap() - fast.trace.last().unwrap()).abs() < 1e-5
 ///         && fast.iterations() < slow.iterations()

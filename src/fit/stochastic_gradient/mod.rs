@@ -12,7 +12,7 @@ use crate::linalg::parallel::fork_join_scope;
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::DifferentiableObjective;
-use crate::{Error, Observations, Real, Result};
+use crate::{Error, IntoObservations, Observations, Real, Result};
 use rand::Rng;
 use training::{Training, split};
 
@@ -222,12 +222,12 @@ impl StochasticGradient {
     /// As [`check`](Self::check); errors of the objective; [`Error::ObjectiveAtStart`] if J is not
     /// finite at the initialisation; [`Error::TooFewObservations`] if a fraction of a single
     /// observation is to be held out.
-    pub fn fit<T, D, L, I, J>(
+    pub fn fit<'a, T, D, L, I, J>(
         &self,
         objective: &J,
         model: GenerativeModel<D, L>,
         inference: I,
-        x: Observations<'_, T>,
+        x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
@@ -238,6 +238,7 @@ impl StochasticGradient {
         I: Parameters<T>,
         J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
     {
+        let x = x.into_observations()?;
         self.fit_preconditioned(
             objective,
             model,

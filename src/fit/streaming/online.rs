@@ -51,8 +51,8 @@ use nalgebra::DMatrix;
 ///     }
 /// }
 /// let (best, found) = (
-///     Ppca::fit(2, &x)?.log_likelihood(&x)?.mean(),
-///     online.model()?.log_likelihood(&x)?.mean(),
+///     Ppca::fit(2, &x)?.model.score(&x)?,
+///     online.model()?.score(&x)?,
 /// );
 /// assert!(best - found < 1e-3);
 /// # Ok::<(), elbo::Error>(())

@@ -1,0 +1,63 @@
+//! The fits of the common models, compiled once in this crate for `f32` and `f64`.
+//!
+//! In unoptimised builds the compiler reuses generic code that a dependency has instantiated
+//! (share-generics, on at optimisation levels 0 and 1). Without this module each test, example and
+//! dependent crate instantiates the fits of all models again. Nothing is ever called here.
+
+use crate::data::{Data, Incomplete, Moments, Source};
+use crate::diagnostics::inference_gap_summary;
+use crate::fit::{AutoencoderDescent, ExpectationMaximization, PxEm};
+use crate::mixture::MixtureOfPpca;
+use crate::posterior::{Diagonal, Full, Isotropic};
+use crate::steps::ModelKind;
+use crate::{
+    AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Pca, Ppca, Real,
+    Result, Vae, VariationalPpca,
+};
+use nalgebra::DMatrix;
+use rand::rngs::StdRng;
+
+macro_rules! of_family {
+    ($scalar:ty, $family:ty, $x:ident, $rng:ident) => {
+        let table = VariationalPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
+        let (model, table_of) = (table.generative_model(), table.inference());
+        drop((table.elbo($x)?, inference_gap_summary(model, table_of, $x)?));
+        let amortized = AmortizedPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
+        let (model, encoder) = (amortized.generative_model(), amortized.inference());
+        drop((amortized.elbo($x)?, inference_gap_summary(model, encoder, $x)?));
+        drop(DeepEncoderPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model.elbo($x)?);
+        let vae = Vae::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
+        drop((vae.transform($x)?, vae.estimate_elbo(1, $x, $rng)?));
+        drop(BinaryVae::<$scalar, $family>::builder(1).fit($x, $rng)?.model.reconstruct($x)?);
+    };
+}
+fn of_scalar<T: Real>(x: &DMatrix<T>, source: &mut dyn Source<T>, rng: &mut StdRng) -> Result<()> {
+    let (weights, moments) = (x.as_slice(), Moments::new(1));
+    drop(ModelKind::Vae.fit(1, x, rng)?);
+    drop(Pca::fit(1, x)?.model.whiten(x)?);
+    drop(LinearAutoencoder::builder(1).fitter(AutoencoderDescent::default()).fit(x, rng)?);
+    let ppca = Ppca::fit(1, x)?.model;
+    let summary = inference_gap_summary(ppca.generative_model(), ppca.inference(), x)?;
+    drop((ppca.transform(x)?, ppca.elbo(x)?, ppca.log_likelihood(Incomplete(x))?, summary));
+    drop(Ppca::builder(1).fitter(PxEm::default()).fit(x.weighted(weights), rng)?);
+    drop(Ppca::<T>::builder(1).fitter(ExpectationMaximization::default()).fit(&moments, rng)?);
+    drop(ppca.impute_multiple(1, x, rng)?);
+    let factors = FactorAnalysis::builder(1).fit(Incomplete(x).weighted(weights), rng)?.model;
+    drop((factors.transform(x)?, FactorAnalysis::fit(1, x)?));
+    let mixture = MixtureOfPpca::builder(1, 1).fit(Incomplete(x), rng)?.model;
+    drop((mixture.impute(x)?, MixtureOfPpca::builder(1, 1).fit(x, rng)?, source.data_dim()));
+    of_family!(T, Isotropic<T>, x, rng);
+    of_family!(T, Diagonal<T>, x, rng);
+    of_family!(T, Full<T>, x, rng);
+    Ok(())
+}
+
+#[doc(hidden)]
+pub fn single(x: &DMatrix<f32>, source: &mut dyn Source<f32>, rng: &mut StdRng) -> Result<()> {
+    of_scalar(x, source, rng)
+}
+
+#[doc(hidden)]
+pub fn double(x: &DMatrix<f64>, source: &mut dyn Source<f64>, rng: &mut StdRng) -> Result<()> {
+    of_scalar(x, source, rng)
+}
