@@ -4,9 +4,9 @@
 //! of all data. The order of each sum depends on sizes alone, so that results are bit-identical for
 //! any number of threads.
 
-use super::kernel::gemm::{NEAR_BYTES, Part};
-use super::kernel::vector::on_widest;
-use super::kernel::{Kernel, Level, Operand, OperandMut};
+use super::kernel::gemm::{L1_BYTES, Region};
+use super::kernel::vector::with_widest_simd;
+use super::kernel::{Kernel, Operand, OperandMut, SimdLevel};
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
 use super::{AlignedVec, zeros};
 use crate::{Error, Real, Result};
@@ -175,11 +175,11 @@ impl<T: Real> Rows<'_, T> {
             true => triangle(a, b, moments, ahead),
             // Rows of the panel are padded to whole vectors; of the columns only d are used.
             false => T::accumulate(
-                Level::detect(),
+                SimdLevel::detect(),
                 a,
                 b.part(0, 0, b.shape().0, d),
                 moments.into(),
-                Part::Upper,
+                Region::Upper,
                 ahead,
             ),
         }
@@ -295,7 +295,7 @@ impl<T: Real> Rows<'_, T> {
             _ if d > NARROW || self.plain() => PANEL / 4,
             // As many as the L1 cache holds: 72 for 50 variables in f64. With 16 or 128 in place of
             // 64 the whole took a fifth longer.
-            _ => (NEAR_BYTES / size_of::<T>() / self.stride(d).max(1) / 8 * 8).clamp(32, PANEL),
+            _ => (L1_BYTES / size_of::<T>() / self.stride(d).max(1) / 8 * 8).clamp(32, PANEL),
         }
     }
 
@@ -321,7 +321,7 @@ impl<T: Real> Rows<'_, T> {
             .zip(out.chunks_exact_mut(stride.max(1)));
         // Loops as plain as these are vectorised. With sums and squares side by side in one
         // structure they become gathers: 7 → 18 ms for 784 × 10000.
-        on_widest(
+        with_widest_simd(
             #[inline(always)]
             || match (first.is_empty(), size_of::<T>() == 8) {
                 (true, _) => columns.for_each(|(x, out)| {
@@ -361,7 +361,7 @@ fn add(sums: &mut [f64], more: &[f64]) {
 
 /// Writes s(x − μ) to `out`, with the difference in double precision.
 pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &mut [T]) {
-    on_widest(
+    with_widest_simd(
         #[inline(always)]
         || match mean {
             Some(mean) => {
@@ -440,7 +440,7 @@ fn triangle_of<T: Real>(
     sum: OperandMut<'_, f64>,
     ahead: Option<Operand<'_, T>>,
 ) {
-    let ((d, k), level) = (a.shape(), Level::detect());
+    let ((d, k), level) = (a.shape(), SimdLevel::detect());
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
     // Twice as many strips as threads: a thread that is done early takes another one. At most a
     // strip for every 24 columns, which are three tiles of 8.
@@ -459,7 +459,7 @@ fn triangle_of<T: Real>(
 ///
 /// `c` is the part of the sum below and right of entry (b, b), for the first bound b.
 fn strip<T: Kernel>(
-    level: Level,
+    level: SimdLevel,
     a: Operand<'_, T>,
     b: Operand<'_, T>,
     c: OperandMut<'_, f64>,
@@ -474,7 +474,7 @@ fn strip<T: Kernel>(
             a.part(first, 0, d - first, k),
             b.part(0, first, k, columns),
             c,
-            Part::Lower(0),
+            Region::Lower,
             ahead,
         );
     }

@@ -1,6 +1,6 @@
 //! Means and sums of squares of the variables, accumulated in double precision.
 
-use super::kernel::vector::on_widest;
+use super::kernel::vector::with_widest_simd;
 use super::parallel::map_blocks;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrixView, DVector};
@@ -119,7 +119,7 @@ pub(crate) fn mean_wide<T: Real>(x: DMatrixView<'_, T>) -> Result<Vec<f64>> {
         let mut sum = vec![0.0; d];
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
             let column = x.column(j);
-            on_widest(
+            with_widest_simd(
                 #[inline(always)]
                 || sum.iter_mut().zip(column.as_slice()).for_each(|(s, v)| *s += v.as_f64()),
             );
@@ -157,7 +157,7 @@ pub(crate) fn refined_mean<T: Real>(
         let (first, second) = sum.split_at_mut(d);
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
             let column = x.column(j);
-            on_widest(
+            with_widest_simd(
                 #[inline(always)]
                 || {
                     for (((s, q), v), m) in
@@ -200,7 +200,7 @@ pub(crate) fn squares_wide<T: Real>(
         let mut sum = vec![0.0; d];
         for j in b * BLOCK..n.min((b + 1) * BLOCK) {
             let column = x.column(j);
-            on_widest(
+            with_widest_simd(
                 #[inline(always)]
                 || {
                     for ((s, v), m) in sum.iter_mut().zip(column.as_slice()).zip(mean) {

@@ -3,8 +3,8 @@
 //! A thread allocates its packing buffers on its first product and keeps them: a training step
 //! allocates nothing.
 
-use super::kernel::gemm::{Part, TINY, product_serial, product_tiny};
-use super::kernel::{Kernel, Level, Operand, OperandMut, QUARTERS};
+use super::kernel::gemm::{NAIVE_MAX_WORK, gemm_naive, gemm_serial};
+use super::kernel::{Kernel, Operand, OperandMut, SimdLevel};
 use super::parallel::{join, threads};
 use super::zeros;
 use crate::Real;
@@ -45,12 +45,12 @@ pub fn gemm<'a, 'b, 'c, T: Real>(
         c.shape().0,
         c.shape().1
     );
-    product(Level::detect(), alpha, a, b, beta, c);
+    product(SimdLevel::detect(), alpha, a, b, beta, c);
 }
 
 /// [`gemm`] with a given instruction-set level: the tests run all of them.
 pub(crate) fn product<T: Kernel>(
-    level: Level,
+    level: SimdLevel,
     alpha: T,
     a: Operand<'_, T>,
     b: Operand<'_, T>,
@@ -62,7 +62,7 @@ pub(crate) fn product<T: Kernel>(
 
 /// [`product`] on at most `most` threads.
 fn product_among<T: Kernel>(
-    level: Level,
+    level: SimdLevel,
     most: usize,
     alpha: T,
     a: Operand<'_, T>,
@@ -73,11 +73,11 @@ fn product_among<T: Kernel>(
     let ((m, k), n) = (a.shape(), b.shape().1);
     let work = m.saturating_mul(n).saturating_mul(k);
     // Packing, tiles and threads cost more than a few hundred multiply-adds.
-    if work <= TINY {
-        return product_tiny(alpha, a, b, beta, c);
+    if work <= NAIVE_MAX_WORK {
+        return gemm_naive(alpha, a, b, beta, c);
     }
     // A view with stride 0 has entries that share memory: threads would race on them.
-    let pieces = if c.entries_are_apart() { threads(work).min(most) } else { 1 };
+    let pieces = if c.entries_are_disjoint() { threads(work).min(most) } else { 1 };
     split(level, alpha, a, b, beta, c, pieces);
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn gemm_among<T: Real>(
     beta: T,
     c: OperandMut<'_, T>,
 ) {
-    product_among(Level::detect(), most, alpha, a, b, beta, c);
+    product_among(SimdLevel::detect(), most, alpha, a, b, beta, c);
 }
 
 /// Entries that are packed in the time of one SIMD multiply-add: the unit of the cost model below.
@@ -98,7 +98,7 @@ const PACKED_AT_ONCE: usize = 1;
 
 /// Bisects the rows or the columns of C recursively, until there is a part for each thread.
 fn split<T: Kernel>(
-    level: Level,
+    level: SimdLevel,
     alpha: T,
     a: Operand<'_, T>,
     b: Operand<'_, T>,
@@ -107,10 +107,10 @@ fn split<T: Kernel>(
     pieces: usize,
 ) {
     if pieces <= 1 {
-        return product_serial(level, alpha, a, b, beta, c, Part::Whole);
+        return gemm_serial(level, alpha, a, b, beta, c);
     }
     let ((m, n), k) = (c.shape(), a.shape().1);
-    let micro = T::micro(level);
+    let kernels = T::micro_kernels(level);
     let left = pieces / 2;
     let share = |size: usize, step: usize| {
         ((size * left).div_ceil(pieces)).next_multiple_of(step).min(size)
@@ -118,18 +118,18 @@ fn split<T: Kernel>(
     // The cut is at whole SIMD vectors of rows, or at quarters of a tile's columns, for which there
     // are micro-kernels. Cuts at whole tiles gave one of two threads 144 of 200 rows; with these
     // the VAE steps take 0.88 to 0.93 of the time.
-    let (rows, columns) = (share(m, micro.lanes), share(n, (micro.columns / QUARTERS).max(1)));
+    let (rows, columns) = (share(m, kernels.lanes), share(n, kernels.column_step()));
     // The cheaper of the two cuts: both parts pack the operand that is not cut, and the larger part
     // determines the time.
     let time = |m: usize, n: usize, whole: usize| {
-        m.div_ceil(micro.lanes) * n * k + whole * k / PACKED_AT_ONCE
+        m.div_ceil(kernels.lanes) * n * k + whole * k / PACKED_AT_ONCE
     };
     let larger = |size: usize, part: usize| part.max(size - part);
     let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
     // Too small to be cut: one part would be everything.
     let undivided = if by_rows { rows == m } else { columns == n };
     if undivided {
-        return product_serial(level, alpha, a, b, beta, c, Part::Whole);
+        return gemm_serial(level, alpha, a, b, beta, c);
     }
     if by_rows {
         let (top, bottom) = c.split_rows(rows);
@@ -277,7 +277,7 @@ mod tests {
         let (a, b) = (a.view((2, 1), (m, k)), b.view((1, 2), (k, n)));
         let expected = a.clone_owned() * b.clone_owned();
         let bound = T::EPSILON * T::of_usize(4 * (k + 4));
-        for level in Level::available() {
+        for level in SimdLevel::available() {
             let start = random::<T>(m + 2, n + 1, 3);
             let mut c = start.clone();
             let part = c.view_mut((1, 1), (m, n));

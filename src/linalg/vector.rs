@@ -4,7 +4,7 @@
 //! [`vectorized`] dispatches any loop of the caller in the same way, so that several operations on
 //! an entry can be one pass over memory.
 
-use super::kernel::vector::on_widest;
+use super::kernel::vector::with_widest_simd;
 use crate::Real;
 use nalgebra::{DMatrix, DMatrixView};
 use rand::Rng;
@@ -34,7 +34,7 @@ use rand::Rng;
 /// ```
 #[inline]
 pub fn vectorized<R>(run: impl FnOnce() -> R) -> R {
-    on_widest(run)
+    with_widest_simd(run)
 }
 
 /// Writes the differences a − b of each column a of a matrix and a vector b, column by column.

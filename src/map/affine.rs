@@ -11,7 +11,7 @@
 
 use super::Activation;
 use crate::Real;
-use crate::linalg::parallel::{Halves, for_each_part, join, threads};
+use crate::linalg::parallel::{Divisible, for_each_part, join, threads};
 use crate::linalg::{Operand, gemm_among, vector::vectorized};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
@@ -167,11 +167,11 @@ struct Outputs<'a, T> {
     slopes: &'a mut [T],
 }
 
-impl<T: Send> Halves for Outputs<'_, T> {
-    fn size(&self) -> usize {
+impl<T: Send> Divisible for Outputs<'_, T> {
+    fn entries(&self) -> usize {
         self.values.len()
     }
-    fn halve(self, at: usize) -> (Self, Self) {
+    fn divide(self, at: usize) -> (Self, Self) {
         let (left, right) = self.values.split_at_mut(at);
         // Slopes that are not stored are an empty slice, in both parts.
         let (slopes_left, slopes_right) = self.slopes.split_at_mut(at.min(self.slopes.len()));

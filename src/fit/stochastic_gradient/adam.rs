@@ -1,7 +1,7 @@
 //! The Adam optimiser: steps of the size of the learning rate, whatever the scale of the gradient.
 
 use crate::data::expect;
-use crate::linalg::parallel::{Halves, sum_over};
+use crate::linalg::parallel::{Divisible, sum_over};
 use crate::linalg::vector::vectorized;
 use crate::{Error, Real, Result};
 
@@ -189,11 +189,11 @@ struct Part<'a, T> {
     scales: &'a [T],
 }
 
-impl<T: Real> Halves for Part<'_, T> {
-    fn size(&self) -> usize {
+impl<T: Real> Divisible for Part<'_, T> {
+    fn entries(&self) -> usize {
         self.parameters.len()
     }
-    fn halve(self, at: usize) -> (Self, Self) {
+    fn divide(self, at: usize) -> (Self, Self) {
         let (parameters, gradient) = (self.parameters.split_at_mut(at), self.gradient.split_at(at));
         let (first, second) = (self.first.split_at_mut(at), self.second.split_at_mut(at));
         let scales = self.scales.split_at(at.min(self.scales.len()));

@@ -5,7 +5,7 @@
 
 use super::tridiagonal::tridiagonalize;
 use super::tridiagonal_pairs::leading_pairs;
-use crate::linalg::kernel::vector::largest;
+use crate::linalg::kernel::vector::max_abs;
 use crate::linalg::{check_finite, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -48,7 +48,7 @@ pub fn symmetric_eigen<T: Real>(s: DMatrixView<'_, T>) -> Result<SymmetricEigen<
 /// overflow.
 pub(super) fn unit_of<T: Real>(s: DMatrixView<'_, T>) -> f64 {
     let largest = (0..s.nrows())
-        .fold(T::zero(), |m, j| m.max(largest(&s.column(j).data.into_slice()[j..])))
+        .fold(T::zero(), |m, j| m.max(max_abs(&s.column(j).data.into_slice()[j..])))
         .as_f64();
     // The exponent is clamped to the range in which both 2ᵉ and 2⁻ᵉ are normal numbers.
     if largest > 0.0 { 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022)) } else { 1.0 }

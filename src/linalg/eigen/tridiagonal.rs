@@ -16,7 +16,7 @@
 
 use crate::linalg::gram::add_lower;
 use crate::linalg::kernel::vector::{add_scaled, dot, four_columns, subtract_two, two_dots};
-use crate::linalg::parallel::{SERIAL_WORK, map_blocks_at};
+use crate::linalg::parallel::{SERIAL_WORK, map_blocks_above};
 use crate::linalg::{gemm, matrix_product, product_tr_left};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -131,7 +131,7 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     }
     // The product is limited by memory bandwidth, so that a second thread pays off from an eighth
     // of the usual number of operations on.
-    let shares = map_blocks_at(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
+    let shares = map_blocks_above(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
         let first = b * STRIP;
         let mut share = vec![0.0; n - first];
         strip_times(s, v, first, n.min(first + STRIP), &mut share);

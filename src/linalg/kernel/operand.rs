@@ -1,13 +1,15 @@
-//! Matrices as the kernels take them: a place, a shape and two strides, borrowed.
+//! Borrowed matrices of any strides, the arguments of the kernels.
 //!
-//! Legend: `rs`, `cs` are the strides of rows and columns.
+//! Legend: `rs`, `cs` are the strides of rows and of columns, as in BLIS: entry (i, j) lies at
+//! `data + i·rs + j·cs`.
 #![allow(unsafe_code)]
 
 use super::Kernel;
 use nalgebra::{Dim, Matrix, RawStorage, RawStorageMut, Scalar};
 use std::marker::PhantomData;
 
-/// A matrix to read, as it lies in memory: a view of any strides, or its transpose, without a copy.
+/// Borrowed matrix to read: a matrix, a view of any strides, or the transpose of one, without a
+/// copy.
 ///
 /// ```
 /// use elbo::linalg::{Operand, gemm};
@@ -26,9 +28,10 @@ pub struct Operand<'a, T> {
     pub(crate) cs: usize,
     life: PhantomData<&'a T>,
 }
-// SAFETY: an operand is a shared borrow of numbers.
+// SAFETY: an operand has the rights of the `&'a T` from which it was made, which is Send if T is
+// Sync; the pointer alone keeps the compiler from seeing that.
 unsafe impl<T: Sync> Send for Operand<'_, T> {}
-// SAFETY: as above.
+// SAFETY: as above: `&'a T` is Sync if T is.
 unsafe impl<T: Sync> Sync for Operand<'_, T> {}
 
 impl<'a, T> Operand<'a, T> {
@@ -40,10 +43,13 @@ impl<'a, T> Operand<'a, T> {
     pub fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
     }
-    /// A rectangle of it; the caller stays within the shape.
+    /// A rectangle of the matrix, which must lie within its shape.
     pub(crate) fn part(&self, row: usize, column: usize, rows: usize, columns: usize) -> Self {
+        // Not checked in release builds: the kernels cut each block, from sizes that they have
+        // checked once for the whole product.
         debug_assert!(row + rows <= self.rows && column + columns <= self.columns);
         Self {
+            // Wrapping: of an empty rectangle the corner may lie beyond the allocation.
             data: self.data.wrapping_add(row * self.rs + column * self.cs),
             rows,
             columns,
@@ -70,7 +76,7 @@ impl<'a, T: Scalar> From<nalgebra::DMatrixView<'a, T>> for Operand<'a, T> {
     }
 }
 
-/// A matrix to write, as it lies in memory.
+/// Borrowed matrix to write: a matrix, a view of any strides, or the transpose of one.
 pub struct OperandMut<'a, T> {
     pub(crate) data: *mut T,
     pub(crate) rows: usize,
@@ -79,7 +85,8 @@ pub struct OperandMut<'a, T> {
     pub(crate) cs: usize,
     life: PhantomData<&'a mut T>,
 }
-// SAFETY: an exclusive borrow of numbers.
+// SAFETY: it has the rights of the `&'a mut T` from which it was made, which is Send if T is. Parts
+// of one matrix are made by splitting alone, so that no two of them share an entry.
 unsafe impl<T: Send> Send for OperandMut<'_, T> {}
 
 impl<'a, T: Kernel> OperandMut<'a, T> {
@@ -91,17 +98,20 @@ impl<'a, T: Kernel> OperandMut<'a, T> {
     pub fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, rs: self.cs, cs: self.rs, ..self }
     }
-    /// Whether no two entries share a place, which writing from several threads needs.
-    pub(crate) fn entries_are_apart(&self) -> bool {
-        let apart = |small: usize, count: usize, large: usize| small >= 1 && large >= small * count;
+    /// Whether no two entries have the same address, without which several threads may not write.
+    ///
+    /// Sufficient and not necessary: one stride must step over all that the other reaches.
+    pub(crate) fn entries_are_disjoint(&self) -> bool {
+        let disjoint =
+            |small: usize, count: usize, large: usize| small >= 1 && large >= small * count;
         self.rows == 0
             || self.columns == 0
             || (self.rows == 1 && (self.columns == 1 || self.cs >= 1))
             || (self.columns == 1 && self.rs >= 1)
-            || apart(self.rs, self.rows, self.cs)
-            || apart(self.cs, self.columns, self.rs)
+            || disjoint(self.rs, self.rows, self.cs)
+            || disjoint(self.cs, self.columns, self.rs)
     }
-    /// Two halves, the first of `rows` rows.
+    /// The first `rows` rows, and the others.
     pub(crate) fn split_rows(self, rows: usize) -> (Self, Self) {
         assert!(rows <= self.rows);
         let rest = Self {
@@ -111,7 +121,7 @@ impl<'a, T: Kernel> OperandMut<'a, T> {
         };
         (Self { rows, ..self }, rest)
     }
-    /// Two halves, the first of `columns` columns.
+    /// The first `columns` columns, and the others.
     pub(crate) fn split_columns(self, columns: usize) -> (Self, Self) {
         let (left, right) = self.transposed().split_rows(columns);
         (left.transposed(), right.transposed())

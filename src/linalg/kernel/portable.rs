@@ -1,30 +1,34 @@
-//! Micro-kernels in plain Rust: what every processor runs, and what the others are tested against.
+//! Micro-kernels in plain Rust, for processors without AVX2 or NEON.
+//!
+//! The compiler makes vectors of the innermost loops, of whatever width the target has. Sums are
+//! not fused on x86-64, where `mul_add` would be a library call; so the results differ from those
+//! of the SIMD kernels in the last bits.
 #![allow(unsafe_code)]
 // Tiles are written as the formula is, by indices.
 #![allow(clippy::needless_range_loop)]
 
 use super::Kernel;
-use super::micro::{Micro, Slivers, Tile, kernels};
+use super::micro::{MicroKernels, MicroPanels, Tile, kernel_table};
 
+/// Length of the arrays that stand for vectors: two SSE2 registers of `f64`, one of `f32`.
 pub(super) const LANES: usize = 4;
-const COLUMNS: usize = 4;
 
-/// A tile of `V·LANES` rows and `N ≤ COLUMNS` columns.
+/// The micro-kernel for `V` arrays of rows and `N` columns.
 ///
 /// # Safety
-/// See [`super::micro::MicroFn`].
-unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(
-    from: Slivers<T>,
-    to: Tile<T>,
+/// See [`super::micro::MicroKernelFn`].
+unsafe fn micro_kernel<T: Kernel, const V: usize, const N: usize, const CONTIGUOUS_B: bool>(
+    panels: MicroPanels<T>,
+    tile: Tile<T>,
 ) {
     let mut sum = [[[T::ZERO; LANES]; V]; N];
-    let (rs, cs) = (from.b_rs, if ROWS { 1 } else { from.b_cs });
-    for p in 0..from.depth {
-        // SAFETY: `a` holds `depth` columns of V·LANES rows.
-        let a = unsafe { &*from.a.add(p * from.a_step).cast::<[[T; LANES]; V]>() };
+    let (b_rs, b_cs) = (panels.b_rs, if CONTIGUOUS_B { 1 } else { panels.b_cs });
+    for p in 0..panels.kc {
+        // SAFETY: `a` holds `kc` columns of V·LANES rows.
+        let a = unsafe { &*panels.a.add(p * panels.a_cs).cast::<[[T; LANES]; V]>() };
         for j in 0..N {
-            // SAFETY: `b` holds `depth` rows of COLUMNS entries at these strides.
-            let b = unsafe { *from.b.add(p * rs + j * cs) };
+            // SAFETY: `b` holds `kc` rows of N entries at these strides.
+            let b = unsafe { *panels.b.add(p * b_rs + j * b_cs) };
             for v in 0..V {
                 for l in 0..LANES {
                     sum[j][v][l] = T::multiply_add(a[v][l], b, sum[j][v][l]);
@@ -32,28 +36,28 @@ unsafe fn tile<T: Kernel, const V: usize, const N: usize, const ROWS: bool>(
             }
         }
     }
-    for j in 0..to.columns {
-        for i in 0..to.rows {
-            let product = T::times(to.alpha, sum[j][i / LANES][i % LANES]);
+    for j in 0..tile.columns {
+        for i in 0..tile.rows {
+            let product = T::times(tile.alpha, sum[j][i / LANES][i % LANES]);
             // SAFETY: the tile's rows × columns entries are writable.
             unsafe {
-                let c = to.c.add(i * to.rs + j * to.cs);
-                *c = if to.beta == T::ZERO {
+                let c = tile.c.add(i * tile.rs + j * tile.cs);
+                *c = if tile.beta == T::ZERO {
                     product
                 } else {
-                    T::multiply_add(to.beta, *c, product)
+                    T::multiply_add(tile.beta, *c, product)
                 };
             }
         }
     }
 }
 
-/// A square of four by four, through registers.
+/// Transposes 4×4 entries in registers.
 ///
 /// # Safety
-/// See [`super::micro::SquareFn`].
-pub(super) unsafe fn turn<T: Kernel>(from: *const T, rs: usize, to: *mut T, step: usize) {
-    // SAFETY: the caller's promise.
+/// See [`super::micro::TransposeFn`].
+pub(super) unsafe fn transpose_4x4<T: Kernel>(from: *const T, rs: usize, to: *mut T, step: usize) {
+    // SAFETY: the caller's promise: four rows of four entries are read, four columns written.
     unsafe {
         let row = |i: usize| from.add(i * rs).cast::<[T; LANES]>().read();
         let (r0, r1, r2, r3) = (row(0), row(1), row(2), row(3));
@@ -65,13 +69,13 @@ pub(super) unsafe fn turn<T: Kernel>(from: *const T, rs: usize, to: *mut T, step
 
 macro_rules! table {
     ($name:ident, $t:ty) => {
-        pub(crate) static $name: Micro<$t> = Micro {
+        pub(crate) static $name: MicroKernels<$t> = MicroKernels {
             lanes: LANES,
-            columns: COLUMNS,
-            rows: kernels!(tile::<$t>, 4, true),
-            strided: kernels!(tile::<$t>, 4, false),
-            side: LANES,
-            turn: turn::<$t>,
+            nr: 4,
+            contiguous_b: kernel_table!(micro_kernel::<$t>, 4, true),
+            strided_b: kernel_table!(micro_kernel::<$t>, 4, false),
+            transpose_side: LANES,
+            transpose: transpose_4x4::<$t>,
         };
     };
 }

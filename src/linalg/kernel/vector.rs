@@ -1,10 +1,20 @@
-//! Sums and rotations of vectors, compiled for each kind of processor; without fused operations, so
-//! the bits are the same on all.
+//! Loops over slices (BLAS level 1), compiled for each instruction set and chosen at run time.
+//!
+//! Results are bit-identical on every processor: no operation is fused (Rust never contracts
+//! a·b + c by itself), and each sum has a fixed number of partial sums, whatever the width of a
+//! vector.
 #![allow(unsafe_code)]
 
-/// Compiles one function for plain, AVX2 and AVX-512 processors, and calls the best one.
+/// Compiles a function three times, for the features of the build target, AVX2 and AVX-512, and
+/// calls the one with the widest vectors that this processor has.
+///
+/// NEON needs no version of its own: it is part of the aarch64 target.
 macro_rules! dispatch {
-    ($(#[$doc:meta])* pub(crate) fn $name:ident $(<$g:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    (
+        $(#[$doc:meta])*
+        pub(crate) fn $name:ident $(<$g:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?)
+        $(-> $ret:ty)? $body:block
+    ) => {
         $(#[$doc])*
         #[inline]
         pub(crate) fn $name $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
@@ -16,12 +26,12 @@ macro_rules! dispatch {
                 fn avx2 $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
                 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
                 fn avx512 $(<$g: $bound>)? ($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
-                    // SAFETY: the processor has these features.
+                if has_avx512() {
+                    // SAFETY: the processor has these features, just detected.
                     return unsafe { avx512($($arg),*) };
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the processor has these features.
+                    // SAFETY: the processor has these features, just detected.
                     return unsafe { avx2($($arg),*) };
                 }
             }
@@ -29,21 +39,32 @@ macro_rules! dispatch {
         }
     };
 }
-use super::Level;
+use super::SimdLevel;
 use crate::Real;
 
-/// Runs a closure, inlined, with the widest vectors.
-#[inline]
-pub(crate) fn on_widest<R>(run: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    return up_to(Level::Avx512, run);
-    #[cfg(not(target_arch = "x86_64"))]
-    up_to(Level::Portable, run)
+/// Whether the loops of this file may use AVX-512. They need VL too (its instructions on shorter
+/// vectors), which the micro-kernels do not.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
 }
 
-/// Runs a closure, inlined, with the widest vectors that the level and the processor have.
+/// Runs a closure compiled for the widest vectors of this processor. The closure must be marked
+/// `#[inline(always)]`: a call would keep the features of the build target.
 #[inline]
-pub(crate) fn up_to<R>(level: Level, run: impl FnOnce() -> R) -> R {
+pub(crate) fn with_widest_simd<R>(run: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    return with_simd_up_to(SimdLevel::Avx512, run);
+    #[cfg(not(target_arch = "x86_64"))]
+    with_simd_up_to(SimdLevel::Portable, run)
+}
+
+/// [`with_widest_simd`] with vectors no wider than those of `level`.
+#[inline]
+pub(crate) fn with_simd_up_to<R>(level: SimdLevel, run: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2")]
@@ -54,17 +75,12 @@ pub(crate) fn up_to<R>(level: Level, run: impl FnOnce() -> R) -> R {
         fn avx512<R>(run: impl FnOnce() -> R) -> R {
             run()
         }
-        let wide = || {
-            is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-        };
-        if level >= Level::Avx512 && wide() {
-            // SAFETY: the processor has these features.
+        if level >= SimdLevel::Avx512 && has_avx512() {
+            // SAFETY: the processor has these features, just detected.
             return unsafe { avx512(run) };
         }
-        if level >= Level::Avx2 && is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has this feature.
+        if level >= SimdLevel::Avx2 && is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has this feature, just detected.
             return unsafe { avx2(run) };
         }
     }
@@ -72,22 +88,25 @@ pub(crate) fn up_to<R>(level: Level, run: impl FnOnce() -> R) -> R {
     run()
 }
 
-/// Partial sums kept side by side, whatever the width of a vector.
+/// Partial sums of a reduction: two AVX-512 vectors of `f64`, or four AVX2 ones, so that additions
+/// do not wait for each other. Fixed, since the order of a sum depends on it.
 const WIDTH: usize = 16;
 
 dispatch! {
-    /// Σ a_i b_i, in one order on every processor.
+    /// Inner product Σ a_i b_i, summed in the same order on every processor.
     pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
         let len = a.len().min(b.len());
         let (a, b) = (&a[..len], &b[..len]);
         let mut sums = [T::zero(); WIDTH];
         let (blocks_a, blocks_b) = (a.chunks_exact(WIDTH), b.chunks_exact(WIDTH));
-        let rest = blocks_a.remainder().iter().zip(blocks_b.remainder()).fold(T::zero(), |s, (x, y)| s + *x * *y);
+        let rest = blocks_a.remainder().iter().zip(blocks_b.remainder());
+        let rest = rest.fold(T::zero(), |s, (x, y)| s + *x * *y);
         for (x, y) in blocks_a.zip(blocks_b) {
             for i in 0..WIDTH {
                 sums[i] += x[i] * y[i];
             }
         }
+        // The partial sums, as a tree.
         for half in [8, 4, 2, 1] {
             for i in 0..half {
                 sums[i] += sums[i + half];
@@ -98,7 +117,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// b ← b + factor·a.
+    /// b ← b + factor·a (BLAS `axpy`).
     pub(crate) fn add_scaled<T: Real>(b: &mut [T], factor: T, a: &[T]) {
         for (y, x) in b.iter_mut().zip(a) {
             *y += factor * *x;
@@ -107,7 +126,7 @@ dispatch! {
 }
 
 dispatch! {
-    /// b ← b − f·x − g·y.
+    /// b ← b − f·x − g·y for x = (f, x) and y = (g, y): one pass over b in place of two.
     pub(crate) fn subtract_two(b: &mut [f64], x: (f64, &[f64]), y: (f64, &[f64])) {
         for ((b, &x_i), &y_i) in b.iter_mut().zip(x.1).zip(y.1) {
             *b -= x.0 * x_i + y.0 * y_i;
@@ -115,14 +134,14 @@ dispatch! {
     }
 }
 
-/// The sum of eight, in one order.
+/// The sum of eight partial sums, as a tree.
 #[inline(always)]
-fn total(s: &[f64; 8]) -> f64 {
+fn sum_of_eight(s: &[f64; 8]) -> f64 {
     ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]))
 }
 
 dispatch! {
-    /// Σ x_i v_i and Σ y_i v_i, in one pass.
+    /// Inner products Σ x_i v_i and Σ y_i v_i, in one pass over v.
     pub(crate) fn two_dots(x: &[f64], y: &[f64], v: &[f64]) -> (f64, f64) {
         const LANES: usize = 8;
         let (x, y) = (&x[..v.len()], &y[..v.len()]);
@@ -135,7 +154,7 @@ dispatch! {
                 sums[1][l] += y[l] * v[l];
             }
         }
-        let mut totals = (total(&sums[0]), total(&sums[1]));
+        let mut totals = (sum_of_eight(&sums[0]), sum_of_eight(&sums[1]));
         for ((x, y), v) in x_rest.iter().zip(y_rest).zip(v_rest) {
             totals.0 += x * v;
             totals.1 += y * v;
@@ -145,9 +164,16 @@ dispatch! {
 }
 
 dispatch! {
-    /// w ← w + Σ factors_c·column_c, and the sums Σ column_c·v, for four columns in one pass over
-    /// them.
-    pub(crate) fn four_columns(columns: [&[f64]; 4], v: &[f64], factors: [f64; 4], w: &mut [f64]) -> [f64; 4] {
+    /// w ← w + Σ factors_c·column_c, and the inner products column_c·v, for four columns.
+    ///
+    /// One pass over the columns serves both products of a symmetric matrix of which one triangle
+    /// is stored: the columns come from memory once, and w and v once for four of them.
+    pub(crate) fn four_columns(
+        columns: [&[f64]; 4],
+        v: &[f64],
+        factors: [f64; 4],
+        w: &mut [f64],
+    ) -> [f64; 4] {
         const LANES: usize = 8;
         let len = w.len();
         let [a, b, c, d] = columns.map(|column| &column[..len]);
@@ -156,30 +182,33 @@ dispatch! {
         let whole = LANES * w.len();
         let mut sums = [[0.0; LANES]; 4];
         let blocks = |x| <[f64]>::as_chunks::<LANES>(x).0;
-        for (((((w, v), a), b), c), d) in w.iter_mut().zip(blocks(v)).zip(blocks(a)).zip(blocks(b)).zip(blocks(c)).zip(blocks(d)) {
+        let blocks_of_columns = blocks(a).iter().zip(blocks(b)).zip(blocks(c)).zip(blocks(d));
+        for ((w, v), (((a, b), c), d)) in w.iter_mut().zip(blocks(v)).zip(blocks_of_columns) {
             for i in 0..LANES {
                 sums[0][i] += a[i] * v[i];
                 sums[1][i] += b[i] * v[i];
                 sums[2][i] += c[i] * v[i];
                 sums[3][i] += d[i] * v[i];
-                w[i] += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+                w[i] += (factors[0] * a[i] + factors[1] * b[i])
+                    + (factors[2] * c[i] + factors[3] * d[i]);
             }
         }
-        let mut totals = [total(&sums[0]), total(&sums[1]), total(&sums[2]), total(&sums[3])];
+        let mut totals = sums.map(|sums| sum_of_eight(&sums));
         for (i, w) in w_rest.iter_mut().enumerate() {
             let i = whole + i;
             totals[0] += a[i] * v[i];
             totals[1] += b[i] * v[i];
             totals[2] += c[i] * v[i];
             totals[3] += d[i] * v[i];
-            *w += (factors[0] * a[i] + factors[1] * b[i]) + (factors[2] * c[i] + factors[3] * d[i]);
+            *w += (factors[0] * a[i] + factors[1] * b[i])
+                + (factors[2] * c[i] + factors[3] * d[i]);
         }
         totals
     }
 }
 
 dispatch! {
-    /// (a, b) ← (c·a − s·b, s·a + c·b).
+    /// Plane rotation (a, b) ← (c·a − s·b, s·a + c·b) (BLAS `rot`, with the sign of s reversed).
     pub(crate) fn rotate<T: Real>(a: &mut [T], b: &mut [T], c: T, s: T) {
         for (x, y) in a.iter_mut().zip(b) {
             let (old_x, old_y) = (*x, *y);
@@ -190,8 +219,10 @@ dispatch! {
 }
 
 dispatch! {
-    /// Whether every entry is finite: v·0 is 0 for those and NaN for others.
+    /// Whether every entry is finite.
     pub(crate) fn all_finite<T: Real>(a: &[T]) -> bool {
+        // v·0 is 0 for a finite v and NaN for others, and NaN stays in a sum: no branch for each
+        // entry.
         let mut sums = [T::zero(); WIDTH];
         let blocks = a.chunks_exact(WIDTH);
         let rest = blocks.remainder().iter().fold(T::zero(), |s, v| s + *v * T::zero());
@@ -205,14 +236,15 @@ dispatch! {
 }
 
 dispatch! {
-    /// The largest |a_i|.
-    pub(crate) fn largest<T: Real>(a: &[T]) -> T {
+    /// max |a_i|, or 0 of nothing. NaN may be skipped.
+    pub(crate) fn max_abs<T: Real>(a: &[T]) -> T {
         let mut most = [T::zero(); WIDTH];
         let blocks = a.chunks_exact(WIDTH);
         let rest = blocks.remainder().iter().fold(T::zero(), |m, v| m.max(v.abs()));
         for block in blocks {
             for i in 0..WIDTH {
                 let size = block[i].abs();
+                // A select, which becomes one instruction; `max` must treat NaN by more.
                 most[i] = if size > most[i] { size } else { most[i] };
             }
         }
@@ -220,12 +252,17 @@ dispatch! {
     }
 }
 
-/// Shifts counted side by side.
+/// Shifts for which [`count_above`] counts at once: one division waits for the one before it in its
+/// lane, so that several lanes are needed to keep the divider busy.
 pub(crate) const LANES: usize = 16;
 
 dispatch! {
-    /// Rotates pairs of neighbouring columns, one after another.
-    pub(crate) fn rotate_neighbours(block: &mut [f64], rows: usize, rotations: &[(usize, f64, f64)]) {
+    /// Plane rotations (i, c, s) of the neighbouring columns i and i + 1, one after another.
+    pub(crate) fn rotate_neighbours(
+        block: &mut [f64],
+        rows: usize,
+        rotations: &[(usize, f64, f64)],
+    ) {
         for &(i, c, s) in rotations {
             let (a, b) = block[i * rows..(i + 2) * rows].split_at_mut(rows);
             for (x, y) in a.iter_mut().zip(b) {
@@ -238,13 +275,21 @@ dispatch! {
 }
 
 dispatch! {
-    /// How many eigenvalues lie above each shift: the signs of the pivots of T − x.
-    pub(crate) fn count_above(d: &[f64], squares: &[f64], least: f64, shifts: &[f64; LANES]) -> [f64; LANES] {
+    /// Number of eigenvalues above each shift x of a symmetric tridiagonal matrix T, with diagonal
+    /// `d` and squared off-diagonal `squares`: by Sylvester's law of inertia, the number of
+    /// positive pivots of T − x (Golub & Van Loan, Sturm sequences).
+    pub(crate) fn count_above(
+        d: &[f64],
+        squares: &[f64],
+        least: f64,
+        shifts: &[f64; LANES],
+    ) -> [f64; LANES] {
         let mut pivots = [1.0; LANES];
         let mut counts = [0.0; LANES];
         for (value, square) in d.iter().zip(squares) {
             for l in 0..LANES {
                 let pivot = value - shifts[l] - square / pivots[l];
+                // A zero pivot would be divided by in the next step.
                 let pivot = if pivot.abs() < least { -least } else { pivot };
                 counts[l] += if pivot > 0.0 { 1.0 } else { 0.0 };
                 pivots[l] = pivot;
@@ -254,15 +299,16 @@ dispatch! {
     }
 }
 
-/// ‖a‖ without overflow or underflow.
+/// Euclidean norm ‖a‖ without overflow or underflow (BLAS `nrm2`).
 pub(crate) fn norm<T: Real>(a: &[T]) -> T {
     let square = dot(a, a);
-    // A sum of squares is exact to rounding between the squares' limits; only outside are they
-    // scaled.
+    // The plain sum of squares is accurate unless it has overflowed, or is so small that squares
+    // may have lost digits as subnormal numbers. Only then is a second pass over scaled entries
+    // needed.
     if square.as_f64() > T::TINY_SQUARE && square.is_finite() {
         return square.sqrt();
     }
-    let largest = largest(a);
+    let largest = max_abs(a);
     if largest == T::zero() || !largest.is_finite() {
         return largest;
     }
@@ -273,9 +319,8 @@ pub(crate) fn norm<T: Real>(a: &[T]) -> T {
 mod tests {
     use super::*;
 
-    /// Each function of a slice at each level of this processor, against single calls: the same
-    /// bits.
-    fn same_on_every_level<T: Real>(bits: impl Fn(T) -> u64) {
+    /// Each elementary function over a slice, at each level, is bit-identical to single calls.
+    fn identical_on_every_level<T: Real>(bits: impl Fn(T) -> u64) {
         let special = [
             0.0, -0.0, 1e-45, -1e-310, 1e-38, 0.3466, -0.3466, 8.0, 87.5, -87.5, 709.5, -745.0,
             1e30, -1e30,
@@ -298,9 +343,9 @@ mod tests {
         ];
         macro_rules! check {
             ($($index:literal $name:ident),*) => {$(
-                for level in Level::available() {
+                for level in SimdLevel::available() {
                     let mut y = x.clone();
-                    up_to(
+                    with_simd_up_to(
                         level,
                         #[inline(always)]
                         || {
@@ -311,7 +356,11 @@ mod tests {
                     );
                     for (x, y) in x.iter().zip(&y) {
                         let single = functions[$index](*x);
-                        assert!(bits(single) == bits(*y) || (single.is_nan() && y.is_nan()), "{} at {x} on {level:?}", stringify!($name));
+                        assert!(
+                            bits(single) == bits(*y) || (single.is_nan() && y.is_nan()),
+                            "{} at {x} on {level:?}",
+                            stringify!($name)
+                        );
                     }
                 }
             )*};
@@ -325,13 +374,16 @@ mod tests {
                 self != self
             }
         }
-        check!(0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus, 5 quick_sigmoid, 6 quick_tanh, 7 exp_of_minus_size);
+        check!(
+            0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus,
+            5 quick_sigmoid, 6 quick_tanh, 7 exp_of_minus_size
+        );
     }
 
     #[test]
-    fn every_level_gives_the_bits_of_single_calls() {
-        same_on_every_level::<f64>(f64::to_bits);
-        same_on_every_level::<f32>(|v| u64::from(v.to_bits()));
+    fn every_level_is_bit_identical_to_single_calls() {
+        identical_on_every_level::<f64>(f64::to_bits);
+        identical_on_every_level::<f32>(|v| u64::from(v.to_bits()));
     }
 
     #[test]
