@@ -69,7 +69,7 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
         "{n} observations of {d} variables: a file of {size:.0} MiB, read {block} observations at a time"
     );
     report("written", start, size);
-    let mut source = NpyBlocks::<f32>::open(path, block, Missing::Refuse)?;
+    let mut source = NpyBlocks::<f32>::open(path, block, Missing::Reject)?;
 
     let start = Instant::now();
     let model = Ppca::fit(LATENT, &mut source)?;

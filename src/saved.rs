@@ -135,30 +135,30 @@ impl<T: Real> Saved<T> for Linear<T> {
 
 /// Serialisable form of a component without parameters; its kind identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct NoForm {}
+pub struct EmptyForm {}
 
 impl<T: Real> Saved<T> for Noiseless {
-    type Form = NoForm;
+    type Form = EmptyForm;
     fn kind() -> String {
         "noiseless".into()
     }
-    fn to_form(&self) -> NoForm {
-        NoForm {}
+    fn to_form(&self) -> EmptyForm {
+        EmptyForm {}
     }
-    fn from_form(_: NoForm) -> Result<Self> {
+    fn from_form(_: EmptyForm) -> Result<Self> {
         Ok(Self)
     }
 }
 
 impl<T: Real> Saved<T> for Exact {
-    type Form = NoForm;
+    type Form = EmptyForm;
     fn kind() -> String {
         "exact".into()
     }
-    fn to_form(&self) -> NoForm {
-        NoForm {}
+    fn to_form(&self) -> EmptyForm {
+        EmptyForm {}
     }
-    fn from_form(_: NoForm) -> Result<Self> {
+    fn from_form(_: EmptyForm) -> Result<Self> {
         Ok(Self)
     }
 }
@@ -167,7 +167,7 @@ impl<T: Real> Saved<T> for Exact {
 /// Serialisable form of isotropic noise: σ² as it was given, its logarithm (which a fit may have
 /// changed), how it is estimated, and its lower bound.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct NoiseForm<T> {
+pub struct IsotropicNoiseForm<T> {
     pub(crate) given: T,
     pub(crate) log_variance: T,
     pub(crate) fixed: bool,
@@ -176,23 +176,23 @@ pub struct NoiseForm<T> {
 }
 
 impl<T: Real> Saved<T> for IsotropicGaussian<T> {
-    type Form = NoiseForm<T>;
+    type Form = IsotropicNoiseForm<T>;
     fn kind() -> String {
         "isotropic_gaussian".into()
     }
-    fn to_form(&self) -> NoiseForm<T> {
+    fn to_form(&self) -> IsotropicNoiseForm<T> {
         self.form()
     }
     // The constructor checks every number, here as for noise that is created in code.
-    fn from_form(form: NoiseForm<T>) -> Result<Self> {
+    fn from_form(form: IsotropicNoiseForm<T>) -> Result<Self> {
         Self::of_form(form)
     }
 }
 
-/// Serialisable form of diagonal noise: as [`NoiseForm`], with a variance and a lower bound for
+/// Serialisable form of diagonal noise: as [`IsotropicNoiseForm`], with a variance and a lower bound for
 /// each variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NoisesForm<T> {
+pub struct DiagonalNoiseForm<T> {
     pub(crate) given: Vec<T>,
     pub(crate) log_variances: Vec<T>,
     pub(crate) floors: Vec<T>,
@@ -200,14 +200,14 @@ pub struct NoisesForm<T> {
 }
 
 impl<T: Real> Saved<T> for DiagonalGaussian<T> {
-    type Form = NoisesForm<T>;
+    type Form = DiagonalNoiseForm<T>;
     fn kind() -> String {
         "diagonal_gaussian".into()
     }
-    fn to_form(&self) -> NoisesForm<T> {
+    fn to_form(&self) -> DiagonalNoiseForm<T> {
         self.form()
     }
-    fn from_form(form: NoisesForm<T>) -> Result<Self> {
+    fn from_form(form: DiagonalNoiseForm<T>) -> Result<Self> {
         Self::of_form(form)
     }
     fn check_fit(&self, _latent_dim: usize, data_dim: usize) -> Result<()> {
@@ -235,24 +235,24 @@ impl<T: Real> NamedFamily for Full<T> {
 
 /// Serialisable form of a table of variational parameters φ_i, one column per observation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TableForm<T> {
+pub struct LocalParametersForm<T> {
     latent_dim: usize,
     parameters: MatrixForm<T>,
 }
 
 impl<T: Real, Q: PosteriorFamily<T> + NamedFamily> Saved<T> for PerPoint<Q> {
-    type Form = TableForm<T>;
+    type Form = LocalParametersForm<T>;
     fn kind() -> String {
         format!("per_point {}", Q::NAME)
     }
-    fn to_form(&self) -> TableForm<T> {
-        TableForm {
+    fn to_form(&self) -> LocalParametersForm<T> {
+        LocalParametersForm {
             latent_dim: self.posterior.latent_dim(),
             // By its parameters and not by q: the family is part of the type and of the kind.
             parameters: MatrixForm::of(self.posterior.parameters().as_view()),
         }
     }
-    fn from_form(form: TableForm<T>) -> Result<Self> {
+    fn from_form(form: LocalParametersForm<T>) -> Result<Self> {
         let parameters = form.parameters.into_matrix()?;
         // Checked first: the number of parameters of a forged latent dimension may overflow.
         check_latent_dim(form.latent_dim, parameters.nrows())?;

@@ -23,7 +23,7 @@ pub use scatter_factor::Centering;
 #[doc(hidden)] // listed in `advanced`
 pub use scatter_factor::ScatterFactor;
 pub(crate) use scatter_factor::{
-    check_latent_dim, deviations_resolved, resolution, resolution_of, rounding_of_models,
+    centre_and_resolution, check_latent_dim, resolution, resolution_of, rounding_of_models,
 };
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;

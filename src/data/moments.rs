@@ -4,7 +4,7 @@
 //! Σ w_i (x_i−x̄)(x_i−x̄)ᵗ, w the sum of the weights.
 
 use super::{Centering, ScatterFactor, Source, expect};
-use crate::linalg::{cholesky_lower, moments_of_rows, product_tr_right, r_factor};
+use crate::linalg::{cholesky_lower, product_tr_right, r_factor, scatter_f64};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
@@ -316,7 +316,7 @@ fn shortened(root: DMatrix<f64>) -> Result<DMatrix<f64>> {
     // the condition number: a pivot of 10⁻⁵ of its diagonal entry has lost five of sixteen digits.
     // Diagonal entries above 10⁻²⁵⁰ stay clear of the subnormal numbers, which lack digits.
     if columns * d * d > 1_000_000 {
-        let moment = moments_of_rows(root.as_view(), None, None, 1.0);
+        let moment = scatter_f64(root.as_view(), None, None, 1.0);
         if let Ok(factor) = cholesky_lower(moment.as_view())
             && (0..d)
                 .all(|j| moment[(j, j)] > 1e-250 && factor[(j, j)].powi(2) > 1e-5 * moment[(j, j)])

@@ -217,7 +217,7 @@ impl<'a, T: Real> Observations<'a, T> {
 
     /// Observations whose copy stays in a cache.
     pub(crate) fn block(&self) -> usize {
-        block_of(self.data_dim())
+        block_columns(self.data_dim())
     }
 
     /// What `f` makes of each block of neighbouring observations, in their order: for work that
@@ -247,7 +247,7 @@ impl<'a, T: Real> Observations<'a, T> {
 
 /// Observations of d variables whose copy stays in a first cache, or in a second one where that
 /// would be few.
-fn block_of(d: usize) -> usize {
+fn block_columns(d: usize) -> usize {
     (1usize << 12).div_ceil(d).max((1usize << 15).div_ceil(d).min(64)).clamp(16, 4096)
 }
 
@@ -333,7 +333,7 @@ impl<'a, T: Real> Dense<'a, T> {
             self.validate()?;
         }
         expect("variables of an observation", centre.len(), d)?;
-        let (block, limit) = (block_of(d), largest_square::<T>(d, n).sqrt());
+        let (block, limit) = (block_columns(d), largest_square::<T>(d, n).sqrt());
         let refused = AtomicBool::new(false);
         let mut mapped = zeros(k, n);
         // A few pieces for each thread: the end of one is filled by the start of another.

@@ -1,15 +1,15 @@
 //! Square-root factor of the second moment of the data: the input of linear-Gaussian fits.
 //!
 //! Tolerances that belong together: `RESOLUTION` = (16ε)², the relative variance that rounding of
-//! the data leaves; the factor 16 in `without_variance`; and `smallest_variance`, which keeps
+//! the data leaves; the factor 16 in `variance_error`; and `smallest_variance`, which keeps
 //! `RESOLUTION` times a variance in range. `rounding_of_models` adds the rounding of models in
-//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`clear_rank`) are independent
+//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`rank_lower_bound`) are independent
 //! of these: they choose between a fast and an accurate algorithm.
 
 use super::Observations;
 use crate::linalg::{
-    Centred, centred_moments, cholesky_lower, matrix_product, moments_of_rows, product_tr_right,
-    r_factor, squares_wide, symmetric_eigen, thin_qr, thin_svd,
+    Centred, centred_moments, cholesky_lower, matrix_product, product_tr_right, r_factor,
+    scatter_f64, sums_of_squares_f64, symmetric_eigen, thin_qr, thin_svd,
 };
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -67,8 +67,8 @@ impl ScatterFactor {
         let mut found = match Self::by_cholesky(x, mean)? {
             Some(found) => found,
             None => {
-                let (mean, tolerance) = deviations_resolved(x, mean)?;
-                let root = Self::by_orthogonalization(x, &mean)?;
+                let (mean, tolerance) = centre_and_resolution(x, mean)?;
+                let root = Self::by_qr(x, &mean)?;
                 let basis =
                     if x.len() < x.data_dim() { Some(thin_qr(root.as_view())?) } else { None };
                 Self { root, basis, mean, count: x.len(), tolerance, rank_tolerance: tolerance }
@@ -93,10 +93,7 @@ impl ScatterFactor {
 
     /// Returns the centred data over √n when n ≤ d, otherwise their triangular factor by QR: S is
     /// not formed, which would halve the digits.
-    fn by_orthogonalization<T: Real>(
-        x: Observations<'_, T>,
-        mean: &DVector<f64>,
-    ) -> Result<DMatrix<f64>> {
+    fn by_qr<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>) -> Result<DMatrix<f64>> {
         let (d, n) = (x.data_dim(), x.len());
         // A centred copy in double precision, n·d numbers; `by_cholesky` makes none of `f64` data.
         let factor = 1.0 / (n as f64).sqrt();
@@ -130,8 +127,8 @@ impl ScatterFactor {
         let (mean, moments) = match (mean, double) {
             (Centering::Mean, true) => of_mean(centred_moments(x.values(), round)),
             (Centering::Mean, false) => of_mean(centred_moments(wide.as_view(), round)),
-            (Centering::None, true) => of_zero(moments_of_rows(x.values(), None, None, 1.0)),
-            (Centering::None, false) => of_zero(moments_of_rows(wide.as_view(), None, None, 1.0)),
+            (Centering::None, true) => of_zero(scatter_f64(x.values(), None, None, 1.0)),
+            (Centering::None, false) => of_zero(scatter_f64(wide.as_view(), None, None, 1.0)),
         };
         let moment = moments / n as f64;
         let tolerance = resolution(x.values(), &mean, moment.trace())?;
@@ -276,7 +273,7 @@ impl ScatterFactor {
     pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
         self.check_latent_dim(latent_dim)?;
         // The lower bound is fast; the rank itself takes a singular value decomposition.
-        if latent_dim < self.clear_rank()? {
+        if latent_dim < self.rank_lower_bound()? {
             return Ok(());
         }
         let rank = self.rank()?;
@@ -285,7 +282,7 @@ impl ScatterFactor {
 
     /// Returns a lower bound on the rank that is fast to compute: the number of eigenvalues of the
     /// correlation matrix clearly above its rounding error.
-    fn clear_rank(&self) -> Result<usize> {
+    fn rank_lower_bound(&self) -> Result<usize> {
         // Correlations, not covariances: they are free of units, so that one threshold serves
         // variables of any scale. Variables without variance get a row of 0.
         let mut scaled = self.coordinates().clone();
@@ -332,7 +329,7 @@ pub(crate) fn rounding_of_models<T: Real>(mean: &DVector<f64>, total_variance: f
 ///
 /// # Errors
 /// [`Error::TooFewObservations`], [`Error::ZeroVariance`], [`Error::Underflow`].
-pub(crate) fn deviations_resolved<T: Real>(
+pub(crate) fn centre_and_resolution<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
 ) -> Result<(DVector<f64>, f64)> {
@@ -354,7 +351,9 @@ fn centre<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<(DVector<f
             let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
             Ok((DVector::from_vec(mean), squares))
         }
-        Centering::None => Ok((DVector::zeros(x.data_dim()), squares_wide(x.values(), None, 1.0))),
+        Centering::None => {
+            Ok((DVector::zeros(x.data_dim()), sums_of_squares_f64(x.values(), None, 1.0)))
+        }
     }
 }
 
@@ -365,7 +364,7 @@ fn centre<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<(DVector<f
 /// that error carries no information.
 ///
 /// # Errors
-/// [`Error::ZeroVariance`] or [`Error::Underflow`], as [`without_variance`] decides, for a total
+/// [`Error::ZeroVariance`] or [`Error::Underflow`], as [`variance_error`] decides, for a total
 /// variance below this or below [`smallest_variance`].
 pub(crate) fn resolution<T: Real>(
     x: DMatrixView<'_, T>,
@@ -374,7 +373,7 @@ pub(crate) fn resolution<T: Real>(
 ) -> Result<f64> {
     match resolution_of(total_variance, mean, x.ncols()) {
         Ok(tolerance) if total_variance >= smallest_variance::<T>() => Ok(tolerance),
-        _ => Err(without_variance(x, mean)),
+        _ => Err(variance_error(x, mean)),
     }
 }
 
@@ -415,7 +414,7 @@ pub(crate) fn resolution_of(
 
 /// Returns the error for data without usable variance: [`Error::Underflow`] if entries differ by
 /// more than rounding but their squares underflow, otherwise [`Error::ZeroVariance`].
-fn without_variance<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
+fn variance_error<T: Real>(x: DMatrixView<'_, T>, mean: &DVector<f64>) -> Error {
     let (mut deviation, mut size) = (0.0f64, 0.0f64);
     for column in x.column_iter() {
         for (value, mean) in column.iter().zip(mean.iter()) {

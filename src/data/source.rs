@@ -29,7 +29,7 @@ impl<T: Real> Source<T> for Observations<'_, T> {
     }
 
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
-        let block = crate::linalg::block_of(Observations::data_dim(self));
+        let block = crate::linalg::block_columns(Observations::data_dim(self));
         (0..self.len())
             .step_by(block)
             .try_for_each(|first| visit(self.columns(first, block.min(self.len() - first))?))

@@ -13,7 +13,7 @@ pub struct ActiveUnits<T: Real> {
     ///
     /// [^1]: Y. Burda, R. Grosse and R. Salakhutdinov, Importance weighted autoencoders, ICLR 2016,
     /// section 5.2.
-    pub mean_variances: DVector<T>,
+    pub activities: DVector<T>,
     /// The covariance of z under the aggregated posterior (1/n) Σ q_i: the covariance of the means
     /// plus the mean covariance. It is I if the aggregated posterior equals the prior.
     pub aggregated_covariance: DMatrix<T>,
@@ -26,7 +26,7 @@ pub struct ActiveUnits<T: Real> {
 impl<T: Real> ActiveUnits<T> {
     /// The number of units with A_j above a threshold (customarily 0.01).
     pub fn count(&self, threshold: T) -> usize {
-        self.mean_variances.iter().filter(|&&a| a > threshold).count()
+        self.activities.iter().filter(|&&a| a > threshold).count()
     }
 }
 
@@ -43,7 +43,7 @@ impl<T: Real> ActiveUnits<T> {
 ///     Diagonal::from_parameters(2, dmatrix![1.0, -1.0; 0.0, 0.0; -4.0, -4.0; 0.0, 0.0])?;
 /// let units = active_units(&q);
 /// assert_eq!(
-///     (units.mean_variances[0], units.mean_variances[1], units.count(0.01)),
+///     (units.activities[0], units.activities[1], units.count(0.01)),
 ///     (1.0, 0.0, 1)
 /// );
 /// assert_eq!(units.aggregated_covariance[(1, 1)], 1.0);
@@ -58,7 +58,7 @@ pub fn active_units<T: Real>(q: &impl GaussianPosterior<T>) -> ActiveUnits<T> {
     deviations.column_iter_mut().for_each(|mut column| column -= &mean);
     let of_means = crate::linalg::product_tr_right(deviations.as_view(), deviations.as_view()) / n;
     ActiveUnits {
-        mean_variances: of_means.diagonal(),
+        activities: of_means.diagonal(),
         aggregated_covariance: of_means + q.covariance_sum() / n,
         aggregated_mean: mean,
         rate: q.kl_to_prior_sum() / n,

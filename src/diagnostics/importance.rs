@@ -60,12 +60,12 @@ pub struct ImportanceSampling {
     /// The factor by which q_i's covariance is multiplied; values of at least 1 are sensible.
     pub widening: f64,
     /// The weight α of the prior in the mixture; at least 0 and below 1.
-    pub prior_part: f64,
+    pub prior_weight: f64,
 }
 
 impl Default for ImportanceSampling {
     fn default() -> Self {
-        Self { samples: 1_000, widening: 1.3, prior_part: 0.05 }
+        Self { samples: 1_000, widening: 1.3, prior_weight: 0.05 }
     }
 }
 
@@ -111,7 +111,7 @@ impl ImportanceSampling {
         self.check()?;
         expect("observations of q", x.len(), q.len())?;
         expect("latent dimensions of q", model.decoder().latent_dim(), q.latent_dim())?;
-        let proposal = Full::of_moments(q)?;
+        let proposal = Full::from_moments(q)?;
         let seed = rng.random::<u64>();
         let (mut values, mut errors, mut effective) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..x.len() {
@@ -149,10 +149,10 @@ impl ImportanceSampling {
                 must: "positive and finite",
             });
         }
-        if !(0.0..1.0).contains(&self.prior_part) {
+        if !(0.0..1.0).contains(&self.prior_weight) {
             return Err(Error::InvalidParameter {
                 name: "the prior's part of the proposal",
-                value: self.prior_part,
+                value: self.prior_weight,
                 must: "at least 0 and below 1",
             });
         }
@@ -177,7 +177,7 @@ impl ImportanceSampling {
         let factor = q.factor(i) * T::of(self.widening.sqrt());
         let log_determinant: f64 = factor.diagonal().iter().map(|l| l.as_f64().ln()).sum();
         let mean = q.mean().column(i).into_owned();
-        let from_prior = (self.prior_part * self.samples as f64).round() as usize;
+        let from_prior = (self.prior_weight * self.samples as f64).round() as usize;
         // The mixture density has the shares that are sampled, after rounding to whole samples: the
         // weights are then consistent with the samples.
         let share = from_prior as f64 / self.samples as f64;

@@ -11,7 +11,7 @@ use crate::linalg::vector::fill_standard_normal;
 use crate::linalg::{matrix_product, r_factor, squared_norms};
 use crate::map::DifferentiableMap;
 use crate::model::{Decoder, ExactPosterior, GenerativeModel, ProbabilisticModel};
-use crate::objective::{log_deviations, log_weights};
+use crate::objective::{half_log_determinants, log_weights};
 use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
 use crate::{IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -279,7 +279,7 @@ impl GapEstimation {
         }
         // The proposal of the importance sampling is the optimal full Gaussian, initialised with
         // the optimum of the family.
-        let widest = self.refine.refine(model, Full::of_moments(&best)?, x, rng)?;
+        let widest = self.refine.refine(model, Full::from_moments(&best)?, x, rng)?;
         let importance = self.importance.log_likelihood(model, &widest, x, rng)?;
         let ([elbo, best_elbo], gain) = bounds(model, [q, &best], x, samples, rng)?;
         let less = |bound: &Estimates| {
@@ -322,15 +322,19 @@ where
 {
     let (n, k) = (x.len(), model.decoder().latent_dim());
     let (mut z, mut noise) = (DMatrix::zeros(k, n), DMatrix::zeros(k, n));
-    let posteriors = posteriors.map(|q| (q, log_deviations(q)));
+    let posteriors = posteriors.map(|q| (q, half_log_determinants(q)));
     let (mut moments, mut difference) = ([(); C].map(|()| Moments::new(n)), Moments::new(n));
     for _ in 0..samples {
         fill_standard_normal(noise.as_mut_slice(), rng);
         let mut drawn = Vec::with_capacity(C);
-        for ((q, log_deviations), moments) in posteriors.iter().zip(&mut moments) {
+        for ((q, half_log_determinants), moments) in posteriors.iter().zip(&mut moments) {
             q.transform(noise.as_view(), &mut z);
-            let bound =
-                log_weights(&model.log_density_given(x, z.as_view())?, &z, &noise, log_deviations);
+            let bound = log_weights(
+                &model.log_density_given(x, z.as_view())?,
+                &z,
+                &noise,
+                half_log_determinants,
+            );
             moments.add(&bound);
             drawn.push(bound);
         }

@@ -69,7 +69,7 @@ impl Default for LocalRefinement {
 
 /// Factor of the learning rate in the first third of the steps (warm-up): the mean that an encoder
 /// gives may be many standard deviations away from the optimum.
-const SCOUT_RATE: f64 = 4.0;
+const WARM_UP_FACTOR: f64 = 4.0;
 
 /// Number of observations that are refined together.
 // Bounds the memory: the decoder's activations, z and ε of one block exist at a time, whatever n
@@ -109,7 +109,7 @@ impl LocalRefinement {
         expect("latent dimensions of q", model.decoder.input_dim(), q.latent_dim())?;
         // One set of samples for all blocks: the result for an observation does not depend on the
         // block that it falls into.
-        let draws = matched_draws(q.latent_dim(), self.samples, rng);
+        let draws = moment_matched_samples(q.latent_dim(), self.samples, rng);
         let mut ascent = Ascent::new(model, &draws);
         for start in (0..x.len()).step_by(BLOCK) {
             let count = BLOCK.min(x.len() - start);
@@ -126,7 +126,7 @@ impl LocalRefinement {
 
 /// Returns standard normal samples in antithetic pairs ±ε with mean 0 and covariance exactly I,
 /// k×samples.
-fn matched_draws<T: Real>(k: usize, samples: usize, rng: &mut dyn Rng) -> DMatrix<T> {
+fn moment_matched_samples<T: Real>(k: usize, samples: usize, rng: &mut dyn Rng) -> DMatrix<T> {
     // Fewer than k pairs cannot have a covariance of full rank.
     let pairs = samples.div_ceil(2).max(k);
     let mut half = DMatrix::from_fn(k, pairs, |_, _| T::standard_normal(rng));
@@ -193,7 +193,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
         let mut d_phi = DMatrix::zeros(q.parameters().nrows(), q.len());
         for step in 0..settings.steps {
             self.gradient(&q, x, &mut d_phi);
-            // Warm-up: the first third uses SCOUT_RATE times the learning rate. By its end the
+            // Warm-up: the first third uses WARM_UP_FACTOR times the learning rate. By its end the
             // scale of q is about right, so Adam restarts with the scales of the current q as its
             // preconditioner.
             let scout = settings.steps / 3;
@@ -202,7 +202,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             }
             let rest = (settings.steps - scout) as f64;
             let factor = if step < scout {
-                SCOUT_RATE
+                WARM_UP_FACTOR
             } else {
                 LearningRateSchedule::Cosine.factor((step - scout) as f64 / rest)
             };
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn draws_have_the_moments_of_the_prior() {
         for (k, samples) in [(1, 1), (3, 7), (8, 32)] {
-            let draws = matched_draws::<f64>(k, samples, &mut StdRng::seed_from_u64(4));
+            let draws = moment_matched_samples::<f64>(k, samples, &mut StdRng::seed_from_u64(4));
             assert!(draws.ncols() >= samples.max(2 * k));
             assert!(draws.column_sum().amax() < 1e-12);
             let covariance = &draws * draws.transpose() / draws.ncols() as f64;

@@ -29,7 +29,7 @@ const LANES: usize = 16;
 /// gradient, so that both give bit-identical terms.
 #[inline(always)]
 fn term<T: Real>(x: T, y: T) -> T {
-    x * y - y.softplus_and_sigmoid_of(y.exp_of_minus_size()).0
+    x * y - y.softplus_and_sigmoid_from_exp(y.exp_neg_abs()).0
 }
 
 /// The log-density of one observation: Σ x y − ln(1 + e^y) over a column.
@@ -96,11 +96,11 @@ fn gradient_of_some<T: Real, const N: usize, const M: usize>(
     // loop by itself.
     let mut powers = y;
     for i in 0..N {
-        powers[i] = y[i].exp_of_minus_size();
+        powers[i] = y[i].exp_neg_abs();
     }
     let (mut terms, mut values) = (x, x);
     for i in 0..N {
-        let (softplus, sigmoid) = y[i].softplus_and_sigmoid_of(powers[i]);
+        let (softplus, sigmoid) = y[i].softplus_and_sigmoid_from_exp(powers[i]);
         values[i] = scale * (x[i] - sigmoid);
         terms[i] = x[i] * y[i] - softplus;
     }

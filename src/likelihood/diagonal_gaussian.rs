@@ -84,16 +84,16 @@ impl<T: Real> DiagonalGaussian<T> {
     }
 
     #[cfg(feature = "serde")]
-    pub(crate) fn form(&self) -> crate::saved::NoisesForm<T> {
+    pub(crate) fn form(&self) -> crate::saved::DiagonalNoiseForm<T> {
         let all = |v: &DVector<T>| v.iter().copied().collect();
         let (given, log_variances, floors) =
             (all(&self.given), all(&self.log_variances), all(&self.floors));
-        crate::saved::NoisesForm { given, log_variances, floors, fixed: self.fixed }
+        crate::saved::DiagonalNoiseForm { given, log_variances, floors, fixed: self.fixed }
     }
 
     /// The noise of a saved form; every number is validated.
     #[cfg(feature = "serde")]
-    pub(crate) fn of_form(form: crate::saved::NoisesForm<T>) -> Result<Self> {
+    pub(crate) fn of_form(form: crate::saved::DiagonalNoiseForm<T>) -> Result<Self> {
         crate::data::expect(
             "saved logarithms of the noise variances",
             form.given.len(),
@@ -265,11 +265,11 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
         T::one()
     }
 
-    fn log_scales(&self) -> T {
+    fn scale_log_determinant(&self) -> T {
         (0..self.given.len()).fold(T::zero(), |sum, j| sum + self.variance(j).ln())
     }
 
-    fn equalize(&self, rows: &mut DMatrix<T>) {
+    fn divide_by_scales(&self, rows: &mut DMatrix<T>) {
         let scales = self.noise_variances().map(|v| T::one() / v.sqrt());
         for mut column in rows.column_iter_mut() {
             column.component_mul_assign(&scales);

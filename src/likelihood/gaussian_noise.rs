@@ -24,10 +24,10 @@ pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
     fn common_variance(&self) -> T;
 
     /// ln|D²|. The log-density of x is that of D⁻¹x minus half of it.
-    fn log_scales(&self) -> T;
+    fn scale_log_determinant(&self) -> T;
 
     /// Multiplies a matrix with d rows by D⁻¹ in place.
-    fn equalize(&self, rows: &mut DMatrix<T>);
+    fn divide_by_scales(&self, rows: &mut DMatrix<T>);
 
     /// Whether the variances are fixed.
     fn is_fixed(&self) -> bool;
@@ -53,11 +53,11 @@ impl<T: Real> GaussianNoise<T> for IsotropicGaussian<T> {
         self.noise_variance()
     }
 
-    fn log_scales(&self) -> T {
+    fn scale_log_determinant(&self) -> T {
         T::zero()
     }
 
-    fn equalize(&self, _rows: &mut DMatrix<T>) {}
+    fn divide_by_scales(&self, _rows: &mut DMatrix<T>) {}
 
     fn is_fixed(&self) -> bool {
         IsotropicGaussian::is_fixed(self)

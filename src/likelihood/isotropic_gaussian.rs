@@ -145,8 +145,8 @@ impl<T: Real> IsotropicGaussian<T> {
     }
 
     #[cfg(feature = "serde")]
-    pub(crate) fn form(&self) -> crate::saved::NoiseForm<T> {
-        crate::saved::NoiseForm {
+    pub(crate) fn form(&self) -> crate::saved::IsotropicNoiseForm<T> {
+        crate::saved::IsotropicNoiseForm {
             given: self.given,
             log_variance: self.log_variance[0],
             fixed: self.fixed,
@@ -157,11 +157,11 @@ impl<T: Real> IsotropicGaussian<T> {
 
     /// The noise of a saved form; every number is validated, σ² together with its logarithm.
     #[cfg(feature = "serde")]
-    pub(crate) fn of_form(form: crate::saved::NoiseForm<T>) -> Result<Self> {
+    pub(crate) fn of_form(form: crate::saved::IsotropicNoiseForm<T>) -> Result<Self> {
         check_variance("the saved noise variance", form.given)?;
         check_variance("the saved noise variance", form.log_variance.exp())?;
         check_floor("the saved floor", form.floor)?;
-        let crate::saved::NoiseForm { given, log_variance, fixed, analytic, floor } = form;
+        let crate::saved::IsotropicNoiseForm { given, log_variance, fixed, analytic, floor } = form;
         Ok(Self { given, log_variance: [log_variance], fixed, analytic, floor })
     }
 
@@ -234,7 +234,7 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
 
     /// With the derivative g = ½(Σe²/σ² − entries), the mean squared residual is σ²(1 +
     /// 2g/entries).
-    fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
+    fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let Some(&d_log_variance) = d_parameters.first().filter(|_| self.analytic) else {
             return false;
         };

@@ -46,7 +46,7 @@ pub(crate) struct Batch {
     ///
     /// The pivot is what the subtraction of a sum of squares leaves of A_jj: a ratio of 10⁻ᵖ means
     /// that p decimal digits were lost to cancellation.
-    pub(crate) smallest_pivot: Lane,
+    pub(crate) smallest_pivot_ratio: Lane,
 }
 
 impl Batch {
@@ -58,13 +58,13 @@ impl Batch {
             factor: room.clone(),
             inverse_factor: room,
             log_determinant: [0.0; LANES],
-            smallest_pivot: [1.0; LANES],
+            smallest_pivot_ratio: [1.0; LANES],
         }
     }
 
     /// Computes L, L⁻¹, ln|A| and the smallest pivot ratio of the matrices in `matrix`.
     ///
-    /// A matrix that is not positive definite gets a `smallest_pivot` ≤ 0; its other results are
+    /// A matrix that is not positive definite gets a `smallest_pivot_ratio` ≤ 0; its other results are
     /// then meaningless. A zero on the diagonal of A is not reported: 0/0 is NaN, which is not
     /// below any number.
     ///
@@ -131,7 +131,7 @@ impl Batch {
             inverse[packed(row, row)] = diagonal;
         }
         self.log_determinant = log_determinant;
-        self.smallest_pivot = smallest;
+        self.smallest_pivot_ratio = smallest;
     }
 
     /// Overwrites `matrix` by the inverses A⁻¹ = L⁻ᵗL⁻¹.
@@ -240,7 +240,10 @@ mod tests {
                     );
                 }
                 assert!((batch.log_determinant[lane] - exact.ln_determinant()).abs() < 1e-10);
-                assert!(batch.smallest_pivot[lane] > 0.0 && batch.smallest_pivot[lane] <= 1.0);
+                assert!(
+                    batch.smallest_pivot_ratio[lane] > 0.0
+                        && batch.smallest_pivot_ratio[lane] <= 1.0
+                );
             }
         }
     }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         let a = random::<f64>(150, 150, 7);
         let run = |t| with_threads(t, || bidiagonalize(a.clone()));
         let (one, three) = (run(1), run(3));

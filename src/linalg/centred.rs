@@ -19,7 +19,7 @@ const SAMPLE: usize = 512;
 /// The largest fraction of a sum of squares about c that the correction may remove.
 // What is left is at least half of the sum: the subtraction loses one bit at most. Where more would
 // be removed (sorted or periodic data, of which the sample is not typical) a second pass follows.
-const OFF_CENTRE: f64 = 0.5;
+const MAX_CORRECTION: f64 = 0.5;
 
 /// The mean of the data, with the sums of squares and the scatter matrix about it.
 pub(crate) struct Centred {
@@ -104,7 +104,7 @@ fn about<T: Real>(
         // Less than 1e-10 of the sum is left by cancellation: the variable is constant but for
         // rounding, and its variance is 0.
         squares[j] = if whole + shift > 1e-10 * whole { whole + shift } else { 0.0 };
-        near &= -shift <= OFF_CENTRE * whole || whole <= rounding;
+        near &= -shift <= MAX_CORRECTION * whole || whole <= rounding;
     }
     // μ is rounded to T, so that m ≠ s/n: all three terms of the correction are needed.
     for j in 0..d {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         for (d, n) in [(30, 30_000), (300, 3000)] {
             let x = random::<f32>(d, n, 4);
             let run = |t| with_threads(t, || centred_moments(x.as_view(), |m| m));

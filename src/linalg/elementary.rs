@@ -38,19 +38,19 @@ pub trait Elementary: Copy {
     fn quick_softplus_and_sigmoid(self) -> (Self, Self);
     /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units in the last place.
     #[doc(hidden)]
-    fn exp_and_exp_m1_near(self) -> (Self, Self);
+    fn exp_and_exp_m1_bounded(self) -> (Self, Self);
     /// e^(−|x|), where |x| is limited to 80 (700 in `f64`).
     ///
     /// With the limit neither this value e nor ln(1 + e) is subnormal. Arithmetic with subnormal
     /// numbers takes three to four times as long.
     #[doc(hidden)]
-    fn exp_of_minus_size(self) -> Self;
+    fn exp_neg_abs(self) -> Self;
     /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid), given e = e^(−|x|).
     ///
     /// It allows loop fission: one loop computes all exponentials of a block, a second one the
     /// rest. More entries of a short loop body fit a processor's out-of-order window.
     #[doc(hidden)]
-    fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self);
+    fn softplus_and_sigmoid_from_exp(self, e: Self) -> (Self, Self);
     /// tanh x.
     fn quick_tanh(self) -> Self;
     /// (sin 2πu, cos 2πu) for u in [0, 1], with absolute errors below 2 ε.
@@ -141,24 +141,24 @@ macro_rules! elementary {
 
             #[inline(always)]
             fn quick_softplus_and_sigmoid(self) -> (Self, Self) {
-                self.softplus_and_sigmoid_of((-self.abs()).quick_exp())
+                self.softplus_and_sigmoid_from_exp((-self.abs()).quick_exp())
             }
 
             #[inline(always)]
-            fn exp_of_minus_size(self) -> Self {
+            fn exp_neg_abs(self) -> Self {
                 let x = -self.abs();
-                choose(x < $least, $least, x).exp_and_exp_m1_near().0
+                choose(x < $least, $least, x).exp_and_exp_m1_bounded().0
             }
 
             #[inline(always)]
-            fn exp_and_exp_m1_near(self) -> (Self, Self) {
+            fn exp_and_exp_m1_bounded(self) -> (Self, Self) {
                 let (k, tail) = reduced(self);
                 let power = power(k);
                 ((1.0 + tail) * power, tail * power + (power - 1.0))
             }
 
             #[inline(always)]
-            fn softplus_and_sigmoid_of(self, e: Self) -> (Self, Self) {
+            fn softplus_and_sigmoid_from_exp(self, e: Self) -> (Self, Self) {
                 // ln(1 + e) = 2 artanh s = t + t·t²(1/12 + …) with s = t/2 = e/(2 + e), at most ⅓.
                 // Unlike a logarithm it needs no splitting of its argument into exponent and
                 // mantissa.
@@ -428,16 +428,16 @@ mod tests {
     #[test]
     fn exponentials_within_a_range() {
         for x in inputs().into_iter().filter(|x| x.abs() <= 700.0) {
-            let (exp, less_1) = x.exp_and_exp_m1_near();
+            let (exp, less_1) = x.exp_and_exp_m1_bounded();
             assert!(
                 steps(exp, x.exp()) <= 2
                     && (steps(less_1, x.exp_m1()) <= 3 || (x == 0.0 && less_1 == 0.0)),
                 "{x:e}: {exp:e} {less_1:e}"
             );
-            assert!(steps(x.exp_of_minus_size(), (-x.abs()).exp()) <= 2, "{x:e}");
+            assert!(steps(x.exp_neg_abs(), (-x.abs()).exp()) <= 2, "{x:e}");
             let y = x as f32;
             if y.abs() <= 80.0 {
-                let (exp, less_1) = y.exp_and_exp_m1_near();
+                let (exp, less_1) = y.exp_and_exp_m1_bounded();
                 let wide = f64::from(y);
                 assert!(
                     steps_single(exp, wide.exp()) <= 2
@@ -445,15 +445,15 @@ mod tests {
                             || (y == 0.0 && less_1 == 0.0)),
                     "{y:e}"
                 );
-                assert!(steps_single(y.exp_of_minus_size(), (-wide.abs()).exp()) <= 2, "{y:e}");
+                assert!(steps_single(y.exp_neg_abs(), (-wide.abs()).exp()) <= 2, "{y:e}");
             }
         }
         // Beyond the limit the value is that at the limit; NaN stays NaN.
         assert!(
-            1e30_f32.exp_of_minus_size() == 80f32.exp_of_minus_size()
-                && f64::INFINITY.exp_of_minus_size() == 700f64.exp_of_minus_size()
+            1e30_f32.exp_neg_abs() == 80f32.exp_neg_abs()
+                && f64::INFINITY.exp_neg_abs() == 700f64.exp_neg_abs()
         );
-        assert!(f32::NAN.exp_of_minus_size().is_nan() && f64::NAN.exp_of_minus_size().is_nan());
+        assert!(f32::NAN.exp_neg_abs().is_nan() && f64::NAN.exp_neg_abs().is_nan());
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn scatter_matrix<T: Real>(
     check("entries of the mean", x.nrows(), mean)?;
     check("weights", x.ncols(), weights)?;
     let mean = mean.map(wide);
-    let moments = moments_of_rows(x, mean.as_deref(), weights.map(|w| w.as_slice()), 1.0);
+    let moments = scatter_f64(x, mean.as_deref(), weights.map(|w| w.as_slice()), 1.0);
     Ok(moments.map(T::of))
 }
 
@@ -81,7 +81,7 @@ pub fn gram_matrix<T: Real>(
     mean: Option<&DVector<T>>,
 ) -> Result<DMatrix<T>> {
     check("entries of the mean", x.nrows(), mean)?;
-    Ok(moments_of_columns(x, mean.map(wide).as_deref(), 1.0).map(T::of))
+    Ok(gram_f64(x, mean.map(wide).as_deref(), 1.0).map(T::of))
 }
 
 fn check<T: Real>(what: &'static str, expected: usize, given: Option<&DVector<T>>) -> Result<()> {
@@ -101,7 +101,7 @@ pub(crate) fn wide<T: Real>(v: &DVector<T>) -> Vec<f64> {
 /// The scatter matrix Σ w_i s²(x_i − μ)(x_i − μ)ᵗ in double precision.
 ///
 /// The caller chooses the scale s such that squares of `T` do not overflow or underflow.
-pub(crate) fn moments_of_rows<T: Real>(
+pub(crate) fn scatter_f64<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,
     weights: Option<&[T]>,
@@ -375,7 +375,7 @@ pub(crate) fn centre<T: Real>(x: &[T], mean: Option<&[f64]>, scale: f64, out: &m
 }
 
 /// The Gram matrix s²(x_i − μ)ᵗ(x_j − μ), n×n, in double precision.
-pub(crate) fn moments_of_columns<T: Real>(
+pub(crate) fn gram_f64<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,
     scale: f64,
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         for (d, n) in [(30, 9000), (300, 1500)] {
             let x = random::<f32>(d, n, 9);
             let run = |t| with_threads(t, || scatter_matrix(x.as_view(), None, None).unwrap());

@@ -14,8 +14,8 @@
 //! [^2]: Z. Drmač and K. Veselić, New fast and accurate Jacobi SVD algorithm, SIAM J. Matrix Anal.
 //! Appl. 29 (2008).
 
-use super::hypotenuse_with_one;
 use super::kernel::vector::{add_scaled, dot, norm, rotate};
+use super::sqrt_one_plus_square;
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 
@@ -167,8 +167,8 @@ fn orthogonalize(a: &mut DMatrix<f64>, rotations: &mut DMatrix<f64>) -> Result<(
                 // most π/4 (Golub & Van Loan, section 8.5): the larger one may keep the iteration
                 // from converging. `slope` is the cotangent of twice the angle.
                 let slope = (squares[q] - squares[p]) / (2.0 * inner);
-                let tangent = 1f64.copysign(slope) / (slope.abs() + hypotenuse_with_one(slope));
-                let cosine = 1.0 / hypotenuse_with_one(tangent);
+                let tangent = 1f64.copysign(slope) / (slope.abs() + sqrt_one_plus_square(slope));
+                let cosine = 1.0 / sqrt_one_plus_square(tangent);
                 rotate(x, y, cosine, cosine * tangent);
                 let next = squares[q] + tangent * inner;
                 squares[p] -= tangent * inner;

@@ -72,18 +72,18 @@ pub use cholesky::{
 };
 pub use eigen::{SymmetricEigen, leading_eigenpairs, leading_eigenpairs_of, symmetric_eigen};
 pub use elementary::Elementary;
-pub(crate) use gram::moments_of_rows;
+pub(crate) use gram::scatter_f64;
 pub use gram::{gram_matrix, scatter_matrix};
 pub(crate) use kernel::vector::{add_scaled, dot};
 pub use kernel::{Kernel, Operand, OperandMut};
 pub use moments::{check_finite, column_mean, sums_of_squares};
-pub(crate) use moments::{mean_wide, refined_mean, squares_wide};
-pub(crate) use principal::{Captured, add_product, block_of, principal_components_centred};
+pub(crate) use moments::{mean_wide, refined_mean, sums_of_squares_f64};
+pub(crate) use principal::{Captured, add_product, block_columns, principal_components_centred};
 pub use principal::{
     PcaAlgorithm, PrincipalComponents, Solver, covariance_spectrum, principal_components,
     principal_components_by,
 };
-pub(crate) use product::gemm_among;
+pub(crate) use product::gemm_with_max_threads;
 pub use product::{
     gemm, matrix_product, matrix_product_into, product_tr_left, product_tr_left_into,
     product_tr_right, product_tr_right_into,
@@ -155,7 +155,7 @@ impl<T> std::ops::DerefMut for AlignedVec<T> {
 ///
 /// It replaces the system's `hypot`, a call of which takes longer than the rest of the computation
 /// of a rotation's angle.
-pub(crate) fn hypotenuse_with_one(x: f64) -> f64 {
+pub(crate) fn sqrt_one_plus_square(x: f64) -> f64 {
     // From |x| = 2²⁷ on, 1 is below the rounding of x², and the result is |x|; below 1e100 the
     // square does not overflow. NaN fails the comparison and is returned.
     if x.abs() < 1e100 { (x * x + 1.0).sqrt() } else { x.abs() }
@@ -186,13 +186,13 @@ mod tests {
     fn hypotenuses() {
         for x in [0.0, 1e-9, 0.75, -3.0, 1e99, -1e101, 1e200, f64::MAX] {
             assert!(
-                (hypotenuse_with_one(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON,
+                (sqrt_one_plus_square(x) / x.hypot(1.0) - 1.0).abs() <= 2.0 * f64::EPSILON,
                 "{x}"
             );
         }
         assert!(
-            hypotenuse_with_one(f64::INFINITY) == f64::INFINITY
-                && hypotenuse_with_one(f64::NAN).is_nan()
+            sqrt_one_plus_square(f64::INFINITY) == f64::INFINITY
+                && sqrt_one_plus_square(f64::NAN).is_nan()
         );
     }
 

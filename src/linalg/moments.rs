@@ -64,7 +64,10 @@ pub fn sums_of_squares<T: Real>(
         });
     }
     let mean = mean.map(super::gram::wide);
-    Ok(DVector::from_iterator(d, squares_wide(x, mean.as_deref(), 1.0).into_iter().map(T::of)))
+    Ok(DVector::from_iterator(
+        d,
+        sums_of_squares_f64(x, mean.as_deref(), 1.0).into_iter().map(T::of),
+    ))
 }
 
 /// Returns an error if a matrix is empty or has an entry that is NaN or infinite.
@@ -188,7 +191,7 @@ pub(crate) fn refined_mean<T: Real>(
 }
 
 /// The sums of squares Σ_i s²(x_ji − μ_j)² in double precision, for a scale s.
-pub(crate) fn squares_wide<T: Real>(
+pub(crate) fn sums_of_squares_f64<T: Real>(
     x: DMatrixView<'_, T>,
     mean: Option<&[f64]>,
     scale: f64,
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         let x = random::<f64>(30, 30_000, 3);
         let run = |t| with_threads(t, || column_mean(x.as_view()).unwrap());
         assert_eq!(run(1), run(3));

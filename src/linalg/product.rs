@@ -82,7 +82,7 @@ fn product_among<T: Kernel>(
 }
 
 /// [`gemm`] on at most `most` threads.
-pub(crate) fn gemm_among<T: Real>(
+pub(crate) fn gemm_with_max_threads<T: Real>(
     most: usize,
     alpha: T,
     a: Operand<'_, T>,
@@ -94,7 +94,7 @@ pub(crate) fn gemm_among<T: Real>(
 }
 
 /// Entries that are packed in the time of one SIMD multiply-add: the unit of the cost model below.
-const PACKED_AT_ONCE: usize = 1;
+const PACKING_RATE: usize = 1;
 
 /// Bisects the rows or the columns of C recursively, until there is a part for each thread.
 fn split<T: Kernel>(
@@ -122,7 +122,7 @@ fn split<T: Kernel>(
     // The cheaper of the two cuts: both parts pack the operand that is not cut, and the larger part
     // determines the time.
     let time = |m: usize, n: usize, whole: usize| {
-        m.div_ceil(kernels.lanes) * n * k + whole * k / PACKED_AT_ONCE
+        m.div_ceil(kernels.lanes) * n * k + whole * k / PACKING_RATE
     };
     let larger = |size: usize, part: usize| part.max(size - part);
     let by_rows = time(larger(m, rows), n, n) <= time(m, larger(n, columns), m);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         same_bits::<f64>();
         same_bits::<f32>();
     }

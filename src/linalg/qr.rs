@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         let a = random::<f64>(900, 120, 8);
         let run = |t| with_threads(t, || thin_qr(a.as_view()).unwrap());
         assert!(run(1) == run(2));

@@ -3,8 +3,8 @@
 //! Legend: X (d×n) centred data, S = XXᵗ/n the covariance, D the diagonal matrix of the standard
 //! deviations, C = D⁻¹SD⁻¹ the correlation matrix, ρ the ridge, Z = D⁻¹X the standardised data.
 
-use super::gram::moments_of_rows;
-use super::moments::{check_finite, squares_wide};
+use super::gram::scatter_f64;
+use super::moments::{check_finite, sums_of_squares_f64};
 use super::{cholesky_lower, gemm, matrix_product, product_tr_left, solve_cholesky};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -31,7 +31,7 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 #[derive(Debug, Clone)]
 pub struct Whitening<'a, T: Real> {
     /// The reciprocal standard deviations; 1 for a variable without variance.
-    inverse_deviations: DVector<T>,
+    inverse_standard_deviations: DVector<T>,
     has_variance: Vec<bool>,
     ridge: T,
     factor: Factor<'a, T>,
@@ -63,17 +63,18 @@ impl<'a, T: Real> Whitening<'a, T> {
         if !(ridge > T::zero() && ridge.is_finite()) {
             return Err(Error::NotPositiveDefinite { size: d });
         }
-        let squares = squares_wide(x, None, 1.0);
+        let squares = sums_of_squares_f64(x, None, 1.0);
         let deviations: Vec<f64> = squares.iter().map(|s| (s / n as f64).sqrt()).collect();
         // A subnormal standard deviation has a reciprocal that overflows in T: it counts as 0.
         let usable = |s: f64| T::of(1.0 / s).is_finite() && s.is_finite() && s > 0.0;
         let has_variance: Vec<bool> = deviations.iter().map(|s| usable(*s)).collect();
         let inverses: Vec<f64> =
             deviations.iter().map(|s| if usable(*s) { 1.0 / s } else { 1.0 }).collect();
-        let inverse_deviations = DVector::from_iterator(d, inverses.iter().map(|v| T::of(*v)));
+        let inverse_standard_deviations =
+            DVector::from_iterator(d, inverses.iter().map(|v| T::of(*v)));
         let shift = ridge.as_f64();
         let factor = if d <= n {
-            let mut correlations = moments_of_rows(x, None, None, 1.0);
+            let mut correlations = scatter_f64(x, None, None, 1.0);
             for j in 0..d {
                 for i in 0..d {
                     correlations[(i, j)] *= inverses[i] * inverses[j] / n as f64;
@@ -113,7 +114,7 @@ impl<'a, T: Real> Whitening<'a, T> {
             }
             Factor::Observations(x, cholesky_lower(inner.as_view())?)
         };
-        Ok(Self { inverse_deviations, has_variance, ridge, factor })
+        Ok(Self { inverse_standard_deviations, has_variance, ridge, factor })
     }
 
     /// Overwrites a k×d matrix by its product with the inverse from the right.
@@ -179,7 +180,9 @@ impl<'a, T: Real> Whitening<'a, T> {
 
     /// Multiplies the matrix by D⁻¹ from the right.
     fn scale(&self, rows: &mut DMatrix<T>) {
-        for (mut column, factor) in rows.column_iter_mut().zip(self.inverse_deviations.iter()) {
+        for (mut column, factor) in
+            rows.column_iter_mut().zip(self.inverse_standard_deviations.iter())
+        {
             column *= *factor;
         }
     }

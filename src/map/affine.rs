@@ -12,7 +12,7 @@
 use super::Activation;
 use crate::Real;
 use crate::linalg::parallel::{Divisible, for_each_part, join, threads};
-use crate::linalg::{Operand, gemm_among, vector::vectorized};
+use crate::linalg::{Operand, gemm_with_max_threads, vector::vectorized};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 /// A layer with fewer weights is not split.
@@ -54,7 +54,7 @@ pub(super) fn forth<T: Real>(
     let first = (weights.columns(0, cut), input.rows(0, cut));
     let second = (weights.columns(cut, inputs - cut), input.rows(cut, inputs - cut));
     let product = |most, (a, b): (DMatrixView<'_, T>, DMatrixView<'_, T>), c: &mut DMatrix<T>| {
-        gemm_among(most, T::one(), a.into(), b.into(), T::zero(), c.into());
+        gemm_with_max_threads(most, T::one(), a.into(), b.into(), T::zero(), c.into());
     };
     // The products of the two halves are formed separately and added once, on one thread as well:
     // accumulated into one matrix, the sums would have another order, and their last bits would
@@ -101,7 +101,7 @@ pub(super) fn back<T: Real>(
     let ((outputs, inputs), n) = (weights.shape(), delta.ncols());
     let cut = cut(outputs, inputs);
     let product = |most, first: usize, count: usize, c: DMatrixViewMut<'_, T>| {
-        gemm_among(
+        gemm_with_max_threads(
             most,
             T::one(),
             Operand::from(weights.columns(first, count)).transposed(),
@@ -131,7 +131,7 @@ pub(super) fn by_weights<T: Real>(
     let product = |most, first: usize, d_weights: &mut [T]| {
         let count = d_weights.len() / outputs;
         let input = Operand::from(input.rows(first, count)).transposed();
-        gemm_among(
+        gemm_with_max_threads(
             most,
             T::one(),
             delta.into(),

@@ -37,7 +37,7 @@ pub trait Parameters<T: Real> {
     ///
     /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum
     /// over. The default implementation does nothing and returns `false`.
-    fn approach_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
+    fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let _ = (d_parameters, entries, weight);
         false
     }

@@ -2,7 +2,7 @@
 
 use super::start::clusters;
 use super::{MixtureOfPpca, normalize};
-use crate::data::{Centering, Dense, Moments, Weighted, check_latent_dim, deviations_resolved};
+use crate::data::{Centering, Dense, Moments, Weighted, centre_and_resolution, check_latent_dim};
 use crate::fit::{
     ExpectationMaximization, FitData, Fitted, Observer, RemainingGain, StopReason, Trace,
     check_weights,
@@ -198,7 +198,7 @@ impl<'a, T: Real> FitData<Weighted<'a, Dense<'a, T>, T>> for MixtureOfPpcaBuilde
         self.check(x.data_dim(), columns.len())?;
         let kept = x.values().select_columns(&columns);
         let kept = Observations::new(kept.as_view())?;
-        deviations_resolved(kept, Centering::Mean)?;
+        centre_and_resolution(kept, Centering::Mean)?;
         let table = kept.values().map(|v| v.as_f64());
         let mut moments = Moments::new(x.data_dim());
         moments.update_weighted(&table, &weights)?;
@@ -257,7 +257,7 @@ pub(super) struct Data {
 
 impl Data {
     fn of<T: Real>(x: Observations<'_, T>, setting: &MixtureOfPpcaBuilder<T>) -> Result<Self> {
-        deviations_resolved(x, Centering::Mean)?;
+        centre_and_resolution(x, Centering::Mean)?;
         let variance = x.variances().iter().map(|v| v.as_f64()).sum::<f64>() / x.data_dim() as f64;
         Ok(Self::new(x.values().map(|v| v.as_f64()), vec![1.0; x.len()], setting, variance))
     }

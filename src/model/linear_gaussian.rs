@@ -63,13 +63,13 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
 
     /// The singular value decomposition that the closed forms use, with Q rounded to `T`.
     pub(crate) fn factor(&self) -> Result<MarginalFactor<T>> {
-        Ok(self.wide_factor()?.narrow())
+        Ok(self.factor_f64()?.narrow())
     }
 
     /// The singular value decomposition that the closed forms use, in double precision.
-    pub(crate) fn wide_factor(&self) -> Result<MarginalFactor<f64>> {
+    pub(crate) fn factor_f64(&self) -> Result<MarginalFactor<f64>> {
         MarginalFactor::new(
-            self.equalized_loadings().as_view(),
+            self.scaled_loadings().as_view(),
             self.likelihood.common_variance().as_f64(),
         )
     }
@@ -80,7 +80,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 
     /// The scales of the noise in double precision, d×1; `None` where they are 1.
-    fn wide_scales(&self) -> Option<DVector<f64>> {
+    fn scales_f64(&self) -> Option<DVector<f64>> {
         let common = self.likelihood.common_variance().as_f64();
         (!self.likelihood.is_shared()).then(|| {
             self.likelihood
@@ -90,25 +90,25 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 
     /// The loadings divided by the scales of the noise, D⁻¹W, d×k, in double precision.
-    fn equalized_loadings(&self) -> DMatrix<f64> {
+    fn scaled_loadings(&self) -> DMatrix<f64> {
         let mut loadings = self.loadings().map(|v| v.as_f64());
-        divide_rows(&mut loadings, self.wide_scales().as_ref());
+        divide_rows(&mut loadings, self.scales_f64().as_ref());
         loadings
     }
 
     /// A square-root factor R of WᵗD⁻²W = RᵗR, from a QR decomposition of D⁻¹W.
-    fn spread_root(&self) -> Result<DMatrix<f64>> {
-        r_factor(self.equalized_loadings().as_view())
+    fn loadings_r_factor(&self) -> Result<DMatrix<f64>> {
+        r_factor(self.scaled_loadings().as_view())
     }
 
     /// ln|D²| in double precision, D the scales of the noise.
-    fn log_scales(&self) -> f64 {
-        self.wide_scales().map_or(0.0, |scales| 2.0 * scales.iter().map(|s| s.ln()).sum::<f64>())
+    fn scale_log_determinant(&self) -> f64 {
+        self.scales_f64().map_or(0.0, |scales| 2.0 * scales.iter().map(|s| s.ln()).sum::<f64>())
     }
 
     /// Whether the rounding of x − μ in `T`, for x from this model, would be visible beside the
     /// noise.
-    fn outgrows_precision(&self) -> bool {
+    fn needs_double_precision(&self) -> bool {
         if T::EPSILON.as_f64() <= f64::EPSILON {
             return false;
         }
@@ -117,7 +117,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         // `cancellation` bounds ‖x − μ‖² of single observations, of which the model expects tr WWᵗ
         // + dσ². A factor of 8 is left for outliers: the condition is tr WWᵗ > 16 dσ² in single
         // precision.
-        8.0 * self.equalized_loadings().norm_squared()
+        8.0 * self.scaled_loadings().norm_squared()
             > MarginalFactor::<T>::cancellation() * d * variance
     }
 
@@ -131,9 +131,9 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 
     /// The centred data divided by the scales of the noise, D⁻¹(x − μ), d×n.
-    pub(crate) fn equalized_deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
+    pub(crate) fn scaled_deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         let mut deviations = self.deviations(x)?;
-        self.likelihood.equalize(&mut deviations);
+        self.likelihood.divide_by_scales(&mut deviations);
         Ok(deviations)
     }
 
@@ -141,13 +141,13 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     /// ln|D⁻¹CD⁻¹| of the scaled covariance.
     fn wide_distances(&self, x: Observations<'_, T>) -> Result<(Vec<Vec<f64>>, f64)> {
         x.expect_dim(self.decoder.output_dim())?;
-        let wide = self.wide_factor()?;
+        let wide = self.factor_f64()?;
         let log_determinant = wide.log_determinant();
         // Blocks of observations, so that the centred copy of a block stays in cache and no d×n
         // copy is allocated.
         let work = x.data_dim() * self.decoder.input_dim();
-        let blocks = if self.outgrows_precision() {
-            let (scales, across) = (self.wide_scales(), wide.directions.transpose());
+        let blocks = if self.needs_double_precision() {
+            let (scales, across) = (self.scales_f64(), wide.directions.transpose());
             x.in_blocks(work, |part| {
                 let mut deviations = self.deviations::<f64>(part)?;
                 divide_rows(&mut deviations, scales.as_ref());
@@ -157,7 +157,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
             let factor = wide.narrow::<T>();
             let across = factor.directions.transpose();
             x.in_blocks(work, |part| {
-                Ok(factor.squared_distances(&across, &self.equalized_deviations(part)?))
+                Ok(factor.squared_distances(&across, &self.scaled_deviations(part)?))
             })?
         };
         Ok((blocks, log_determinant))
@@ -174,9 +174,9 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         // The map acts on D⁻¹(x − μ). D is diagonal, so that dividing the columns of the k×d map by
         // the scales replaces a pass over the data.
         let mut map = factor.posterior_map().transpose();
-        divide_rows(&mut map, self.wide_scales().as_ref());
+        divide_rows(&mut map, self.scales_f64().as_ref());
         let map = map.transpose();
-        if self.outgrows_precision() {
+        if self.needs_double_precision() {
             x.deviations_mapped_wide(self.mean(), &map)
         } else {
             x.deviations_mapped(self.mean(), &map.map(T::of))
@@ -202,17 +202,17 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         x: Observations<'_, T>,
         codes: DMatrixView<'_, T>,
     ) -> Result<Vec<f64>> {
-        if self.outgrows_precision() {
+        if self.needs_double_precision() {
             self.expect_codes(x, codes)?;
             let mut residuals = self.deviations::<f64>(x)?;
             let (loadings, codes) =
                 (self.loadings().map(|v| v.as_f64()), codes.map(|v| v.as_f64()));
             gemm(-1.0, &loadings, &codes, 1.0, &mut residuals);
-            divide_rows(&mut residuals, self.wide_scales().as_ref());
+            divide_rows(&mut residuals, self.scales_f64().as_ref());
             return Ok(squared_norms(&residuals));
         }
         let mut residuals = self.residuals(x, codes)?;
-        self.likelihood.equalize(&mut residuals);
+        self.likelihood.divide_by_scales(&mut residuals);
         Ok(squared_norms(&residuals))
     }
 }
@@ -228,8 +228,9 @@ impl<T: Real, N: GaussianNoise<T>> MarginalLikelihood<T> for LinearGaussian<T, N
     fn log_likelihood(&self, x: Observations<'_, T>) -> Result<DVector<T>> {
         // ln|C| = ln|D⁻¹CD⁻¹| + ln|D²|.
         let (distances, log_determinant) = self.wide_distances(x)?;
-        let constant =
-            x.data_dim() as f64 * std::f64::consts::TAU.ln() + log_determinant + self.log_scales();
+        let constant = x.data_dim() as f64 * std::f64::consts::TAU.ln()
+            + log_determinant
+            + self.scale_log_determinant();
         Ok(DVector::from_iterator(
             x.len(),
             distances.into_iter().flatten().map(|distance| T::of(-0.5 * (constant + distance))),
@@ -241,21 +242,21 @@ impl<T: Real, N: GaussianNoise<T>> ExactPosterior<T> for LinearGaussian<T, N> {
     type Posterior = SharedCovariance<T>;
 
     fn posterior(&self, x: Observations<'_, T>) -> Result<SharedCovariance<T>> {
-        let factor = self.wide_factor()?;
+        let factor = self.factor_f64()?;
         let mean = self.codes(x.into(), &factor)?;
         let (root, log_determinant) = factor.posterior_factor();
         Ok(SharedCovariance::new(mean, root, log_determinant))
     }
 
     fn codes_of_unvalidated(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
-        self.codes(Dense::unvalidated(values), &self.wide_factor()?)
+        self.codes(Dense::unvalidated(values), &self.factor_f64()?)
     }
 
     fn posterior_precision_root(&self) -> Result<DMatrix<f64>> {
         let k = self.decoder.input_dim();
         // The posterior precision I + WᵗD⁻²W/c is [R/√c; I]ᵗ[R/√c; I]: the stacked square-root
         // factor needs no sum in which small loadings would be lost.
-        let root = self.spread_root()? / self.likelihood.common_variance().as_f64().sqrt();
+        let root = self.loadings_r_factor()? / self.likelihood.common_variance().as_f64().sqrt();
         let rows = root.nrows();
         let mut stacked = root.resize_vertically(rows + k, 0.0);
         stacked.rows_mut(rows, k).fill_with_identity();
@@ -269,9 +270,10 @@ impl<T: Real, N: GaussianNoise<T>, Q: GaussianPosterior<T>> ExpectedLogLikelihoo
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>> {
         let squares = self.squared_residuals(x, q.mean())?;
         // E ‖D⁻¹(x − Wz − μ)‖² is the squared residual at the mean code plus tr(RᵗR Cov).
-        let spread = q.trace_with(self.spread_root()?.as_view());
+        let spread = q.trace_with(self.loadings_r_factor()?.as_view());
         let variance = self.likelihood.common_variance().as_f64();
-        let constant = x.data_dim() as f64 * log_two_pi_times(variance) + self.log_scales();
+        let constant =
+            x.data_dim() as f64 * log_two_pi_times(variance) + self.scale_log_determinant();
         let values = squares
             .iter()
             .zip(spread.iter())

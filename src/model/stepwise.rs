@@ -25,7 +25,7 @@ impl<T: Real> ResidualStatistics<T> {
 
     /// Updates the statistics to a model whose [W μ] has changed by Δ, for the same q: the
     /// residuals become e − Δ[m; 1].
-    pub(crate) fn move_to(&mut self, change: &DMatrix<T>) {
+    pub(crate) fn apply_change(&mut self, change: &DMatrix<T>) {
         // Σ (e − Δm̃)_j² = Σ e_j² + Δ_j·(Δ Σm̃m̃ᵗ − 2 Σ e m̃ᵗ)_j: no observation is needed.
         let explained = matrix_product(change, &self.mean_products);
         let along = &explained - &self.residual_products * T::of(2.0);

@@ -64,7 +64,7 @@ impl<T: Real> ElboTerms<T> {
 }
 
 /// Returns an error if the number of Monte Carlo samples is 0.
-pub(crate) fn check_draws(samples: usize) -> Result<()> {
+pub(crate) fn check_samples(samples: usize) -> Result<()> {
     match samples {
         0 => Err(Error::InvalidParameter {
             name: "the number of draws of ε",
@@ -231,13 +231,21 @@ impl Elbo<Reparameterization> {
         L: Likelihood<T>,
         I: DifferentiableInference<T>,
     {
-        self.through_draws(Derivative::Formula, model, inference, x, noise, workspace, gradient)
+        self.monte_carlo_gradient(
+            Derivative::Formula,
+            model,
+            inference,
+            x,
+            noise,
+            workspace,
+            gradient,
+        )
     }
 
     /// J and, unless `derivative` is [`Derivative::None`], its gradient, with the chosen estimator
     /// of the derivative of the divergence.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn through_draws<T, D, L, I>(
+    pub(super) fn monte_carlo_gradient<T, D, L, I>(
         &self,
         derivative: Derivative,
         model: &GenerativeModel<D, L>,
@@ -373,7 +381,7 @@ where
         unused: &mut Gradient<T>,
     ) -> Result<T> {
         let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.through_draws(Derivative::None, model, inference, x, draw, workspace, unused)
+        self.monte_carlo_gradient(Derivative::None, model, inference, x, draw, workspace, unused)
     }
 }
 

@@ -75,7 +75,7 @@ impl ImportanceWeighted {
         Q: GaussianPosterior<T>,
         R: Rng + ?Sized,
     {
-        let log_deviations = log_deviations(q);
+        let half_log_determinants = half_log_determinants(q);
         let mut weights = DMatrix::zeros(self.samples, x.len());
         let mut z = DMatrix::zeros(q.latent_dim(), q.len());
         let mut noise = z.clone();
@@ -83,14 +83,17 @@ impl ImportanceWeighted {
             fill_standard_normal(noise.as_mut_slice(), rng);
             q.transform(noise.as_view(), &mut z);
             let densities = model.log_density_given(x, z.as_view())?;
-            weights.set_row(s, &log_weights(&densities, &z, &noise, &log_deviations).transpose());
+            weights.set_row(
+                s,
+                &log_weights(&densities, &z, &noise, &half_log_determinants).transpose(),
+            );
         }
         Ok(weights)
     }
 }
 
 /// ½ ln|Σ_i|, one entry per observation, derived from KL(q_i ‖ π).
-pub(crate) fn log_deviations<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
+pub(crate) fn half_log_determinants<T: Real>(q: &impl GaussianPosterior<T>) -> DVector<T> {
     // 2 KL = tr Σ + ‖m‖² − k − ln|Σ|, solved for ln|Σ|. Every Gaussian posterior has the trace and
     // the KL, whereas a factor or a determinant is not part of the trait.
     let k = q.latent_dim();
@@ -110,11 +113,12 @@ pub(crate) fn log_weights<T: Real>(
     densities: &DVector<T>,
     z: &DMatrix<T>,
     noise: &DMatrix<T>,
-    log_deviations: &DVector<T>,
+    half_log_determinants: &DVector<T>,
 ) -> DVector<T> {
     let half = T::of(0.5);
     let ratio = |i: usize| {
-        half * (noise.column(i).norm_squared() - z.column(i).norm_squared()) + log_deviations[i]
+        half * (noise.column(i).norm_squared() - z.column(i).norm_squared())
+            + half_log_determinants[i]
     };
     DVector::from_fn(densities.len(), |i, _| densities[i] + ratio(i))
 }
@@ -213,7 +217,7 @@ where
             std::mem::replace(&mut w.phi, DMatrix::zeros(0, 0)),
         )?;
         let (k, n, scale) = (q.latent_dim(), q.len(), x.scale());
-        let log_deviations = log_deviations(&q);
+        let half_log_determinants = half_log_determinants(&q);
         w.noise.resize(self.samples, DMatrix::zeros(0, 0));
         reshape(&mut w.weights, self.samples, n);
         reshape(&mut w.z, k, n);
@@ -224,8 +228,10 @@ where
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             let densities = model.likelihood.log_density(x.values(), output);
-            w.weights
-                .set_row(s, &log_weights(&densities, &w.z, noise, &log_deviations).transpose());
+            w.weights.set_row(
+                s,
+                &log_weights(&densities, &w.z, noise, &half_log_determinants).transpose(),
+            );
         }
         let value = normalize(&mut w.weights).sum() * scale;
 

@@ -14,12 +14,12 @@ mod squared_error;
 
 #[doc(hidden)]
 pub use elbo::ElboWorkspace;
-pub(crate) use elbo::check_draws;
+pub(crate) use elbo::check_samples;
 pub use elbo::{ClosedForm, Elbo, ElboTerms, Reparameterization};
 pub use importance_weighted::ImportanceWeighted;
 #[doc(hidden)]
 pub use importance_weighted::ImportanceWorkspace;
-pub(crate) use importance_weighted::{log_deviations, log_weights};
+pub(crate) use importance_weighted::{half_log_determinants, log_weights};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
 pub use squared_error::SquaredError;

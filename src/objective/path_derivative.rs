@@ -116,7 +116,7 @@ where
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
         let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.plain().through_draws(
+        self.plain().monte_carlo_gradient(
             Derivative::AlongThePath,
             model,
             inference,

@@ -155,7 +155,7 @@ impl<T: Real> GaussianPosterior<T> for Diagonal<T> {
                                 z[i] = mean[i]
                                     // The bound keeps |l/2| within the range of this faster
                                     // exponential.
-                                    + (half * bounded(l[i]).0).exp_and_exp_m1_near().0 * noise[i];
+                                    + (half * bounded(l[i]).0).exp_and_exp_m1_bounded().0 * noise[i];
                             }
                             [z]
                         },
@@ -205,7 +205,7 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
         let beside = |i: usize| (column_of(&noise, i), column_of(&d_z, i));
         // z = μ + e^{l/2} ε, so that ∂z/∂l = ½ e^{l/2} ε.
         self.add_to_log_variances(d, beside, |l, noise, d_z| {
-            half * (half * l).exp_and_exp_m1_near().0 * noise * d_z
+            half * (half * l).exp_and_exp_m1_bounded().0 * noise * d_z
         });
     }
 
@@ -272,7 +272,7 @@ impl<T: Real> PosteriorFamily<T> for Diagonal<T> {
 #[inline(always)]
 fn twice_kl<T: Real>(mean: T, l: T) -> (T, T, T, bool) {
     let (log_variance, held) = bounded(l);
-    let (deviation, less_1) = (T::of(0.5) * log_variance).exp_and_exp_m1_near();
+    let (deviation, less_1) = (T::of(0.5) * log_variance).exp_and_exp_m1_bounded();
     let variance_less_1 = less_1 * (less_1 + T::of(2.0));
     (mean * mean + (variance_less_1 - log_variance), deviation, variance_less_1, held)
 }

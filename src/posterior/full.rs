@@ -31,7 +31,7 @@ impl<T: Real> Full<T> {
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`] when a covariance is not positive definite.
-    pub fn of_moments(q: &impl GaussianPosterior<T>) -> Result<Self> {
+    pub fn from_moments(q: &impl GaussianPosterior<T>) -> Result<Self> {
         let (k, n) = (q.latent_dim(), q.len());
         let mut parameters =
             q.mean().into_owned().resize_vertically(Self::parameter_count(k), T::zero());

@@ -1,6 +1,6 @@
 //! Cross-validated log-likelihood for all k at once, with one decomposition per fold.
 
-use crate::data::{Centering, deviations_resolved};
+use crate::data::{Centering, centre_and_resolution};
 use crate::linalg::{gemm, principal_components, product_tr_left};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -20,7 +20,7 @@ impl Fold {
     fn of<T: Real>(x: Observations<'_, T>, training: &[usize], mean: Centering) -> Result<Self> {
         let columns = x.values().select_columns(training);
         let x = Observations::new(columns.as_view())?;
-        let (mean, tolerance) = deviations_resolved(x, mean)?;
+        let (mean, tolerance) = centre_and_resolution(x, mean)?;
         let wide = columns.map(|v| v.as_f64());
         let found = principal_components(wide.as_view(), Some(&mean), x.data_dim().min(x.len()))?;
         let mut outside = vec![found.residual_variance];

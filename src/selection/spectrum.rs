@@ -5,7 +5,7 @@
 
 use super::relevance::{ArdPosterior, largest_relevant};
 use super::{Criterion, Selection};
-use crate::data::{Centering, deviations_resolved};
+use crate::data::{Centering, centre_and_resolution};
 use crate::linalg::covariance_spectrum;
 use crate::{Error, Observations, Real, Result};
 use std::f64::consts::{PI, TAU};
@@ -42,7 +42,7 @@ impl Spectrum {
     /// [`Error::TooFewObservations`] for fewer than 3 observations; [`Error::ZeroVariance`] when no
     /// variable varies; those of the decomposition.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Self> {
-        let (about, tolerance) = deviations_resolved(x, mean)?;
+        let (about, tolerance) = centre_and_resolution(x, mean)?;
         let found = covariance_spectrum(x.values(), Some(&about.map(T::of)))?;
         let eigenvalues: Vec<f64> = found.iter().map(|v| v.as_f64()).collect();
         // The rounding error of a zero eigenvalue for data in precision `T` is relative to the

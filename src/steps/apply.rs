@@ -206,7 +206,7 @@ fn expect_dim<T: Real>(x: SparseObservations<'_, T>, expected: usize) -> Result<
 impl<'a, T: Real> TransformOf<T, SparseObservations<'a, T>> for Ppca<T> {
     fn transform_form(&self, x: SparseObservations<'a, T>) -> Result<DMatrix<T>> {
         expect_dim(x, self.data_dim())?;
-        let factor = self.generative.wide_factor()?;
+        let factor = self.generative.factor_f64()?;
         let (along, _) = x.projections(&factor.directions, &self.generative.wide_mean());
         Ok(factor.codes_of(along).map(T::of))
     }
@@ -216,7 +216,7 @@ impl<'a, T: Real> LogLikelihoodOf<T, SparseObservations<'a, T>> for Ppca<T> {
     /// In double precision throughout.
     fn log_likelihood_form(&self, x: SparseObservations<'a, T>) -> Result<DVector<T>> {
         expect_dim(x, self.data_dim())?;
-        let factor = self.generative.wide_factor()?;
+        let factor = self.generative.factor_f64()?;
         let (along, squares) = x.projections(&factor.directions, &self.generative.wide_mean());
         let outside = along
             .column_iter()
@@ -234,7 +234,7 @@ impl<T: Real> Ppca<T> {
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     pub fn projection_error(&self, x: SparseObservations<'_, T>) -> Result<T> {
         expect_dim(x, self.data_dim())?;
-        let (mean, factor) = (self.generative.wide_mean(), self.generative.wide_factor()?);
+        let (mean, factor) = (self.generative.wide_mean(), self.generative.factor_f64()?);
         let (along, _) = x.projections(&factor.directions, &mean);
         Ok(T::of((x.squared_deviations(&mean) - along.norm_squared()).max(0.0)))
     }

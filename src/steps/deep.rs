@@ -7,7 +7,7 @@ use crate::fit::{FitData, Fitted, Observer, Preconditioner, StochasticGradient};
 use crate::inference::{Amortized, GaussianEncoder};
 use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood, NoiseVariance, check_share};
 use crate::map::{Activation, Linear, Mlp, MlpBuilder};
-use crate::objective::{Elbo, check_draws};
+use crate::objective::{Elbo, check_samples};
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -153,7 +153,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
         }
         check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
-        check_draws(self.samples)?;
+        check_samples(self.samples)?;
         let (mean, squares) = x.mean_and_squares(|mean| mean);
         let (mean, variances) =
             (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);

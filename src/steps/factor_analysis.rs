@@ -4,7 +4,7 @@ use super::Model;
 use super::fit_methods::{deterministic_fit, fit_methods};
 use crate::data::{
     Centering, Dense, IncompleteObservations, Moments, ScatterFactor, Source, Weighted,
-    check_latent_dim, deviations_resolved,
+    centre_and_resolution, check_latent_dim,
 };
 use crate::fit::profile_likelihood::StandardFactors;
 use crate::fit::{
@@ -141,7 +141,7 @@ impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
         let factor = self.generative.factor()?;
         let mut projections = product_tr_left(
             &factor.directions,
-            &self.generative.equalized_deviations(x.into_observations()?)?,
+            &self.generative.scaled_deviations(x.into_observations()?)?,
         );
         let least = factor.singular_values.max() * T::EPSILON.as_f64() * self.data_dim() as f64;
         let inverses =
@@ -536,7 +536,7 @@ fn covariance_root<T: Real>(
     if x.len() <= 2 * x.data_dim() {
         return Ok(None);
     }
-    let (mean, _) = deviations_resolved(x, mean)?;
+    let (mean, _) = centre_and_resolution(x, mean)?;
     let mut covariance = if std::mem::size_of::<T>() == std::mem::size_of::<f64>() {
         scatter_matrix(x.values(), Some(&mean.map(T::of)), None)?.map(|v| v.as_f64())
     } else {

@@ -61,7 +61,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
     pub fn precision(&self) -> Result<DMatrix<T>> {
-        let factor = self.generative.wide_factor()?;
+        let factor = self.generative.factor_f64()?;
         let variance = self.generative.likelihood.common_variance().as_f64();
         let mut shrunk = factor.directions.clone();
         for (mut column, s) in shrunk.column_iter_mut().zip(factor.singular_values.iter()) {
@@ -73,7 +73,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         // D⁻¹ from both sides: rows, then columns by symmetry.
         let scale = |m: DMatrix<f64>| {
             let mut rows = m.map(T::of);
-            self.generative.likelihood.equalize(&mut rows);
+            self.generative.likelihood.divide_by_scales(&mut rows);
             rows.map(|v| v.as_f64())
         };
         let half = scale(precision).transpose();
@@ -251,7 +251,7 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
     pub fn explained_variance(&self) -> Result<DVector<T>> {
-        Ok(self.generative.wide_factor()?.variances().map(T::of))
+        Ok(self.generative.factor_f64()?.variances().map(T::of))
     }
 
     /// [`Self::explained_variance`] over the total variance tr(WWᵗ + σ²I) of the model, which is
@@ -260,7 +260,7 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
     pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
-        let variances = self.generative.wide_factor()?.variances();
+        let variances = self.generative.factor_f64()?.variances();
         // In units of the largest variance: the sum may overflow.
         let unit = variances.max();
         let outside =

@@ -308,7 +308,7 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
-        crate::objective::check_draws(samples)?;
+        crate::objective::check_samples(samples)?;
         let q = self.inference.infer(&self.generative, x)?;
         Elbo::reparameterized(samples).terms(&self.generative, &q, x, &mut rng)
     }

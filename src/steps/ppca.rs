@@ -330,7 +330,8 @@ impl<T: Real> PpcaBuilder<T> {
         let remaining =
             |model: &LinearGaussian<f64>, value: f64| gain_within_reach(moment, model, value);
         let objective = Elbo::closed_form();
-        let fitted = fitter.fit_confirmed(&objective, start, Exact, x, rng, observer, remaining)?;
+        let fitted =
+            fitter.fit_with_gain_test(&objective, start, Exact, x, rng, observer, remaining)?;
         fitted.try_map(|(model, _)| {
             self.model(&model.loadings().into_owned(), moment, &model.likelihood)
         })

@@ -113,7 +113,7 @@ fn refining_finds_the_best_member() {
 fn weights_under_the_exact_posterior_are_constant() {
     let (model, x) = case::<f64>();
     let x = Observations::new(x.as_view()).unwrap();
-    let sampling = ImportanceSampling { samples: 20, widening: 1.0, prior_part: 0.0 };
+    let sampling = ImportanceSampling { samples: 20, widening: 1.0, prior_weight: 0.0 };
     let estimate = sampling
         .log_likelihood(&model, &model.posterior(x).unwrap(), x, &mut StdRng::seed_from_u64(6))
         .unwrap();
@@ -233,7 +233,7 @@ fn the_standard_error_can_be_believed() {
     let x = Observations::new(x.as_view()).unwrap();
     let exact = model.log_likelihood(x).unwrap();
     for (samples, narrower, widening) in [(4_000, 1.0, 1.3), (20_000, 0.3, 1.0)] {
-        let q = Full::of_moments(&model.posterior(x).unwrap()).unwrap();
+        let q = Full::from_moments(&model.posterior(x).unwrap()).unwrap();
         let mut phi = q.into_parameters();
         phi.rows_mut(3, 3).add_scalar_mut(2.0 * f64::ln(narrower));
         phi.rows_mut(6, 3).scale_mut(narrower);
@@ -279,7 +279,7 @@ fn the_bound_of_many_draws_falls_short_by_the_second_divergence() {
     let log_p = model.log_likelihood(x).unwrap()[0];
     let mut before = f64::NEG_INFINITY;
     for samples in [2, 10, 50] {
-        let sampling = ImportanceSampling { samples, widening: 1.0, prior_part: 0.0 };
+        let sampling = ImportanceSampling { samples, widening: 1.0, prior_weight: 0.0 };
         let found = sampling.log_likelihood(&model, &q, x, &mut StdRng::seed_from_u64(9)).unwrap();
         let values = found.log_likelihood.values();
         let bound = values.iter().sum::<f64>() / repeats as f64;
@@ -325,7 +325,7 @@ fn active_units_at_the_maximum() {
     let q = model.posterior(x).unwrap();
     let units = active_units(&q);
     for (j, &lambda) in lambda.iter().enumerate().take(2) {
-        assert!((units.mean_variances[j] - (1.0 - noise / lambda)).abs() < 1e-12);
+        assert!((units.activities[j] - (1.0 - noise / lambda)).abs() < 1e-12);
         assert!((q.covariance(0)[(j, j)] - noise / lambda).abs() < 1e-12);
     }
     assert!((units.aggregated_covariance - DMatrix::identity(2, 2)).amax() < 1e-12);
@@ -367,7 +367,7 @@ fn estimated_gaps_agree_with_exact_ones() {
 fn the_estimated_bound_of_the_exact_posterior_is_exact() {
     let (model, x) = case::<f64>();
     let x = Observations::new(x.as_view()).unwrap();
-    let q = Full::of_moments(&model.posterior(x).unwrap()).unwrap();
+    let q = Full::from_moments(&model.posterior(x).unwrap()).unwrap();
     let estimation = GapEstimation { samples: 5, ..Default::default() };
     let elbo = estimation.estimate(&model, &q, x, &mut StdRng::seed_from_u64(14)).unwrap().elbo;
     let exact = model.log_likelihood(x).unwrap();

@@ -113,7 +113,7 @@ fn the_same_blocks_give_the_same_bits() {
 fn a_drifting_mean_is_followed_by_a_least_step() {
     let x = table::<f64>(6, 4000, 5);
     let drifted = x.map(|v| v + 30.0);
-    let mut online = Ppca::<f64>::builder(2).online().least_step(0.2).unwrap();
+    let mut online = Ppca::<f64>::builder(2).online().min_step_size(0.2).unwrap();
     pass(&mut online, &x, 100);
     pass(&mut online, &drifted, 100);
     let best = mean_log_likelihood(&Ppca::fit(2, &drifted).unwrap().model, &drifted);
@@ -145,7 +145,7 @@ fn what_is_refused_leaves_the_model_as_it_was() {
     ));
     assert!(online.model().unwrap() == before && online.observations_seen() == 50.0);
     assert!(matches!(builder.online().exponent(0.5), Err(Error::InvalidParameter { .. })));
-    assert!(matches!(builder.online().least_step(1.0), Err(Error::InvalidParameter { .. })));
+    assert!(matches!(builder.online().min_step_size(1.0), Err(Error::InvalidParameter { .. })));
     // One observation at a time, once begun.
     for i in 50..100 {
         online.partial_fit(x.columns(i, 1)).unwrap();

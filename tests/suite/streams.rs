@@ -333,7 +333,7 @@ fn a_file_in_blocks_is_the_fit_of_the_table() {
     let path = std::env::temp_dir().join(format!("elbo-streams-{}.npy", std::process::id()));
     write_npy(&path, &x).unwrap();
     let result = (|| {
-        let mut source = NpyBlocks::<f64>::open(&path, 50, Missing::Refuse)?;
+        let mut source = NpyBlocks::<f64>::open(&path, 50, Missing::Reject)?;
         let found = Ppca::builder(2).fit(&mut source, &mut VoidRng)?;
         let total = found.model.log_likelihood(&mut source)?.sum();
         Ok::<_, Error>((found, total))

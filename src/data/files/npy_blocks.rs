@@ -23,7 +23,7 @@ use std::path::Path;
 /// # let path = std::env::temp_dir().join(format!("elbo-doc-blocks-{}.npy", std::process::id()));
 /// use elbo::data::files::{write_npy, Missing, NpyBlocks};
 /// write_npy(&path, &nalgebra::dmatrix![1.0, 2.0, 3.0; 4.0, 5.0, 6.0])?;
-/// let mut blocks = NpyBlocks::<f64>::open(&path, 2, Missing::Refuse)?;
+/// let mut blocks = NpyBlocks::<f64>::open(&path, 2, Missing::Reject)?;
 /// assert_eq!((blocks.observations(), blocks.data_dim()), (3, 2));
 /// let mut total = 0.0;
 /// for block in &mut blocks {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 pub enum Missing {
     /// A missing value is an error that contains its position.
     #[default]
-    Refuse,
+    Reject,
     /// A missing value becomes NaN and is counted.
     Allow,
 }
@@ -60,7 +60,7 @@ impl Default for ReadOptions {
         Self {
             label: None,
             ignore: Vec::new(),
-            missing: Missing::Refuse,
+            missing: Missing::Reject,
             header: Header::Detect,
             keep_text: false,
             // 4 GiB: bounds the memory that a decompression bomb can take.

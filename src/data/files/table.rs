@@ -168,7 +168,7 @@ pub(super) fn check<T: Real>(
     missing: Missing,
 ) -> Result<(), FileError> {
     let number = value.as_f64();
-    if number.is_nan() && missing == Missing::Refuse {
+    if number.is_nan() && missing == Missing::Reject {
         return Err(FileError::Missing { place, column: column.to_owned() });
     }
     if number.is_infinite() {

@@ -171,7 +171,7 @@ pub(crate) fn log_likelihood(
 
 /// Smallest ratio of m_j to σ². Loadings of exactly 0 are a fixed point of EM, which such a
 /// direction would never leave; at this ratio it can grow again.
-pub(crate) const ALIVE: f64 = 1.0 + 1e-9;
+pub(crate) const MIN_VARIANCE_RATIO: f64 = 1.0 + 1e-9;
 
 /// Returns the PPCA optimum within a span (Tipping & Bishop 1999): m = b, and σ² the mean of the
 /// remaining variance, to which directions weaker than the noise are added.
@@ -191,7 +191,7 @@ pub(crate) fn likelihood_optimum(
                 rest += weakest;
                 given_up += 1;
             }
-            _ => return (ritz.map(|b| b.max(noise * ALIVE)), noise),
+            _ => return (ritz.map(|b| b.max(noise * MIN_VARIANCE_RATIO)), noise),
         }
     }
 }

@@ -165,7 +165,7 @@ impl GradientVariationalEm {
                     // A noise variance with a closed-form optimum is set to it (weight 1: the
                     // gradient is that of all observations); any other likelihood parameter is
                     // moved by Adam.
-                    if !model.likelihood.approach_optimum(d_likelihood, entries, T::one()) {
+                    if !model.likelihood.step_to_optimum(d_likelihood, entries, T::one()) {
                         states[2].step(
                             model.likelihood.parameters_mut(),
                             d_likelihood,

@@ -80,7 +80,7 @@ impl ExpectationMaximization {
         J: Objective<T, M, I::Posterior>,
     {
         let x = x.into_observations()?;
-        self.fit_confirmed(objective, model, inference, x, rng, observer, |_, _| Ok(0.0))
+        self.fit_with_gain_test(objective, model, inference, x, rng, observer, |_, _| Ok(0.0))
     }
 
     /// [`fit`](Self::fit) with an additional convergence test: `remaining(model, J)` returns a gain
@@ -90,7 +90,7 @@ impl ExpectationMaximization {
     /// `remaining` finds a better model the fit goes on, and ends as [`StopReason::IterationLimit`]
     /// if it never gets there.
     #[allow(clippy::too_many_arguments)] // the parts of a fit, each of them needed
-    pub(crate) fn fit_confirmed<T, M, I, J>(
+    pub(crate) fn fit_with_gain_test<T, M, I, J>(
         &self,
         objective: &J,
         mut model: M,

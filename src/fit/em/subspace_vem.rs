@@ -2,7 +2,7 @@
 //! parameters within the span are set to their closed-form optimum.
 
 use super::aligned::{
-    ALIVE, AlignedModel, Span, likelihood_optimum, log_likelihood, random_loadings,
+    AlignedModel, MIN_VARIANCE_RATIO, Span, likelihood_optimum, log_likelihood, random_loadings,
 };
 use crate::data::ScatterFactor;
 use crate::fit::{Fitted, Observer, RemainingGain, StopReason, Trace};
@@ -98,7 +98,7 @@ impl<T: Real> SubspaceFamily<T> for Isotropic<T> {
                 break;
             }
         }
-        (ritz.map(|b| root(b, average).max(noise * ALIVE)), noise)
+        (ritz.map(|b| root(b, average).max(noise * MIN_VARIANCE_RATIO)), noise)
     }
 
     fn aligned_gap(variances: &DVector<f64>) -> f64 {

@@ -50,7 +50,7 @@ impl Step {
     }
 
     /// Returns the model `factor` times this step away from `theta`, or `None` if it is not finite.
-    pub(crate) fn taken_from<N: GaussianNoise<f64>>(
+    pub(crate) fn applied_to<N: GaussianNoise<f64>>(
         &self,
         theta: &Theta<N>,
         factor: f64,
@@ -183,7 +183,7 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         }
         self.last = Some((theta.clone(), step.clone()));
         if grows {
-            let theta = step.taken_from(theta, 2.0 * self.length)?;
+            let theta = step.applied_to(theta, 2.0 * self.length)?;
             return Some(Proposal { theta, remaining: f64::INFINITY });
         }
         if self.changes.is_empty() {
@@ -192,7 +192,7 @@ impl<N: GaussianNoise<f64>> Acceleration<N> {
         // EM steps by (information)⁻¹·gradient, so that ½⟨step, onward⟩ is ½ gᵗδ, the gain of a
         // quadratic J on the way δ to its maximum.
         let remaining = 0.5 * metric.inner(&step, &self.onward(metric, &step, LEAST_RIDGE)?);
-        let theta = self.onward(metric, &step, self.ridge)?.taken_from(theta, 1.0)?;
+        let theta = self.onward(metric, &step, self.ridge)?.applied_to(theta, 1.0)?;
         // A negative estimate means that the quadratic model does not hold.
         let remaining = if remaining > 0.0 { remaining } else { f64::INFINITY };
         Some(Proposal { theta, remaining })

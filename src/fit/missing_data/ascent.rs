@@ -3,7 +3,7 @@
 use super::acceleration::{Acceleration, Metric, Step};
 use super::expectation::{Expectation, Statistics};
 use super::maximization::{Theta, expand, maximize};
-use super::saddle_test::{LENGTHS, Outlook, end_of_steps, outlook};
+use super::saddle_test::{LENGTHS, Outlook, extrapolate_limit, outlook};
 use super::start::Shape;
 use super::{EmAcceleration, MissingDataEm};
 use crate::data::Centering;
@@ -13,11 +13,11 @@ use nalgebra::DVector;
 
 /// Fraction of the tolerance below which one estimate of the remaining gain is enough; between this
 /// and the tolerance, three in a row are required.
-const BEYOND_DOUBT: f64 = 0.02;
+const CERTAIN_FRACTION: f64 = 0.02;
 
 /// Bound on the number of "slow convergence" verdicts of the saddle test in one ascent; below the
 /// rounding error of J the test would return that verdict indefinitely.
-const MOST_LOOKS: usize = 10;
+const MAX_SLOW_VERDICTS: usize = 10;
 
 /// Number of models that are compared after a noise variance was set to its floor: the first, and
 /// those after 1, 2 and 3 EM steps in which the loadings adapt.
@@ -25,7 +25,7 @@ const STEPS_AT_FLOOR: usize = 4;
 
 /// If J falls while σ² is within this factor of the resolution of the data, the fall is
 /// cancellation and σ² tends to 0: the likelihood is reported as unbounded.
-const NEAR_NONE: f64 = 1e4;
+const CANCELLATION_FACTOR: f64 = 1e4;
 
 /// A model, its J per observation, and its E-step statistics for the next M-step.
 type Location<N> = (Theta<N>, f64, Statistics);
@@ -60,7 +60,7 @@ impl Patience {
     /// small.
     fn expects(&mut self, remaining: f64) -> bool {
         self.near = if remaining < self.tolerance { self.near + 1 } else { 0 };
-        self.near >= 3 || remaining < BEYOND_DOUBT * self.tolerance
+        self.near >= 3 || remaining < CERTAIN_FRACTION * self.tolerance
     }
 
     /// Records the gain of an iteration; returns whether little remains.
@@ -128,7 +128,7 @@ impl<T: Real> Ascent<'_, T> {
             }
             let mut next = self.step(&place.0, &place.2, scheme)?;
             if scheme != EmAcceleration::Plain
-                && let Some(rotation) = place.0.straightening()?
+                && let Some(rotation) = place.0.orthogonalizing_rotation()?
             {
                 // J is invariant under a rotation of z; after this one the columns of D⁻¹W are
                 // orthogonal. The history of the acceleration must stay in the coordinates of the
@@ -160,7 +160,7 @@ impl<T: Real> Ascent<'_, T> {
                 };
                 match look {
                     Look::End => break StopReason::Converged,
-                    Look::Slow if looks < MOST_LOOKS => looks += 1,
+                    Look::Slow if looks < MAX_SLOW_VERDICTS => looks += 1,
                     Look::Slow => break StopReason::Converged,
                     Look::Better(better) => {
                         place = *better;
@@ -195,7 +195,8 @@ impl<T: Real> Ascent<'_, T> {
             // EM lowers J only by rounding. A larger fall means that J has lost its digits.
             if gain.is_nan() || gain < -1e-9 * place.1.abs().max(1.0) {
                 let noise_variance = place.0.variances().max();
-                if self.vanishing.is_some_and(|least| noise_variance <= NEAR_NONE * least) {
+                if self.vanishing.is_some_and(|least| noise_variance <= CANCELLATION_FACTOR * least)
+                {
                     return Err(Error::NoiseVanished {
                         latent_dim: place.0.latent_dim(),
                         noise_variance,
@@ -257,7 +258,7 @@ impl<T: Real> Ascent<'_, T> {
                 // The direction comes from a subsample and a linearisation: each length is checked
                 // on J of all data, in both senses, the longest first.
                 for length in LENGTHS {
-                    if let Some(better) = direction.taken_from(theta, length)
+                    if let Some(better) = direction.applied_to(theta, length)
                         && let Ok(found) = self.at(better)
                         && found.1 > value + tolerance
                     {
@@ -268,12 +269,13 @@ impl<T: Real> Ascent<'_, T> {
         }
         // The steps are small but shrink slowly, or the growing direction did not raise J:
         // extrapolate the steps to their limit.
-        let Some(onward) = end_of_steps(&self.expectation, theta, &step, self.mean, metric)? else {
+        let Some(onward) = extrapolate_limit(&self.expectation, theta, &step, self.mean, metric)?
+        else {
             return Ok(Look::Slow);
         };
         // The whole way, then a quarter of it, if the linear model does not hold that far.
         for part in [1.0, 0.25] {
-            if let Some(moved) = onward.taken_from(theta, part)
+            if let Some(moved) = onward.applied_to(theta, part)
                 && let Ok(found) = self.at(moved)
                 && found.1 > value + tolerance
             {

@@ -17,7 +17,7 @@ use rand::Rng;
 const LEAST: f64 = 0.02;
 
 /// Fraction of the variance of its variable below which a decreasing ψ_j is tried at its floor.
-const CREEPING: f64 = 0.1;
+const FLOOR_TRIAL_FRACTION: f64 = 0.1;
 
 impl<T: Real> Observed<'_, T> {
     /// Returns the indices of the variables that vary, each compared with the rounding error of its
@@ -132,7 +132,9 @@ impl Shape for DiagonalGaussian<f64> {
             (noise.noise_variances(), noise.floors(), next.noise.noise_variances());
         let creeps = |&j: &usize| {
             let all = variances[j] + theta.loadings().row(j).norm_squared();
-            floors[j] < variances[j] && after[j] < variances[j] && variances[j] < CREEPING * all
+            floors[j] < variances[j]
+                && after[j] < variances[j]
+                && variances[j] < FLOOR_TRIAL_FRACTION * all
         };
         let creeping: Vec<usize> = (0..variances.len()).filter(creeps).collect();
         let at_floor = |those: &[usize]| {

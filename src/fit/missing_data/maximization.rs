@@ -55,9 +55,9 @@ impl<N: GaussianNoise<f64>> Theta<N> {
     }
 
     /// Returns D⁻¹W.
-    pub(crate) fn equalized_loadings(&self) -> DMatrix<f64> {
+    pub(crate) fn scaled_loadings(&self) -> DMatrix<f64> {
         let mut loadings = self.loadings().into_owned();
-        self.noise.equalize(&mut loadings);
+        self.noise.divide_by_scales(&mut loadings);
         loadings
     }
 
@@ -70,8 +70,8 @@ impl<N: GaussianNoise<f64>> Theta<N> {
 
     /// Returns an orthogonal R for which the columns of D⁻¹WR are orthogonal, or `None` if they
     /// nearly are. M_o = W_oᵗW_o + σ²I then keeps weak loadings accurate beside strong ones.
-    pub(crate) fn straightening(&self) -> Result<Option<DMatrix<f64>>> {
-        let loadings = self.equalized_loadings();
+    pub(crate) fn orthogonalizing_rotation(&self) -> Result<Option<DMatrix<f64>>> {
+        let loadings = self.scaled_loadings();
         let gram = product_tr_left(&loadings, &loadings);
         let k = self.latent_dim();
         // Two columns count as far from orthogonal if the squared cosine of their angle exceeds
@@ -141,7 +141,7 @@ pub(crate) fn maximize<N: GaussianNoise<f64>>(
         // A variable whose G_j is numerically singular keeps its row: few observations of it, or
         // codes that hardly vary among them, do not determine the regression. ‖y‖² = ΔᵗGΔ comes
         // with the solve.
-        for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] > 1e-14) {
+        for lane in (0..count).filter(|&lane| batch.smallest_pivot_ratio[lane] > 1e-14) {
             gained[first + lane] = y.iter().map(|y| y[lane] * y[lane]).sum::<f64>();
             for (a, change) in change.iter().enumerate() {
                 augmented[a * d + first + lane] += change[lane];

@@ -21,7 +21,7 @@ use nalgebra::{DMatrix, DVector};
 // Extremal eigenvalues converge first in a Krylov space (Saad 2011). Each vector costs one EM step
 // on the subsample; the thresholds weigh this cost against the risk of missing an eigenvalue above
 // 1.
-const DISPLACEMENTS: [(usize, f64); 4] = [(4, 0.0), (6, 0.4), (10, 0.6), (30, 0.9)];
+const KRYLOV_SCHEDULE: [(usize, f64); 4] = [(4, 0.0), (6, 0.4), (10, 0.6), (30, 0.9)];
 
 /// Length of a finite-difference perturbation, in the metric.
 // The truncation error of a one-sided difference is of this order; rounding adds about 1e-16/1e-4.
@@ -96,7 +96,7 @@ impl<'m, N: GaussianNoise<f64>> Displaced<'m, N> {
             return Ok(false);
         }
         displacement.scale(1.0 / length);
-        let Some(displaced) = displacement.taken_from(self.theta, SMALL) else { return Ok(false) };
+        let Some(displaced) = displacement.applied_to(self.theta, SMALL) else { return Ok(false) };
         let mut image = Step::between(here, &of_em(&displaced)?);
         image.scale(1.0 / SMALL);
         self.basis.push(displacement);
@@ -156,11 +156,11 @@ pub(super) fn outlook<T: Real, N: GaussianNoise<f64>>(
 ) -> Result<Outlook> {
     let mut sample = sample_of(expectation, theta);
     let here = step_of(&mut sample, theta, mean)?;
-    let mut displaced = Displaced::new(theta, metric, any_step(theta, &here, mean))?;
+    let mut displaced = Displaced::new(theta, metric, starting_vector(theta, &here, mean))?;
     let mut found = None;
     let free = theta.augmented.len();
     while displaced.basis.len() < free
-        && DISPLACEMENTS
+        && KRYLOV_SCHEDULE
             .iter()
             .any(|&(count, above)| displaced.basis.len() < count && most(&found) >= above)
     {
@@ -187,7 +187,7 @@ pub(super) fn outlook<T: Real, N: GaussianNoise<f64>>(
 ///
 /// # Errors
 /// Errors of the matrix decompositions.
-pub(super) fn end_of_steps<T: Real, N: GaussianNoise<f64>>(
+pub(super) fn extrapolate_limit<T: Real, N: GaussianNoise<f64>>(
     expectation: &Expectation<'_, T>,
     theta: &Theta<N>,
     step: &Step,
@@ -221,7 +221,11 @@ fn most(found: &Option<SymmetricEigen<f64>>) -> f64 {
 /// Returns a deterministic starting vector with components in all directions, at the scale of the
 /// noise. A variance that an EM step leaves unchanged to the last bit is fixed or at its floor, and
 /// is not perturbed.
-fn any_step<N: GaussianNoise<f64>>(theta: &Theta<N>, next: &Theta<N>, mean: Centering) -> Step {
+fn starting_vector<N: GaussianNoise<f64>>(
+    theta: &Theta<N>,
+    next: &Theta<N>,
+    mean: Centering,
+) -> Step {
     let k = theta.latent_dim();
     let (noise, moved) = (theta.variances(), next.variances());
     // Sines of multiples of an irrational number (1/ρ of the plastic number ρ) in place of random
@@ -252,7 +256,7 @@ impl Gauge {
     fn at<N: GaussianNoise<f64>>(theta: &Theta<N>) -> Result<Self> {
         let common = theta.noise.common_variance();
         let scales = theta.variances().map(|variance| (common / variance).sqrt());
-        let loadings = theta.equalized_loadings();
+        let loadings = theta.scaled_loadings();
         let eigen = symmetric_eigen(loadings.tr_mul(&loadings).as_view())?;
         let loadings = loadings * &eigen.vectors;
         Ok(Self { scales, loadings, rotation: eigen.vectors, squares: eigen.values })

@@ -231,7 +231,7 @@ where
         let weight = T::one()
             / T::of_usize(self.steps + 1).min(T::of_usize(n.div_ceil(settings.batch_size.min(n))));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
-        if !self.model.likelihood.approach_optimum(d_likelihood, entries, weight) {
+        if !self.model.likelihood.step_to_optimum(d_likelihood, entries, weight) {
             squares +=
                 likelihood.step(self.model.likelihood.parameters_mut(), d_likelihood, rate, scale);
         }
@@ -273,7 +273,7 @@ where
         }
         let entries = T::of_usize(n) * T::of_usize(x.data_dim());
         if refit
-            && self.model.likelihood.approach_optimum(&self.likelihood_gradient, entries, T::one())
+            && self.model.likelihood.step_to_optimum(&self.likelihood_gradient, entries, T::one())
         {
             // The optimum of the noise variance changes J: it is evaluated again.
             return self.evaluate(x, false);

@@ -64,7 +64,7 @@ use nalgebra::DMatrix;
 pub struct OnlineEm<T: Real> {
     setting: PpcaBuilder<T>,
     exponent: f64,
-    least_step: f64,
+    min_step_size: f64,
     seen: f64,
     state: Option<State>,
 }
@@ -76,7 +76,7 @@ impl<T: Real> PpcaBuilder<T> {
     /// Returns an online fit with these settings, which takes the data block by block, in O(d·k +
     /// block) memory.
     pub fn online(self) -> OnlineEm<T> {
-        OnlineEm { setting: self, exponent: 0.8, least_step: 0.0, seen: 0.0, state: None }
+        OnlineEm { setting: self, exponent: 0.8, min_step_size: 0.0, seen: 0.0, state: None }
     }
 }
 
@@ -102,15 +102,15 @@ impl<T: Real> OnlineEm<T> {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] outside [0, 1).
-    pub fn least_step(self, least_step: f64) -> Result<Self> {
-        if !(0.0..1.0).contains(&least_step) {
+    pub fn min_step_size(self, min_step_size: f64) -> Result<Self> {
+        if !(0.0..1.0).contains(&min_step_size) {
             return Err(Error::InvalidParameter {
                 name: "the least step size",
-                value: least_step,
+                value: min_step_size,
                 must: "at least 0 and below 1",
             });
         }
-        Ok(Self { least_step, ..self })
+        Ok(Self { min_step_size, ..self })
     }
 
     /// Updates the model with one block of observations. After an error the model is unchanged.
@@ -133,7 +133,7 @@ impl<T: Real> OnlineEm<T> {
             Some((model, statistics)) => {
                 // γ_t = (n_t/N_t)^α: the step grows with the size of the block, and falls as 1/t^α
                 // for blocks of equal size; α > ½ makes Σγ² finite, which convergence needs.
-                let step = (block.len() as f64 / seen).powf(self.exponent).max(self.least_step);
+                let step = (block.len() as f64 / seen).powf(self.exponent).max(self.min_step_size);
                 Self::moved(model.clone(), statistics.clone(), block, step)?
             }
         });
@@ -209,7 +209,7 @@ impl<T: Real> OnlineEm<T> {
         let change = model.decoder.augmented_mut().clone() - before;
         // The running mean holds statistics of residuals about the old model: they are transformed
         // to the new one, as the data are gone.
-        statistics.move_to(&change);
+        statistics.apply_change(&change);
         let noise_variance = model.noise_variance();
         let k = model.loadings().ncols();
         // A subnormal σ² lacks digits: the likelihood of these data is unbounded.

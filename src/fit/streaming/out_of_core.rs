@@ -50,7 +50,7 @@ impl Principal {
             source.pass(&mut |x| {
                 x.expect_dim(d)?;
                 seen += x.len();
-                in_parts(x, &centre, |part| add_product(&part, v, &mut out));
+                for_each_centred_block(x, &centre, |part| add_product(&part, v, &mut out));
                 Ok(())
             })?;
             passes += 1;
@@ -64,7 +64,7 @@ impl Principal {
         // directions found: both are accurate where tr S − Σλ_j would cancel.
         let mut captured = Captured::new(latent_dim);
         source.pass(&mut |x| {
-            in_parts(x, &centre, |part| captured.add(part, &found.vectors));
+            for_each_centred_block(x, &centre, |part| captured.add(part, &found.vectors));
             Ok(())
         })?;
         let variances = DVector::from_vec(captured.values) / n as f64;
@@ -110,10 +110,14 @@ fn same_count(expected: usize, actual: usize) -> Result<()> {
 }
 
 /// Calls `f` with the centred data in double precision, a part of the block at a time.
-fn in_parts<T: Real>(x: Observations<'_, T>, mean: &DVector<f64>, mut f: impl FnMut(DMatrix<f64>)) {
+fn for_each_centred_block<T: Real>(
+    x: Observations<'_, T>,
+    mean: &DVector<f64>,
+    mut f: impl FnMut(DMatrix<f64>),
+) {
     // The caller chooses the block size of the source; parts of bounded size keep the copy in
     // double precision small.
-    let block = crate::linalg::block_of(x.data_dim());
+    let block = crate::linalg::block_columns(x.data_dim());
     for first in (0..x.len()).step_by(block) {
         let mut part = x.values().columns(first, block.min(x.len() - first)).map(|v| v.as_f64());
         part.column_iter_mut().for_each(|mut column| column -= mean);

@@ -24,7 +24,7 @@
 //! | tolerance | value | protects from |
 //! |---|---|---|
 //! | `NEAR` | 1e-3 `size` | vectors that are not orthogonal: their error is residual/gap |
-//! | `SOLUTIONS` | 3 solves | a vector that has not converged, with brackets of 4e-9 and that gap |
+//! | `SOLVES` | 3 solves | a vector that has not converged, with brackets of 4e-9 and that gap |
 //! | `tolerance` | 16 ε `size` max(√n, 4) | accepting such a vector; less than that is rounding |
 //! | least pivot | ε `size` | division by 0; it perturbs T by no more than rounding does |
 //! | spacing of shifts | 4 ε `size` | equal eigenvalues that all lead to the same vector |
@@ -49,7 +49,7 @@ const NEAR: f64 = 1e-3;
 // It depends on `NEAR` and on the width of the brackets, 4e-9 of a Gershgorin bound that is at most
 // 3 times the largest entry. The shift is within 6e-9 of its eigenvalue, and the next wanted one is
 // at least 1e-3 away: a solve reduces an error by 6e-6, and three solves by 2e-16, which is ε.
-const SOLUTIONS: usize = 3;
+const SOLVES: usize = 3;
 
 /// The largest absolute entry of T, at least the smallest normal number.
 fn size_of(d: &[f64], e: &[f64]) -> f64 {
@@ -85,7 +85,7 @@ type Side = [f64; LANES];
 
 /// Row i of the LU factors of T − σ_l I with partial pivoting, for all lanes l.
 #[derive(Clone, Copy)]
-struct SideRow {
+struct LuRow {
     /// 1 / U_ii.
     inverse: Side,
     /// U_{i,i+1}.
@@ -120,7 +120,7 @@ pub(super) fn isolated_pairs(
     let mut vectors = DMatrix::<f64>::zeros(n, brackets.len());
     let mut start = Start::new();
     let mut rows = vec![
-        SideRow {
+        LuRow {
             inverse: [0.0; LANES],
             first: [0.0; LANES],
             second: [0.0; LANES],
@@ -140,7 +140,7 @@ pub(super) fn isolated_pairs(
             #[inline(always)]
             || {
                 factor(d, e, &shifts, f64::EPSILON * size, &mut rows);
-                for _ in 0..SOLUTIONS {
+                for _ in 0..SOLVES {
                     solve(&rows, &mut x);
                     normalize(&mut x);
                 }
@@ -176,7 +176,7 @@ pub(super) fn isolated_pairs(
 /// The lanes exchange different rows. Each of them selects its values, without a branch, so that
 /// the inner loop becomes SIMD instructions.
 #[inline(always)]
-fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow]) {
+fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [LuRow]) {
     let n = d.len();
     // A pivot is 0 to working precision where the shift is an eigenvalue to working precision.
     let held = |pivot: f64| if pivot.abs() < least { least } else { pivot };
@@ -203,7 +203,7 @@ fn factor(d: &[f64], e: &[f64], shifts: &Side, least: f64, rows: &mut [SideRow])
 
 /// Overwrites x by (T − σ_l I)⁻¹x in each lane l.
 #[inline(always)]
-fn solve(rows: &[SideRow], x: &mut [Side]) {
+fn solve(rows: &[LuRow], x: &mut [Side]) {
     let n = x.len();
     // Forward elimination, with the exchanges of the factorisation.
     for i in 0..n - 1 {
@@ -282,7 +282,7 @@ pub(super) fn vectors_of(d: &[f64], e: &[f64], values: &[f64]) -> Option<DMatrix
     let n = d.len();
     let size = size_of(d, e);
     let mut vectors = DMatrix::<f64>::zeros(n, values.len());
-    let mut factors = Pivoted::new(n);
+    let mut factors = TridiagonalLu::new(n);
     let mut start = Start::new();
     // The first index of the cluster that value j belongs to.
     let mut group = 0;
@@ -352,7 +352,7 @@ fn residual(d: &[f64], e: &[f64], value: f64, x: &[f64]) -> f64 {
 }
 
 /// The LU factors of T − σI with partial pivoting: U has two superdiagonals.
-struct Pivoted {
+struct TridiagonalLu {
     /// U_ii.
     diagonal: Vec<f64>,
     /// 1 / U_ii. Each step of a back substitution waits for the one before, and would wait for a
@@ -368,7 +368,7 @@ struct Pivoted {
     exchanged: Vec<bool>,
 }
 
-impl Pivoted {
+impl TridiagonalLu {
     fn new(n: usize) -> Self {
         let zeros = || vec![0.0; n];
         Self {

@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_operator_is_told() {
+    fn operator_errors_are_returned() {
         let bad = leading_eigenpairs_of::<f64>(400, 2, |_, mut out| {
             out.fill(f64::NAN);
             Ok(())
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         let x = random::<f64>(500, 300, 3);
         let run = |t| {
             with_threads(t, || {

@@ -40,7 +40,7 @@ use symmetric::{leading, lower_over, unit_of};
 // The search reads the matrix some twenty times; the tridiagonal form takes 4d³/3 operations, half
 // of them in matrix-vector products, which reuse nothing. At d = 784 and k = 50, on two threads,
 // the search with its proof takes 7.5 ms and the tridiagonal form took 22 (docs/performance.md).
-const SEARCHED: usize = 256;
+const KRYLOV_MIN_DIMENSION: usize = 256;
 /// The number of columns of a block in that search.
 // Small, because a basis of a given size then holds higher powers of S, and the search ends with
 // fewer columns. Large blocks would save passes over the matrix, but it stays in cache.
@@ -60,7 +60,7 @@ const BLOCK: usize = 8;
 /// ```
 pub fn leading_eigenpairs<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<SymmetricEigen<T>> {
     let d = s.nrows();
-    if is_searched(d, k) && s.ncols() == d {
+    if prefers_krylov(d, k) && s.ncols() == d {
         check_finite(s)?;
         // Scaling by a power of two is exact and keeps squares of entries in range. The products of
         // the search read both triangles.
@@ -83,7 +83,7 @@ pub(crate) fn leading_eigenpairs_of_whole(
     s: &DMatrix<f64>,
     k: usize,
 ) -> Result<SymmetricEigen<f64>> {
-    if is_searched(s.nrows(), k) {
+    if prefers_krylov(s.nrows(), k) {
         check_finite(s.as_view())?;
         // Between 2⁻⁴⁰⁰ and 2⁴⁰⁰ the square of the largest entry is far from overflow (2¹⁰²⁴) and
         // from the subnormal numbers (2⁻¹⁰²²), so that no scaled copy is needed.
@@ -98,10 +98,10 @@ pub(crate) fn leading_eigenpairs_of_whole(
 }
 
 /// Whether block Krylov is tried for the k leading pairs of a d×d matrix.
-fn is_searched(d: usize, k: usize) -> bool {
+fn prefers_krylov(d: usize, k: usize) -> bool {
     // A search rarely needs more than 4k columns. With 12k ≤ d these are at most d/3, and the
     // projected eigenproblems stay small beside a decomposition of the matrix.
-    d >= SEARCHED && k > 0 && 12 * k <= d
+    d >= KRYLOV_MIN_DIMENSION && k > 0 && 12 * k <= d
 }
 
 /// The k leading pairs of S (both triangles stored) by block Krylov; `None` where the search would
@@ -114,7 +114,7 @@ fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
     };
     // At most 2d/5 columns in the basis, and no restarts: a spectrum that needs more is decomposed.
     let found = krylov::search(d, k, BLOCK, 2 * d / 5, false, products)?;
-    Ok(found.filter(|found| nothing_above(s, found)))
+    Ok(found.filter(|found| none_overlooked(s, found)))
 }
 
 /// Whether the pairs `found` are the leading ones: S has no other eigenvalue above the smallest of
@@ -125,7 +125,7 @@ fn searched(s: &DMatrix<f64>, k: usize) -> Result<Option<SymmetricEigen<f64>>> {
 /// those of S − VΛVᵗ, apart from k zeros. They all lie below μ if and only if μI − S + VΛVᵗ is
 /// positive definite, that is, if it has a Cholesky factor. (For μ ≤ 0 the zeros make the test
 /// fail, and the matrix is decomposed.)
-fn nothing_above(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
+fn none_overlooked(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
     let (Some(smallest), Some(largest)) =
         (found.values.iter().next_back(), found.values.iter().next())
     else {
@@ -235,8 +235,8 @@ mod tests {
                 vectors: all.vectors.select_columns(&kept),
             }
         };
-        assert!(nothing_above(&s, &all) && nothing_above(&s, &without(5)));
-        assert!(!nothing_above(&s, &without(1)) && !nothing_above(&s, &without(4)));
+        assert!(none_overlooked(&s, &all) && none_overlooked(&s, &without(5)));
+        assert!(!none_overlooked(&s, &without(1)) && !none_overlooked(&s, &without(4)));
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn same_bits_for_any_threads() {
+    fn bit_identical_for_any_threads() {
         let a = random::<f64>(450, 450, 3);
         let s = &a + a.transpose();
         let run = |t| with_threads(t, || leading_eigenpairs(s.as_view(), 5).unwrap());

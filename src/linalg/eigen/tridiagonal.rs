@@ -127,14 +127,14 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
     let n = v.len();
     w.fill(0.0);
     if n <= STRIP {
-        return strip_times(s, v, 0, n, w);
+        return strip_symv(s, v, 0, n, w);
     }
     // The product is limited by memory bandwidth, so that a second thread pays off from an eighth
     // of the usual number of operations on.
     let shares = map_blocks_above(SERIAL_WORK / 8, n.div_ceil(STRIP), n * n / 2, |b| {
         let first = b * STRIP;
         let mut share = vec![0.0; n - first];
-        strip_times(s, v, first, n.min(first + STRIP), &mut share);
+        strip_symv(s, v, first, n.min(first + STRIP), &mut share);
         share
     });
     for (b, share) in shares.iter().enumerate() {
@@ -144,7 +144,7 @@ fn times(s: DMatrixView<'_, f64>, v: &[f64], w: &mut [f64]) {
 
 /// Adds to `share` what the columns `first`..`end` of the lower triangle contribute to S v; entry 0
 /// of `share` belongs to row `first`.
-fn strip_times(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, share: &mut [f64]) {
+fn strip_symv(s: DMatrixView<'_, f64>, v: &[f64], first: usize, end: usize, share: &mut [f64]) {
     // Four columns at a time: `share` is then read and written once for the four of them.
     let mut j = first;
     while j + 4 <= end {

@@ -21,9 +21,9 @@
 
 use super::bisection::Bisection;
 use super::inverse_iteration::{isolated_pairs, vectors_of};
-use crate::linalg::hypotenuse_with_one;
 use crate::linalg::kernel::vector::rotate_neighbours;
 use crate::linalg::parallel::for_each_chunk;
+use crate::linalg::sqrt_one_plus_square;
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 
@@ -37,7 +37,7 @@ const ROWS: usize = 64;
 
 /// The width of a bracket, relative to the bound on the eigenvalues, that suffices for inverse
 /// iteration where eigenvalues are well separated.
-// Depends on `NEAR` and `SOLUTIONS` in `inverse_iteration`: change the three together.
+// Depends on `NEAR` and `SOLVES` in `inverse_iteration`: change the three together.
 const COARSE: f64 = 4e-9;
 
 /// The k largest eigenvalues, in descending order, and their eigenvectors (n×k).
@@ -147,7 +147,7 @@ fn implicit_ql(
             }
             // Wilkinson's shift: the eigenvalue of the leading 2×2 block that is nearer to d_l.
             let slope = (d[l + 1] - d[l]) / (2.0 * e[l]);
-            let mut g = d[m] - d[l] + e[l] / (slope + hypotenuse_with_one(slope).copysign(slope));
+            let mut g = d[m] - d[l] + e[l] / (slope + sqrt_one_plus_square(slope).copysign(slope));
             // One QL step: the rotation of the last two columns makes an entry outside the three
             // diagonals, and each further rotation moves it up by one row, and out at row l.
             let (mut s, mut c, mut p) = (1.0, 1.0, 0.0);

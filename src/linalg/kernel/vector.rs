@@ -339,7 +339,7 @@ mod tests {
             T::quick_softplus,
             T::quick_sigmoid,
             T::quick_tanh,
-            T::exp_of_minus_size,
+            T::exp_neg_abs,
         ];
         macro_rules! check {
             ($($index:literal $name:ident),*) => {$(
@@ -376,7 +376,7 @@ mod tests {
         }
         check!(
             0 quick_exp, 1 quick_exp_m1, 2 quick_ln, 3 quick_ln_1p, 4 quick_softplus,
-            5 quick_sigmoid, 6 quick_tanh, 7 exp_of_minus_size
+            5 quick_sigmoid, 6 quick_tanh, 7 exp_neg_abs
         );
     }
 

@@ -13,17 +13,17 @@ mod products;
 mod routes;
 mod solver;
 
-pub(crate) use products::{Captured, add_product, block_of};
+pub(crate) use products::{Captured, add_product, block_columns};
 pub use solver::{PcaAlgorithm, Solver};
 
 use super::centred::centred_moments;
 use super::gram::wide;
 use super::parallel::fork_join_scope;
-use super::{check_finite, mean_wide, refined_mean, squares_wide};
+use super::{check_finite, mean_wide, refined_mean, sums_of_squares_f64};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use routes::{Data, Solution};
-use solver::by_products_alone;
+use solver::prefers_matrix_free;
 
 /// The k leading principal components of d×n data.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +124,7 @@ pub fn principal_components_by<T: Real>(
     // In double precision for `f32` as well: the squares decide on the algorithm and give the total
     // variance.
     let mean = mean.map(wide);
-    let squares = squares_wide(x, mean.as_deref(), 1.0);
+    let squares = sums_of_squares_f64(x, mean.as_deref(), 1.0);
     let data = Data::new(x, mean.as_deref(), squares, None)?;
     // The solvers fork many times: keep the workers spinning between the forks.
     let solution = fork_join_scope(|| data.solve_by(k, solver))?;
@@ -149,7 +149,7 @@ pub(crate) fn principal_components_centred<T: Real>(
     // that decides otherwise, the moments are discarded, or computed by a pass of their own.
     let by_covariance = match solver {
         Solver::Covariance => true,
-        Solver::Auto => 0 < k && k < d && d <= n && !by_products_alone(d, n, k),
+        Solver::Auto => 0 < k && k < d && d <= n && !prefers_matrix_free(d, n, k),
         _ => false,
     };
     let (mean, squares, moments) = if by_covariance {

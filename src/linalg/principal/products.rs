@@ -121,6 +121,6 @@ impl Captured {
 /// The number of observations of d variables in a block of a pass over the data.
 // Some 2¹⁹ numbers, 4 MiB in double precision; at least 16 columns, so that a block is worth a
 // matrix product.
-pub(crate) fn block_of(d: usize) -> usize {
+pub(crate) fn block_columns(d: usize) -> usize {
     (1usize << 19).div_ceil(d.max(1)).clamp(16, 8192)
 }

@@ -14,15 +14,15 @@
 //! Data in `f32` that lead to `by_data` go through the list once more in double precision, where S
 //! may be accurate enough.
 
-use super::products::{Captured, add_product, block_of};
-use super::solver::by_products_alone;
+use super::products::{Captured, add_product, block_columns};
+use super::solver::prefers_matrix_free;
 use super::{PcaAlgorithm, Solver};
 use crate::linalg::eigen::leading_eigenpairs_of_whole;
-use crate::linalg::gram::{moments_of_columns, moments_of_rows};
+use crate::linalg::gram::{gram_f64, scatter_f64};
 use crate::linalg::jacobi::square_svd;
 use crate::linalg::{
     check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left,
-    r_factor, squares_wide, thin_svd,
+    r_factor, sums_of_squares_f64, thin_svd,
 };
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -80,10 +80,10 @@ impl<'a, T: Real> Data<'a, T> {
         if !total.is_finite() || typical > room.0 || typical < room.1 {
             // Infinite or NaN entries lead here as well, and are reported with their position.
             check_finite(x)?;
-            let largest = largest_deviation(x, mean);
+            let largest = largest_centred_entry(x, mean);
             if largest > 0.0 {
                 scale = 2f64.powi(-(largest.log2().ceil() as i32).clamp(-1020, 1020));
-                squares = squares_wide(x, mean, scale);
+                squares = sums_of_squares_f64(x, mean, scale);
                 moments = None;
             }
         }
@@ -168,7 +168,7 @@ impl<'a, T: Real> Data<'a, T> {
         let moments = match &self.moments {
             Some(moments) => moments,
             None => {
-                found = moments_of_rows(self.x, self.mean, None, self.scale);
+                found = scatter_f64(self.x, self.mean, None, self.scale);
                 &found
             }
         };
@@ -186,7 +186,7 @@ impl<'a, T: Real> Data<'a, T> {
 
     /// The leading eigenvectors v of the n×n Gram matrix (X−μ)ᵗ(X−μ), as directions (X − μ)v.
     fn by_gram(&self, k: usize) -> Result<Solution<T>> {
-        let moments = moments_of_columns(self.x, self.mean, self.scale);
+        let moments = gram_f64(self.x, self.mean, self.scale);
         let eigen = leading_eigenpairs_of_whole(&moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
@@ -213,7 +213,7 @@ impl<'a, T: Real> Data<'a, T> {
     fn by_data(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         if n < d {
-            return self.by_tall_data(k);
+            return self.by_svd(k);
         }
         let mut rows = DMatrix::<T>::zeros(n, d);
         for (j, column) in self.x.column_iter().enumerate() {
@@ -237,7 +237,7 @@ impl<'a, T: Real> Data<'a, T> {
     }
 
     /// The leading components for n < d by the singular value decomposition of X − μ itself.
-    fn by_tall_data(&self, k: usize) -> Result<Solution<T>> {
+    fn by_svd(&self, k: usize) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
         // The variables are the rows here. With the largest ones first, the rounding errors of
         // Householder reflections in small rows stay small relative to these (Cox and Higham 1998).
@@ -310,7 +310,7 @@ impl<'a, T: Real> Data<'a, T> {
         // against the standard deviations. `lost` estimates the relative error: ε times their
         // ratio.
         let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
-        if !by_products_alone(d, n, k)
+        if !prefers_matrix_free(d, n, k)
             || self.scale != 1.0
             || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13)
         {
@@ -363,7 +363,7 @@ impl<'a, T: Real> Data<'a, T> {
     /// blocks of centred data in double precision. A last pass computes variances and residual.
     fn by_products(&self, k: usize, solver: Solver) -> Result<Solution<T>> {
         let (d, n) = self.x.shape();
-        let block = block_of(d);
+        let block = block_columns(d);
         // Centred before the product, block by block: a large mean does not cancel here.
         let deviations = |first: usize| {
             let columns = self.x.columns(first, block.min(n - first));
@@ -394,7 +394,7 @@ impl<'a, T: Real> Data<'a, T> {
 }
 
 /// The largest absolute entry of X − μ, at most the largest finite number.
-fn largest_deviation<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f64 {
+fn largest_centred_entry<T: Real>(x: DMatrixView<'_, T>, mean: Option<&[f64]>) -> f64 {
     let mut largest = 0.0_f64;
     for column in x.column_iter() {
         for (i, v) in column.iter().enumerate() {

@@ -76,7 +76,7 @@ pub enum PcaAlgorithm {
 
 /// Whether matrix-free block Krylov may be faster than a decomposition, for k components of d×n
 /// data.
-pub(super) fn by_products_alone(d: usize, n: usize, k: usize) -> bool {
+pub(super) fn prefers_matrix_free(d: usize, n: usize, k: usize) -> bool {
     let small = d.min(n);
     // Forming the Gram matrix and decomposing it takes O(nd · min(d, n)) and O(min(d, n)³)
     // operations, a product of the search O(ndk): the larger the data, the more components are
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_leads_to_the_same_place() {
+    fn solvers_agree() {
         for (d, n) in [(60, 300), (300, 60), (200, 210)] {
             agree::<f64>(d, n, 1e-9);
             agree::<f32>(d, n, 1e-6);

@@ -54,7 +54,7 @@ pub(crate) struct Block {
     /// The number |o| of observed variables of each group.
     observed: Vec<f64>,
     /// ln|D_o²| of each group.
-    log_scales: Vec<f64>,
+    scale_log_determinant: Vec<f64>,
     /// b = Wᵗ(x−μ), rows×k.
     projections: Vec<f64>,
     /// The posterior means m, then a column of ones, rows×(k+1).
@@ -95,7 +95,7 @@ impl Block {
             traces: Vec::new(),
             log_determinants: Vec::new(),
             observed: Vec::new(),
-            log_scales: Vec::new(),
+            scale_log_determinant: Vec::new(),
             projections: Vec::new(),
             codes: Vec::new(),
             squares: Vec::new(),
@@ -203,8 +203,8 @@ impl Block {
         resize(&mut self.mask, d * self.groups);
         resize(&mut self.deviations, d * self.rows);
         resize(&mut self.observed, self.groups);
-        self.log_scales.clear();
-        self.log_scales.resize(self.groups, 0.0);
+        self.scale_log_determinant.clear();
+        self.scale_log_determinant.resize(self.groups, 0.0);
         self.group_of.clear();
         for (group, at) in range.enumerate() {
             self.group_of.resize(patterns.starts[at + 1] - first, group);
@@ -228,7 +228,7 @@ impl Block {
                     .zip(inverses.iter())
                     .for_each(|(deviation, inverse)| *deviation *= inverse);
                 if new {
-                    self.log_scales[group] = dot(mask, logarithms.as_slice());
+                    self.scale_log_determinant[group] = dot(mask, logarithms.as_slice());
                 }
             }
         }
@@ -270,7 +270,9 @@ impl Block {
             self.log_determinants[first..first + count]
                 .copy_from_slice(&batch.log_determinant[..count]);
             // A small relative pivot means that M_o, formed by products, has lost digits.
-            for lane in (0..count).filter(|&lane| batch.smallest_pivot[lane] < parameters.lost) {
+            for lane in
+                (0..count).filter(|&lane| batch.smallest_pivot_ratio[lane] < parameters.lost)
+            {
                 self.hard.push((first + lane, DMatrix::zeros(0, 0)));
             }
         }
@@ -427,7 +429,7 @@ impl Block {
             let distance = (self.squares[row] + self.log_likelihoods[row]) / noise;
             let determinant = (observed - k as f64) * logarithm
                 + self.log_determinants[group]
-                + self.log_scales[group];
+                + self.scale_log_determinant[group];
             self.log_likelihoods[row] =
                 -0.5 * (observed * std::f64::consts::TAU.ln() + determinant + distance);
         }

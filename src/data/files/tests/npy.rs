@@ -187,7 +187,7 @@ fn blocks_are_the_columns_in_order() {
         let file = Scratch::of("blocks.npy", &array("|u1", order, "(5, 6)", bytes));
         let whole = read::<f32>(&file.0, &ReadOptions::default()).unwrap().values;
         for size in [1, 2, 5, 7] {
-            let mut blocks = NpyBlocks::<f32>::open(&file.0, size, Missing::Refuse).unwrap();
+            let mut blocks = NpyBlocks::<f32>::open(&file.0, size, Missing::Reject).unwrap();
             assert_eq!((blocks.observations(), blocks.data_dim()), (5, 6));
             for _ in 0..2 {
                 let mut first = 0;
@@ -209,9 +209,9 @@ fn blocks_are_checked_like_whole_files() {
         [1.0, 2.0, f64::NAN].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
     let file = array("<f8", false, "(3, 1)", &bytes);
     let good = Scratch::of("good.npy", &file);
-    let error = NpyBlocks::<f64>::open(&good.0, 0, Missing::Refuse).unwrap_err();
+    let error = NpyBlocks::<f64>::open(&good.0, 0, Missing::Reject).unwrap_err();
     assert_eq!(error.to_string(), "observations in a block: expected 1, got 0");
-    let mut blocks = NpyBlocks::<f64>::open(&good.0, 2, Missing::Refuse).unwrap();
+    let mut blocks = NpyBlocks::<f64>::open(&good.0, 2, Missing::Reject).unwrap();
     assert!(blocks.next().unwrap().is_ok());
     assert_eq!(
         blocks.next().unwrap().unwrap_err().to_string(),
@@ -220,11 +220,11 @@ fn blocks_are_checked_like_whole_files() {
     assert!(blocks.next().is_none());
     let short = Scratch::of("short.npy", &file[..file.len() - 1]);
     assert!(matches!(
-        NpyBlocks::<f64>::open(&short.0, 2, Missing::Refuse),
+        NpyBlocks::<f64>::open(&short.0, 2, Missing::Reject),
         Err(FileError::Length { .. })
     ));
     let packed = Scratch::of("packed.npy", &super::source::gzip(&file));
-    assert!(NpyBlocks::<f64>::open(&packed.0, 2, Missing::Refuse).is_err());
+    assert!(NpyBlocks::<f64>::open(&packed.0, 2, Missing::Reject).is_err());
 }
 
 #[cfg(unix)]
