@@ -1,8 +1,7 @@
-//! A table larger than the memory it is given: written to a file in blocks, fitted in blocks,
-//! scored in blocks.
+//! Out-of-core probabilistic PCA: a table is written to a file, fitted and scored block by block,
+//! so that it is never in memory as a whole.
 //!
-//! `cargo run --release --example out_of_core [-- OBSERVATIONS VARIABLES]` (200000 and 128 unless
-//! told otherwise)
+//! `cargo run --release --example out_of_core [-- OBSERVATIONS VARIABLES]` (default: 200000, 128)
 
 use elbo::data::Source;
 use elbo::data::files::{Missing, NpyBlocks};
@@ -18,8 +17,8 @@ use std::time::Instant;
 
 const LATENT: usize = 8;
 
-/// Rows of a model with eight latent dimensions and noise of variance 0.25, as f32, never all in
-/// memory.
+/// Writes samples of a model with eight latent dimensions and noise variance 0.25 as f32, block by
+/// block.
 fn write_table(path: &Path, n: usize, d: usize, block: usize) -> Result<u64, Box<dyn Error>> {
     let rng = &mut Generator::seed_from_u64(7);
     let mut normal =
@@ -42,7 +41,7 @@ fn write_table(path: &Path, n: usize, d: usize, block: usize) -> Result<u64, Box
     Ok(std::fs::metadata(path)?.len())
 }
 
-/// Peak resident memory in MiB, where the system tells.
+/// Peak resident memory in MiB; `None` where the system does not report it.
 fn peak() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -56,17 +55,18 @@ fn report(what: &str, start: Instant, size: f64) {
             "{what}: {seconds:.2} s; peak so far {peak:.0} MiB, {:.1} % of the file",
             100.0 * peak / size
         ),
-        None => println!("{what}: {seconds:.2} s; this system does not tell the peak of memory"),
+        None => println!("{what}: {seconds:.2} s; this system does not report the peak of memory"),
     }
 }
 
 fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
-    // Two MiB of single-precision numbers, whatever the number of variables.
+    // Blocks of 2 MiB of single-precision numbers, whatever the number of variables.
     let block = (1usize << 19).div_ceil(d);
     let start = Instant::now();
     let size = write_table(path, n, d, block)? as f64 / (1 << 20) as f64;
     println!(
-        "{n} observations of {d} variables: a file of {size:.0} MiB, read {block} observations at a time"
+        "{n} observations of {d} variables: a file of {size:.0} MiB, read in blocks of {block} \
+         observations"
     );
     report("written", start, size);
     let mut source = NpyBlocks::<f32>::open(path, block, Missing::Reject)?;
@@ -75,14 +75,14 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
     let model = Ppca::fit(LATENT, &mut source)?;
     report(
         &format!(
-            "fitted, passes: {}, way: {:?}",
+            "fitted, passes: {}, solver: {:?}",
             model.solver.map_or(0, |report| report.passes),
             model.solver
         ),
         start,
         size,
     );
-    println!("  noise variance {:.6}, and 0.25 made the data", model.model.noise_variance());
+    println!("  noise variance {:.6}, of the data 0.25", model.model.noise_variance());
 
     let start = Instant::now();
     let again = Ppca::builder(LATENT)
@@ -90,7 +90,7 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
         .fit(&mut source, &mut Generator::seed_from_u64(0))?;
     report(
         &format!(
-            "by products alone, passes: {}, way: {:?}",
+            "matrix-free, passes: {}, solver: {:?}",
             again.solver.map_or(0, |report| report.passes),
             again.solver
         ),
@@ -112,7 +112,7 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
         Ok(())
     })?;
     report("scored", start, size);
-    println!("  log-likelihood {total:.1} nats, {:.4} an observation", total / n as f64);
+    println!("  log-likelihood {total:.1} nats, {:.4} per observation", total / n as f64);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Step 1: the linear autoencoder, z = Ux and x' = Wz, in closed form.
 //!
-//! Two maps and no density: J is minus the squared error.
+//! An encoder and a decoder, without a density: the objective J is the negative squared error.
 
 use elbo::LinearAutoencoder;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -8,7 +8,7 @@ use elbo::data::files::{Format, ReadOptions, decode};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let iris =
         decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
-    let x = &iris.values; // d×n, an observation a column
+    let x = &iris.values; // d×n: an observation is a column
     let k = 2;
 
     let model = LinearAutoencoder::fit(k, x)?.model;
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         x.nrows(),
         model.latent_dim()
     );
-    println!("J, minus the squared error                {:>12.4}", j);
+    println!("J, the negative squared error             {:>12.4}", j);
     println!(
         "squared error of the reconstruction       {:>12.4}",
         (x - &reconstruction).norm_squared()

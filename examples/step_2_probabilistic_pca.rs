@@ -1,7 +1,7 @@
 //! Step 2: probabilistic PCA, by parameter-expanded EM.
 //!
-//! Swapped: the likelihood (none → Gaussian) and the inference (encoder → exact posterior).
-//! `Ppca::fit(k, x)` is the same maximum in closed form.
+//! Changed components: the likelihood (none → Gaussian noise) and the inference (encoder → exact
+//! posterior). `Ppca::fit(k, x)` computes the same maximum in closed form.
 
 use elbo::Ppca;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let iris =
         decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
-    let x = &iris.values; // d×n, an observation a column
+    let x = &iris.values; // d×n: an observation is a column
     let k = 2;
 
     let model =

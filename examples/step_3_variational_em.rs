@@ -1,7 +1,7 @@
 //! Step 3: variational EM, with one isotropic q_i for each flower.
 //!
-//! Swapped: the inference (exact posterior → a table of φ_i). The table has no row for a new
-//! flower: `model.transform` does not compile.
+//! Changed component: the inference (exact posterior → a table of local variational parameters
+//! φ_i). The table has no row for a new flower: `model.transform` does not compile.
 
 use elbo::VariationalPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let iris =
         decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
-    let x = &iris.values; // d×n, an observation a column
+    let x = &iris.values; // d×n: an observation is a column
     let k = 2;
 
     let model = VariationalPpca::<f64, Isotropic<f64>>::builder(k)
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         x.nrows(),
         model.latent_dim()
     );
-    println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
+    println!("J, the ELBO in nats                       {:>12.4}", j);
     println!(
         "squared error of the reconstruction       {:>12.4}",
         (x - &reconstruction).norm_squared()

@@ -1,7 +1,7 @@
 //! Step 5: a deep encoder, with q_i = q(z|φ(x_i)) and φ a multilayer perceptron.
 //!
-//! Swapped: the map inside the encoder (affine → deep). The gradient goes through draws of z: z = μ
-//! + σε, the reparameterisation trick.
+//! Changed component: the map of the encoder (affine → deep). The gradient is estimated from Monte
+//! Carlo samples z = μ + σε (the reparameterisation trick).
 
 use elbo::DeepEncoderPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let iris =
         decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
-    let x = &iris.values; // d×n, an observation a column
+    let x = &iris.values; // d×n: an observation is a column
     let k = 2;
 
     let model = DeepEncoderPpca::<f64, Isotropic<f64>>::builder(k)
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         x.nrows(),
         model.latent_dim()
     );
-    println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
+    println!("J, the ELBO in nats                       {:>12.4}", j);
     println!(
         "squared error of the reconstruction       {:>12.4}",
         (x - &reconstruction).norm_squared()

@@ -1,6 +1,6 @@
 //! Step 6: the variational autoencoder, with a deep decoder as well.
 //!
-//! Swapped: the decoder (linear → deep). E_q log p(x|z) is no formula any more: the
+//! Changed component: the decoder (linear → deep). E_q log p(x|z) has no closed form: the
 //! reparameterisation trick estimates J too, not only its gradient.
 
 use elbo::Vae;
@@ -11,7 +11,7 @@ use rand::{SeedableRng, rngs::StdRng};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let iris =
         decode::<f64>(include_bytes!("data/iris.csv.gz"), Format::Csv, &ReadOptions::default())?;
-    let x = &iris.values; // d×n, an observation a column
+    let x = &iris.values; // d×n: an observation is a column
     let k = 2;
 
     let model = Vae::<f64, Isotropic<f64>>::builder(k).fit(x, &mut StdRng::seed_from_u64(0))?.model;
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         x.nrows(),
         model.latent_dim()
     );
-    println!("J, a bound on the log-likelihood in nats  {:>12.4}", j);
+    println!("J, the ELBO in nats                       {:>12.4}", j);
     println!(
         "squared error of the reconstruction       {:>12.4}",
         (x - &reconstruction).norm_squared()

@@ -1,8 +1,7 @@
-//! Many observations of many variables: which way to the principal directions costs what, and which
-//! one is chosen.
+//! Many observations of many variables: the time and accuracy of each algorithm for the principal
+//! components, and the algorithm that is selected automatically.
 //!
-//! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (3000 and 8000 unless told
-//! otherwise)
+//! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (default: 3000 and 8000)
 
 use elbo::fit::Solver;
 use elbo::{Ppca, Real};
@@ -18,8 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rng = &mut Generator::seed_from_u64(3);
     let mut normal =
         |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));
-    // Thirty directions whose variances fall as a power: k = 10 cuts where little is between
-    // neighbours.
+    // Thirty directions whose standard deviations fall as 1/j: at k = 10 neighbouring eigenvalues
+    // are close, which is the hard case for iterative algorithms.
     let mut loadings = normal(d, 30);
     loadings.column_iter_mut().enumerate().for_each(|(j, mut column)| column /= 1.0 + j as f32);
     let x = &loadings * normal(30, n) + normal(d, n);
@@ -38,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             format!(", residual {share:.0e} of the largest variance")
         });
         println!(
-            "{solver:?}\n  went by {:?}{accuracy}: {seconds:.2} s; log p {score:.4} an observation, scored in {:.2} s",
+            "{solver:?}\n  algorithm {:?}{accuracy}: {seconds:.2} s; log p {score:.4} per \
+             observation, computed in {:.2} s",
             report.solver,
             start.elapsed().as_secs_f64()
         );

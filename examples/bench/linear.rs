@@ -1,4 +1,4 @@
-//! The tasks with a linear decoder.
+//! The tasks whose models have a linear decoder.
 
 use crate::case::{Arguments, complete, optimum, with_holes};
 use crate::measure::{Field, Resident, median, statistics, time};
@@ -13,7 +13,7 @@ fn text(error: elbo::Error) -> String {
     error.to_string()
 }
 
-/// The share of the variance that the span of some directions captures, and the total.
+/// The share of the total variance that the span of some directions captures, in double precision.
 fn captured<T: Real>(x: &DMatrix<T>, directions: &DMatrix<T>) -> Result<f64, String> {
     let basis = thin_qr(directions.map(|v| v.as_f64()).as_view()).map_err(text)?.0;
     let mean = column_mean(x.as_view()).map_err(text)?.map(|v| v.as_f64());
@@ -44,7 +44,7 @@ pub fn pca<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
             ..*arguments
         },
         || {
-            // The last codes are not kept beside the new ones.
+            // Freed first, so that the peak of the memory contains one set of codes and not two.
             codes = Ok(DMatrix::zeros(0, 0));
             codes = model.model.transform(&x);
         },
@@ -73,7 +73,7 @@ pub fn score<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     Ok(fields)
 }
 
-/// The linear autoencoder by the gradient, to 1e-6 of the optimum.
+/// The linear autoencoder by gradient descent, to 1e-6 of the optimum.
 pub fn autoencoder<T: Real>(arguments: &Arguments) -> Result<Vec<Field>, String> {
     let (x, k) = complete::<T>(arguments)?;
     let mut fitted = None;

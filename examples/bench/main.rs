@@ -1,11 +1,11 @@
-//! One timed case of one task, as one JSON line:
+//! Times one case of one task and prints one JSON line:
 //! `--task pca --peer elbo --case 60000x784 --dtype f64 --threads 2`.
 //!
-//! The data are `.npy` files in the folder that the variable `PERF_DATA` names
-//! (`pca_CASE_DTYPE.npy` with `pca_CASE.json` beside it, `missing_CASE_f64.npy`,
-//! `vae_WIDTH_DTYPE.npy`); where a file is absent, data of the same kind are made. Only the work is
-//! timed, not the reading. Tasks: pca, score, ppca, fa, linae, vae. Another shape is
-//! `--case NxD,K`, and for vae `--case D-H1-H2-K,BATCH`.
+//! Data are read from `.npy` files in the folder given by the environment variable `PERF_DATA`
+//! (`pca_CASE_DTYPE.npy` with `pca_CASE_f64.json`, `missing_CASE_f64.npy`, `vae_WIDTH_DTYPE.npy`);
+//! where a file is absent, data of the same kind are generated. The reading is not timed. Tasks:
+//! pca, score, ppca, fa, linae, vae. Other shapes: `--case NxD,K`, and for vae
+//! `--case D-H1-H2-K,BATCH`.
 
 mod case;
 mod deep;
@@ -22,7 +22,7 @@ fn main() {
             std::process::exit(2)
         }
     };
-    // With one thread the current one does everything, and no other is started.
+    // With one thread the work runs on the current thread, and no other is started.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads);
     let pool = if arguments.threads == 1 { pool.use_current_thread() } else { pool };
     let run = || match arguments.dtype {

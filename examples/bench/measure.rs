@@ -1,12 +1,12 @@
-//! Times, memory, and the line that is printed.
+//! Measurement of time and memory, and the JSON line that is printed.
 
 use crate::case::Arguments;
 use std::time::Instant;
 
-/// A name and a number of the JSON line; what is not finite becomes null.
+/// A name and a number of the JSON line; a number that is not finite becomes null.
 pub type Field = (&'static str, f64);
 
-/// Seconds of each run of `f`, until the budget is used.
+/// Seconds of each run of `f`, repeated until the time budget is used.
 pub fn time(arguments: &Arguments, mut f: impl FnMut()) -> Vec<f64> {
     let (mut runs, all) = (Vec::new(), Instant::now());
     while runs.len() < arguments.max_reps {
@@ -45,7 +45,7 @@ fn status(field: &str) -> f64 {
 }
 
 /// Peak resident memory above what was resident at the start (MiB); null where the system does not
-/// tell.
+/// report it.
 pub struct Resident(f64);
 
 impl Resident {

@@ -1,5 +1,5 @@
-//! Fills the holes of a table: probabilistic PCA fitted to what was observed, each missing entry at
-//! its mean given the rest of its row.
+//! Imputes the missing values of a table: probabilistic PCA is fitted to the observed entries, and
+//! each missing entry is replaced by its conditional mean given the observed entries of its row.
 //!
 //! `cargo run --release --example impute -- --data FILE --out COMPLETED.csv`; `--help` shows the
 //! options.
@@ -22,7 +22,8 @@ use support::refusal::Location;
 
 const PROGRAM: Program = Program {
     name: "impute",
-    about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) and completes it.",
+    about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) \
+            and completes it.",
     options: &[
         "data",
         "label",
@@ -38,12 +39,12 @@ const PROGRAM: Program = Program {
     needs_data: true,
 };
 
-/// How many random starts are tried beside the first, if nobody says: the likelihood of tables over
-/// many orders of magnitude has several maxima.
+/// The default number of random restarts beside the first initialisation: the likelihood of tables
+/// whose scales span many orders of magnitude has several maxima.
 const RESTARTS: usize = 4;
 
-/// How many latent dimensions are tried before a look at whether more may be better, when none was
-/// asked for.
+/// The number of latent dimensions that are scored at once when none is given. The search goes on
+/// as long as the largest of them has the best score.
 const AT_ONCE: usize = 8;
 
 fn main() {
@@ -107,8 +108,8 @@ fn run<T: Real>(arguments: &Arguments) {
     }
 }
 
-/// The latent dimension with the best BIC, looked for further as long as the largest tried is the
-/// best.
+/// The latent dimension with the best BIC; larger ones are tried as long as the largest tried so
+/// far is the best.
 fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<usize> {
     let rng = &mut StdRng::seed_from_u64(seed);
     let (mut best, mut tried) = ((0, f64::NEG_INFINITY), 0);
@@ -118,7 +119,7 @@ fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<
         let found =
             match choose_latent_dim_observed(x, candidates.clone(), ObservedCriterion::Bic, rng) {
                 Ok(found) => found,
-                // These entries bear no more dimensions.
+                // The observed entries do not determine a larger dimension.
                 Err(
                     Error::TooFewEntries { .. }
                     | Error::NoiseVanished { .. }
@@ -144,7 +145,7 @@ struct Report {
     iterations: usize,
     stop: &'static str,
     seconds: f64,
-    /// The log-likelihood that each start led to; empty where there was one.
+    /// The log-likelihood that each initialisation reached; empty for a single one.
     starts: Vec<f64>,
 }
 
@@ -173,7 +174,7 @@ impl Report {
             &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
         if self.without_entries > 0 {
             text += &format!(
-                "                   {} observations have no entry: they get the mean\n",
+                "                   {} observations have no entry: the mean is imputed\n",
                 self.without_entries
             );
         }
@@ -187,7 +188,8 @@ impl Report {
                 self.starts.iter().filter(|start| self.log_likelihood - *start > 0.01).count();
             let (count, spread) = (self.starts.len(), self.log_likelihood - worst);
             text += &format!(
-                "starts             {count}, {below} of them more than 0.01 nats below the best, by up to {spread:.2e}\n"
+                "starts             {count}, {below} of them more than 0.01 nats below the best, \
+                 by up to {spread:.2e}\n"
             );
         }
         text += &format!("noise variance     {:.6e}\n", self.noise_variance);

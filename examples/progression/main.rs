@@ -1,5 +1,5 @@
-//! The progression on one table of data: every step, from the linear autoencoder to the variational
-//! autoencoder, fitted and compared.
+//! The progression on one table of data: every model from the linear autoencoder to the variational
+//! autoencoder is fitted, and the results are compared.
 //!
 //! `cargo run --release --example progression` runs on the embedded digits; `--help` shows the
 //! options.
@@ -26,7 +26,8 @@ use support::refusal::Location;
 
 const PROGRAM: Program = Program {
     name: "progression",
-    about: "Fits every step from the linear autoencoder to the variational autoencoder on one table and compares them, with min(8, rank − 1) latent dimensions unless told.",
+    about: "Fits every step from the linear autoencoder to the variational autoencoder to one \
+            table and compares them. The default latent dimension is min(8, rank − 1).",
     options: &[
         "data",
         "label",
@@ -76,7 +77,7 @@ fn run<T: Real>(arguments: &Arguments) {
     let mut outcomes = Vec::new();
     for (turn, step) in ModelKind::ALL.into_iter().enumerate() {
         progress.begin(step.name());
-        // A stream of random numbers for each step: none depends on what another drew.
+        // A generator for each step, so that its result does not depend on the steps before it.
         let mut rng = StdRng::seed_from_u64(
             arguments.seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(turn as u64 + 1)),
         );
@@ -154,7 +155,7 @@ fn table<T: Real>(arguments: &Arguments) -> Result<(String, Table<T>), String> {
     Ok(("digits".into(), table))
 }
 
-/// Gives every variable mean 0 and variance 1; one that is constant only loses its mean.
+/// Standardises every variable to mean 0 and variance 1; a constant variable becomes 0.
 fn standardize<T: Real>(values: &mut DMatrix<T>) {
     let Ok(x) = (&*values).into_observations() else { return };
     let (mean, variances) = (x.mean(), x.variances());

@@ -1,5 +1,5 @@
-//! The page: the latent plane at each step, reconstructions, samples, J against iteration, and the
-//! spectrum.
+//! The page of results: the latent plane of each step, reconstructions, samples, the objective J
+//! against the iteration, and the spectrum.
 
 use crate::report::{Outcome, Report};
 use crate::support::chart::{Chart, Mark};
@@ -14,7 +14,7 @@ use nalgebra::DMatrix;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// Everything that `target/progression/` shows.
+/// The page that is written to `target/progression/`.
 pub fn page<T: Real>(
     report: &Report<T>,
     table: &Table<T>,
@@ -23,7 +23,8 @@ pub fn page<T: Real>(
 ) -> Result<Page> {
     let mut figures = Section::new(
         "The steps",
-        "Each step swaps one part of the one before it. Estimates are nats per observation; the squared error is a sum over the data.",
+        "Each step replaces one component of the step before it. log p, J and the gaps are in nats \
+         per observation; the squared error is a sum over the data.",
     );
     figures.table = Some(report.table());
     figures.text.extend(report.notes());
@@ -93,15 +94,15 @@ fn images<T: Real>(
         strips(title, &rows, shape, range)
     };
     let mut section =
-        Section::new("Images", "What each step makes of some observations, and what it makes up.");
+        Section::new("Images", "Reconstructions of some observations, and samples, by each step.");
     section.pictures.push(Picture::new(
         "reconstructions",
-        "Originals above what each step reconstructs from their codes.",
+        "Originals, and below them the reconstruction from their codes by each step.",
         picture("Reconstructions", &reconstructed),
     ));
     section.pictures.push(Picture::new(
         "samples",
-        "Draws of x from each step that has a density, with its noise.",
+        "Samples of x from each step that has a density, including its noise.",
         picture("Samples", &sampled),
     ));
     Ok(section)
@@ -110,7 +111,9 @@ fn images<T: Real>(
 fn traces<T: Real>(report: &Report<T>) -> Section {
     let mut section = Section::new(
         "J against iteration",
-        "How far J is below its best value, per observation, against the iteration, both on logarithmic axes; for the deep steps J itself, without its first twentieth.",
+        "The difference of J from the best value of the same fit, per observation, against the \
+         iteration, both on logarithmic axes; for the deep steps J itself, without the first \
+         twentieth of the epochs.",
     );
     type Group = (&'static str, &'static str, fn(ModelKind) -> bool);
     let groups: [Group; 3] = [
@@ -136,12 +139,12 @@ fn traces<T: Real>(report: &Report<T>) -> Section {
             let below = |(i, &value): (usize, &f64)| {
                 (i as f64 + 1.0, if deep { value } else { best - value })
             };
-            // A first epoch far below all others would flatten the rest.
+            // The first epochs are far below the others, which would all be drawn at one height.
             let skip = if deep { values.len() / 20 } else { 0 };
             let points =
                 values.iter().enumerate().skip(skip).map(below).filter(|&(_, y)| deep || y > 1e-9);
             let points: Vec<(f64, f64)> = points.collect();
-            // A closed form has no way to show.
+            // A closed form has no iterations to draw.
             if points.len() > 1 {
                 chart = chart.series(outcome.step.name(), Mark::Line, points);
             }
@@ -163,15 +166,17 @@ fn spectrum<T: Real>(report: &Report<T>, moment: &ScatterFactor) -> Result<Secti
     if exact[0] > 30.0 * exact[k - 1] {
         chart = chart.log_y();
     }
-    chart = chart.values("eigenvalues of S (oracle)", Mark::Level, &exact);
-    chart = chart.values("isotropic optimum (oracle)", Mark::DashedLevel, &isotropic);
+    chart = chart.values("eigenvalues of S (exact)", Mark::Level, &exact);
+    chart = chart.values("isotropic optimum (exact)", Mark::DashedLevel, &isotropic);
     for outcome in &report.outcomes {
         if let Some(variances) = variances(outcome)? {
             chart = chart.values(outcome.step.name(), Mark::Beside, &variances);
         }
     }
     let text = format!(
-        "The spectrum of WWᵗ + σ²I beside the eigenvalues of S, and beside √λ·mean √λ, the optimum of an isotropic q; in each direction the steps stand in their order. Noise variance at the optimum: {noise:.6e}."
+        "The eigenvalues of WWᵗ + σ²I, compared with those of S and with √λ·mean √λ, the optimum \
+         for an isotropic q; for each direction the steps are drawn from left to right in their \
+         order. Noise variance at the optimum: {noise:.6e}."
     );
     let mut section = Section::new("The spectrum of W", &text);
     section.pictures.push(Picture::new(

@@ -1,4 +1,4 @@
-//! The figures of each step: as a line, a table and JSON.
+//! The results of each step, as a line, a table and JSON.
 
 use crate::support::json::Json;
 use crate::support::page::Table;
@@ -6,7 +6,7 @@ use elbo::Real;
 use elbo::diagnostics::InferenceGapSummary;
 use elbo::steps::{DynFit, ModelKind};
 
-/// A fitted step and what it is worth.
+/// A fitted step with its diagnostics.
 pub struct Outcome<T: Real> {
     pub step: ModelKind,
     pub fit: DynFit<T>,
@@ -16,7 +16,7 @@ pub struct Outcome<T: Real> {
     pub seconds: f64,
 }
 
-/// All of them, and the data.
+/// The outcomes of all steps, and the sizes of the data.
 pub struct Report<T: Real> {
     pub data: String,
     pub observations: usize,
@@ -27,7 +27,7 @@ pub struct Report<T: Real> {
 }
 
 impl<T: Real> Outcome<T> {
-    /// For standard error.
+    /// The summary that is printed to standard error when the step ends.
     pub fn line(&self) -> String {
         let objective = match &self.gaps {
             Some(gaps) => format!("J {:.6} nats per observation", gaps.elbo),
@@ -108,12 +108,14 @@ impl<T: Real> Report<T> {
 }
 
 impl<T: Real> Report<T> {
-    /// What the table's estimated gaps rest on, a line for each step that has some.
+    /// The sizes of the samples behind estimated gaps, a line for each step that has such gaps.
     pub fn notes(&self) -> Vec<String> {
         let note = |outcome: &Outcome<T>| {
             let basis = outcome.gaps.as_ref()?.basis?;
             Some(format!(
-                "{}: the gaps are estimates from {} of {} observations, {} draws each, and log p is J and the gap; the smallest effective sample size is {:.0}",
+                "{}: the gaps are estimates from {} of {} observations with {} Monte Carlo samples \
+                 each; log p is estimated as J plus the gap; the smallest effective sample size is \
+                 {:.0}",
                 outcome.step.name(),
                 basis.observations,
                 self.observations,
@@ -135,7 +137,7 @@ fn log_likelihood(gaps: Option<&InferenceGapSummary>) -> String {
     }
 }
 
-/// Without the minus sign of a rounded zero.
+/// A number with fixed digits, without the minus sign of a rounded zero.
 fn fixed(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) {

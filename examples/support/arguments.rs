@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
-/// A program: its name, what it does, and the options that it knows.
+/// A program: its name, a description, and the options that it accepts.
 pub struct Program {
     pub name: &'static str,
     pub about: &'static str,
@@ -20,21 +20,21 @@ pub struct Program {
 /// Name, value and explanation of every option.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
-    ("label", "COLUMN", "keep this column apart as the class (default: label, if present)"),
+    ("label", "COLUMN", "use this column as the class, not as data (default: label, if present)"),
     (
         "ignore",
         "COLUMN,…",
-        "keep these columns apart; a name with a comma goes in quotes, as in CSV; may be repeated",
+        "do not use these columns; quote a name that contains a comma, as in CSV; may be repeated",
     ),
     ("latent-dim", "K", "dimension of the latent space (default: chosen from the data)"),
-    ("restarts", "R", "random starts beside the first; the best is kept (default: 4)"),
+    ("restarts", "R", "random restarts beside the first start; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
     ("dtype", "f32|f64", "precision (default: f64)"),
     ("threads", "T", "threads (default: all)"),
     ("standardize", "", "give every column mean 0 and variance 1 first"),
     ("quick", "", "fewer epochs, samples and refinements of the deep steps"),
     ("no-plots", "", "write no pictures"),
-    ("json", "FILE", "write the figures as JSON"),
+    ("json", "FILE", "write the results as JSON"),
     ("out", "FILE", "write the completed table as CSV"),
     ("help", "", "print this and stop"),
 ];
@@ -47,7 +47,7 @@ pub enum Dtype {
     F64,
 }
 
-/// What the user asked for.
+/// The parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Arguments {
     pub data: Option<PathBuf>,
@@ -77,8 +77,8 @@ impl Arguments {
 }
 
 impl Program {
-    /// The arguments of this process; on `--help` prints the usage and exits with 0, on a wrong one
-    /// exits with 2.
+    /// The arguments of this process. Prints the usage and exits with code 0 on `--help`; exits
+    /// with code 2 on an invalid option.
     pub fn arguments(&self) -> Arguments {
         match self.parse(std::env::args_os().skip(1)) {
             Ok(Some(arguments)) => arguments,
@@ -90,7 +90,7 @@ impl Program {
         }
     }
 
-    /// None asks for help.
+    /// Parses arguments; `None` if they contain `--help`.
     pub fn parse(
         &self,
         arguments: impl IntoIterator<Item = OsString>,
@@ -111,7 +111,7 @@ impl Program {
             let &(_, value, _) = known.ok_or_else(|| format!("invalid option '--{name}'"))?;
             let value = match value {
                 "" => OsString::new(),
-                // A file called --x is ./--x.
+                // A value never starts with --; a file of such a name is given as ./--x.
                 _ => parser
                     .value()
                     .ok()
@@ -201,7 +201,7 @@ fn positive(name: &str, value: &str) -> Result<usize, String> {
         .ok_or_else(|| wrong(name, value, "a positive integer"))
 }
 
-/// The names in a record of CSV.
+/// The column names in one CSV record.
 fn columns(name: &str, value: &str) -> Result<Vec<String>, String> {
     let mut record = csv::StringRecord::new();
     let mut reader = csv::ReaderBuilder::new()
@@ -217,7 +217,7 @@ fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {
 }
 
 impl Arguments {
-    /// Runs on as many threads as were asked for, once it is clear that what comes of it can be
+    /// Runs `work` on the requested number of threads, after a check that its output files can be
     /// written.
     pub fn run(&self, work: impl FnOnce() + Send) {
         for path in self.json.iter().chain(&self.out) {
@@ -233,7 +233,7 @@ impl Arguments {
     }
 }
 
-/// Whether a file may be made here; none is made, since the work may come to nothing.
+/// Checks that a file can be created at this path, without creating it: the work may still fail.
 fn can_be_written(path: &Path) -> Result<(), String> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -244,7 +244,7 @@ fn can_be_written(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Ends the program with one line when something about the data is wrong.
+/// The value, or the end of the program with one line on standard error and exit code 1.
 pub fn or_end<V, E: Display>(result: Result<V, E>) -> V {
     result.unwrap_or_else(|error| data_error(error))
 }
@@ -256,7 +256,7 @@ pub fn data_error(error: impl Display) -> ! {
 
 fn fail(code: i32, message: &str) -> ! {
     let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // a closed standard error changes nothing about the exit code
+    // A closed standard error does not change the exit code.
     let _ = writeln!(std::io::stderr(), "error: {line}");
     exit(code)
 }

@@ -1,9 +1,9 @@
-//! Charts as SVG: lines, and spectra against reference values; the frame and legend of every chart.
+//! Charts as SVG: lines, and spectra with reference values; the frame and legend of every chart.
 //!
-//! Drawn by plotters, four times as large as shown, because its coordinates are whole numbers.
-//! Black becomes `currentColor`, so that a chart inside a page follows the colours of that page.
-//! Every chart is valid for any data: what is not finite (or not positive, on a logarithmic axis)
-//! is left out, and a constant gets room around it.
+//! Charts are drawn by plotters at four times their size, because its coordinates are integers.
+//! Black becomes `currentColor`, so that a chart inside a page takes the colours of that page.
+//! Every chart is valid for any data: values that are not finite (or not positive, on a logarithmic
+//! axis) are left out, and the range of a constant is widened.
 
 use super::scatter::{Shape, shape};
 use plotters::coord::Shift;
@@ -13,16 +13,15 @@ use plotters::prelude::*;
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub(super) type Plot<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 pub(super) type Failure = Box<dyn std::error::Error>;
-/// A drawing fails only where the back end does, and this one writes to memory.
+/// Result of a drawing. It fails only if the back end fails, and this one writes to memory.
 pub(super) type Drawn = Result<(), Failure>;
 
 pub(super) const SCALE: i32 = 4;
-/// How far a slot of side-by-side points reaches from its whole x.
+/// Half of the width that side-by-side points take about their integer x.
 const HALF_SLOT: f64 = 0.42;
 const FONT: &str = "system-ui, sans-serif";
 
-/// Ten colours in the order of Petroff (2021), made to be told apart with any kind of colour
-/// vision.
+/// Ten colours in the order of Petroff (2021), distinguishable with any kind of colour vision.
 const COLOURS: [u32; 10] = [
     0x3f90da, 0xffa90e, 0xbd1f01, 0x94a4a2, 0x832db6, 0xa96b59, 0xe76300, 0xb9ac70, 0x717581,
     0x92dadd,
@@ -38,13 +37,13 @@ pub(super) fn colour(index: usize) -> RGBColor {
 pub enum Mark {
     Line,
     Dashed,
-    /// A short horizontal line at each whole x: a reference for the points beside each other there.
+    /// A short horizontal line at each integer x: a reference for the side-by-side points there.
     Level,
     DashedLevel,
-    /// Points, each series of them in a lane of its own about each whole x, so that none hides
-    /// another.
+    /// Points side by side about each integer x, one position for each series, so that they do not
+    /// cover each other.
     Beside,
-    /// Points whose shape goes by the class.
+    /// Points whose shape depends on the class.
     Class,
 }
 
@@ -83,8 +82,8 @@ impl Chart {
         self
     }
 
-    /// Adds points in their order; an empty name stays out of the legend. Each series takes the
-    /// next colour.
+    /// Adds a series of points with the next colour; a series with an empty name is not in the
+    /// legend.
     pub fn series(
         self,
         name: &str,
@@ -95,7 +94,7 @@ impl Chart {
         self.coloured(name, mark, next, points)
     }
 
-    /// As [`Chart::series`], in a chosen colour.
+    /// Adds a series of points with a given colour.
     pub fn coloured(
         mut self,
         name: &str,
@@ -112,7 +111,7 @@ impl Chart {
         self
     }
 
-    /// Adds values at 1, 2, 3, …, such as a spectrum or a trace.
+    /// Adds a series of values at x = 1, 2, 3, …, such as a spectrum or a trace.
     pub fn values(self, name: &str, mark: Mark, values: &[f64]) -> Self {
         self.series(
             name,
@@ -121,7 +120,7 @@ impl Chart {
         )
     }
 
-    /// The picture.
+    /// The chart as SVG.
     pub fn svg(&self) -> String {
         let slots = self
             .series
@@ -206,7 +205,7 @@ impl Chart {
     }
 }
 
-/// The frame: title, grid, numbers.
+/// Draws the frame of a chart: title, grid, axis labels.
 pub(super) fn axes<'a, 'b, X, Y>(
     area: &'a Area<'b>,
     title: &str,
@@ -249,7 +248,7 @@ where
     Ok(chart)
 }
 
-/// Draws the legend at the right, and gives what is left.
+/// Draws the legend at the right, and returns the remaining area.
 pub(super) fn legend_beside<'a>(
     area: &Area<'a>,
     entries: &[(&str, Mark, usize)],
@@ -306,7 +305,7 @@ pub(super) fn legend_beside<'a>(
     Ok(plot)
 }
 
-/// Runs a drawing and makes it a picture of this size.
+/// Runs a drawing and returns it as an SVG of this size.
 pub(super) fn picture(width: i32, height: i32, draw: impl FnOnce(&Area<'_>) -> Drawn) -> String {
     let mut text = String::new();
     {
@@ -340,7 +339,7 @@ pub fn sized(body: &str, width: f64, height: f64, scale: f64) -> String {
     )
 }
 
-/// Text inside SVG or HTML.
+/// Escapes text for SVG or HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -352,13 +351,13 @@ pub(super) fn shorten(text: &str, length: usize) -> String {
     }
 }
 
-/// The part of an axis that is shown, never empty, and how its numbers are written.
+/// The range of an axis, never empty, and the format of its numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Range {
     low: f64,
     high: f64,
     log: bool,
-    /// Only whole numbers are written.
+    /// Whether only integers are labelled.
     whole: bool,
 }
 
@@ -370,7 +369,7 @@ impl Range {
         if log {
             let (low, high) = if low > high { (0.1, 10.0) } else { (low, high) };
             let (first, last) = (low.log10(), high.log10());
-            // a decade at least must be ticked
+            // At least one whole decade, so that the axis has a tick.
             return match last.floor() > first.ceil() {
                 true => Self { low: low / 1.2, high: high * 1.2, log, whole: false },
                 false => Self {
@@ -382,7 +381,7 @@ impl Range {
             };
         }
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
-        // differences that rounding made are no range
+        // Differences at the level of rounding count as a constant.
         let least = (1e-9 * low.abs().max(high.abs())).max(1e-90);
         let margin = match high - low > least {
             true => 0.04 * (high - low),
@@ -393,7 +392,7 @@ impl Range {
         Self { low: low - margin, high: high + margin, log, whole: false }
     }
 
-    /// Room for a slot about each of these whole numbers.
+    /// A range with room for side-by-side points about each of these integers.
     fn of_slots(values: impl Iterator<Item = f64>) -> Self {
         Self { whole: true, ..Self::of(values.flat_map(|x| [x - 0.6, x + 0.6]), false) }
     }
@@ -402,7 +401,7 @@ impl Range {
         self.low..self.high
     }
 
-    /// A number with as many digits as tell the ticks apart.
+    /// A number with as many digits as are needed to distinguish the ticks.
     fn text(&self, value: f64) -> String {
         if self.whole {
             return if (value - value.round()).abs() < 1e-9 {

@@ -1,20 +1,20 @@
-//! Grey-scale images in rows, as an SVG around one PNG.
+//! Rows of grey-scale images, as one SVG that contains a PNG for each image.
 
 use super::chart::{escape, sized};
 use flate2::{Compression, Crc, write::ZlibEncoder};
 use std::io::Write;
 
-/// A row of images of one kind, and what to write beside it.
+/// A row of images of one kind, with its label.
 pub struct Strip<'a> {
     pub label: &'a str,
     /// The pixels of the images, one image after the other, each row by row.
     pub pixels: &'a [f64],
 }
 
-/// Images in rows: the value `ink` is black, `paper` is white; what is beyond is cut, what is not
-/// finite is red.
+/// Draws rows of images: the value `ink` is black and `paper` white. Values outside this range are
+/// clamped, values that are not finite are red.
 ///
-/// `height` and `width` are those of an image in pixels.
+/// `height` and `width` are the sizes of an image in pixels.
 pub fn strips(
     title: &str,
     strips: &[Strip<'_>],
@@ -26,7 +26,7 @@ pub fn strips(
     let columns = strips.iter().map(|strip| strip.pixels.len() / each).max().unwrap_or(0);
     let labels = strips.iter().map(|strip| strip.label.chars().count()).max().unwrap_or(0);
     let (left, top, gap) = (if labels > 0 { 12.0 + 6.6 * labels as f64 } else { 6.0 }, 34.0, 5.0);
-    // an image is about 42 px wide on the page, whatever it has
+    // An image is about 42 px wide on the page, whatever its number of pixels.
     let scale = 42.0 / height.max(width) as f64;
     let (cell_w, cell_h) = (scale * width as f64, scale * height as f64);
     let total_w = (left + columns as f64 * (cell_w + gap)).max(9.5 * title.chars().count() as f64);
@@ -57,27 +57,27 @@ pub fn strips(
     sized(&body, total_w, total_h, 1.0)
 }
 
-/// The side of a square image of this many pixels.
+/// Height and width of a square image of this many pixels; `None` if it would not be square.
 pub fn square(pixels: usize) -> Option<(usize, usize)> {
     let side = pixels.isqrt();
     (side > 1 && side * side == pixels).then_some((side, side))
 }
 
-/// A PNG in indexed colour: 0 to 254 are the greys, 255 marks what is not finite.
+/// A PNG in indexed colour: 0 to 254 are greys, 255 marks values that are not finite.
 fn png(pixels: &[f64], width: usize, (paper, ink): (f64, f64)) -> Vec<u8> {
     let span = if ink == paper { 1.0 } else { ink - paper };
     let index = |&value: &f64| match value.is_finite() {
         true => (254.0 * ((value - paper) / span).clamp(0.0, 1.0)).round() as u8,
         false => 255,
     };
-    // each line starts with its filter: 0, none
+    // Each line of a PNG starts with its filter type: 0, none.
     let lines: Vec<u8> = pixels
         .chunks(width)
         .flat_map(|line| std::iter::once(0).chain(line.iter().map(index)))
         .collect();
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     let data = encoder.write_all(&lines).and_then(|()| encoder.finish()).unwrap_or_default();
-    // from paper to ink, a little blue
+    // The greys are slightly blue, like the text of the page.
     let shade = |from: u8, to: u8, i: u16| {
         (f64::from(from) + (f64::from(to) - f64::from(from)) * f64::from(i) / 254.0) as u8
     };

@@ -1,4 +1,4 @@
-//! JSON with the fields in the order given, and null for what is no finite number.
+//! JSON with fields in a given order, and null for numbers that are not finite.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::path::Path;
@@ -68,9 +68,9 @@ impl<V: Into<Json>> From<Vec<V>> for Json {
 }
 
 impl Json {
-    /// The text, indented, with a line end.
+    /// The value as indented JSON text, with a line end.
     pub fn text(&self) -> String {
-        // a value of ours always serialises: its keys are strings
+        // Serialisation cannot fail: all keys are strings.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 

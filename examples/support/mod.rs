@@ -1,9 +1,9 @@
-//! What several example programs share: command line, progress, JSON, charts, pictures, and the
-//! page that shows them.
+//! Code that several example programs share: command line, progress, JSON, charts, images, and the
+//! HTML page that contains them.
 //!
-//! Nothing here knows a model: the functions take slices of numbers and give text.
+//! It does not depend on any model: the functions take slices of numbers and return text.
 
-// each program uses a part of it
+// Each program uses a part of it.
 #![allow(dead_code)]
 
 pub mod arguments;

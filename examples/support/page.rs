@@ -4,9 +4,9 @@ use super::chart::escape;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A picture with the name of its file and what it shows.
+/// A picture with its file name and caption.
 pub struct Picture {
-    /// Becomes the file `name.svg`.
+    /// Name of the file, without the extension `.svg`.
     pub name: String,
     pub caption: String,
     pub svg: String,
@@ -18,10 +18,10 @@ impl Picture {
     }
 }
 
-/// A table: the first column stands at the left, the others at the right.
+/// A table whose first column is left-aligned and whose other columns are right-aligned.
 pub struct Table {
-    /// The names of the columns; what stands in parentheses at the end, such as a unit, is set
-    /// small.
+    /// The names of the columns; text in parentheses at the end, such as a unit, is set in small
+    /// type.
     pub head: Vec<String>,
     pub rows: Vec<Vec<String>>,
 }
@@ -35,7 +35,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The table for a terminal.
+    /// The table as plain text for a terminal.
     pub fn text(&self) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
         let width = |column: usize| {
@@ -82,7 +82,7 @@ impl Table {
     }
 }
 
-/// A part of the page.
+/// A section of the page.
 #[derive(Default)]
 pub struct Section {
     pub heading: String,
@@ -98,7 +98,7 @@ impl Section {
     }
 }
 
-/// The page.
+/// An HTML page with its pictures.
 pub struct Page {
     pub title: String,
     pub lead: String,
@@ -106,11 +106,11 @@ pub struct Page {
 }
 
 impl Page {
-    /// Writes `index.html` and every picture as a file of its own; returns the path of the page.
+    /// Writes `index.html` and each picture as a separate file; returns the path of the page.
     pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
         for picture in self.sections.iter().flat_map(|section| &section.pictures) {
-            // alone, a picture brings its paper and ink
+            // Outside the page a picture needs a background and a colour of its own.
             let paper = "<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>";
             let svg = picture.svg.replacen("<svg ", "<svg color=\"#1b2430\" ", 1).replacen(
                 '>',

@@ -1,9 +1,9 @@
-//! Progress on standard error: one line a step, also where standard error is a file.
+//! Progress on standard error: one line for each step, also where standard error is a file.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// Counts the steps of a program.
+/// Progress display of a program with a known number of steps.
 pub struct Progress {
     total: usize,
     done: usize,
@@ -13,7 +13,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For the steps of these names.
+    /// The display for steps of these names.
     pub fn new<S: AsRef<str>>(names: &[S]) -> Self {
         let width = names.iter().map(|name| name.as_ref().chars().count()).max().unwrap_or(0);
         Self {
@@ -30,7 +30,7 @@ impl Progress {
         format!("[{:digits$}/{}] {name:<width$}", self.done + 1, self.total, width = self.width)
     }
 
-    /// A step begins. On a terminal its name stands there while it runs.
+    /// Starts a step. A terminal shows its name while it runs.
     pub fn begin(&mut self, name: &str) {
         self.started = Instant::now();
         if self.terminal {
@@ -38,14 +38,14 @@ impl Progress {
         }
     }
 
-    /// Something within a step, such as an epoch: only on a terminal, where it is overwritten.
+    /// Shows progress within a step, such as an epoch; only on a terminal, where it is overwritten.
     pub fn within(&self, name: &str, text: &str) {
         if self.terminal {
             self.put(&format!("\r\x1b[2K{} … {text}", self.head(name)));
         }
     }
 
-    /// The step is done; returns how long it took.
+    /// Ends the step; returns the time that it took.
     pub fn end(&mut self, name: &str, outcome: &str) -> Duration {
         let time = self.started.elapsed();
         let start = if self.terminal { "\r\x1b[2K" } else { "" };
@@ -54,24 +54,24 @@ impl Progress {
         time
     }
 
-    /// A line outside the steps.
+    /// Prints a line outside the steps.
     pub fn note(&self, text: &str) {
         self.put(&format!("{text}\n"));
     }
 
     fn put(&self, text: &str) {
-        // a closed standard error is no reason to stop
+        // A closed standard error does not stop the program.
         let mut err = stderr().lock();
         let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
     }
 }
 
-/// Says it on standard output; that nobody listens any more is no reason to stop.
+/// Writes to standard output; a closed standard output does not stop the program.
 pub fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// A time as people read it.
+/// A time with its unit, in milliseconds below 0.1 s.
 pub fn seconds(time: Duration) -> String {
     match time.as_secs_f64() {
         s if s < 0.1 => format!("{:.1} ms", 1e3 * s),

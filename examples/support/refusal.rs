@@ -1,11 +1,11 @@
-//! What a program says of a table that it cannot use: its file, and rows and columns as a reader of
-//! the file counts and names them.
+//! Error messages about a table: the file, and rows and columns as they are counted and named in
+//! the file.
 
 use elbo::data::files::Table;
 use elbo::{Error, Real};
 
-/// Where the rows and columns of an error are: an observation is a row of the file, counted from 1
-/// without the header.
+/// Translates the row and column of an error to the file: an observation is a row of the file,
+/// counted from 1 without the header.
 #[derive(Clone, Copy)]
 pub struct Location<'a> {
     pub file: &'a str,
@@ -17,7 +17,7 @@ impl<'a> Location<'a> {
         Self { file, columns: &table.names }
     }
 
-    /// One line.
+    /// The error as one line.
     pub fn says(&self, error: Error) -> String {
         let column = |variable: usize| self.columns.get(variable).map_or("", String::as_str);
         let what = match &error {

@@ -1,4 +1,4 @@
-//! Points in the plane, coloured by class.
+//! Scatter plots, with points coloured by class.
 
 use super::chart::{
     Drawn, Mark, Plot, Range, SCALE, axes, colour, escape, legend_beside, picture, shorten,
@@ -6,19 +6,19 @@ use super::chart::{
 use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
-/// A set of classes: the class of every point, and the names of the classes.
+/// The class of every point, and the names of the classes.
 #[derive(Clone, Copy)]
 pub struct Classes<'a> {
     pub of: &'a [usize],
     pub names: &'a [String],
 }
 
-/// More points than this are thinned out: a page of all the steps stays of a reasonable size.
+/// Largest number of points that are drawn, which limits the size of the page.
 const MOST_POINTS: usize = 3000;
-/// More classes than this are not told apart by eye.
+/// Largest number of classes that are drawn in different colours and shapes.
 const MOST_CLASSES: usize = 20;
 
-/// Points in the plane, coloured by class, with the name of each class at its median.
+/// Draws points in the plane, coloured by class, with the name of each class at its median.
 pub fn scatter(
     title: &str,
     x_label: &str,
@@ -30,7 +30,8 @@ pub fn scatter(
         .filter(|classes| classes.names.len() <= MOST_CLASSES && classes.of.len() == points.len());
     let class = |index: usize| classes.map_or(0, |classes| classes.of[index]);
     let step = points.len().div_ceil(MOST_POINTS).max(1);
-    // points of all classes one over the other in the order of the data: no class hides another
+    // Points are drawn in the order of the data and not class by class, so that no class covers
+    // another one.
     let shown: Vec<(f64, f64, usize)> = (0..points.len())
         .step_by(step)
         .map(|index| (points[index].0, points[index].1, class(index)))
@@ -82,8 +83,8 @@ pub fn scatter(
     svg.replace("</svg>", &format!("{}</svg>", apart(tags)))
 }
 
-/// The tags as text, moved up or down until none covers another; none at all where they would cover
-/// the points.
+/// The labels of the classes as SVG text, moved up or down until they do not overlap. Empty if they
+/// would cover the points.
 fn apart(mut tags: Vec<(i32, i32, String)>) -> String {
     let width = |text: &str| 10 * SCALE * text.chars().count() as i32;
     if tags.iter().map(|tag| width(&tag.2)).sum::<i32>() > 600 * SCALE {
@@ -112,7 +113,7 @@ fn apart(mut tags: Vec<(i32, i32, String)>) -> String {
         .collect()
 }
 
-/// Classes of similar colours differ in shape.
+/// Marker of a class: classes of similar colours differ in shape.
 pub(super) enum Shape {
     Disc,
     Triangle,
@@ -129,10 +130,10 @@ pub(super) fn shape(class: usize) -> Shape {
     }
 }
 
-/// The first two latent coordinates of points given as a k×n matrix, column by column; a single
-/// coordinate is spread out along the other axis so that the points do not hide each other.
+/// Draws the first two latent coordinates of codes given as a k×n matrix, column by column. For
+/// k = 1 the second axis is arbitrary, so that the points do not cover each other.
 pub fn latent(title: &str, z: &[f64], k: usize, classes: Option<Classes<'_>>) -> String {
-    // multiples of the golden ratio fill the interval evenly
+    // Fractional parts of multiples of the golden ratio fill the interval evenly.
     let spread = |index: usize| (0.618_033_988_749_895 * index as f64).fract() - 0.5;
     let points = z.chunks_exact(k.max(1)).enumerate();
     let points: Vec<(f64, f64)> =

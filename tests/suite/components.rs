@@ -9,9 +9,12 @@ use proptest::prelude::*;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 
 fn table(name: &str) -> DMatrix<f64> {
-    read::<f64>(format!("examples/data/{name}.csv.gz"), &ReadOptions::default().label("label"))
-        .unwrap()
-        .values
+    read::<f64>(
+        format!("{}/../examples/data/{name}.csv.gz", env!("CARGO_MANIFEST_DIR")),
+        &ReadOptions::default().label("label"),
+    )
+    .unwrap()
+    .values
 }
 
 fn normal(rows: usize, columns: usize, seed: u64) -> DMatrix<f64> {

@@ -17,9 +17,12 @@ use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
 use serde_json::Value;
 
 fn table(name: &str) -> DMatrix<f64> {
-    read::<f64>(format!("examples/data/{name}.csv.gz"), &ReadOptions::default().label("label"))
-        .unwrap()
-        .values
+    read::<f64>(
+        format!("{}/../examples/data/{name}.csv.gz", env!("CARGO_MANIFEST_DIR")),
+        &ReadOptions::default().label("label"),
+    )
+    .unwrap()
+    .values
 }
 
 fn reference() -> Value {

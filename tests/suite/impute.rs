@@ -20,7 +20,11 @@ fn impute(arguments: &[&str]) -> Output {
         command.args(["run", "--quiet", "--example", "impute", "--"]);
         command
     };
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap()
+    command
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// A file of its own for each test.

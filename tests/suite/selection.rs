@@ -92,9 +92,12 @@ fn held_out_likelihood_finds_five_where_there_are_data() {
 
 #[test]
 fn bic_and_held_out_scores_are_those_of_fitted_models() {
-    let x = read::<f64>("examples/data/wine.csv.gz", &ReadOptions::default().label("label"))
-        .unwrap()
-        .values;
+    let x = read::<f64>(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/wine.csv.gz"),
+        &ReadOptions::default().label("label"),
+    )
+    .unwrap()
+    .values;
     let (d, n) = x.shape();
     let bic = choose_latent_dim(&x, Criterion::Bic).unwrap();
     let held_out = choose_latent_dim(&x, Criterion::HeldOut { folds: 3 }).unwrap();

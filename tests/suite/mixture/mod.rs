@@ -32,9 +32,12 @@ fn truth(d: usize, k: usize, apart: f64, rng: &mut Generator) -> MixtureOfPpca {
 
 #[test]
 fn one_component_is_probabilistic_pca() {
-    let x = read::<f64>("examples/data/wine.csv.gz", &ReadOptions::default().label("label"))
-        .unwrap()
-        .values;
+    let x = read::<f64>(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/wine.csv.gz"),
+        &ReadOptions::default().label("label"),
+    )
+    .unwrap()
+    .values;
     let fit =
         MixtureOfPpca::builder(1, 2).restarts(0).fit(&x, &mut Generator::seed_from_u64(1)).unwrap();
     let ppca = Ppca::fit(2, &x).unwrap();
@@ -158,9 +161,12 @@ fn coinciding_observations_end_at_the_floor_and_it_is_told() {
 
 #[test]
 fn single_precision_finds_the_same() {
-    let x = read::<f64>("examples/data/iris.csv.gz", &ReadOptions::default().label("label"))
-        .unwrap()
-        .values;
+    let x = read::<f64>(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/iris.csv.gz"),
+        &ReadOptions::default().label("label"),
+    )
+    .unwrap()
+    .values;
     let single = x.map(|v| v as f32);
     let a = MixtureOfPpca::builder(2, 1).fit(&x, &mut Generator::seed_from_u64(6)).unwrap();
     let b =

@@ -1,0 +1,1 @@
+//! The integration tests of `elbo` are in `suite/` and `allocation.rs`; this library is empty.
