@@ -10,6 +10,7 @@ use nalgebra::{DMatrix, DMatrixView};
 
 /// Result of a rotation: the rotated loadings, the rotation, and the factor correlations.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Rotation<T: Real> {
     /// The rotated loadings W R, d×k: columns by decreasing sum of squares, and in each column the
     /// entry of largest absolute value is positive.

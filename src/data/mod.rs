@@ -10,6 +10,7 @@ mod patterns;
 mod scatter_factor;
 mod source;
 mod sparse;
+mod standardization;
 
 #[doc(hidden)] // bound of `fit`, of which the compiler reports the words
 pub use form::CompleteForm;
@@ -27,3 +28,4 @@ pub(crate) use scatter_factor::{
 };
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;
+pub use standardization::Standardization;

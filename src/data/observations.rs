@@ -293,7 +293,7 @@ impl<'a, T: Real> Dense<'a, T> {
     }
 
     /// The values if nothing has validated them yet: a pass over them must do so.
-    pub(crate) fn to_validate(&self) -> Option<DMatrixView<'a, T>> {
+    pub(crate) fn to_validate(self) -> Option<DMatrixView<'a, T>> {
         (!self.validated).then_some(self.values)
     }
 

@@ -7,6 +7,7 @@ use nalgebra::{DMatrix, DVector};
 /// Statistics of the posteriors of many observations that show which latent dimensions are active.
 /// Variances have the divisor n.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ActiveUnits<T: Real> {
     /// The activity A_j of each latent dimension: the variance over the observations of the
     /// posterior mean of z_j[^1]; 0 for an inactive unit, near 1 for an active one.

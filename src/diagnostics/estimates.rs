@@ -9,6 +9,7 @@
 /// assert_eq!((exact.mean(), exact.monte_carlo_error(), exact.standard_error()), (2.0, 0.0, 1.0));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Estimates {
     values: Vec<f64>,
     // Standard errors; empty where the values are exact.

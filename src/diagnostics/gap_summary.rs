@@ -20,6 +20,7 @@ use nalgebra::DMatrixView;
 ///
 /// ([Cremer, Li & Duvenaud 2018](https://arxiv.org/abs/1801.03558)).
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct InferenceGapSummary {
     /// The mean log-likelihood log p(x_i).
     pub log_likelihood: f64,
@@ -43,6 +44,7 @@ pub struct InferenceGapSummary {
 
 /// The size and quality of a Monte Carlo estimate of the gaps.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct EstimateBasis {
     /// The number of evaluated observations.
     pub observations: usize,

@@ -72,6 +72,7 @@ impl Default for ImportanceSampling {
 /// Importance-sampling estimates of log p(x_i), with their standard errors and effective sample
 /// sizes.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ImportanceEstimate {
     /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method).
     pub log_likelihood: Estimates,

@@ -29,6 +29,7 @@ use rand::Rng;
 /// the second the amortisation gap ([Cremer, Li & Duvenaud
 /// 2018](https://arxiv.org/abs/1801.03558)).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct InferenceGaps {
     /// The total gap log p − J.
     pub total: Estimates,
@@ -158,6 +159,7 @@ pub struct GapEstimation {
 /// Estimated inference gaps, with the estimates of log p(x) and of the ELBO from which they are
 /// computed; nats per observation, with standard errors.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct InferenceGapEstimates<Q> {
     /// The inference gaps.
     pub gaps: InferenceGaps,

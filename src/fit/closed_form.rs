@@ -25,6 +25,7 @@ pub(crate) struct Principal {
 
 /// Report of a closed-form fit: the algorithm that found the principal components, and its accuracy.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct SolverReport {
     /// The algorithm that was used.
     pub solver: PcaAlgorithm,

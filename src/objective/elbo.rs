@@ -49,6 +49,7 @@ impl Default for Reparameterization {
 /// The two terms of the ELBO, one entry per observation: the expected log-likelihood and −KL. J_i
 /// is their sum.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ElboTerms<T: Real> {
     /// E_{q_i} log p(x_i|z_i) in nats.
     pub reconstruction: DVector<T>,

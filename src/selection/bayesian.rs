@@ -26,6 +26,7 @@ use crate::{Error, IntoObservations, Ppca, Real, Result};
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct BayesianPpca<T: Real = f64> {
     /// Probabilistic PCA with the posterior mean of W, and σ².
     pub model: Ppca<T>,

@@ -53,6 +53,7 @@ pub enum Criterion {
 
 /// What a criterion says of each k.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Selection {
     /// The k with the best score; the smallest of equal ones. It is 0 where nothing stands out of
     /// isotropic noise, and no model should be fitted.

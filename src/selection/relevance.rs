@@ -18,6 +18,7 @@ use super::Spectrum;
 /// dimensionality recovery by variational Bayesian PCA, JMLR 16, 2015. The model is C. Bishop's,
 /// Bayesian PCA, NIPS 1998, and Variational principal components, ICANN 1999.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ArdPosterior {
     /// The noise variance σ².
     pub noise_variance: f64,

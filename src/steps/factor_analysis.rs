@@ -521,10 +521,10 @@ fits!(Weighted<'a, IncompleteObservations<'a, T>, T>, |builder, x, rng, observer
     builder.fit_incomplete(x.data, Some(x.weights), rng, observer)
 });
 
-impl<'a, T: Real> Deterministic<Dense<'a, T>> for FactorAnalysisBuilder<T> {}
+impl<T: Real> Deterministic<Dense<'_, T>> for FactorAnalysisBuilder<T> {}
 impl<'a, T: Real> Deterministic<Weighted<'a, Dense<'a, T>, T>> for FactorAnalysisBuilder<T> {}
-impl<'a, T: Real> Deterministic<&'a Moments> for FactorAnalysisBuilder<T> {}
-impl<'a, T: Real> Deterministic<&'a mut dyn Source<T>> for FactorAnalysisBuilder<T> {}
+impl<T: Real> Deterministic<&Moments> for FactorAnalysisBuilder<T> {}
+impl<T: Real> Deterministic<&mut dyn Source<T>> for FactorAnalysisBuilder<T> {}
 
 /// The mean and the Cholesky factor of the covariance, where forming the covariance loses nothing
 /// that the fit could see: no variable is nearly a combination of others. A tenth of the time of

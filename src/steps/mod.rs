@@ -25,6 +25,7 @@ mod factor_analysis;
 mod fit_methods;
 mod linear_autoencoder;
 mod linear_gaussian;
+mod loadings_table;
 mod model;
 mod pca;
 mod ppca;
@@ -39,6 +40,7 @@ pub(crate) use fit_methods::fit_methods;
 pub use linear_autoencoder::{
     LinearAutoencoder, LinearAutoencoderBuilder, LinearAutoencoderFitter,
 };
+pub use loadings_table::LoadingsTable;
 pub use model::Model;
 pub use pca::{OutlierDistances, Pca, PcaBuilder};
 pub use ppca::{Ppca, PpcaBuilder, PpcaFitter};

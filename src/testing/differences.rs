@@ -7,6 +7,10 @@ use crate::Real;
 /// compared.
 const COORDINATES: usize = 300;
 
+/// A function of the parameters: its value, and the size of the terms that it sums, which bounds its
+/// rounding error.
+type Value<'f, T> = dyn FnMut(&[T]) -> Result<(T, T), Failure> + 'f;
+
 /// Compares each entry of `gradient` with the central difference of `value` along that coordinate
 /// of `at`.
 ///
@@ -16,7 +20,7 @@ pub(super) fn compare<T: Real>(
     what: &str,
     at: &[T],
     gradient: &[T],
-    value: &mut dyn FnMut(&[T]) -> Result<(T, T), Failure>,
+    value: &mut Value<'_, T>,
 ) -> Result<(), Failure> {
     if gradient.len() != at.len() {
         return Err(Failure::new(format!(

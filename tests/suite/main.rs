@@ -7,6 +7,7 @@
 
 mod command_line;
 mod components;
+mod conventions;
 mod diagnostics;
 mod example_support;
 mod factor_analysis;

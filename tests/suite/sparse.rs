@@ -103,7 +103,6 @@ fn equal_to_the_fit_of_the_dense_table() {
 }
 
 #[test]
-#[cfg(feature = "sparse")]
 fn matrices_of_nalgebra_sparse_are_the_same_table() {
     use nalgebra_sparse::{CscMatrix, CsrMatrix};
     let table = counts::<f64>(30, 80, 20, 3);

@@ -325,7 +325,6 @@ fn settings_reach_every_way() {
     );
 }
 
-#[cfg(feature = "files")]
 #[test]
 fn a_file_in_blocks_is_the_fit_of_the_table() {
     use elbo::data::files::{Missing, NpyBlocks, write_npy};

@@ -29,7 +29,7 @@ impl Principal {
             return Self::by_passes(source, mean, latent_dim, solver);
         }
         let moments = Moments::of_source(source)?;
-        Ok(Self::of_root(&moments.scatter_factor(mean)?, moments.weight(), latent_dim, solver)?)
+        Self::of_root(&moments.scatter_factor(mean)?, moments.weight(), latent_dim, solver)
     }
 
     fn by_passes<T: Real>(
@@ -100,7 +100,7 @@ fn mean_of<T: Real>(source: &mut dyn Source<T>, mean: Centering) -> Result<(DVec
     })?;
     let least = if mean == Centering::Mean { 2 } else { 1 };
     if n < least {
-        return Err(Error::TooFewObservations { actual: n, least }.into());
+        return Err(Error::TooFewObservations { actual: n, least });
     }
     Ok((centre, n))
 }

@@ -17,6 +17,7 @@ use rand::Rng;
 /// The missing entries of one observation depend on each other;
 /// [`impute_multiple`](crate::Ppca::impute_multiple) draws them together.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ConditionalMoments<T: Real> {
     /// E[x_ij | x_o], d×n; an observed entry is itself, bit for bit.
     pub mean: DMatrix<T>,
