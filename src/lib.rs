@@ -122,7 +122,7 @@ pub mod diagnostics;
 mod error;
 pub mod fit;
 pub mod inference;
-#[cfg(feature = "instances")]
+#[cfg(all(feature = "instances", debug_assertions))]
 #[doc(hidden)]
 pub mod instances;
 pub mod likelihood;

@@ -1,16 +1,16 @@
-//! Data with holes: a type of its own, so that what cannot take them does not compile.
+//! Incomplete data, a type of its own: a call that needs complete data does not compile with it.
 
 use super::{Observations, expect, largest_square};
 use crate::linalg::{parallel::map_blocks, vector::vectorized};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// A view of data with holes: d×n, one observation a column; an entry is missing where it is NaN,
-/// or where a mask says so.
+/// A validated view of incomplete data: d×n, one observation per column; missing values are NaN, or
+/// given by a mask.
 ///
-/// Every observed entry is finite and small enough to be squared and summed; it is checked here and
-/// nowhere else. An observation of which nothing is observed is no error: it has likelihood 1, and
-/// its posterior is the prior.
+/// Every observed entry is finite and small enough that sums of squares do not overflow. An
+/// observation without an observed entry is valid: it has likelihood 1, and its posterior is the
+/// prior.
 ///
 /// ```
 /// use elbo::data::IncompleteObservations;
@@ -24,13 +24,14 @@ use nalgebra::{DMatrix, DMatrixView};
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
-/// What needs complete data does not take them:
+/// A fit to incomplete data draws random numbers, so that `Ppca::fit`, which takes no generator,
+/// does not compile with them:
 ///
 /// ```compile_fail
 /// use elbo::{Ppca, data::IncompleteObservations};
 /// let table = nalgebra::dmatrix![1.0, f64::NAN, 3.0; 4.0, 5.0, 7.0];
 /// let x = IncompleteObservations::new(table.as_view())?;
-/// Ppca::fit(1, x)?; // fit_incomplete takes them
+/// Ppca::fit(1, x)?; // use `Ppca::builder(1).fit(x, rng)`
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
@@ -41,18 +42,18 @@ pub struct IncompleteObservations<'a, T: Real> {
 }
 
 impl<'a, T: Real> IncompleteObservations<'a, T> {
-    /// Checks a d×n view in which NaN marks what is missing.
+    /// Validates a d×n view in which NaN marks a missing value.
     ///
     /// # Errors
     /// [`Error::Empty`] without a row or a column, [`Error::NotFinite`] for ±∞, [`Error::TooLarge`]
-    /// where the sum of squares could overflow; the last two name the row (variable) and the column
-    /// (observation), counted from 0.
+    /// where the sum of squares could overflow; the last two contain the row (variable) and the
+    /// column (observation), counted from 0.
     pub fn new(values: DMatrixView<'a, T>) -> Result<Self> {
         Self { values, observed: None, missing: 0 }.checked()
     }
 
-    /// Checks a d×n view of which only the entries are data where the mask is true, whatever stands
-    /// in the others.
+    /// Validates a d×n view with a mask of its observed entries. The values of entries whose mask
+    /// is false are not read.
     ///
     /// ```
     /// use elbo::data::IncompleteObservations;
@@ -71,9 +72,10 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         Self { values, observed: Some(observed), missing: 0 }.checked()
     }
 
-    /// How many entries are NaN, if no other one is beyond the limit.
+    /// The number of NaN entries; `None` if an entry is infinite or beyond ±limit.
     fn holes_within(&self, limit: T) -> Option<usize> {
         let (rows, columns) = self.values.shape();
+        // Blocks of about 2¹⁶ entries, as for complete data, each counted without a branch.
         let block = (1usize << 16).div_ceil(rows);
         let holes = map_blocks(columns.div_ceil(block), rows.saturating_mul(columns), |b| {
             let block = b * block..columns.min((b + 1) * block);
@@ -83,7 +85,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
                 || {
                     for column in block.clone() {
                         for value in self.values.column(column).data.into_slice() {
-                            // NaN is neither.
+                            // NaN is neither within nor beyond: both comparisons are false.
                             within += usize::from(value.abs() <= limit);
                             beyond |= value.abs() > limit;
                         }
@@ -95,6 +97,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         holes.into_iter().sum()
     }
 
+    /// Validates the observed entries and counts the missing ones.
     fn checked(mut self) -> Result<Self> {
         let (rows, columns) = self.values.shape();
         if rows == 0 || columns == 0 {
@@ -107,6 +110,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
             self.missing = missing;
             return Ok(self);
         }
+        // With a mask, or to find the entry that an error reports.
         for (column, observation) in self.values.column_iter().enumerate() {
             let mask = self.observed.map(|observed| observed.column(column));
             for (row, &value) in observation.iter().enumerate() {
@@ -125,7 +129,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         Ok(self)
     }
 
-    /// The entry of variable `row` of observation `column`, if it was observed.
+    /// The entry of variable `row` of observation `column`; `None` if it is missing.
     ///
     /// # Panics
     /// Outside the shape.
@@ -135,7 +139,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         (!missing).then_some(value)
     }
 
-    /// One observation in double precision, NaN where it is missing.
+    /// Copies one observation in double precision, with NaN for missing values.
     #[inline]
     pub(crate) fn column_into(&self, column: usize, out: &mut [f64]) {
         let values = self.values.column(column);
@@ -157,7 +161,8 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         }
     }
 
-    /// x − μ of one observation, 0 where it is missing, and which entries were observed (1 or 0).
+    /// Writes x − μ of one observation, 0 for missing values, and the mask of its observed entries
+    /// (1 or 0).
     #[inline]
     pub(crate) fn deviations_into(
         &self,
@@ -185,17 +190,17 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         self.values.ncols()
     }
 
-    /// How many entries are missing.
+    /// The number of missing entries.
     pub fn missing(&self) -> usize {
         self.missing
     }
 
-    /// How many entries were observed.
+    /// The number of observed entries.
     pub fn observed(&self) -> usize {
         self.data_dim() * self.len() - self.missing
     }
 
-    /// How many entries were observed of each variable.
+    /// The number of observed entries of each variable.
     pub fn observed_of_variables(&self) -> Vec<usize> {
         let mut counts = vec![0; self.data_dim()];
         for column in 0..self.len() {
@@ -206,24 +211,28 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         counts
     }
 
-    /// How many observations have nothing observed.
+    /// The number of observations without an observed entry.
     pub fn without_entries(&self) -> usize {
         (0..self.len())
             .filter(|&column| (0..self.data_dim()).all(|row| self.get(row, column).is_none()))
             .count()
     }
 
-    /// The same data as complete ones, if nothing is missing.
+    /// The data as complete [`Observations`], if no value is missing.
     pub fn complete(&self) -> Option<Observations<'a, T>> {
         (self.missing == 0).then(|| Observations::trusted(self.values, self.values.ncols()))
     }
 
+    /// Returns an error unless the data have the dimension `expected` of a model.
     pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
         expect("variables of an observation", expected, self.data_dim())
     }
 }
 
-/// The deviations of `values`, or of what stands in `out` already.
+/// Writes x − μ to `out`, 0 for NaN, and the mask of observed entries; x is `values`, or the
+/// contents of `out`.
+// Two loops for each case, over slices whose lengths are those of the zipped iterators: both are
+// vectorised.
 fn deviations<T: Real>(
     values: Option<&[T]>,
     mean: &[f64],
@@ -258,10 +267,10 @@ fn deviations<T: Real>(
     );
 }
 
-/// What can be read as [`IncompleteObservations`]: a matrix by reference or a view (NaN is
-/// missing), complete observations, or what is checked already.
+/// Types that convert to [`IncompleteObservations`]: a matrix by reference or a view (NaN is
+/// missing), [`Observations`], and `IncompleteObservations`.
 pub trait IntoIncompleteObservations<'a, T: Real> {
-    /// Checks the data, unless they are checked already.
+    /// Validates the data, unless they are validated already.
     ///
     /// # Errors
     /// As [`IncompleteObservations::new`].

@@ -1,4 +1,5 @@
-//! Input types, validated once on construction, and the [`Data`] trait that all models take them through.
+//! Input types, validated once on construction, and the [`Data`] trait, through which all models
+//! take them.
 
 #[cfg(feature = "files")]
 pub mod files;
@@ -12,7 +13,8 @@ mod source;
 mod sparse;
 mod standardization;
 
-#[doc(hidden)] // bound of `fit`, of which the compiler reports the words
+// Public as a bound of `fit`, so that the compiler can report its messages.
+#[doc(hidden)]
 pub use form::CompleteForm;
 pub use form::{Data, Incomplete, IntoObservations, Weighted};
 pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};

@@ -1,25 +1,25 @@
-//! Data that are read block by block, as often as an algorithm passes over them.
+//! Data larger than memory: sources that are read block by block, as often as needed.
 
 use crate::{Error, Observations, Real, Result};
 use nalgebra::DMatrix;
 
-/// Observations that come in blocks and can be read again from the beginning: a file larger than
+/// Observations in blocks that can be read repeatedly from the beginning: a file larger than
 /// memory, a matrix, an iterator of chunks.
 ///
-/// You give [`data_dim`](Self::data_dim) and [`pass`](Self::pass); you get every fit, score and
-/// transform that takes a source. The same pass must show the same observations each time.
+/// An implementation of [`data_dim`](Self::data_dim) and [`pass`](Self::pass) suffices for every
+/// fit, score and transform that takes a source. Each pass must yield the same observations.
 ///
-/// With the feature `files`, [`NpyBlocks`](crate::data::files::NpyBlocks) is one; [`Observations`]
-/// are one, cut in blocks; [`Chunks`] makes one of iterators.
+/// Sources are [`Observations`], read in blocks; [`Chunks`], made of iterators; and, with the
+/// feature `files`, [`NpyBlocks`](crate::data::files::NpyBlocks).
 pub trait Source<T: Real> {
-    /// d.
+    /// The number d of variables.
     fn data_dim(&self) -> usize;
 
-    /// Shows every block to `visit`, from the first to the last. An error of `visit` ends the pass
-    /// and is returned.
+    /// Calls `visit` with every block, from the first to the last. An error of `visit` ends the
+    /// pass and is returned.
     ///
     /// # Errors
-    /// Of reading, and those of `visit`.
+    /// Errors of reading, and those of `visit`.
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()>;
 }
 
@@ -59,7 +59,7 @@ pub struct Chunks<F> {
 }
 
 impl<F> Chunks<F> {
-    /// Chunks of d variables.
+    /// Returns a source of d variables from a closure that returns the iterator of a new pass.
     pub fn new(data_dim: usize, restart: F) -> Self {
         Self { data_dim, restart }
     }
@@ -83,7 +83,8 @@ impl<T: Real, E: Into<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: 
     }
 }
 
-/// A chunk as observations; a refusal counts the observations from the beginning of the pass.
+/// Validates a chunk. The column in an error is counted from the beginning of the pass, at which
+/// `before` observations precede the chunk.
 fn checked<T: Real>(chunk: &DMatrix<T>, before: usize) -> Result<Observations<'_, T>> {
     Observations::new(chunk.as_view()).map_err(|error| match error {
         Error::NotFinite { row, column, value } => {

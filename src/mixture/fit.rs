@@ -32,8 +32,8 @@ pub struct MixtureOfPpcaBuilder<T> {
 
 fit_methods!([T: Real] T, MixtureOfPpcaBuilder<T> => MixtureOfPpca<T>);
 
-/// The observations with a weight above 0, and their weights over the mean of these: Σw is their
-/// number.
+/// The indices of the observations with a positive weight, and their weights, rescaled so that they
+/// add up to the number of these observations.
 pub(super) fn weighing<T: Real>(
     weights: &[T],
     observations: usize,
@@ -45,10 +45,12 @@ pub(super) fn weighing<T: Real>(
     Ok((columns, weights))
 }
 
-/// A mixture in double precision, while it is being fitted.
+/// The mixture during a fit, in double precision.
 pub(super) type Mixture = MixtureOfPpca<f64>;
 
-/// How often a component may be put down elsewhere in one fit.
+/// Largest number of times that one component is re-initialised in one fit.
+// It bounds the fit: a mixture with more components than the data support would lose one again and
+// again.
 const RESEEDS: usize = 3;
 
 impl<T: Real> MixtureOfPpcaBuilder<T> {
@@ -63,13 +65,14 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         }
     }
 
-    /// Sets the number of random restarts beside the first start; 4 by default. The best fit is
-    /// returned, and [`Trace::starts`] has the objective of each.
+    /// Sets the number of random restarts after the first initialisation; 4 by default. The best
+    /// fit is returned, and [`Trace::starts`] has the objective of each.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
 
-    /// Sets the iterations and the tolerance of EM from each start; 1,000 and 10⁻⁷ by default.
+    /// Sets the largest number of iterations and the tolerance of EM from each initialisation; 1,000
+    /// and 10⁻⁷ by default.
     pub fn fitter(self, fitter: ExpectationMaximization) -> Self {
         Self { fitter, ..self }
     }
@@ -83,6 +86,7 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         Self { relative_floor: share, ..self }
     }
 
+    /// Validates the settings for d variables and n observations.
     pub(super) fn check(&self, d: usize, n: usize) -> Result<()> {
         if self.components == 0 || self.components > n {
             let value = self.components as f64;
@@ -99,10 +103,11 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
                 must: "above 0 and below 1",
             });
         }
+        // k ≤ d − 1: at least one direction must be left to estimate σ².
         check_latent_dim(self.latent_dim, n, d.saturating_sub(1))
     }
 
-    /// The best of several runs of EM from k-means++ on a complete table.
+    /// The best of `restarts` + 1 runs of EM, each initialised by k-means++ on a complete table.
     pub(super) fn best_of(
         &self,
         data: &Data,
@@ -114,8 +119,8 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         let mut starts = Vec::with_capacity(self.restarts.saturating_add(1).min(1 << 10));
         for _ in 0..=self.restarts {
             let labels = clusters(&data.x, &data.weights, self.components, rng);
-            // 0.9 of an observation to its own cluster and the rest to all: a cluster of few
-            // observations would collapse on them at once with hard assignments.
+            // Responsibility 0.9 for the own cluster, the rest for all: with hard assignments a
+            // cluster of few observations would collapse on them (σ² → 0) in the first M-step.
             let (mostly, little) = (0.9, 0.1 / self.components as f64);
             let shares = DMatrix::from_fn(self.components, data.x.ncols(), |c, i| {
                 if labels[i] == c { mostly + little } else { little }
@@ -125,6 +130,7 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
             let reached = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             starts.push(reached);
             let interrupted = found.stop == StopReason::Interrupted;
+            // The first of equal ones, so that the result does not depend on later restarts.
             if best.as_ref().is_none_or(|best| best.trace.last().is_none_or(|b| b < reached)) {
                 best = Some(found);
             }
@@ -196,6 +202,8 @@ impl<'a, T: Real> FitData<Weighted<'a, Dense<'a, T>, T>> for MixtureOfPpcaBuilde
         let (x, weights) = (x.data.validate()?, x.weights);
         let (columns, weights) = weighing(weights, x.len())?;
         self.check(x.data_dim(), columns.len())?;
+        // Observations of weight 0 are left out: they must influence neither the initialisation by
+        // k-means++ nor the number of observations.
         let kept = x.values().select_columns(&columns);
         let kept = Observations::new(kept.as_view())?;
         centre_and_resolution(kept, Centering::Mean)?;
@@ -208,7 +216,7 @@ impl<'a, T: Real> FitData<Weighted<'a, Dense<'a, T>, T>> for MixtureOfPpcaBuilde
     }
 }
 
-/// The same mixture in another precision.
+/// Converts a mixture to another precision.
 fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>> {
     let component = |component: &Ppca<T>| {
         let of = |v: T| U::of(v.as_f64());
@@ -223,16 +231,17 @@ fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>
     })
 }
 
-/// The two halves of an iteration, for complete data or for those with holes.
+/// The E-step and the M-step of an iteration, for complete or for incomplete data.
 pub(super) trait Steps {
-    /// ln π_c + log p(x_i|c), components×n.
+    /// E-step: the joint log-densities ln π_c + log p(x_i|c), components×n.
     fn log_joint(&mut self, model: &Mixture) -> Result<DMatrix<f64>>;
 
-    /// A component for observations with weights (which add up to `size`), no worse for them than
-    /// the one before.
+    /// M-step: a component for weighted observations (the weights add up to `size`), of at least the
+    /// weighted likelihood of the previous one.
     fn improve(&mut self, before: &Ppca<f64>, weights: &[f64], size: f64) -> Result<Ppca<f64>>;
 }
 
+/// EM on complete data: the M-step is in closed form.
 struct Complete<'d>(&'d Data);
 
 impl Steps for Complete<'_> {
@@ -245,24 +254,26 @@ impl Steps for Complete<'_> {
     }
 }
 
-/// The data in double precision (completed somehow, if there are holes), and what all components
-/// share.
+/// The data in double precision (imputed, if they are incomplete), with the settings that all
+/// components share.
 pub(super) struct Data {
     pub(super) x: DMatrix<f64>,
-    /// One for each observation; they add up to n.
+    /// One weight per observation; they add up to n.
     pub(super) weights: Vec<f64>,
     latent_dim: usize,
+    /// The lower bound of each σ_c².
     floor: f64,
 }
 
 impl Data {
+    /// Complete data with unit weights.
     fn of<T: Real>(x: Observations<'_, T>, setting: &MixtureOfPpcaBuilder<T>) -> Result<Self> {
         centre_and_resolution(x, Centering::Mean)?;
         let variance = x.variances().iter().map(|v| v.as_f64()).sum::<f64>() / x.data_dim() as f64;
         Ok(Self::new(x.values().map(|v| v.as_f64()), vec![1.0; x.len()], setting, variance))
     }
 
-    /// From a table, its weights and the mean variance of its variables.
+    /// Builds the data from a table, its weights and the mean variance of its variables.
     pub(super) fn new<T>(
         x: DMatrix<f64>,
         weights: Vec<f64>,
@@ -277,17 +288,18 @@ impl Data {
         }
     }
 
-    /// Each component is probabilistic PCA of the observations, weighted by its shares of them
-    /// (components×n).
+    /// The mixture for given responsibilities (`shares`, components×n): each component is the
+    /// closed-form fit of probabilistic PCA to the observations, weighted by its responsibilities.
     fn maximize(&self, shares: &DMatrix<f64>, before: Option<&Mixture>) -> Result<Mixture> {
         self.with_shares(shares, before, |_, weights, size| self.component(weights, size))
     }
 
-    /// W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues, of the weighted covariance
-    /// (Tipping & Bishop 1999).
+    /// The M-step of one component in closed form (Tipping & Bishop 1999): from the eigenvalues Λ of
+    /// the weighted covariance, W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues.
     fn component(&self, shares: &[f64], size: f64) -> Result<Ppca<f64>> {
         let (d, k) = (self.x.nrows(), self.latent_dim);
-        // Observations whose shares are below rounding take no part.
+        // Shares below rounding do not change the sums: the covariance of a component costs time
+        // for its own observations only.
         let taking: Vec<usize> = (0..shares.len()).filter(|&i| shares[i] > 1e-16 * size).collect();
         let mut part = self.x.select_columns(&taking);
         let weights: Vec<f64> = taking.iter().map(|&i| shares[i] / size).collect();
@@ -295,7 +307,7 @@ impl Data {
         part.column_iter()
             .zip(&weights)
             .for_each(|(column, &weight)| mean.axpy(weight, &column, 1.0));
-        // Columns whose plain second moment is the weighted covariance.
+        // Columns whose second moment, with divisor `taking.len()`, is the weighted covariance.
         for (mut column, weight) in part.column_iter_mut().zip(&weights) {
             column -= &mean;
             column *= (weight * taking.len() as f64).sqrt();
@@ -313,6 +325,7 @@ impl Data {
         Ok(Ppca::from_fitting_parts(generative, Exact))
     }
 
+    /// Runs EM from `start` until the remaining gain is below the tolerance.
     fn ascend<T>(
         &self,
         steps: &mut impl Steps,
@@ -334,6 +347,8 @@ impl Data {
                 .map(|(density, weight)| density * weight)
                 .sum::<f64>()
                 / n;
+            // The objective belongs to the model before the M-step, so that the trace and the
+            // returned model agree.
             trace.push(value);
             if trace.interrupted(observer) {
                 break StopReason::Interrupted;
@@ -346,6 +361,7 @@ impl Data {
             }
             if let Some(c) = self.lost(&shares, &model, &reseeds) {
                 reseeds[c] += 1;
+                // The objective may fall here: the convergence test starts anew.
                 model = self.reseed(&shares, &densities, c, &model)?;
                 rule = RemainingGain::below(setting.fitter.tolerance);
                 continue;
@@ -361,19 +377,20 @@ impl Data {
         Ok(Fitted::new(model, trace, stop))
     }
 
-    /// A component that has lost its observations, or closed in on no more than it takes to span
-    /// its plane.
+    /// The index of a component to re-initialise: one that is empty (less than one observation), or
+    /// degenerate (fewer than k + 2 observations, with σ_c² at its lower bound).
     fn lost(&self, shares: &DMatrix<f64>, model: &Mixture, reseeds: &[usize]) -> Option<usize> {
         (0..shares.nrows()).find(|&c| {
             let size: f64 = self.weighed(shares, c).sum();
+            // k + 1 observations span a plane of k dimensions without residual.
             let closed = size < (self.latent_dim + 2) as f64
                 && model.components[c].noise_variance() <= self.floor;
             reseeds[c] < RESEEDS && shares.nrows() > 1 && (size < 1.0 || closed)
         })
     }
 
-    /// Puts component c where the mixture explains least: at the observation with the lowest
-    /// density, and what lies about it.
+    /// Re-initialises component c at the observation with the lowest density under the mixture, with
+    /// its nearest neighbours.
     fn reseed(
         &self,
         shares: &DMatrix<f64>,
@@ -386,14 +403,17 @@ impl Data {
         let mut nearest: Vec<(f64, usize)> =
             self.x.column_iter().map(|column| (column - &centre).norm_squared()).zip(0..).collect();
         nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // Half of an average component's observations, and at least 2(k + 2), twice the number below
+        // which a component counts as degenerate.
         let taken = (n / (2 * count)).max((2 * (self.latent_dim + 2)).min(n));
         let mut moved = shares.clone();
-        // The others share what the lost one had.
+        // The responsibilities of the empty component go to the others in proportion.
         for mut column in moved.column_iter_mut() {
             column[c] = 0.0;
             let rest = column.sum();
             if rest > 0.0 { column /= rest } else { column.fill(1.0 / count as f64) }
         }
+        // Soft assignments of 0.9, as in the initialisation.
         for &(_, i) in nearest.iter().take(taken) {
             let mut column = moved.column_mut(i);
             column *= 0.1;
@@ -402,14 +422,14 @@ impl Data {
         self.maximize(&moved, Some(before))
     }
 
-    /// The shares of component c times the weights.
+    /// The responsibilities of component c times the weights of the observations.
     fn weighed<'s>(&'s self, shares: &'s DMatrix<f64>, c: usize) -> impl Iterator<Item = f64> + 's {
         self.weights.iter().enumerate().map(move |(i, weight)| weight * shares[(c, i)])
     }
 
-    /// A mixture in which each component has the weight of its shares (components×n), and is what
-    /// `component` makes of its place, its shares times the weights of the observations, and their
-    /// sum.
+    /// The mixture for given responsibilities (components×n). The weight of a component is its mean
+    /// responsibility; the component is the result of `component` for its index, its weighted
+    /// responsibilities, and their sum.
     fn with_shares(
         &self,
         shares: &DMatrix<f64>,
@@ -423,8 +443,7 @@ impl Data {
             let weights: Vec<f64> = self.weighed(shares, c).collect();
             *size = weights.iter().sum();
             components.push(match before {
-                // One without any observation says nothing of where it should go: it stays, without
-                // weight.
+                // The M-step of an empty component is undefined: it is kept, with weight 0.
                 Some(before) if *size <= 1e-12 * n => before.components[c].clone(),
                 _ => component(c, &weights, *size)?,
             });

@@ -13,7 +13,7 @@ use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 impl<T: Real> MixtureOfPpcaBuilder<T> {
-    /// A fit to some columns, with weights that add up to their number.
+    /// Fits a mixture to the given columns, with weights that add up to their number.
     fn fit_some(
         &self,
         x: IncompleteObservations<'_, T>,
@@ -23,6 +23,7 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         observer: &mut dyn Observer,
     ) -> Result<Fitted<MixtureOfPpca<T>>> {
         self.check(x.data_dim(), columns.len())?;
+        // A copy in double precision, in which the fit runs.
         let mut table = DMatrix::zeros(x.data_dim(), columns.len());
         for (&column, out) in
             columns.iter().zip(table.as_mut_slice().chunks_exact_mut(x.data_dim()))
@@ -33,8 +34,8 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         let observed = Observed::of(x, Some(&weights), Centering::Mean)?;
         observed.check_varies()?;
         let variance = observed.variances.mean();
-        // k-means++ needs a complete table: that of a single component, whose likelihood may be
-        // unbounded as well, so that it has the floor of the mixture.
+        // k-means++ needs a complete table: the data are imputed by a single probabilistic PCA. Its
+        // likelihood may be unbounded as well, so that it has the noise floor of the mixture.
         let one = Ppca::<f64>::builder(self.latent_dim)
             .noise_floor(self.relative_floor)
             .fit(x.weighted(&weights), rng)?
@@ -45,8 +46,8 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
     }
 }
 
-/// Maximises the likelihood of the observed entries, exact for values missing at random; each start
-/// is k-means++ on the table completed by a single component.
+/// Maximises the likelihood of the observed entries, exact for values missing at random. Each
+/// initialisation is k-means++ on the table imputed by a single probabilistic PCA.
 impl<'a, T: Real> FitData<IncompleteObservations<'a, T>> for MixtureOfPpcaBuilder<T> {
     type Model = MixtureOfPpca<T>;
 
@@ -76,7 +77,8 @@ impl<'a, T: Real> FitData<Weighted<'a, IncompleteObservations<'a, T>, T>>
     }
 }
 
-/// EM on the observed entries.
+/// EM on the observed entries: the M-step of a component is one EM iteration of its own (generalised
+/// EM).
 struct Incomplete<'x> {
     x: IncompleteObservations<'x, f64>,
     em: WeightedEm<'x, f64>,
@@ -94,8 +96,8 @@ impl Steps for Incomplete<'_> {
 }
 
 impl<T: Real> MixtureOfPpca<T> {
-    /// The completed table, d×n: each missing entry at its mean given the observed entries of its
-    /// observation; observed entries are kept bit for bit.
+    /// The completed table, d×n: each missing entry is replaced by its mean given the observed
+    /// entries of its observation; observed entries are kept bit for bit.
     ///
     /// ```math
     /// E[x_{ij}|x_{i,o}] = \sum_c p(c|x_{i,o})\, E[x_{ij}|x_{i,o}, c]
@@ -116,6 +118,7 @@ impl<T: Real> MixtureOfPpca<T> {
                 sum.axpy(share, &completed, T::one());
             }
         }
+        // The weighted sum of equal values is equal up to rounding only: copy the observed entries.
         for i in 0..x.len() {
             for j in 0..x.data_dim() {
                 if let Some(value) = x.get(j, i) {

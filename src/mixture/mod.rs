@@ -1,5 +1,5 @@
-//! Mixtures of probabilistic PCA: several linear-Gaussian components, each with its own mean, loadings
-//! and noise variance.
+//! Mixtures of probabilistic PCA: several linear-Gaussian components, each with its own mean,
+//! loadings and noise variance.
 
 mod fit;
 mod incomplete;
@@ -21,7 +21,8 @@ use rand::{Rng, RngExt};
 /// p(x) = \sum_c \pi_c\, N(x;\, \mu_c,\, W_cW_c^\top + \sigma_c^2 I)
 /// ```
 ///
-/// Each component is a [`Ppca`] with all its methods. It takes complete, weighted and incomplete data.
+/// Each component is a [`Ppca`] with all its methods. The mixture takes complete, weighted and
+/// incomplete data.
 ///
 /// ```
 /// use elbo::mixture::MixtureOfPpca;
@@ -32,7 +33,8 @@ use rand::{Rng, RngExt};
 ///     0.1, 0.9, 2.1, 2.9, 4.1, 4.9, 20.1, 18.9, 18.1, 16.9, 16.1, 14.9];
 /// let mixture = MixtureOfPpca::builder(2, 1).fit(&x, &mut StdRng::seed_from_u64(1))?.model;
 /// let labels = mixture.assign(&x)?;
-/// assert!(labels[..6].iter().all(|&c| c == labels[0]) && labels[6..].iter().all(|&c| c != labels[0]));
+/// assert!(labels[..6].iter().all(|&c| c == labels[0]));
+/// assert!(labels[6..].iter().all(|&c| c != labels[0]));
 /// assert!((mixture.weights()[0] - 0.5).abs() < 1e-6);
 /// assert_eq!(mixture.components()[0].transform(&x)?.shape(), (1, 12));
 /// # Ok::<(), elbo::Error>(())
@@ -103,12 +105,13 @@ impl<T: Real> MixtureOfPpca<T> {
         self.components[0].data_dim()
     }
 
-    /// ln π_c + log p(x_i|c), components×n.
+    /// The joint log-densities ln π_c + log p(x_i|c), components×n.
     pub(crate) fn log_joint(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         self.log_joint_by(x.len(), |component| component.log_likelihood(x))
     }
 
-    /// ln π_c + the log-densities of n observations under component c, components×n.
+    /// The joint log-densities ln π_c + log p(x_i|c), components×n, from a function that returns
+    /// the n log-densities under one component.
     pub(crate) fn log_joint_by(
         &self,
         n: usize,
@@ -117,7 +120,8 @@ impl<T: Real> MixtureOfPpca<T> {
         let mut joint = DMatrix::zeros(self.components.len(), n);
         for (c, component) in self.components.iter().enumerate() {
             let weight = self.weights[c];
-            // A component without weight takes no part; its logarithm would be −∞.
+            // A finite number in place of ln 0 = −∞, with which `normalize` would compute −∞ − (−∞)
+            // = NaN; its square root leaves room for the log-density.
             let log_weight = if weight > T::zero() { weight.ln() } else { -T::MAX.sqrt() };
             let densities = densities(component)?;
             joint
@@ -129,8 +133,8 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(joint)
     }
 
-    /// The log-likelihood log p(x_i) in nats, one entry an observation; for incomplete data, of the
-    /// observed entries (0 where an observation has none).
+    /// The log-likelihood log p(x_i) in nats, one entry per observation; for incomplete data that of
+    /// the observed entries (0 for an observation without any).
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
@@ -153,7 +157,8 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(values.iter().map(|v| v.as_f64()).sum::<f64>() / values.len() as f64)
     }
 
-    /// The number of free parameters: those of the components, and the weights but one.
+    /// The number of free parameters: those of the components, and all weights but one, as they add
+    /// up to 1.
     pub fn parameter_count(&self) -> usize {
         let components: usize = self.components.iter().map(Ppca::parameter_count).sum();
         components + self.components.len() - 1
@@ -220,7 +225,7 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(joint)
     }
 
-    /// The component with the largest responsibility for each observation.
+    /// The index of the component with the largest responsibility for each observation.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -231,7 +236,7 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(self.responsibilities(x)?.column_iter().map(|column| column.imax()).collect())
     }
 
-    /// The posteriors p(z|x_i, c) of all observations under each component c.
+    /// The posteriors p(z|x_i, c) of all observations, one item per component c.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -240,7 +245,7 @@ impl<T: Real> MixtureOfPpca<T> {
         self.components.iter().map(|component| component.encode(x)).collect()
     }
 
-    /// The codes (posterior means) of all observations under each component, k×n.
+    /// The codes (posterior means, k×n) of all observations, one matrix per component.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -248,8 +253,8 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(self.encode(x)?.into_iter().map(|posterior| posterior.mean().into_owned()).collect())
     }
 
-    /// The reconstruction of each observation, d×n: those of the components, weighted by the
-    /// responsibilities.
+    /// The reconstruction of each observation, d×n: the mean of the components' reconstructions,
+    /// weighted by the responsibilities.
     ///
     /// # Errors
     /// As [`Self::log_likelihood`].
@@ -275,7 +280,7 @@ impl<T: Real> MixtureOfPpca<T> {
         self.sample_with_labels(n, rng).1
     }
 
-    /// The component of each of n samples, and the samples (d×n).
+    /// n samples of x from the mixture (d×n), after the index of the component of each.
     pub fn sample_with_labels<R: Rng + ?Sized>(
         &self,
         n: usize,
@@ -284,6 +289,7 @@ impl<T: Real> MixtureOfPpca<T> {
         let mut labels = Vec::with_capacity(n);
         let mut x = DMatrix::zeros(self.data_dim(), n);
         for mut column in x.column_iter_mut() {
+            // Ancestral sampling: the component, then z, then x.
             let c = draw(self.weights.iter().map(|w| w.as_f64()), &mut rng);
             let component = &self.components[c];
             let z =
@@ -301,9 +307,9 @@ impl<T: Real> MixtureOfPpca<T> {
     }
 }
 
-/// The joint log-densities of data of form `F` and components.
+/// Mixtures whose joint log-densities of components and data of form `F` have a closed form.
 pub trait JointOf<T: Real, F> {
-    /// ln π_c + log p(x_i|c), components×n.
+    /// The joint log-densities ln π_c + log p(x_i|c), components×n.
     ///
     /// # Errors
     /// Those of [`MixtureOfPpca::responsibilities`].
@@ -334,9 +340,10 @@ impl<T: Real> std::fmt::Display for MixtureOfPpca<T> {
     }
 }
 
-/// An index with probability proportional to its weight; if rounding passes the end, the last index
-/// with a positive weight.
+/// Samples an index with probability proportional to its weight.
 pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng) -> usize {
+    // Inversion of the cumulative sum. Rounding may leave a remainder after the last weight: then
+    // the last index with a positive weight is returned.
     let mut left = rng.random::<f64>() * weights.clone().sum::<f64>();
     let mut last = 0;
     for (index, weight) in weights.enumerate() {
@@ -351,10 +358,11 @@ pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng
     last
 }
 
-/// Normalises each column of logarithms to probabilities; returns the logarithm of each column's
-/// sum, without overflow.
+/// Normalises each column of log-densities to probabilities, and returns the logarithm of the sum of
+/// the densities of each column (log-sum-exp).
 pub(crate) fn normalize<T: Real>(log_joint: &mut DMatrix<T>) -> DVector<T> {
     let of_column = |mut column: nalgebra::DVectorViewMut<'_, T>| {
+        // The largest term becomes exp(0) = 1: no overflow, and a sum of at least 1.
         let largest = column.max();
         let mut sum = T::zero();
         for value in column.iter_mut() {

@@ -1,4 +1,4 @@
-//! A decoder and a likelihood together.
+//! The generative model p(x, z): a decoder and a likelihood.
 
 use super::{Decoder, LatentModel, ProbabilisticModel};
 use crate::data::expect;
@@ -7,19 +7,20 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// θ of every step of the progression: p(x, z) = N(z; 0, I) p(x | decoder(z)).
+/// Generative model p(x, z) = N(z; 0, I) p(x | decoder(z)), with the parameters θ of every step of
+/// the progression.
 ///
-/// The two fields are the slots; a step of the progression swaps what sits in one of them.
+/// A step of the progression replaces one of its two components.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerativeModel<D, L> {
-    /// z → what the likelihood is centred on.
+    /// The map from z to the location parameters of the likelihood.
     pub decoder: D,
-    /// p(x|z), given the decoder's output.
+    /// The likelihood p(x|z), given the decoder's output.
     pub likelihood: L,
 }
 
 impl<D, L> GenerativeModel<D, L> {
-    /// A model from its slots.
+    /// Builds a model from its components.
     pub fn new(decoder: D, likelihood: L) -> Self {
         Self { decoder, likelihood }
     }

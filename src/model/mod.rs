@@ -1,7 +1,9 @@
-//! θ: a decoder and a likelihood, and what can be asked of them.
+//! Generative models, a decoder and a likelihood with parameters θ, and the traits of their closed
+//! forms.
 //!
-//! One capability is one small trait, asked for in the bound. A deep decoder simply has no
-//! closed-form posterior: a call that needs one does not compile, and the compiler says why.
+//! Each capability is a small trait, required by the bound of the functions that need it. A deep
+//! decoder, for example, has no closed-form posterior: a call that needs one does not compile, and
+//! the compiler's message gives the reason.
 
 mod generative;
 pub(crate) mod incomplete;
@@ -21,16 +23,17 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// A map from a code z (k×n) to what the likelihood is centred on (d×n). Every
-/// [`DifferentiableMap`] is one.
+/// A map from codes z (k×n) to the location parameters of the likelihood (d×n). Every
+/// [`DifferentiableMap`] is a decoder.
 pub trait Decoder<T: Real> {
-    /// k.
+    /// The latent dimension k.
     fn latent_dim(&self) -> usize;
-    /// d.
+    /// The number d of variables.
     fn observed_dim(&self) -> usize;
     /// Decodes each column of z (k×n) into a column of d×n.
     fn decode(&self, z: DMatrixView<'_, T>) -> DMatrix<T>;
-    /// x − decode(z), d×n; override it where the difference need not be that of two large numbers.
+    /// The residuals x − decode(z), d×n; override it where they can be computed without cancellation
+    /// of two large numbers.
     fn residuals(&self, z: DMatrixView<'_, T>, x: DMatrixView<'_, T>) -> DMatrix<T> {
         x - self.decode(z)
     }
@@ -51,11 +54,11 @@ impl<T: Real, M: DifferentiableMap<T>> Decoder<T> for M {
     }
 }
 
-/// A model with a latent variable z: at least a decoder.
+/// A model with a latent variable z and a decoder.
 pub trait LatentModel<T: Real> {
     /// The decoder's type.
     type Decoder: Decoder<T>;
-    /// z → x.
+    /// The decoder z → x.
     fn decoder(&self) -> &Self::Decoder;
 }
 
@@ -65,7 +68,7 @@ pub trait LatentModel<T: Real> {
     note = "probabilistic PCA is the linear autoencoder with one: use `Ppca`"
 )]
 pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
-    /// log p(x_i|z_i) in nats, one entry an observation.
+    /// log p(x_i|z_i) in nats, one entry per observation.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
@@ -75,17 +78,18 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
         z: DMatrixView<'_, T>,
     ) -> Result<DVector<T>>;
 
-    /// Draws n pairs from π(z)p(x|z): z (k×n) and x (d×n).
+    /// Samples n pairs from π(z)p(x|z): z (k×n) and x (d×n).
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> (DMatrix<T>, DMatrix<T>);
 }
 
-/// A model whose log p(x_i) is in closed form.
+/// A model whose log-likelihood log p(x_i) is in closed form.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no closed-form log-likelihood: the integral over z is only tractable for a linear decoder with Gaussian noise",
+    message = "`{Self}` has no closed-form log-likelihood: the integral over z is only \
+               tractable for a linear decoder with Gaussian noise",
     note = "estimate it with `diagnostics::ImportanceSampling`, or bound it with `objective::Elbo`"
 )]
 pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
-    /// log p(x_i) in nats, one entry an observation.
+    /// log p(x_i) in nats, one entry per observation.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
@@ -94,11 +98,13 @@ pub trait MarginalLikelihood<T: Real>: ProbabilisticModel<T> {
 
 /// A model whose posterior p(z_i|x_i) is in closed form.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no closed-form posterior: p(z|x) is only Gaussian for a linear decoder with Gaussian noise",
-    note = "approximate it: `inference::PerPoint` (one q_i a point) or `inference::Amortized` (a map)"
+    message = "`{Self}` has no closed-form posterior: p(z|x) is only Gaussian for a linear \
+               decoder with Gaussian noise",
+    note = "approximate it: `inference::PerPoint` (one q_i a point) or `inference::Amortized` (a \
+            map)"
 )]
 pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
-    /// The exact posterior's type.
+    /// The type of the exact posterior.
     type Posterior: GaussianPosterior<T>;
 
     /// p(z_i|x_i) of each observation.
@@ -107,43 +113,43 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn posterior(&self, x: Observations<'_, T>) -> Result<Self::Posterior>;
 
-    /// The means of p(z_i|x_i) for values that nobody has checked: override it where the check
-    /// joins the pass over them.
+    /// The means of p(z_i|x_i) for values that are not validated yet; override it where validation
+    /// can be fused into the pass over them.
     #[doc(hidden)]
     fn codes_of_unvalidated(&self, values: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
         Ok(self.posterior(Observations::new(values)?)?.into_mean())
     }
 
-    /// A matrix R with k columns whose RᵗR is the precision Λ of p(z_i|x_i), the same for each
-    /// observation; in double precision, in which what small loadings say is not lost beside large
-    /// ones.
+    /// A square-root factor of the precision Λ of p(z_i|x_i), which all observations share: R with
+    /// k columns and RᵗR = Λ. It is in double precision, so that the contribution of small loadings
+    /// is not lost beside that of large ones.
     ///
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite).
     fn posterior_precision_root(&self) -> Result<DMatrix<f64>>;
 }
 
-/// A model for which E_q log p(x_i|z_i) is in closed form under a Gaussian q.
+/// A model whose expected log-likelihood E_q log p(x_i|z_i) is in closed form under a Gaussian q.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form expected log-likelihood under `{Q}`",
     note = "estimate it by sampling: `estimate_elbo` of a model, `Elbo::<Reparameterization>`"
 )]
 pub trait ExpectedLogLikelihood<T: Real, Q>: ProbabilisticModel<T> {
-    /// E_q log p(x_i|z_i) in nats, one entry an observation.
+    /// E_q log p(x_i|z_i) in nats, one entry per observation.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn expected_log_likelihood(&self, x: Observations<'_, T>, q: &Q) -> Result<DVector<T>>;
 }
 
-/// A model whose θ has a closed-form maximiser, given q: the M-step of EM, from statistics that add
-/// up over chunks of data.
+/// A model with a closed-form M-step: the θ that maximises the expected log-likelihood, from
+/// statistics of x and q that add up over chunks of data.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form M-step under `{Q}`",
     note = "move θ by the gradient: `fit::StochasticGradient`"
 )]
 pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
-    /// What the M-step needs to know of x and q; two of them add up to that of both.
+    /// The sufficient statistics of x and q for the M-step; those of two chunks add up.
     type Statistics: std::ops::AddAssign;
 
     /// The statistics of some observations and their q_i.
@@ -152,7 +158,7 @@ pub trait MStep<T: Real, Q>: ProbabilisticModel<T> {
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     fn statistics(&self, x: Observations<'_, T>, q: &Q) -> Result<Self::Statistics>;
 
-    /// Moves θ to the maximiser of E_q log p(x|z).
+    /// Replaces θ by the maximiser of E_q log p(x|z).
     ///
     /// # Errors
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite) when Σ E zzᵗ is singular.

@@ -1,4 +1,5 @@
-//! What a linear-Gaussian model says of observations with holes, given what was observed.
+//! Linear-Gaussian models of incomplete data: likelihood, posterior and imputation, given the
+//! observed entries.
 
 use super::{Block, Parameters};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations, Patterns};
@@ -11,31 +12,34 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// The distribution of the entries that are missing, given those that were observed: N(mean,
-/// variance), entry by entry.
+/// The conditional distribution N(mean, variance) of each missing entry, given the observed entries
+/// of its observation.
 ///
-/// The missing entries of one observation depend on each other;
-/// [`impute_multiple`](crate::Ppca::impute_multiple) draws them together.
+/// These are marginals: the missing entries of one observation are correlated, and
+/// [`impute_multiple`](crate::Ppca::impute_multiple) samples them jointly.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ConditionalMoments<T: Real> {
-    /// E[x_ij | x_o], d×n; an observed entry is itself, bit for bit.
+    /// E[x_ij | x_o], d×n; observed entries are kept bit for bit.
     pub mean: DMatrix<T>,
-    /// Var[x_ij | x_o], d×n; 0 where the entry was observed.
+    /// Var[x_ij | x_o], d×n; 0 for observed entries.
     pub variance: DMatrix<T>,
 }
 
-/// All observations' posteriors, in the order of the patterns.
+/// The posteriors p(z_i|x_o) of all observations, one covariance per group of a missingness pattern.
 struct Inferred {
     codes: DMatrix<f64>, // k×n
     log_likelihoods: Vec<f64>,
-    /// σL⁻ᵗ of each group side by side; the prior's stands last.
+    /// The square-root factor σL⁻ᵗ of the posterior covariance of each group, side by side
+    /// (k × k·groups); the last one is that of the prior, I.
     factors: DMatrix<f64>,
     log_determinants: Vec<f64>,
+    /// The group of each observation; that of the prior for one without observed entries.
     group_of: Vec<usize>,
 }
 
 impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
+    /// The posteriors of all observations, with the factors of their covariances if `with_factors`.
     fn infer_incomplete(
         &self,
         x: &IncompleteObservations<'_, T>,
@@ -47,6 +51,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let patterns = Patterns::of(x, None);
         let blocks = patterns.blocks(Block::rows_for(d));
         let groups = patterns.groups();
+        // The cost of M_o is d·k(k+1)/2 per observation, that of its right-hand side d·k.
         let work = patterns.order.len() * d * k * (k + 3) / 2;
         let parts = map_blocks(blocks.len(), work, |at| -> Result<_> {
             let mut block = Block::new(d, k);
@@ -66,6 +71,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
                 log_determinants,
             ))
         });
+        // Observations without an entry are in no block: they keep z = 0, log p = 0 and the prior.
         let mut inferred = Inferred {
             codes: DMatrix::zeros(k, x.len()),
             log_likelihoods: vec![0.0; x.len()],
@@ -74,7 +80,9 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
             group_of: vec![groups; x.len()],
         };
         let (mut row, mut group) = (0, 0);
+        // log|σ²M⁻¹| = k ln σ² − log|M|.
         let logarithm = k as f64 * parameters.noise_variance.ln();
+        // The blocks have the observations in the order of the patterns: back to that of the data.
         for part in parts {
             let (codes, log_likelihoods, group_of, factors, log_determinants) = part?;
             let rows = group_of.len();
@@ -100,8 +108,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok((parameters, inferred))
     }
 
-    /// log p(x_o) of the observed entries of each observation, in nats; 0 where nothing was
-    /// observed. O(n·d·k²).
+    /// The observed-data log-likelihood log p(x_o) of each observation, in nats; 0 without an
+    /// observed entry. O(n·d·k²).
     ///
     /// # Errors
     /// Those of [`IncompleteObservations::new`], and
@@ -117,7 +125,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         ))
     }
 
-    /// p(z_i|x_o) of each observation; the prior where nothing was observed.
+    /// The posterior p(z_i|x_o) of each observation; the prior without an observed entry.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -135,8 +143,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         ))
     }
 
-    /// The mean and the variance of each missing entry, given the observed ones; a variance beyond
-    /// the largest number of the precision is that number.
+    /// The mean and the variance of each missing entry, given the observed entries. A variance that
+    /// overflows `T` is replaced by the largest finite number.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -151,6 +159,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let mut variance = DMatrix::zeros(x.data_dim(), x.len());
         for (i, mut column) in variance.column_iter_mut().enumerate() {
             let factor = inferred.factors.columns(inferred.group_of[i] * k, k);
+            // Var[x_j|x_o] = ψ_j + w_jᵗ Cov[z|x_o] w_j: a sum of squares by the factor, without
+            // cancellation.
             for (j, out) in column.iter_mut().enumerate().filter(|&(j, _)| x.get(j, i).is_none()) {
                 let value = parameters.variances[j]
                     + factor.tr_mul(&parameters.loadings.row(j).transpose()).norm_squared();
@@ -160,8 +170,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(ConditionalMoments { mean, variance })
     }
 
-    /// The table with each missing entry at its mean given the observed ones; these are kept bit
-    /// for bit.
+    /// The completed table, d×n: each missing entry is replaced by its mean given the observed
+    /// entries, which are kept bit for bit.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -174,11 +184,10 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         Ok(completed(&x, &parameters, &inferred.codes, |_, value| value))
     }
 
-    /// `count` completed tables, the missing entries of each observation drawn together from their
-    /// distribution given the observed ones.
+    /// `count` completed tables (multiple imputation): the missing entries of each observation are
+    /// sampled jointly from their distribution given the observed entries.
     ///
-    /// The parameters are taken as known: what their own uncertainty adds to the spread is left
-    /// out.
+    /// The parameters are taken as known; their own uncertainty is not part of the variance.
     ///
     /// # Errors
     /// As [`Self::log_likelihood_observed`].
@@ -194,6 +203,8 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let deviations = parameters.variances.map(f64::sqrt);
         let with_holes: Vec<bool> =
             (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
+        // First z from p(z|x_o), then each missing entry from p(x_j|z): together a sample from the
+        // joint conditional distribution.
         let draw = |rng: &mut dyn Rng| {
             let mut codes = inferred.codes.clone();
             for (i, mut code) in codes.column_iter_mut().enumerate().filter(|&(i, _)| with_holes[i])
@@ -209,7 +220,7 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
     }
 }
 
-/// The observed entries, and f(j, μ_j + w_jᵗz) in the holes.
+/// The completed table: observed entries as they are, and f(j, μ_j + w_jᵗz) for missing ones.
 fn completed<T: Real>(
     x: &IncompleteObservations<'_, T>,
     parameters: &Parameters,
