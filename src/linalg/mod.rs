@@ -58,7 +58,7 @@ mod product;
 mod qr;
 mod svd;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod vector;
 mod whitening;
 

@@ -1,4 +1,4 @@
-//! Random and ill-conditioned matrices, and thread pools, for the unit tests of this module.
+//! Random and ill-conditioned matrices, and thread pools, for unit tests.
 
 use crate::Real;
 use nalgebra::DMatrix;

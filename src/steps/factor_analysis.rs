@@ -460,7 +460,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let request = MissingDataRequest {
             latent_dim: self.latent_dim,
             mean: self.mean,
-            starts: self.restarts.saturating_add(1),
+            initializations: self.restarts.saturating_add(1),
             may_vanish: false,
         };
         self.oriented(self.missing.fit(&data, &request, &noise, rng, observer)?)

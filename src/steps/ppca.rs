@@ -363,7 +363,7 @@ impl<T: Real> PpcaBuilder<T> {
         let request = MissingDataRequest {
             latent_dim: self.latent_dim,
             mean: self.mean,
-            starts: self.restarts.saturating_add(1),
+            initializations: self.restarts.saturating_add(1),
             may_vanish: fixed.is_none() && floor.is_none(),
         };
         let fitted = self.missing.fit(&data, &request, &noise, rng, observer)?;

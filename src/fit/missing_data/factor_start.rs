@@ -3,7 +3,7 @@
 use super::MissingDataRequest;
 use super::maximization::Theta;
 use super::observed::{Observed, ROUNDING};
-use super::start::{ALL_CORRELATIONS, LEAST_CORRELATION, Shape};
+use super::start::{ALL_CORRELATIONS, LEAST_CORRELATION, NoiseInitialization};
 use crate::fit::profile_likelihood::ProfileLikelihood;
 use crate::likelihood::{DiagonalGaussian, GaussianNoise};
 use crate::linalg::symmetric_eigen;
@@ -55,10 +55,10 @@ impl<T: Real> Observed<'_, T> {
     }
 }
 
-impl Shape for DiagonalGaussian<f64> {
+impl NoiseInitialization for DiagonalGaussian<f64> {
     /// Returns the complete-data optimum for correlations that are estimated pair by pair; above
     /// [`ALL_CORRELATIONS`] variables, the principal directions of the correlations.
-    fn start<T: Real>(
+    fn initialize<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -110,7 +110,7 @@ impl Shape for DiagonalGaussian<f64> {
         Ok(Theta::new(loadings, &data.mean, data.with_shares(self, &varying, &shares)))
     }
 
-    fn random_start<T: Real>(
+    fn initialize_randomly<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -126,7 +126,7 @@ impl Shape for DiagonalGaussian<f64> {
 
     /// Returns candidates with decreasing, small ψ_j at their floors: all of them at once, and each
     /// by itself.
-    fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self> {
+    fn noise_at_floor(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self> {
         let noise = &theta.noise;
         let (variances, floors, after) =
             (noise.noise_variances(), noise.floors(), next.noise.noise_variances());

@@ -20,7 +20,7 @@ use expectation::Expectation;
 use maximization::{Theta, expand, maximize};
 pub(crate) use observed::{Observed, check_weights};
 use rand::Rng;
-use start::Shape;
+use start::NoiseInitialization;
 
 /// Acceleration of [`MissingDataEm`]; J never falls under any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,7 +90,8 @@ impl Default for MissingDataEm {
 pub(crate) struct MissingDataRequest {
     pub(crate) latent_dim: usize,
     pub(crate) mean: Centering,
-    pub(crate) starts: usize,
+    /// Number of initialisations: one estimated from the data, and the random restarts.
+    pub(crate) initializations: usize,
     /// Whether the noise variance can reach 0: it is neither fixed nor bounded by a floor.
     pub(crate) may_vanish: bool,
 }
@@ -98,7 +99,7 @@ pub(crate) struct MissingDataRequest {
 impl MissingDataEm {
     /// Runs EM from each initialisation and returns the best fit; the noise has the shape
     /// (isotropic or diagonal) of `noise`.
-    pub(crate) fn fit<T: Real, N: Shape>(
+    pub(crate) fn fit<T: Real, N: NoiseInitialization>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -108,28 +109,16 @@ impl MissingDataEm {
     ) -> Result<Fitted<LinearGaussian<f64, N>>> {
         let latent_dim = request.latent_dim;
         check_latent_dim(latent_dim, data.patterns.order.len(), data.mean.len())?;
-        let mut ascent = Ascent {
-            expectation: Expectation::new(
-                data.x,
-                &data.patterns,
-                data.weights.as_deref(),
-                latent_dim,
-                !noise.is_shared(),
-            ),
-            mean: request.mean,
-            shares: data.shares(),
-            observations: data.total,
-            vanishing: request.may_vanish.then_some(data.tolerance),
-        };
+        let mut ascent = Ascent::new(data, request, noise.is_shared(), *self);
         let mut best: Option<Fitted<Theta<N>>> = None;
         let mut values = Vec::new();
-        for turn in 0..request.starts.max(1) {
+        for restart in 0..request.initializations.max(1) {
             // The first initialisation is estimated from the data, the restarts are random.
-            let start = match turn == 0 {
-                true => noise.start(data, request, rng)?,
-                false => noise.random_start(data, request, rng),
+            let initial = match restart {
+                0 => noise.initialize(data, request, rng)?,
+                _ => noise.initialize_randomly(data, request, rng),
             };
-            let found = ascent.rise(self, start, observer)?;
+            let found = ascent.run(initial, observer)?;
             let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             values.push(value);
             // Among equal optima the first is kept.
@@ -141,7 +130,7 @@ impl MissingDataEm {
             }
         }
         let Some(mut best) = best else { return Err(Error::ObjectiveAtStart { value: f64::NAN }) };
-        if request.starts > 1 {
+        if request.initializations > 1 {
             best.trace.set_starts(values);
         }
         let Fitted { model: theta, trace, stop, .. } = best;

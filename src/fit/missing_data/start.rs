@@ -13,13 +13,13 @@ use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// Noise shape (isotropic or diagonal) with an initialisation for incomplete data.
-pub(crate) trait Shape: GaussianNoise<f64> {
+/// Noise model (isotropic or diagonal) with an initialisation for incomplete data.
+pub(crate) trait NoiseInitialization: GaussianNoise<f64> {
     /// Returns the default initialisation, estimated from the data, with noise of this kind.
     ///
     /// # Errors
     /// Errors of the matrix decompositions.
-    fn start<T: Real>(
+    fn initialize<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -27,7 +27,7 @@ pub(crate) trait Shape: GaussianNoise<f64> {
     ) -> Result<Theta<Self>>;
 
     /// Returns a random initialisation: random loadings, at the scale of each variable.
-    fn random_start<T: Real>(
+    fn initialize_randomly<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -36,24 +36,24 @@ pub(crate) trait Shape: GaussianNoise<f64> {
 
     /// Returns candidates for the noise that may be better than the limit of EM from `theta` to
     /// `next`: with variances set to the floor that EM approaches only sublinearly.
-    fn lowered(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self>;
+    fn noise_at_floor(theta: &Theta<Self>, next: &Theta<Self>) -> Vec<Self>;
 }
 
-impl Shape for IsotropicGaussian<f64> {
-    fn start<T: Real>(
+impl NoiseInitialization for IsotropicGaussian<f64> {
+    fn initialize<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
         rng: &mut dyn Rng,
     ) -> Result<Theta<Self>> {
         if data.mean.len() <= ALL_CORRELATIONS {
-            data.correlation_start(request.latent_dim, *self)
+            data.initialize_from_correlations(request.latent_dim, *self)
         } else {
-            data.principal_start(request.latent_dim, *self, rng)
+            data.initialize_from_components(request.latent_dim, *self, rng)
         }
     }
 
-    fn random_start<T: Real>(
+    fn initialize_randomly<T: Real>(
         &self,
         data: &Observed<'_, T>,
         request: &MissingDataRequest,
@@ -62,7 +62,7 @@ impl Shape for IsotropicGaussian<f64> {
         Theta::new(data.random_loadings(request.latent_dim, rng), &data.mean, *self)
     }
 
-    fn lowered(_theta: &Theta<Self>, _next: &Theta<Self>) -> Vec<Self> {
+    fn noise_at_floor(_theta: &Theta<Self>, _next: &Theta<Self>) -> Vec<Self> {
         Vec::new()
     }
 }
@@ -115,7 +115,7 @@ impl<T: Real> Observed<'_, T> {
     /// Returns the complete-data optimum for a covariance that is estimated pair by pair and made
     /// positive definite in units of each variable, so that variables of small variance keep their
     /// correlations beside large ones.
-    fn correlation_start(
+    fn initialize_from_correlations(
         &self,
         latent_dim: usize,
         noise: IsotropicGaussian<f64>,
@@ -182,7 +182,7 @@ impl<T: Real> Observed<'_, T> {
         Theta::new(loadings, &self.mean, noise)
     }
 
-    fn principal_start(
+    fn initialize_from_components(
         &self,
         latent_dim: usize,
         mut noise: IsotropicGaussian<f64>,

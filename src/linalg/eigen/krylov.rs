@@ -12,8 +12,8 @@
 //! 3. Rayleigh–Ritz, not after each block but at chosen sizes: the k leading eigenpairs of H. The
 //!    residual of a Ritz pair is A Q y − θ Q y = Q_next B y_last, with y_last the last b entries of
 //!    y. Its norm ‖B y_last‖ needs no product with A.
-//! 4. Stop when all k residuals are at most `SHARE` · θ_1. Within the residual of each θ lies an
-//!    eigenvalue of A, and for a separated one the error is quadratic in the residual.
+//! 4. Stop when all k residuals are at most `RESIDUAL_TOLERANCE` · θ_1. Within the residual of each
+//!    θ lies an eigenvalue of A, and for a separated one the error is quadratic in the residual.
 //! 5. Restart when the basis is full: keep the k + b leading Ritz vectors and Q_next.
 //!
 //! The three-term recurrence of Lanczos would save the products with earlier blocks. It is not
@@ -55,7 +55,7 @@ const MOST_PASSES: usize = 5;
 const SEARCH: &str = "the block Krylov search for eigenvectors";
 /// The residual at which a Ritz pair counts as converged, relative to the largest eigenvalue.
 // In single precision 64 ε is larger, and is used instead.
-pub(super) const SHARE: f64 = 1e-9;
+pub(super) const RESIDUAL_TOLERANCE: f64 = 1e-9;
 
 /// The k largest eigenvalues and eigenvectors of a symmetric positive semidefinite operator A,
 /// computed matrix-free by block Krylov.
@@ -142,7 +142,7 @@ pub(super) fn search<T: Real>(
         let first = search.size;
         apply(search.basis.columns(first, block), product.as_view_mut())?;
         check_finite(product.as_view())?;
-        let beyond = search.extend(&mut product)?;
+        let b_factor = search.extend(&mut product)?;
         // Full when the next block and the Q_next after it would not fit.
         let full = search.size + block > room;
         if search.size < next_look && !full {
@@ -153,8 +153,9 @@ pub(super) fn search<T: Real>(
         let wanted = if full { (k + block).min(search.size) } else { k };
         let ritz = leading(search.inner.view((0, 0), (search.size, search.size)), wanted)?;
         let tail = ritz.vectors.rows(search.size - block, block);
-        let residuals = &beyond * tail;
-        let (limit, largest) = (SHARE.max(64.0 * T::EPSILON.as_f64()), ritz.values[0].abs());
+        let residuals = &b_factor * tail;
+        let (limit, largest) =
+            (RESIDUAL_TOLERANCE.max(64.0 * T::EPSILON.as_f64()), ritz.values[0].abs());
         let worst = (0..k).map(|j| norm(residuals.column(j).as_slice())).fold(0.0, f64::max);
         if worst <= limit * largest {
             return Ok(Some(search.pairs(&ritz, k)));
@@ -266,9 +267,9 @@ impl<T: Real> Search<T> {
     fn restart(&mut self, ritz: &SymmetricEigen<f64>) {
         let (kept, block) = (ritz.values.len(), self.block);
         let best = matrix_product(self.basis.columns(0, self.size), &ritz.vectors.map(T::of));
-        let beyond = self.basis.columns(self.size, block).clone_owned();
+        let q_next = self.basis.columns(self.size, block).clone_owned();
         self.basis.columns_mut(0, kept).copy_from(&best);
-        self.basis.columns_mut(kept, block).copy_from(&beyond);
+        self.basis.columns_mut(kept, block).copy_from(&q_next);
         // In the basis of Ritz vectors H is diagonal.
         self.inner.fill(0.0);
         for j in 0..kept {

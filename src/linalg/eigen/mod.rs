@@ -132,9 +132,9 @@ fn none_overlooked(s: &DMatrix<f64>, found: &SymmetricEigen<f64>) -> bool {
         return true;
     };
     // μ is the smallest eigenvalue found plus a margin. The margin covers the residuals of the
-    // pairs found (at most SHARE · λ_1 each), which S − VΛVᵗ still contains, and the rounding of
-    // the factor.
-    let margin = 4.0 * krylov::SHARE * largest.abs();
+    // pairs found (at most RESIDUAL_TOLERANCE · λ_1 each), which S − VΛVᵗ still contains, and the
+    // rounding of the factor.
+    let margin = 4.0 * krylov::RESIDUAL_TOLERANCE * largest.abs();
     let mut rest = lower_over(s.as_view(), -1.0);
     let mut scaled = found.vectors.clone();
     scaled

@@ -4,7 +4,7 @@
 //! The arithmetic is in double precision for every scalar type.
 
 use super::tridiagonal::tridiagonalize;
-use super::tridiagonal_pairs::leading_pairs;
+use super::tridiagonal_pairs::{Eigenpairs, leading_pairs};
 use crate::linalg::kernel::vector::max_abs;
 use crate::linalg::{check_finite, zeros};
 use crate::{Error, Real, Result};
@@ -82,8 +82,8 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
     let unit = unit_of(s);
     // The thresholds for T assume that its largest entry is about 1.
     let t = tridiagonalize(lower_over(s, unit));
-    let (values, z) = leading_pairs(&t.diagonal, &t.off_diagonal, k)?;
-    let vectors = t.back(z);
+    let Eigenpairs { values, vectors } = leading_pairs(&t.diagonal, &t.off_diagonal, k)?;
+    let vectors = t.back(vectors);
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
     let mut vectors = vectors.map(T::of);
     // An eigenvector is determined up to its sign: fix it, so that equal input gives equal output.

@@ -37,32 +37,41 @@ const ROWS: usize = 64;
 
 /// The width of a bracket, relative to the bound on the eigenvalues, that suffices for inverse
 /// iteration where eigenvalues are well separated.
-// Depends on `NEAR` and `SOLVES` in `inverse_iteration`: change the three together.
+// Depends on `CLUSTER_GAP` and `SOLVES` in `inverse_iteration`: change the three together.
 const COARSE: f64 = 4e-9;
 
+/// Eigenvalues, and the eigenvectors as columns in the same order.
+pub(super) struct Eigenpairs {
+    pub(super) values: Vec<f64>,
+    pub(super) vectors: DMatrix<f64>,
+}
+
 /// The k largest eigenvalues, in descending order, and their eigenvectors (n×k).
-pub(crate) fn leading_pairs(
+pub(super) fn leading_pairs(
     diagonal: &[f64],
     off_diagonal: &[f64],
     k: usize,
-) -> Result<(Vec<f64>, DMatrix<f64>)> {
+) -> Result<Eigenpairs> {
     let d = diagonal.len();
     // For few pairs only: Gram–Schmidt in a cluster of g vectors takes O(ng²) operations, whereas
     // QL gives orthogonal vectors for any spectrum.
     if let Some(pairs) = (3 * k < d).then(|| few_pairs(diagonal, off_diagonal, k)).flatten() {
         return Ok(pairs);
     }
-    let (values, vectors) = all_pairs(diagonal, off_diagonal)?;
+    let Eigenpairs { values, vectors } = all_pairs(diagonal, off_diagonal)?;
     // Equal values keep the order of their indices, so that the result is reproducible.
     let mut order: Vec<usize> = (0..d).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
     order.truncate(k);
-    Ok((order.iter().map(|i| values[*i]).collect(), vectors.select_columns(&order)))
+    Ok(Eigenpairs {
+        values: order.iter().map(|i| values[*i]).collect(),
+        vectors: vectors.select_columns(&order),
+    })
 }
 
 /// The k largest eigenvalues and their eigenvectors by bisection and inverse iteration; `None` if a
 /// vector does not reach full accuracy.
-fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<(Vec<f64>, DMatrix<f64>)> {
+fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<Eigenpairs> {
     let mut search = Bisection::new(d, e, k);
     search.narrow(COARSE);
     if let Some(pairs) = isolated_pairs(d, e, &search) {
@@ -73,11 +82,11 @@ fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<(Vec<f64>, DMatrix<f64>)>
     search.narrow(f64::EPSILON);
     let values = search.values();
     let vectors = vectors_of(d, e, &values)?;
-    Some((values, vectors))
+    Some(Eigenpairs { values, vectors })
 }
 
 /// All eigenvalues, in no particular order, and the eigenvectors as columns in the same order.
-fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatrix<f64>)> {
+fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<Eigenpairs> {
     let n = diagonal.len();
     let mut blocks: Vec<DMatrix<f64>> = (0..n)
         .step_by(ROWS)
@@ -107,7 +116,7 @@ fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<(Vec<f64>, DMatri
     for (b, block) in blocks.iter().enumerate() {
         vectors.rows_mut(b * ROWS, block.nrows()).copy_from(block);
     }
-    Ok((values, vectors))
+    Ok(Eigenpairs { values, vectors })
 }
 
 /// All eigenvalues by implicit QL with Wilkinson's shift.
@@ -198,7 +207,7 @@ mod tests {
             _ => 0.0,
         });
         let size = t.amax().max(1e-300);
-        let (mut values, vectors) = all_pairs(d, e).unwrap();
+        let Eigenpairs { mut values, vectors } = all_pairs(d, e).unwrap();
         assert!(orthonormality(&vectors) < 1e-13 * (n as f64).sqrt());
         let back = &vectors * DMatrix::from_diagonal(&values.clone().into()) * vectors.transpose();
         assert!((back - &t).amax() < 1e-13 * size * (n as f64).sqrt());
@@ -211,8 +220,9 @@ mod tests {
                 largest.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-14 * size * (n as f64)),
                 "k={k} of {n}"
             );
-            let all_digits = vectors_of(d, e, &largest).map(|vectors| (largest, vectors));
-            for (found, vectors) in
+            let all_digits =
+                vectors_of(d, e, &largest).map(|vectors| Eigenpairs { values: largest, vectors });
+            for Eigenpairs { values: found, vectors } in
                 [all_digits, few_pairs(d, e, k), leading_pairs(d, e, k).ok()].into_iter().flatten()
             {
                 assert!(
@@ -263,7 +273,7 @@ mod tests {
         let (d, e) = (vec![2.0; n], vec![1.0; n - 1]);
         let mut search = Bisection::new(&d, &e, 6);
         search.narrow(COARSE);
-        let (values, vectors) = isolated_pairs(&d, &e, &search).unwrap();
+        let Eigenpairs { values, vectors } = isolated_pairs(&d, &e, &search).unwrap();
         for (j, value) in values.iter().enumerate() {
             let angle = (j + 1) as f64 * std::f64::consts::PI / (n + 1) as f64;
             assert!((value - (2.0 + 2.0 * angle.cos())).abs() < 4e-15, "{j}");
@@ -292,7 +302,7 @@ mod tests {
             let wanted = 1.0 + 0.0123 * f64::from(place);
             let mut d: Vec<f64> = (0..12).map(|i| -0.05 * f64::from(i)).collect();
             (d[2], d[7], d[4], d[9]) = (3.0, 2.0, wanted, wanted - gap);
-            let (values, vectors) = leading_pairs(&d, &[0.0; 11], 3).unwrap();
+            let Eigenpairs { values, vectors } = leading_pairs(&d, &[0.0; 11], 3).unwrap();
             assert!(
                 (values[2] - wanted).abs() < 2e-13,
                 "{gap:e} at {place}: {:e}",
