@@ -99,7 +99,7 @@
 //! | `impute`, `conditional` | missing entries | linear-Gaussian models; `impute`: mixtures |
 //!
 //! `fit`, `transform` and `log_likelihood` take data of every form in which they come: see
-//! [`Data`](data::Data). A model is chosen at run time with [`steps::ModelKind`].
+//! [`Data`]. A model is chosen at run time with [`steps::ModelKind`].
 //!
 //! # Features
 //!
@@ -144,14 +144,16 @@ pub mod selection;
 pub mod steps;
 pub mod testing;
 
-#[doc(inline)]
+#[doc(no_inline)]
 pub use data::{Data, IntoObservations, Observations};
-pub use error::{Error, Result, SourceError};
-#[doc(inline)]
+#[doc(hidden)]
+pub use error::SourceError;
+pub use error::{Error, Result};
+#[doc(no_inline)]
 pub use inference::Encoder;
-#[doc(inline)]
+#[doc(no_inline)]
 pub use model::{Decoder, LatentModel};
-#[doc(inline)]
+#[doc(no_inline)]
 pub use objective::Objective;
 pub use real::Real;
 #[doc(inline)]
@@ -165,13 +167,9 @@ pub use steps::{
 /// Most users need none of them.
 pub mod advanced {
     #[doc(inline)]
-    pub use crate::data::ScatterFactor;
-    #[doc(inline)]
-    pub use crate::fit::{Adam, AdamSettings, Preconditioner, RemainingGain};
+    pub use crate::fit::{Adam, AdamSettings};
+    pub use crate::linalg::leading_eigenpairs_of;
     pub use crate::linalg::parallel::fork_join_scope;
-    pub use crate::linalg::{SymmetricEigen, leading_eigenpairs_of};
-    #[doc(inline)]
-    pub use crate::model::ResidualStatistics;
 }
 
 /// Compiles and runs the code of the README as a test.

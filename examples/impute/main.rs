@@ -10,7 +10,7 @@ mod support;
 use elbo::data::Incomplete;
 use elbo::data::IncompleteObservations;
 use elbo::data::files::{Missing, Table, read, write_csv};
-use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
+use elbo::selection::{Criterion, Selection};
 use elbo::{Error, Ppca, Real};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -116,17 +116,14 @@ fn choose<T: Real>(x: IncompleteObservations<'_, T>, seed: u64) -> elbo::Result<
     let largest = x.data_dim().saturating_sub(1).max(1);
     while tried < largest && best.0 == tried {
         let candidates = tried + 1..=largest.min(tried + AT_ONCE);
-        let found =
-            match choose_latent_dim_observed(x, candidates.clone(), ObservedCriterion::Bic, rng) {
-                Ok(found) => found,
-                // The observed entries do not determine a larger dimension.
-                Err(
-                    Error::TooFewEntries { .. }
-                    | Error::NoiseVanished { .. }
-                    | Error::LatentDim { .. },
-                ) if tried > 0 => break,
-                Err(error) => return Err(error),
-            };
+        let found = match Selection::incomplete_ppca(x, candidates.clone(), Criterion::Bic, rng) {
+            Ok(found) => found,
+            // The observed entries do not determine a larger dimension.
+            Err(
+                Error::TooFewEntries { .. } | Error::NoiseVanished { .. } | Error::LatentDim { .. },
+            ) if tried > 0 => break,
+            Err(error) => return Err(error),
+        };
         let better = found.scores.into_iter().filter(|(_, score)| *score > best.1);
         best = better.fold(best, |best, other| if other.1 > best.1 { other } else { best });
         tried = *candidates.end();

@@ -16,10 +16,16 @@ mod standardization;
 // Public as a bound of `fit`, so that the compiler can report its messages.
 #[doc(hidden)]
 pub use form::CompleteForm;
-pub use form::{Data, Incomplete, IntoObservations, Weighted};
-pub use incomplete::{IncompleteObservations, IntoIncompleteObservations};
+#[doc(hidden)] // what `Data::weighted` returns
+pub use form::Weighted;
+pub use form::{Data, Incomplete, IntoObservations};
+pub use incomplete::IncompleteObservations;
+#[doc(hidden)] // bound of methods that take a matrix with NaN, or incomplete observations
+pub use incomplete::IntoIncompleteObservations;
 pub use moments::Moments;
-pub use observations::{Dense, Observations};
+#[doc(hidden)] // the form of complete data
+pub use observations::Dense;
+pub use observations::Observations;
 pub(crate) use observations::{expect, largest_square};
 pub(crate) use patterns::Patterns;
 pub use scatter_factor::Centering;

@@ -9,10 +9,12 @@ mod inference_gaps;
 
 pub use active_units::{ActiveUnits, active_units};
 pub use estimates::Estimates;
+#[doc(hidden)] // a field of the summary
+pub use gap_summary::EstimateBasis;
 #[doc(hidden)] // bound of the gaps: the Gaussian posteriors of this crate have it
 pub use gap_summary::KlProjection;
-pub use gap_summary::{EstimateBasis, InferenceGapSummary, inference_gap_summary};
+pub use gap_summary::{InferenceGapSummary, inference_gap_summary};
 pub use importance::{ImportanceEstimate, ImportanceSampling};
-pub use inference_gaps::{
-    GapEstimation, InferenceGapEstimates, InferenceGaps, inference_gaps, kl_to_exact,
-};
+#[doc(hidden)]
+pub use inference_gaps::kl_to_exact;
+pub use inference_gaps::{GapEstimation, InferenceGapEstimates, InferenceGaps, inference_gaps};

@@ -31,14 +31,18 @@ mod stochastic_gradient;
 mod stop;
 mod streaming;
 
-pub use crate::linalg::{PcaAlgorithm, Solver};
+#[doc(hidden)] // a field of the report
+pub use crate::linalg::PcaAlgorithm;
+pub use crate::linalg::Solver;
 pub use autoencoder_descent::AutoencoderDescent;
 pub use closed_form::SolverReport;
 #[doc(hidden)] // bound of the fits of `VariationalPpca`: the families of this crate have it
 pub use em::SubspaceFamily;
 pub use em::{ExpectationMaximization, GradientVariationalEm, PxEm, SubspaceVem};
+#[doc(hidden)] // bound of `fit`, of which the compiler reports the words
+pub use form::Deterministic;
+pub use form::FitData;
 pub(crate) use form::unused_generator;
-pub use form::{Deterministic, FitData};
 #[doc(hidden)] // bound of the fits of `AmortizedPpca`: the families of this crate have it
 pub use joint_quasi_newton::AffineScaleHead;
 pub use joint_quasi_newton::JointQuasiNewton;

@@ -308,6 +308,7 @@ impl<T: Real> MixtureOfPpca<T> {
 }
 
 /// Mixtures whose joint log-densities of components and data of form `F` have a closed form.
+#[doc(hidden)] // bound of methods
 pub trait JointOf<T: Real, F> {
     /// The joint log-densities ln π_c + log p(x_i|c), components×n.
     ///

@@ -241,6 +241,7 @@ pub trait PosteriorFamily<T: Real>: GaussianPosterior<T> + Clone + Sized {
 
 /// The bound on the absolute value of a log-variance: 0.45 ln of the largest number, so that a
 /// variance and its square stay finite (40 in `f32`, 319 in `f64`).
+#[doc(hidden)]
 pub fn log_variance_bound<T: Real>() -> T {
     T::of(0.45) * T::MAX.ln()
 }

@@ -1,4 +1,4 @@
-//! Probabilistic PCA that prunes its own latent dimensions.
+//! Bayesian PCA with automatic relevance determination (ARD).
 
 use super::{ArdPosterior, Spectrum};
 use crate::data::Centering;
@@ -9,48 +9,53 @@ use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::{Error, IntoObservations, Ppca, Real, Result};
 
-/// Bayesian PCA (Bishop 1999) at the optimum of its variational bound: columns of W that the data
-/// do not support are pruned, the rest shrunk.
+/// Bayesian PCA with automatic relevance determination (ARD; Bishop 1999), at the optimum of its
+/// evidence lower bound (ELBO): columns of W that the data do not support are pruned, the others
+/// shrunk.
 ///
 /// ```
-/// use elbo::Ppca;
 /// use elbo::selection::BayesianPpca;
-/// use nalgebra::DMatrix;
-/// use rand::{SeedableRng, rngs::StdRng};
-/// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
-/// let truth = Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?;
-/// let x = truth.sample(100, &mut StdRng::seed_from_u64(1));
+/// use nalgebra::dmatrix;
+/// // Marks of 16 pupils in six subjects: three of numbers, then three of languages.
+/// let x = dmatrix![
+///     8.9_f64, 4.4, 7.5, 4.6, 3.6, 7.6, 3.6, 6.7, 8.4, 8.6, 3.4, 8.3, 4.9, 8.7, 3.4, 5.6;
+///     8.6, 4.6, 7.2, 4.5, 4.7, 7.4, 4.1, 7.3, 7.0, 9.3, 4.3, 8.1, 4.7, 7.9, 4.1, 6.3;
+///     7.0, 4.7, 7.0, 5.2, 4.5, 6.8, 5.3, 6.9, 6.5, 7.8, 4.6, 7.1, 5.7, 7.3, 4.7, 5.7;
+///     4.4, 6.4, 7.0, 5.3, 6.0, 7.3, 6.8, 5.9, 8.2, 4.9, 7.7, 5.5, 6.6, 6.5, 6.6, 8.2;
+///     4.4, 6.4, 7.7, 4.7, 6.2, 7.0, 6.6, 5.3, 8.6, 5.1, 8.1, 5.4, 6.9, 6.1, 5.2, 8.2;
+///     4.6, 6.3, 6.0, 5.8, 6.1, 6.0, 6.8, 5.9, 7.9, 5.3, 7.3, 5.9, 6.5, 6.3, 6.0, 7.1];
 /// let fit = BayesianPpca::fit(&x)?; // k is not given
 /// assert_eq!(fit.model.latent_dim(), 2);
-/// assert_eq!(fit.model.transform(&x)?.shape(), (2, 100));
+/// assert_eq!(fit.model.transform(&x)?.shape(), (2, 16));
 /// # Ok::<(), elbo::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BayesianPpca<T: Real = f64> {
-    /// Probabilistic PCA with the posterior mean of W, and σ².
+    /// Probabilistic PCA with the posterior mean of W as loadings, and the noise variance σ².
     pub model: Ppca<T>,
-    /// The relevance of each direction, and the bound.
+    /// The variational posterior: the precision of each direction, and the ELBO.
     pub relevance: ArdPosterior,
 }
 
 impl<T: Real> BayesianPpca<T> {
-    /// The optimum over all k, about an estimated mean.
+    /// Fits the model about an estimated mean; the latent dimension is determined by the fit.
     ///
     /// # Errors
-    /// [`Error::NoSignal`] when no direction stands out of isotropic noise; those of
-    /// [`choose_latent_dim`](super::choose_latent_dim).
+    /// [`Error::NoSignal`] if no direction can be distinguished from isotropic noise; those of
+    /// [`Selection::ppca`](super::Selection::ppca).
     pub fn fit<'a>(x: impl IntoObservations<'a, T>) -> Result<Self> {
         Self::builder().fit(x)
     }
 
-    /// The same with more to say.
+    /// Returns a builder to set the mean and the largest latent dimension; its `fit` needs no
+    /// generator.
     pub fn builder() -> BayesianPpcaBuilder {
         BayesianPpcaBuilder { mean: Centering::Mean, largest: usize::MAX }
     }
 }
 
-/// What can be said of a fit of [`BayesianPpca`] before it is made.
+/// Builder of a fit of [`BayesianPpca`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BayesianPpcaBuilder {
     mean: Centering,
@@ -58,17 +63,17 @@ pub struct BayesianPpcaBuilder {
 }
 
 impl BayesianPpcaBuilder {
-    /// The mean: estimated (default; integrated out), or fixed at 0.
+    /// Sets the mean: estimated (default; integrated out), or fixed at 0.
     pub fn centering(self, centering: Centering) -> Self {
         Self { mean: centering, ..self }
     }
 
-    /// The most latent dimensions that are kept.
+    /// Sets the largest number of latent dimensions that are kept; no limit by default.
     pub fn largest_latent_dim(self, largest: usize) -> Self {
         Self { largest, ..self }
     }
 
-    /// The optimum of the variational bound.
+    /// Fits the model: the global optimum of the ELBO, from the eigenvalues of the covariance.
     ///
     /// # Errors
     /// As [`BayesianPpca::fit`].
@@ -89,6 +94,8 @@ impl BayesianPpcaBuilder {
             relevance.latent_dim(),
             crate::linalg::Solver::Auto,
         )?;
+        // At the optimum the columns of W lie along the principal directions (Nakajima et al. 2015):
+        // only their norms are shrunk.
         let mut loadings = principal.directions;
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;

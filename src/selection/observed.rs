@@ -1,6 +1,6 @@
-//! The choice of k where entries are missing: scores of the observed ones.
+//! Choice of k for incomplete data, by the likelihood of the observed entries.
 
-use super::Selection;
+use super::{Criterion, Selection};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations};
 use crate::inference::Exact;
 use crate::likelihood::GaussianNoise;
@@ -10,106 +10,97 @@ use crate::{Error, FactorAnalysis, Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
-/// By what k is chosen where entries are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum ObservedCriterion {
-    /// −½BIC of the observed entries: Σ_i log p(x_{i,o}) − ½m ln n, with the n observations that
-    /// have an entry and m = dk − k(k−1)/2 + d + 1 parameters; m = dk − k(k−1)/2 + 2d for factor
-    /// analysis.
-    #[default]
-    Bic,
-    /// Total log-likelihood of the observed entries of held-out observations: observation i is held
-    /// out in fold i mod `folds`.
-    HeldOut {
-        /// How many times the model is fitted for each k, at least 2.
-        folds: usize,
-    },
+impl Selection {
+    /// Chooses among given k for probabilistic PCA of incomplete data, about an estimated mean.
+    ///
+    /// The candidates are scored in their order. The first k that the observed entries cannot determine
+    /// (too few entries, or an unbounded likelihood) ends the scores.
+    ///
+    /// ```
+    /// use elbo::selection::{Criterion, Selection};
+    /// use nalgebra::dmatrix;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// // Marks of 16 pupils in six subjects: three of numbers, then three of languages.
+    /// let mut x = dmatrix![
+    ///     8.9, 4.4, 7.5, 4.6, 3.6, 7.6, 3.6, 6.7, 8.4, 8.6, 3.4, 8.3, 4.9, 8.7, 3.4, 5.6;
+    ///     8.6, 4.6, 7.2, 4.5, 4.7, 7.4, 4.1, 7.3, 7.0, 9.3, 4.3, 8.1, 4.7, 7.9, 4.1, 6.3;
+    ///     7.0, 4.7, 7.0, 5.2, 4.5, 6.8, 5.3, 6.9, 6.5, 7.8, 4.6, 7.1, 5.7, 7.3, 4.7, 5.7;
+    ///     4.4, 6.4, 7.0, 5.3, 6.0, 7.3, 6.8, 5.9, 8.2, 4.9, 7.7, 5.5, 6.6, 6.5, 6.6, 8.2;
+    ///     4.4, 6.4, 7.7, 4.7, 6.2, 7.0, 6.6, 5.3, 8.6, 5.1, 8.1, 5.4, 6.9, 6.1, 5.2, 8.2;
+    ///     4.6, 6.3, 6.0, 5.8, 6.1, 6.0, 6.8, 5.9, 7.9, 5.3, 7.3, 5.9, 6.5, 6.3, 6.0, 7.1];
+    /// // Each pupil missed the examination in one subject.
+    /// for i in 0..16 {
+    ///     x[(i % 6, i)] = f64::NAN;
+    /// }
+    /// let rng = &mut StdRng::seed_from_u64(1);
+    /// for criterion in [Criterion::Bic, Criterion::HeldOut { folds: 3 }] {
+    ///     assert_eq!(Selection::incomplete_ppca(&x, 1..=3, criterion, rng)?.latent_dim, 2);
+    /// }
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`PpcaBuilder::fit`](crate::steps::PpcaBuilder::fit) for the
+    /// first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
+    pub fn incomplete_ppca<'a, T: Real, R: Rng + ?Sized>(
+        x: impl IntoIncompleteObservations<'a, T>,
+        latent_dims: impl IntoIterator<Item = usize>,
+        criterion: Criterion,
+        mut rng: &mut R,
+    ) -> Result<Self> {
+        choose(x.into_incomplete()?, latent_dims, criterion, 1, |k, x| {
+            Ok(Ppca::builder(k).fit(x, &mut rng)?.model)
+        })
+    }
+
+    /// Chooses among given numbers of factors for [`FactorAnalysis`] of complete or incomplete data,
+    /// about an estimated mean.
+    ///
+    /// The candidates are scored in their order; the first k that the observed entries cannot determine
+    /// ends the scores.
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// use elbo::selection::{Criterion, Selection};
+    /// use nalgebra::{DVector, dmatrix, dvector};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let rng = &mut StdRng::seed_from_u64(1);
+    /// // Two groups of four variables, each with a factor of its own and with different noise.
+    /// let loadings = dmatrix![
+    ///     1.0, 0.0; 1.2, 0.0; 0.8, 0.0; 1.0, 0.0;
+    ///     0.0, 1.0; 0.0, 1.2; 0.0, 0.8; 0.0, 1.0];
+    /// let noise = dvector![0.1, 0.2, 0.3, 0.4, 0.5, 0.4, 0.3, 0.2];
+    /// let truth = FactorAnalysis::from_parameters(loadings, DVector::zeros(8), noise)?;
+    /// let mut x = truth.sample(300, rng);
+    /// for i in 0..300 {
+    ///     x[(i % 8, i)] = f64::NAN; // one missing value in each observation
+    /// }
+    /// assert_eq!(Selection::factor_analysis(&x, 1..=4, Criterion::Bic, rng)?.latent_dim, 2);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of
+    /// [`FactorAnalysisBuilder::fit`](crate::steps::FactorAnalysisBuilder::fit)
+    /// for the first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
+    pub fn factor_analysis<'a, T: Real, R: Rng + ?Sized>(
+        x: impl IntoIncompleteObservations<'a, T>,
+        latent_dims: impl IntoIterator<Item = usize>,
+        criterion: Criterion,
+        mut rng: &mut R,
+    ) -> Result<Self> {
+        let x = x.into_incomplete()?;
+        choose(x, latent_dims, criterion, x.data_dim(), |k, x| {
+            Ok(FactorAnalysis::builder(k).fit(x, &mut rng)?.model)
+        })
+    }
 }
 
-/// Scores each of some k for probabilistic PCA of data with holes, in their order, about an
-/// estimated mean.
-///
-/// The first k that the observed entries cannot bear (the likelihood of a fit is unbounded, or
-/// there are too few entries) ends the list.
-///
-/// ```
-/// use elbo::Ppca;
-/// use elbo::selection::{ObservedCriterion, choose_latent_dim_observed};
-/// use nalgebra::DMatrix;
-/// use rand::{SeedableRng, rngs::StdRng};
-/// let rng = &mut StdRng::seed_from_u64(1);
-/// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
-/// let mut x =
-///     Ppca::from_parameters(loadings, nalgebra::DVector::zeros(8), 0.1)?.sample(150, rng);
-/// for i in 0..150 {
-///     x[(i % 8, i)] = f64::NAN;
-/// }
-/// for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 3 }] {
-///     assert_eq!(choose_latent_dim_observed(&x, 1..=4, criterion, rng)?.latent_dim, 2);
-/// }
-/// # Ok::<(), elbo::Error>(())
-/// ```
-///
-/// # Errors
-/// Those of [`PpcaBuilder::fit_incomplete`](crate::steps::PpcaBuilder::fit_incomplete) for the
-/// first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
-pub fn choose_latent_dim_observed<'a, T: Real, R: Rng + ?Sized>(
-    x: impl IntoIncompleteObservations<'a, T>,
-    latent_dims: impl IntoIterator<Item = usize>,
-    criterion: ObservedCriterion,
-    mut rng: &mut R,
-) -> Result<Selection> {
-    choose(x.into_incomplete()?, latent_dims, criterion, 1, |k, x| {
-        Ok(Ppca::builder(k).fit(x, &mut rng)?.model)
-    })
-}
-
-/// Scores each of some numbers of factors for [`FactorAnalysis`] of data with holes or without, in
-/// their order, about an estimated mean.
-///
-/// The first k that the observed entries cannot bear ends the list.
-///
-/// ```
-/// use elbo::FactorAnalysis;
-/// use elbo::selection::{ObservedCriterion, choose_factors};
-/// use nalgebra::{DMatrix, DVector};
-/// use rand::{SeedableRng, rngs::StdRng};
-/// let rng = &mut StdRng::seed_from_u64(1);
-/// let loadings = DMatrix::from_fn(8, 2, |i, j| ((3 * i + 5 * j) as f64).sin());
-/// let noise = DVector::from_fn(8, |i, _| 0.1 + 0.1 * i as f64);
-/// let mut x =
-///     FactorAnalysis::from_parameters(loadings, DVector::zeros(8), noise)?.sample(300, rng);
-/// for i in 0..300 {
-///     x[(i % 8, i)] = f64::NAN;
-/// }
-/// for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 3 }] {
-///     assert_eq!(choose_factors(&x, 1..=4, criterion, rng)?.latent_dim, 2);
-/// }
-/// # Ok::<(), elbo::Error>(())
-/// ```
-///
-/// # Errors
-/// Those of
-/// [`FactorAnalysisBuilder::fit_incomplete`](crate::steps::FactorAnalysisBuilder::fit_incomplete)
-/// for the first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
-pub fn choose_factors<'a, T: Real, R: Rng + ?Sized>(
-    x: impl IntoIncompleteObservations<'a, T>,
-    latent_dims: impl IntoIterator<Item = usize>,
-    criterion: ObservedCriterion,
-    mut rng: &mut R,
-) -> Result<Selection> {
-    let x = x.into_incomplete()?;
-    choose(x, latent_dims, criterion, x.data_dim(), |k, x| {
-        Ok(FactorAnalysis::builder(k).fit(x, &mut rng)?.model)
-    })
-}
-
-/// The same for any shape of noise, of so many variances, and a fit.
+/// Chooses k by a fit of any linear-Gaussian model, whose noise has `noise_variances` parameters.
 fn choose<T: Real, N: GaussianNoise<T>>(
     x: IncompleteObservations<'_, T>,
     latent_dims: impl IntoIterator<Item = usize>,
-    criterion: ObservedCriterion,
+    criterion: Criterion,
     noise_variances: usize,
     mut fit: impl FnMut(usize, IncompleteObservations<'_, T>) -> Result<Model<T, Linear<T>, N, Exact>>,
 ) -> Result<Selection> {
@@ -118,16 +109,22 @@ fn choose<T: Real, N: GaussianNoise<T>>(
         Ok(values.iter().map(|v| v.as_f64()).sum())
     };
     let folds = match criterion {
-        ObservedCriterion::Bic => Vec::new(),
-        ObservedCriterion::HeldOut { folds } => parts(&x, folds)?,
+        Criterion::Bic => Vec::new(),
+        Criterion::HeldOut { folds } => parts(&x, folds)?,
+        Criterion::Laplace | Criterion::Ard => {
+            return Err(Error::Unsupported {
+                what: "the number of latent dimensions of this model and data",
+                must: "Criterion::Bic or Criterion::HeldOut",
+            });
+        }
     };
     let mut scores = Vec::new();
     for k in latent_dims {
         let score = match criterion {
-            ObservedCriterion::Bic => {
+            Criterion::Bic => {
                 fit(k, x).and_then(|model| Ok(total(&model, x)? - penalty(&x, k, noise_variances)))
             }
-            ObservedCriterion::HeldOut { .. } => folds
+            _ => folds
                 .iter()
                 .map(|(training, held_out)| {
                     total(&fit(k, training.into_incomplete()?)?, held_out.into_incomplete()?)
@@ -135,6 +132,8 @@ fn choose<T: Real, N: GaussianNoise<T>>(
                 .sum(),
         };
         match score {
+            // A larger k needs more entries than the one that failed: the loop ends. For the first k
+            // there is nothing to return but the error.
             Ok(score) => scores.push((k, score)),
             Err(
                 Error::TooFewEntries { .. }
@@ -147,11 +146,13 @@ fn choose<T: Real, N: GaussianNoise<T>>(
             Err(error) => return Err(error),
         }
     }
-    Ok(Selection::of(scores))
+    Ok(Selection::from_scores(scores))
 }
 
-/// ½m ln n: W up to a rotation, the mean, and the variances of the noise.
+/// The penalty ½m ln n of BIC; the m parameters are W up to a rotation, the mean and the noise
+/// variances.
 fn penalty<T: Real>(x: &IncompleteObservations<'_, T>, k: usize, noise_variances: usize) -> f64 {
+    // Observations without an observed entry do not change the likelihood, and are not counted.
     let (d, n) = (x.data_dim(), x.len() - x.without_entries());
     let parameters = d * k - k * k.saturating_sub(1) / 2 + d + noise_variances;
     0.5 * parameters as f64 * (n as f64).ln()
@@ -160,6 +161,7 @@ fn penalty<T: Real>(x: &IncompleteObservations<'_, T>, k: usize, noise_variances
 /// The training part and the held-out part of each fold, NaN where an entry is missing.
 type Parts<T> = Vec<(DMatrix<T>, DMatrix<T>)>;
 
+/// Splits the observations into the parts of each fold.
 fn parts<T: Real>(x: &IncompleteObservations<'_, T>, folds: usize) -> Result<Parts<T>> {
     let (d, n) = (x.data_dim(), x.len());
     if folds < 2 || folds > n {
@@ -182,7 +184,7 @@ fn parts<T: Real>(x: &IncompleteObservations<'_, T>, folds: usize) -> Result<Par
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::{Criterion, choose_latent_dim};
+
     use rand::{SeedableRng, rngs::StdRng};
 
     fn table(seed: u64) -> DMatrix<f64> {
@@ -195,11 +197,11 @@ mod tests {
     fn nothing_missing_scores_as_complete_data_do() {
         let (x, rng) = (table(1), &mut StdRng::seed_from_u64(0));
         for (criterion, complete) in [
-            (ObservedCriterion::Bic, Criterion::Bic),
-            (ObservedCriterion::HeldOut { folds: 4 }, Criterion::HeldOut { folds: 4 }),
+            (Criterion::Bic, Criterion::Bic),
+            (Criterion::HeldOut { folds: 4 }, Criterion::HeldOut { folds: 4 }),
         ] {
-            let found = choose_latent_dim_observed(&x, 1..=3, criterion, rng).unwrap();
-            let expected = choose_latent_dim(&x, complete).unwrap();
+            let found = Selection::incomplete_ppca(&x, 1..=3, criterion, rng).unwrap();
+            let expected = Selection::ppca(&x, complete).unwrap();
             assert_eq!(found.latent_dim, expected.latent_dim, "{criterion:?}");
             for (k, score) in found.scores {
                 let (_, other) = expected.scores.iter().find(|(other, _)| *other == k).unwrap();
@@ -219,7 +221,7 @@ mod tests {
         let bic = |x: &DMatrix<f64>, k: usize, total: f64| {
             total - 0.5 * (7 * k - k * (k - 1) / 2 + 14) as f64 * (x.ncols() as f64).ln()
         };
-        let whole = choose_factors(&x, 1..=3, ObservedCriterion::Bic, rng).unwrap();
+        let whole = Selection::factor_analysis(&x, 1..=3, Criterion::Bic, rng).unwrap();
         for &(k, score) in &whole.scores {
             let expected = bic(
                 &x,
@@ -231,19 +233,19 @@ mod tests {
         for i in 0..200 {
             x[(i % 7, i)] = f64::NAN;
         }
-        for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 4 }] {
+        for criterion in [Criterion::Bic, Criterion::HeldOut { folds: 4 }] {
             // One factor fewer than variables is the most that can be fitted.
-            let found = choose_factors(&x, 1..=9, criterion, rng).unwrap();
+            let found = Selection::factor_analysis(&x, 1..=9, criterion, rng).unwrap();
             assert_eq!(found.latent_dim, 2, "{criterion:?}: {:?}", found.scores);
             assert!(
                 found.scores.len() < 8 && found.scores.iter().all(|(_, score)| score.is_finite())
             );
         }
         assert!(matches!(
-            choose_factors(&x, 7..=7, ObservedCriterion::Bic, rng),
+            Selection::factor_analysis(&x, 7..=7, Criterion::Bic, rng),
             Err(Error::TooFewEntries { .. } | Error::Unbounded { .. })
         ));
-        let none = choose_factors(&x, 1..=2, ObservedCriterion::HeldOut { folds: 1 }, rng);
+        let none = Selection::factor_analysis(&x, 1..=2, Criterion::HeldOut { folds: 1 }, rng);
         assert!(matches!(none, Err(Error::InvalidParameter { .. })));
     }
 
@@ -258,19 +260,17 @@ mod tests {
                 }
             }
         }
-        let found = choose_latent_dim_observed(&x, 1..=7, ObservedCriterion::Bic, rng).unwrap();
+        let found = Selection::incomplete_ppca(&x, 1..=7, Criterion::Bic, rng).unwrap();
         assert!(found.scores.len() < 7 && found.scores.iter().all(|(_, score)| score.is_finite()));
         let single =
-            choose_latent_dim_observed(&x.map(|v| v as f32), 1..=2, ObservedCriterion::Bic, rng)
-                .unwrap();
+            Selection::incomplete_ppca(&x.map(|v| v as f32), 1..=2, Criterion::Bic, rng).unwrap();
         assert!((single.scores[0].1 - found.scores[0].1).abs() < 1e-2);
         for folds in [0, 1, 91] {
-            let refused =
-                choose_latent_dim_observed(&x, 1..=2, ObservedCriterion::HeldOut { folds }, rng);
+            let refused = Selection::incomplete_ppca(&x, 1..=2, Criterion::HeldOut { folds }, rng);
             assert!(matches!(refused, Err(Error::InvalidParameter { .. })), "{folds}");
         }
         assert!(matches!(
-            choose_latent_dim_observed(&x, 9..=9, ObservedCriterion::Bic, rng),
+            Selection::incomplete_ppca(&x, 9..=9, Criterion::Bic, rng),
             Err(Error::LatentDim { .. })
         ));
     }

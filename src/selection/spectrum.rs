@@ -14,7 +14,7 @@ use std::f64::consts::{PI, TAU};
 /// likelihood and the evidence of probabilistic PCA.
 ///
 /// ```
-/// use elbo::selection::{Criterion, Spectrum};
+/// use elbo::selection::{Criterion, Selection, Spectrum};
 /// // Ten observations of fifteen variables: nine eigenvalues that are not 0.
 /// let spectrum = Spectrum::from_eigenvalues(
 ///     &[9.0, 8.0, 5.0, 4.0, 2.0, 0.2, 0.12, 0.09, 0.05],
@@ -159,7 +159,7 @@ impl Spectrum {
                 });
             }
         };
-        Ok(Selection::of(values.into_iter().enumerate().collect()))
+        Ok(Selection::from_scores(values.into_iter().enumerate().collect()))
     }
 
     /// The noise variances v_k for k = 0 to the largest.

@@ -1,4 +1,5 @@
-//! Step 5: deep maps, first as the encoder, then as the decoder as well.
+//! Steps 5 and 6: deep encoders, with a linear decoder and with a deep one (the variational
+//! autoencoder).
 
 use super::Model;
 use super::fit_methods::fit_methods;
@@ -14,9 +15,10 @@ use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 use std::marker::PhantomData;
 
-/// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with φ a multilayer perceptron;
-/// isotropic, as in the lecture, unless another family is named. The decoder is still linear, so
-/// that log p, J and the gaps between them are exact.
+/// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with a multilayer perceptron φ.
+///
+/// The posterior family is isotropic by default, as in the lecture. The decoder is linear, so that
+/// log p, the evidence lower bound (ELBO, J) and the inference gaps are exact.
 ///
 /// ```
 /// use elbo::{DeepEncoderPpca, fit::StochasticGradient};
@@ -37,8 +39,8 @@ pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
 /// ([Kingma & Welling 2014](https://arxiv.org/abs/1312.6114), [Rezende, Mohamed & Wierstra
 /// 2014](https://arxiv.org/abs/1401.4082)).
 ///
-/// Diagonal posteriors and Gaussian noise unless others are named; [`Vae::builder`] fits Gaussian
-/// noise, [`BinaryVae`] is for data in \[0, 1\].
+/// Posteriors are diagonal and the noise is Gaussian by default; [`BinaryVae`] is for data in
+/// \[0, 1\].
 ///
 /// ```
 /// use elbo::{Vae, fit::StochasticGradient};
@@ -82,10 +84,10 @@ impl<T: Real, Q: PosteriorFamily<T>> BinaryVae<T, Q> {
 
 /// Builder of a fit of a model with a deep encoder.
 ///
-/// Data reach the model as they are given. So that columns of any scale can be learned, the
-/// encoder's first layer is a fixed affine one, which subtracts each variable's mean and divides by
-/// its deviation, and a deep decoder's last layer is the fixed inverse of it; a linear decoder's
-/// loadings move in units of these deviations.
+/// The model takes data in their own units; they need not be standardised. The encoder's first layer
+/// is a fixed affine map, which subtracts the mean of each variable and divides by its standard
+/// deviation; the last layer of a deep decoder of Gaussian noise is its fixed inverse. The loadings
+/// of a linear decoder are optimised in units of these standard deviations.
 #[must_use]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeepBuilder<T: Real, S> {
@@ -113,41 +115,42 @@ impl<T: Real, S> DeepBuilder<T, S> {
         }
     }
 
-    /// Units of each hidden layer of the encoder; a deep decoder mirrors them. One layer of 64
-    /// unless said.
+    /// Sets the number of units of each hidden layer of the encoder; a deep decoder has them in
+    /// reverse order. One layer of 64 units by default.
     pub fn hidden(self, units: &[usize]) -> Self {
         Self { hidden: units.to_vec(), ..self }
     }
 
-    /// What stands between the layers; SiLU unless said.
+    /// Sets the activation function of the hidden layers; [`Activation::Silu`] by default.
     pub fn activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
     }
 
-    /// The noise variance of a Gaussian likelihood: its analytic optimum (default), learned by the
+    /// Sets how σ² of a Gaussian likelihood is found: its analytic optimum (default), learned by the
     /// gradient, or fixed.
     pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
         Self { noise, ..self }
     }
 
-    /// The floor of a learned σ², as a share of the data's mean variance; 10⁻⁶ unless said. A fit
-    /// that ends on it says [`StopReason::Floor`](crate::fit::StopReason::Floor).
+    /// Sets the lower bound of a learned σ², as a share of the mean variance of the variables; 10⁻⁶ by
+    /// default. [`StopReason::Floor`](crate::fit::StopReason::Floor) reports an active bound.
     pub fn noise_floor(self, share: f64) -> Self {
         Self { relative_floor: share, ..self }
     }
 
-    /// Epochs, batches, learning rate and early stop; [`StochasticGradient::of_steps`] for 12,000
-    /// steps unless said.
+    /// Sets the optimiser: epochs, batch size, learning rate and early stopping;
+    /// [`StochasticGradient::of_steps`] with 12,000 steps by default.
     pub fn fitter(self, fitter: StochasticGradient) -> Self {
         Self { fitter: Some(fitter), ..self }
     }
 
-    /// Draws of ε for each observation in a step, at least 1; 1 unless said.
+    /// Sets the number of Monte Carlo samples of ε per observation and step, at least 1; 1 by default.
     pub fn samples(self, samples: usize) -> Self {
         Self { samples, ..self }
     }
 
-    /// The mean and the deviation of each variable, if these settings fit the data.
+    /// Validates the settings for the data, and returns the mean and the standard deviation of each
+    /// variable.
     fn scales(&self, x: Observations<'_, T>) -> Result<(DVector<T>, DVector<T>)> {
         if x.len() < 2 {
             return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
@@ -161,10 +164,12 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Ok((mean.map(T::of), variances.map(|v| T::of(v.sqrt()))))
     }
 
+    /// The optimiser that was set, or the default for the number of observations.
     fn fitter_for(&self, x: Observations<'_, T>) -> StochasticGradient {
         self.fitter.unwrap_or_else(|| StochasticGradient::of_steps(12_000, x.len()))
     }
 
+    /// A perceptron with the hidden layers of the settings, in reverse order if `backwards`.
     fn layers(&self, inputs: usize, outputs: usize, backwards: bool) -> MlpBuilder<T> {
         let mut hidden = self.hidden.clone();
         if backwards {
@@ -173,8 +178,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Mlp::builder(inputs, outputs).hidden(&hidden).activation(self.activation)
     }
 
-    /// An encoder whose posterior starts near the prior: the rows of its last layer that give the
-    /// scale are 0.
+    /// The initial encoder. The rows of its last layer that determine the scale of q are 0, so that
+    /// this scale is that of the prior.
     fn encoder<Q: PosteriorFamily<T>>(
         &self,
         scales: &(DVector<T>, DVector<T>),
@@ -188,6 +193,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         )?))
     }
 
+    /// The initial noise, at the mean variance of the variables, with its lower bound.
     fn noise(&self, deviations: &DVector<T>) -> Result<IsotropicGaussian<T>> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
         check_share("the floor of the noise variance", self.relative_floor)?;
@@ -208,7 +214,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         })
     }
 
-    /// The deep decoder and encoder of a [`Vae`], and its fit.
+    /// Initialises the deep encoder and decoder of a [`Vae`], and fits them. `fixed_output` adds the
+    /// fixed last layer to the decoder, whose output for a Bernoulli likelihood is logits.
     fn fit_vae<Q: PosteriorFamily<T>, L: Likelihood<T>>(
         &self,
         x: Observations<'_, T>,
@@ -270,11 +277,14 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         let encoder = builder.encoder::<Q>(&scales, rng)?;
         let (mean, deviations) = scales;
         let noise = builder.noise(&deviations)?;
+        // Loadings of the scale of the data: Σ_m w_jm² has the variance of variable j as expectation.
         let share = T::one() / T::of_usize(builder.latent_dim).sqrt();
         let loadings = DMatrix::from_fn(x.data_dim(), builder.latent_dim, |j, _| {
             share * deviations[j] * T::standard_normal(rng)
         });
         let decoder = Linear::new(loadings, mean)?;
+        // Rows move in units of their standard deviation, as if the data were standardised; constant
+        // variables in 10⁻⁶ of the typical one, since their unit would be 0.
         let typical = (deviations.norm_squared() / T::of_usize(deviations.len())).sqrt();
         let preconditioner =
             Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);

@@ -1,4 +1,4 @@
-//! Models chosen by name at run time.
+//! Models chosen by name at run time, as trait objects.
 
 use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Model, Ppca, Vae, VariationalPpca};
 use crate::data::Centering;
@@ -29,8 +29,8 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Steps enough for a small table as well: a table of few observations has few batches in an
-    /// epoch.
+    /// The optimiser with a number of steps that does not depend on the number of observations: a
+    /// small table has few batches per epoch, and gets more epochs.
     fn fitter(self, observations: usize) -> StochasticGradient {
         let steps = match self {
             Self::Fast => 2_000,
@@ -39,7 +39,8 @@ impl Budget {
         StochasticGradient::of_steps(steps, observations)
     }
 
-    /// How the gaps of a deep decoder are estimated, and on how many observations.
+    /// The settings for estimating the inference gaps of a deep decoder, and the number of
+    /// observations on which they are estimated.
     fn estimation(self) -> (GapEstimation, usize) {
         let (points, steps, samples) = match self {
             Self::Fast => (100, 60, 200),
@@ -79,15 +80,15 @@ pub enum ModelKind {
     VemDiagonal,
     /// [`VariationalPpca`] with isotropic covariances, as in the lecture.
     VemIsotropic,
-    /// [`AmortizedPpca`] with a full head.
+    /// [`AmortizedPpca`] with full posterior covariances.
     AmortizedLinearFull,
-    /// [`AmortizedPpca`] with a diagonal head.
+    /// [`AmortizedPpca`] with diagonal posterior covariances.
     AmortizedLinearDiagonal,
-    /// [`AmortizedPpca`] with an isotropic head.
+    /// [`AmortizedPpca`] with isotropic posterior covariances.
     AmortizedLinearIsotropic,
-    /// [`DeepEncoderPpca`] with an isotropic head, as in the lecture.
+    /// [`DeepEncoderPpca`] with isotropic posterior covariances, as in the lecture.
     DeepEncoder,
-    /// [`Vae`] with an isotropic head, as in the lecture, and Gaussian noise.
+    /// [`Vae`] with isotropic posterior covariances, as in the lecture, and Gaussian noise.
     Vae,
 }
 
@@ -154,7 +155,9 @@ impl ModelKind {
     /// use elbo::{Observations, steps::ModelKind};
     /// use rand::{SeedableRng, rngs::StdRng};
     /// let x = nalgebra::dmatrix![
-    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+    ///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+    ///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
     /// let observations = Observations::new(x.as_view())?;
     /// for kind in ModelKind::ALL {
     ///     let fit = kind.fit(1, &x, &mut StdRng::seed_from_u64(1))?;
@@ -216,6 +219,7 @@ impl std::str::FromStr for ModelKind {
     }
 }
 
+/// Fits [`VariationalPpca`] with the posterior family Q.
 fn variational<
     T: Real,
     Q: SubspaceFamily<T> + KlProjection<T> + std::fmt::Debug + Send + Sync + 'static,
@@ -227,6 +231,7 @@ fn variational<
     Ok(DynFit::new_dyn(VariationalPpca::<T, Q>::builder(k).fit(x, rng)?))
 }
 
+/// Fits [`AmortizedPpca`] with the posterior family Q.
 fn amortized<
     T: Real,
     Q: AffineScaleHead<T> + KlProjection<T> + std::fmt::Debug + Send + Sync + 'static,
@@ -247,16 +252,16 @@ impl<T: Real> DynFit<T> {
     }
 }
 
-/// Object-safe methods of every model of the progression.
+/// Object-safe interface of the models of the progression.
 ///
-/// A quantity that a model does not have is `None`: an autoencoder has no likelihood.
+/// A quantity that a model does not have is `None`, such as the noise variance of an autoencoder.
 pub trait DynModel<T: Real>: std::fmt::Debug + std::fmt::Display + Send + Sync {
-    /// The means of q for the observations of the fit, k×n; with an encoder or an exact posterior,
-    /// for any others as well.
+    /// The codes (means of q), k×n: of the observations of the fit, and of any others if the model has
+    /// an encoder or an exact posterior.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch), also for new observations where q is
-    /// a table.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch), also for another number of
+    /// observations than that of the fit if q is a table (`PerPoint`).
     fn codes(&self, x: Observations<'_, T>) -> Result<DMatrix<T>>;
 
     /// The mean of p(x|z) for codes z (k×n), d×n.
@@ -265,8 +270,8 @@ pub trait DynModel<T: Real>: std::fmt::Debug + std::fmt::Display + Send + Sync {
     /// As [`Model::inverse_transform`].
     fn inverse_transform(&self, z: &DMatrix<T>) -> Result<DMatrix<T>>;
 
-    /// log p and J with its parts, where there are such; estimated, with the given budget, where
-    /// the decoder is deep.
+    /// The inference gaps, with log p and the evidence lower bound (ELBO, J): exact for a linear
+    /// decoder, estimated with the given budget for a deep one; `None` without a likelihood.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
@@ -277,17 +282,17 @@ pub trait DynModel<T: Real>: std::fmt::Debug + std::fmt::Display + Send + Sync {
         rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>>;
 
-    /// The noise variance σ².
+    /// The noise variance σ²; `None` without a likelihood.
     fn noise_variance(&self) -> Option<T>;
 
-    /// The variances of x along the principal directions of a linear decoder (those of WWᵗ + σ²I
-    /// along W).
+    /// The variances of x along the principal components of a linear decoder with noise, the k
+    /// largest eigenvalues of WWᵗ + σ²I; `None` for other models.
     ///
     /// # Errors
     /// Those of the singular value decomposition.
     fn explained_variance(&self) -> Result<Option<DVector<T>>>;
 
-    /// n samples of x, d×n, from a model with a density.
+    /// n samples of x, d×n; `None` without a likelihood.
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> Option<DMatrix<T>>;
 }
 
@@ -367,8 +372,8 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
         Model::inverse_transform(self, z)
     }
 
-    /// J is estimated on all observations; the gaps on 300 drawn at random without replacement, or
-    /// 100 with little budget.
+    /// The ELBO is estimated on all observations; the gaps on 300 sampled without replacement, or 100
+    /// with [`Budget::Fast`].
     fn gaps(
         &self,
         x: Observations<'_, T>,
@@ -379,6 +384,7 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
         let (estimation, points) = budget.estimation();
         let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
         let part = x.values().select_columns(&chosen);
+        // Data of their own and not a mini-batch: means over the sample, without a scale N/n.
         let part = Observations::trusted(part.as_view(), chosen.len());
         let looked_at = estimation.estimate(
             &self.generative,
@@ -389,6 +395,7 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
         if part.len() == x.len() {
             return Ok(Some(looked_at.summary()));
         }
+        // The ELBO of all observations is cheap: only the optimal q of each one is expensive.
         let q = self.inference.infer(&self.generative, x)?;
         Ok(Some(estimation.extend(&looked_at, &self.generative, &q, x, rng)?))
     }

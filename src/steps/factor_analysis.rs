@@ -1,4 +1,4 @@
-//! Factor analysis: step 2 with a noise variance for each variable.
+//! Factor analysis: probabilistic PCA (step 2) with a noise variance for each variable.
 
 use super::Model;
 use super::fit_methods::{deterministic_fit, fit_methods};
@@ -32,8 +32,8 @@ use std::ops::ControlFlow;
 /// x \sim N(\mu,\; WW^\top + \Psi)
 /// ```
 ///
-/// It is [`Ppca`](super::Ppca) with another likelihood: each variable has a noise variance of its
-/// own. The fit is equivariant under rescaling of single variables (loadings and √ψ rescale with
+/// It is [`Ppca`](super::Ppca) with another likelihood, in which each variable has its own noise
+/// variance. The fit is equivariant under rescaling of single variables (loadings and √ψ rescale with
 /// them), where probabilistic PCA is equivariant under rotations. It takes complete, weighted and
 /// incomplete data, [moments](crate::data::Moments) and [sources](crate::data::Source).
 ///
@@ -91,9 +91,9 @@ deterministic_fit! {
     /// Fits factor analysis with k factors and an estimated mean by maximum likelihood
     /// ([`ProfileLikelihood`]).
     ///
-    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with falling entries, and in each column
+    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with decreasing entries, and in each column
     /// the entry that is largest in units of its variable's standard deviation is positive.
-    /// [`StopReason::Floor`] reports that some ψ_j is at its floor
+    /// [`StopReason::Floor`] reports that some ψ_j is at its lower bound
     /// ([`heywood_variables`](Self::heywood_variables)).
     FactorAnalysis, FactorAnalysisBuilder
 }
@@ -125,14 +125,14 @@ impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
         loadings
     }
 
-    /// The variables whose noise variance is held up by its floor: the likelihood would have it at
-    /// 0 (a Heywood case), or the variable is constant.
+    /// The indices of the variables whose noise variance is at its lower bound: the likelihood has
+    /// its maximum at ψ_j = 0 (a Heywood case), or the variable is constant.
     pub fn heywood_variables(&self) -> Vec<usize> {
         self.generative.likelihood.at_floor()
     }
 
     /// Bartlett's factor scores (WᵗΨ⁻¹W)⁻¹WᵗΨ⁻¹(x−μ), k×n: the least-squares codes, unbiased given
-    /// z, where the posterior mean of [`Self::transform`] (the regression scores) is drawn towards
+    /// z, where the posterior mean of [`Self::transform`] (the regression scores) is shrunk towards
     /// 0. A factor without loadings has the score 0.
     ///
     /// # Errors
@@ -143,6 +143,8 @@ impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
             &factor.directions,
             &self.generative.scaled_deviations(x.into_observations()?)?,
         );
+        // With Ψ^(−½)W = QSVᵗ the scores are V S⁻¹ Qᵗ Ψ^(−½)(x − μ). Singular values below rounding
+        // are those of factors without loadings: pseudo-inverse.
         let least = factor.singular_values.max() * T::EPSILON.as_f64() * self.data_dim() as f64;
         let inverses =
             factor.singular_values.map(|s| if s > least { T::of(1.0 / s) } else { T::zero() });
@@ -157,7 +159,7 @@ impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
 pub enum FactorAnalysisFitter {
     /// Quasi-Newton ascent of the likelihood profiled over W.
     ProfileLikelihood(ProfileLikelihood),
-    /// EM from random loadings: slow where a ψ_j is small, and it may end in a local maximum.
+    /// EM from random loadings: slow if a ψ_j is small, and it may end in a local maximum.
     ExpectationMaximization(ExpectationMaximization),
 }
 
@@ -188,13 +190,14 @@ pub struct FactorAnalysisBuilder<T> {
 
 fit_methods!([T: Real] T, FactorAnalysisBuilder<T> => FactorAnalysis<T>);
 
-/// The variables that vary, in units of their deviations.
+/// The second moments of the variables that are not constant, in units of their standard deviations.
 struct Standardized {
     mean: DVector<f64>,
     count: usize,
     varying: Vec<usize>,
     deviations: DVector<f64>,
-    root: DMatrix<f64>, // of the correlations, rows of norm 1
+    /// Square-root factor of the correlation matrix: rows of norm 1.
+    root: DMatrix<f64>,
 }
 
 impl Standardized {
@@ -210,7 +213,7 @@ impl Standardized {
         Self::of_root(moment.mean().clone(), moment.root().clone(), moment.count(), setting)
     }
 
-    /// From the mean and a root of the covariance of `count` observations.
+    /// Standardises a square-root factor of the covariance of `count` observations about a mean.
     fn of_root<T>(
         mean: DVector<f64>,
         root: DMatrix<f64>,
@@ -218,8 +221,8 @@ impl Standardized {
         setting: &FactorAnalysisBuilder<T>,
     ) -> Result<Self> {
         let variances: Vec<f64> = root.row_iter().map(|row| row.norm_squared()).collect();
-        // Each variable by itself: what rounding leaves of a deviation is relative to that
-        // variable's mean.
+        // A variable is constant if its variance is within rounding of its own mean: (16ε)² of the
+        // squared mean, which allows sixteen roundings in each centred entry.
         let rounding = 256.0 * f64::EPSILON * f64::EPSILON;
         let varies = |j: &usize| variances[*j] > rounding * mean[*j].powi(2);
         let varying: Vec<usize> = (0..variances.len()).filter(varies).collect();
@@ -234,7 +237,8 @@ impl Standardized {
     }
 
     /// The constant by which the log-likelihood per observation of the standardised variables
-    /// exceeds that of the data: the logarithms of the scales, and the constant variables.
+    /// exceeds that of the data: the logarithms of the scales, and the density of the constant
+    /// variables.
     fn log_scale<T>(&self, setting: &FactorAnalysisBuilder<T>) -> f64 {
         let mean_variance = self.deviations.norm_squared() / self.deviations.len() as f64;
         let floor_density = (std::f64::consts::TAU * setting.relative_floor * mean_variance).ln();
@@ -242,8 +246,8 @@ impl Standardized {
         self.deviations.iter().map(|s| s.ln()).sum::<f64>() + 0.5 * constant
     }
 
-    /// The fit in the units of x: constant variables have no loadings, and noise at a floor
-    /// relative to the mean variance of the others.
+    /// Converts a fit to the units of x. Constant variables get loadings 0, and as noise variance a
+    /// lower bound relative to the mean variance of the other variables.
     fn restore<T: Real>(
         &self,
         fitted: Fitted<StandardFactors>,
@@ -320,8 +324,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         Self { relative_floor: share, ..self }
     }
 
-    /// Sets the number of random restarts beside the first start, for incomplete data; 0 by default
-    /// (see [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts)).
+    /// Sets the number of random restarts after the first initialisation, for incomplete data; 0 by
+    /// default (see [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts)).
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
@@ -339,11 +343,11 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         }
     }
 
-    /// Noise at the variances of some variables, with its floors; `varying` are those that are not
-    /// constant.
+    /// The initial noise, at the variances of the variables, with its lower bounds; `varying` are the
+    /// indices of the variables that are not constant.
     ///
     /// # Errors
-    /// [`Error::Unbounded`] unless more than k vary.
+    /// [`Error::Unbounded`] unless more than k variables vary.
     fn noise_of(
         &self,
         variances: &DVector<f64>,
@@ -360,7 +364,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         DiagonalGaussian::new(variances.zip_map(&floors, f64::max))?.with_floors(floors)
     }
 
-    /// The same fit in the form of [`FactorAnalysis::fit`], in the caller's precision.
+    /// Converts a fit to the canonical form of [`FactorAnalysis::fit`], in the caller's precision.
     fn oriented(
         &self,
         fitted: Fitted<LinearGaussian<f64, DiagonalGaussian<f64>>>,
@@ -368,6 +372,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let Fitted { model, trace, stop, .. } = fitted;
         let mut loadings =
             matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
+        // The sign of a column is that of its largest entry in units of standard deviations: it does
+        // not depend on the units of the variables.
         let variances = model.likelihood.noise_variances();
         let deviations = DVector::from_fn(variances.len(), |j, _| {
             (loadings.row(j).norm_squared() + variances[j]).sqrt()
@@ -384,7 +390,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         Ok(Fitted::new(model, trace, stop))
     }
 
-    /// A fit to standardised variables, in the units of the data.
+    /// Fits the model to standardised variables, and returns it in the units of the data.
     fn fit_standardized(
         &self,
         data: &Standardized,
@@ -393,7 +399,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     ) -> Result<Fitted<FactorAnalysis<T>>> {
         let shift = data.log_scale(self);
         let silent = observer.is_silent();
-        // The observer sees the objective in the units of the data, as the trace has it.
+        // The observer gets the objective in the units of the data, as the trace.
         let mut shifted = |iteration: usize, value: f64| -> ControlFlow<()> {
             observer.observe(iteration, value - shift)
         };
@@ -409,6 +415,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         data.restore(fitted, self)
     }
 
+    /// Fits the model to the moments of complete data.
     fn fit_moments(
         &self,
         moments: &Moments,
@@ -421,8 +428,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         self.fit_standardized(&data, rng, observer)
     }
 
-    /// EM on r pseudo-observations about 0 with the second moment of all n: an iteration does not
-    /// depend on n.
+    /// EM on r pseudo-observations about 0 that have the second moment of all n observations: the
+    /// cost of an iteration does not depend on n.
     fn fit_by_em(
         &self,
         fitter: ExpectationMaximization,
@@ -433,6 +440,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let (d, r) = data.root.shape();
         let columns = &data.root * (r as f64).sqrt();
         let x = Observations::new(columns.as_view())?.of_population(data.count);
+        // Σ_m w_jm² has expectation 1, the variance of a standardised variable; ψ_j starts at half
+        // of it.
         let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| {
             f64::standard_normal(rng) / (self.latent_dim as f64).sqrt()
         });
@@ -445,6 +454,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         fitted.try_map(|(model, _)| canonical(&model))
     }
 
+    /// Maximises the likelihood of the observed entries.
     fn fit_incomplete(
         &self,
         x: IncompleteObservations<'_, T>,
@@ -513,7 +523,7 @@ fits!(
     /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \Psi_{o_i})
     /// ```
     ///
-    /// The floor of ψ_j is relative to the variance of the observed entries of its variable.
+    /// The lower bound of ψ_j is relative to the variance of the observed entries of its variable.
     IncompleteObservations<'a, T>,
     |builder, x, rng, observer| builder.fit_incomplete(x, None, rng, observer)
 );
@@ -526,17 +536,19 @@ impl<'a, T: Real> Deterministic<Weighted<'a, Dense<'a, T>, T>> for FactorAnalysi
 impl<T: Real> Deterministic<&Moments> for FactorAnalysisBuilder<T> {}
 impl<T: Real> Deterministic<&mut dyn Source<T>> for FactorAnalysisBuilder<T> {}
 
-/// The mean and the Cholesky factor of the covariance, where forming the covariance loses nothing
-/// that the fit could see: no variable is nearly a combination of others. A tenth of the time of
-/// [`ScatterFactor`] for many observations.
+/// Returns the mean and the Cholesky factor of the covariance; `None` if forming the covariance would
+/// lose accuracy that matters to the fit, because a variable is nearly a linear combination of
+/// others. It takes a tenth of the time of [`ScatterFactor`] for many observations.
 fn covariance_root<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
 ) -> Result<Option<(DVector<f64>, DMatrix<f64>)>> {
+    // For few observations [`ScatterFactor`] is cheap, and the covariance near singular.
     if x.len() <= 2 * x.data_dim() {
         return Ok(None);
     }
     let (mean, _) = centre_and_resolution(x, mean)?;
+    // In double precision for `f32` as well.
     let mut covariance = if std::mem::size_of::<T>() == std::mem::size_of::<f64>() {
         scatter_matrix(x.values(), Some(&mean.map(T::of)), None)?.map(|v| v.as_f64())
     } else {
@@ -544,12 +556,15 @@ fn covariance_root<T: Real>(
     };
     covariance /= x.len() as f64;
     let deviations = covariance.diagonal().map(f64::sqrt);
+    // Squares that underflow, or a constant variable.
     if deviations.iter().any(|&s| s * s < f64::TINY_SQUARE) {
         return Ok(None);
     }
     let correlations = DMatrix::from_fn(deviations.len(), deviations.len(), |i, j| {
         covariance[(i, j)] / (deviations[i] * deviations[j])
     });
+    // A squared pivot is 1 − R² of a variable given those before it. Its rounding error is some ε:
+    // from 10⁻⁶ on it has a relative error of at most some 10⁻¹⁰.
     let Ok(mut root) = cholesky_lower(correlations.as_view()) else { return Ok(None) };
     if root.diagonal().iter().any(|&pivot| pivot * pivot < 1e-6) {
         return Ok(None);
@@ -560,14 +575,16 @@ fn covariance_root<T: Real>(
     Ok(Some((mean, root)))
 }
 
-/// Refuses k at the rank of the correlations, of which `root` (d×r) is a root: no variance would be
-/// left for any noise.
+/// Returns an error unless k is below the rank of the correlation matrix, of which `root` (d×r) is a
+/// square-root factor: otherwise no variance is left for the noise.
 fn check_noise_remains(root: &DMatrix<f64>, latent_dim: usize) -> Result<()> {
     let inner = if root.nrows() <= root.ncols() {
         product_tr_right(root, root)
     } else {
         product_tr_left(root, root)
     };
+    // Cheap sufficient test: the (k+1)-th eigenvalue of the smaller product is far above its rounding
+    // error. Only otherwise the SVD of the factor, which resolves variances down to (16ε)².
     let clearly = latent_dim < inner.nrows()
         && leading_eigenpairs(inner.as_view(), latent_dim + 1)?.values[latent_dim] > 1e-9;
     if clearly {
@@ -579,7 +596,7 @@ fn check_noise_remains(root: &DMatrix<f64>, latent_dim: usize) -> Result<()> {
     if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
 }
 
-/// The same model with z turned so that WᵗΨ⁻¹W is diagonal.
+/// Rotates z so that WᵗΨ⁻¹W is diagonal, and returns the loadings and the noise variances.
 fn canonical(model: &LinearGaussian<f64, DiagonalGaussian<f64>>) -> Result<StandardFactors> {
     let mut loadings = matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
     crate::fit::closed_form::orient(&mut loadings);

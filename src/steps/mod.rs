@@ -1,20 +1,25 @@
-//! The progression as a table of types: each step swaps what sits in one slot of the step before
-//! it.
+//! The models of the progression from the linear autoencoder to the variational autoencoder: each
+//! step replaces one component of the step before it.
 //!
 //! | step | decoder | likelihood | inference | how it is fitted |
 //! |---|---|---|---|---|
-//! | [`LinearAutoencoder`] | `Linear` | `Noiseless` | `Amortized<PointEncoder<Linear>>` | closed form, or gradient |
-//! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, EM, parameter-expanded EM |
-//! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint<Q>`** | variational EM |
-//! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Linear, Q>>`** | gradient |
-//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized<GaussianEncoder<Mlp, Q>>`** | reparameterised gradient |
-//! | [`Vae`] | **`Mlp`** | `IsotropicGaussian`, `Bernoulli` | `Amortized<GaussianEncoder<Mlp, Q>>` | reparameterised gradient |
+//! | [`LinearAutoencoder`] | `Linear` | `Noiseless` | `Amortized`, of points | closed form, gradient |
+//! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, (PX-)EM |
+//! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint`** | variational EM |
+//! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized`**, linear | gradient |
+//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized`, deep** | Monte Carlo gradient |
+//! | [`Vae`] | **`Mlp`** | Gaussian, `Bernoulli` | `Amortized`, deep | Monte Carlo gradient |
 //!
-//! Beside the progression, the same model with noise of another shape:
+//! `Amortized` of points is `Amortized<PointEncoder<Linear>>`; the linear and the deep encoder of a
+//! posterior of the family Q are `Amortized<GaussianEncoder<Linear, Q>>` and
+//! `Amortized<GaussianEncoder<Mlp, Q>>`. PX-EM is parameter-expanded EM; Monte Carlo gradients are
+//! reparameterised.
 //!
-//! | step | decoder | likelihood | inference | how it is fitted |
+//! Beside the progression, probabilistic PCA with a noise variance for each variable:
+//!
+//! | model | decoder | likelihood | inference | how it is fitted |
 //! |---|---|---|---|---|
-//! | [`FactorAnalysis`] | `Linear` | **`DiagonalGaussian`** | `Exact` | ascent of the profile likelihood, EM |
+//! | [`FactorAnalysis`] | `Linear` | **`DiagonalGaussian`** | `Exact` | profile likelihood, EM |
 
 mod amortized_ppca;
 mod apply;
@@ -31,23 +36,41 @@ mod pca;
 mod ppca;
 mod variational_ppca;
 
-pub use amortized_ppca::{AmortizedPpca, AmortizedPpcaBuilder};
+#[doc(hidden)] // listed at the root of the crate
+pub use amortized_ppca::AmortizedPpca;
+pub use amortized_ppca::AmortizedPpcaBuilder;
+#[doc(hidden)] // bounds of methods, of which the compiler reports the words
 pub use apply::{EncodeOf, LogLikelihoodOf, SquaredErrorOf, TransformOf};
-pub use deep::{BinaryVae, DeepBuilder, DeepEncoderPpca, Vae};
-pub use dyn_model::{Budget, DynFit, DynModel, ModelKind};
-pub use factor_analysis::{FactorAnalysis, FactorAnalysisBuilder, FactorAnalysisFitter};
+pub use deep::DeepBuilder;
+#[doc(hidden)] // listed at the root of the crate
+pub use deep::{BinaryVae, DeepEncoderPpca, Vae};
+#[doc(hidden)] // an alias
+pub use dyn_model::DynFit;
+pub use dyn_model::{Budget, DynModel, ModelKind};
+pub use factor_analysis::FactorAnalysisBuilder;
+#[doc(hidden)]
+pub use factor_analysis::{FactorAnalysis, FactorAnalysisFitter};
 pub(crate) use fit_methods::fit_methods;
-pub use linear_autoencoder::{
-    LinearAutoencoder, LinearAutoencoderBuilder, LinearAutoencoderFitter,
-};
+pub use linear_autoencoder::LinearAutoencoderBuilder;
+#[doc(hidden)]
+pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderFitter};
 pub use loadings_table::LoadingsTable;
+#[doc(hidden)] // listed at the root of the crate
 pub use model::Model;
-pub use pca::{OutlierDistances, Pca, PcaBuilder};
-pub use ppca::{Ppca, PpcaBuilder, PpcaFitter};
-pub use variational_ppca::{VariationalFitter, VariationalPpca, VariationalPpcaBuilder};
+#[doc(hidden)] // listed at the root of the crate
+pub use pca::Pca;
+pub use pca::{OutlierDistances, PcaBuilder};
+pub use ppca::PpcaBuilder;
+#[doc(hidden)]
+pub use ppca::{Ppca, PpcaFitter};
+pub use variational_ppca::VariationalPpcaBuilder;
+#[doc(hidden)]
+pub use variational_ppca::{VariationalFitter, VariationalPpca};
 
 /// The name of a type without its modules and parameters, such as `Diagonal`.
 fn short_name<T: ?Sized>() -> &'static str {
+    // `type_name` is `crate::module::Name<Parameters>`: cut the parameters before the path, since
+    // they contain paths of their own.
     let name = std::any::type_name::<T>();
     let name = name.split('<').next().unwrap_or(name);
     name.rsplit("::").next().unwrap_or(name)

@@ -13,14 +13,16 @@ use std::marker::PhantomData;
 
 /// Principal component analysis: the mean, the principal components and the variances along them.
 ///
-/// The components span the subspace of step 1, the linear autoencoder, and
-/// [`Ppca`](super::Ppca) at the maximum of the likelihood has the same components and variances.
-/// Unlike a model with noise, k may reach the rank of the data.
+/// The components span the subspace of the linear autoencoder (step 1), and are, with their
+/// variances, those of [`Ppca`](super::Ppca) at the maximum of the likelihood. Unlike in a model with
+/// noise, k may reach the rank of the data.
 ///
 /// ```
 /// use elbo::Pca;
 /// let x = nalgebra::dmatrix![
-///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let pca = Pca::fit(2, &x)?.model;
 /// let z = pca.whiten(&x)?; // 2×6, each row with mean 0 and variance 1
 /// assert!((z.row(0).norm_squared() / 6.0 - 1.0).abs() < 1e-12);
@@ -34,6 +36,7 @@ pub struct Pca<T: Real = f64> {
     mean: DVector<T>,
     components: DMatrix<T>,
     variances: DVector<T>,
+    /// The sum of the variances of the components that were left out.
     outside: T,
     observations: usize,
 }
@@ -86,6 +89,7 @@ impl<T: Real> PcaBuilder<T> {
         self.fit_form(x.into_form()?, &mut unused_generator(), &mut ())
     }
 
+    /// Builds the model from principal components, if k does not exceed their numerical rank.
     fn assemble(&self, principal: Principal) -> Result<Fitted<Pca<T>>> {
         let rank = principal.resolved();
         if self.latent_dim > rank {
@@ -103,6 +107,7 @@ impl<T: Real> PcaBuilder<T> {
         Ok(Fitted::closed_form(model, report))
     }
 
+    /// Fits the model to the moments of the data.
     fn fit_moments(&self, moments: &Moments) -> Result<Fitted<Pca<T>>> {
         let moment = moments.scatter_factor(self.centering)?;
         let (weight, k) = (moments.weight(), self.latent_dim);
@@ -190,6 +195,7 @@ impl<T: Real> Pca<T> {
     /// U(Λ − σ²I)Uᵗ + σ²I, d×d: that of [`Ppca`](super::Ppca) at the maximum of the likelihood.
     pub fn covariance(&self) -> DMatrix<T> {
         let (d, k) = (self.data_dim(), self.latent_dim());
+        // For k = d nothing is outside, and the divisor 1 avoids 0/0.
         let noise = self.outside / T::of_usize((d - k).max(1));
         let mut scaled = self.components.clone();
         for (mut column, &variance) in scaled.column_iter_mut().zip(self.variances.iter()) {
@@ -200,8 +206,8 @@ impl<T: Real> Pca<T> {
         covariance
     }
 
-    /// The principal components, d×k: orthonormal columns by falling variance, each with its entry
-    /// of largest absolute value positive.
+    /// The principal components, d×k: orthonormal columns in order of decreasing variance. The entry of
+    /// largest absolute value of each is positive.
     pub fn components(&self) -> &DMatrix<T> {
         &self.components
     }
@@ -238,6 +244,7 @@ impl<T: Real> Pca<T> {
         loadings
     }
 
+    /// The centred data x − μ, d×n.
     fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         x.expect_dim(self.mean.len())?;
         let mut deviations = x.values().into_owned();
@@ -256,7 +263,7 @@ impl<T: Real> Pca<T> {
         self.transform_form(x.into_form()?)
     }
 
-    /// x' = Uz + μ for scores z (k×n), d×n.
+    /// The reconstruction x' = Uz + μ of scores z (k×n), d×n.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::Empty`], [`Error::NotFinite`].
@@ -309,6 +316,7 @@ impl<T: Real> Pca<T> {
         x: impl IntoObservations<'a, T>,
     ) -> Result<OutlierDistances<T>> {
         let mut residuals = self.deviations(x.into_observations()?)?;
+        // The residual itself, not ‖x − μ‖² − ‖z‖²: near the span the difference would cancel.
         let scores = product_tr_left(&self.components, &residuals);
         gemm(-T::one(), &self.components, &scores, T::one(), &mut residuals);
         let t_squared = |z: nalgebra::DVectorView<'_, T>| {
@@ -323,7 +331,7 @@ impl<T: Real> Pca<T> {
         })
     }
 
-    /// The squared reconstruction error ‖x_i − x'_i‖² of each observation, in the units of x squared.
+    /// The squared reconstruction error ‖x_i − x'_i‖² of each observation, in squared units of x.
     ///
     /// # Errors
     /// As [`Self::outlier_distances`].

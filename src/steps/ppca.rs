@@ -31,7 +31,7 @@ use rand::Rng;
 ///
 /// ```
 /// use elbo::Ppca;
-/// // Two variables that move together, and a third that does not; an observation a column.
+/// // Two variables that move together, and a third that does not; one observation per column.
 /// let x = nalgebra::dmatrix![
 ///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
 ///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
@@ -41,7 +41,8 @@ use rand::Rng;
 /// assert!(model.explained_variance_ratio()?[0] > 0.99);
 /// let total = model.log_likelihood(&x)?.sum();
 /// let elbo = model.elbo(&x)?.values().sum();
-/// assert!((total - elbo).abs() < 1e-9 * total.abs()); // with the exact posterior the ELBO is tight
+/// // With the exact posterior the ELBO is tight.
+/// assert!((total - elbo).abs() < 1e-9 * total.abs());
 /// # Ok::<(), elbo::Error>(())
 /// ```
 ///
@@ -79,7 +80,7 @@ impl<T: Real> Ppca<T> {
 }
 
 deterministic_fit! {
-    /// Fits probabilistic PCA with k latent dimensions by maximum likelihood in closed form, with an
+    /// Fits probabilistic PCA with k latent dimensions by maximum likelihood in closed form, with
     /// estimated mean and noise variance.
     ///
     /// ```math
@@ -127,7 +128,9 @@ impl From<PxEm> for PpcaFitter {
 /// use elbo::{Ppca, data::Centering, fit::PxEm};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let builder = Ppca::builder(1).centering(Centering::Mean).fitter(PxEm::default());
 /// let fit = builder.fit(&x, &mut StdRng::seed_from_u64(0))?;
 /// let closed_form = Ppca::fit(1, &x)?;
@@ -171,25 +174,27 @@ impl<T: Real> PpcaBuilder<T> {
         Self { missing: fitter, ..self }
     }
 
-    /// Sets a lower bound of a learned σ², as a share of the mean variance of the variables; none by
-    /// default.
+    /// Sets a lower bound of a learned σ², as a share of the mean variance of the variables; none
+    /// by default.
     ///
-    /// With a floor, k may reach the rank of the data.
-    /// [`IsotropicGaussian::is_at_floor`] and [`StopReason::Floor`] report an active floor.
+    /// With a lower bound, k may reach the rank of the data.
+    /// [`IsotropicGaussian::is_at_floor`] and [`StopReason::Floor`] report an active bound.
     pub fn noise_floor(self, share: f64) -> Self {
         Self { floor: Some(share), ..self }
     }
 
-    /// Sets the number of random restarts beside the first start, for incomplete data; 0 by default.
+    /// Sets the number of random restarts after the first initialisation, for incomplete data; 0 by
+    /// default.
     ///
-    /// The first start uses pairwise correlations, the others random loadings; the best fit is
+    /// The first initialisation uses pairwise correlations, the others random loadings; the best fit is
     /// returned, and [`Trace::starts`](crate::fit::Trace::starts) has the objective of each. The
     /// likelihood of few entries, or of variables over many orders of magnitude, may have several
-    /// local maxima: the spread of the restarts shows it.
+    /// local maxima, which the objectives of the restarts then reveal.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
 
+    /// Validates a fixed noise variance, or the share of its lower bound.
     pub(super) fn check_settings(&self) -> Result<()> {
         if let Some(variance) = self.noise.fixed() {
             crate::likelihood::check_variance("the noise variance", variance)?;
@@ -197,7 +202,7 @@ impl<T: Real> PpcaBuilder<T> {
         self.floor.map_or(Ok(()), |share| check_share("the floor of the noise variance", share))
     }
 
-    /// The floor of σ² for variables of this mean variance.
+    /// The lower bound of σ² for variables of this mean variance, if one is set.
     fn floor(&self, mean_variance: f64) -> Option<f64> {
         self.floor.map(|share| (share * mean_variance).max(f64::MIN_POSITIVE))
     }
@@ -210,6 +215,7 @@ impl<T: Real> PpcaBuilder<T> {
         }
     }
 
+    /// Fits the model to the moments of complete data.
     fn fit_moments(
         &self,
         moments: &Moments,
@@ -248,19 +254,20 @@ impl<T: Real> PpcaBuilder<T> {
         PpcaBuilder { latent_dim, mean, noise, floor, restarts, fitter, missing }
     }
 
-    /// A model that was found in double precision, in the precision of the data.
+    /// Converts a model from double precision to the precision of the data.
     pub(crate) fn narrow(&self, model: &LinearGaussian<f64>) -> Result<LinearGaussian<T>> {
         let (loadings, mean) = (model.loadings().into_owned(), model.mean().into_owned());
         let decoder = Linear::about(&loadings, &mean, self.mean)?;
         Ok(LinearGaussian::new(decoder, model.likelihood.narrow()?))
     }
 
-    /// The smallest number of observations with a closed form that leaves a noise variance.
+    /// The smallest number of observations whose closed-form fit has a positive noise variance.
     pub(crate) fn least_observations(&self) -> usize {
+        // n observations about their mean have rank n − 1 at most; k of it go to the loadings.
         self.latent_dim + 1 + usize::from(self.mean == Centering::Mean)
     }
 
-    /// The starting noise of an iterative fit: the fixed variance, or the smallest variance of a
+    /// The initial noise of an iterative fit: the fixed variance, or the smallest variance of a
     /// variable.
     fn start_noise(&self, moment: &ScatterFactor) -> Result<IsotropicGaussian<f64>> {
         let mean_variance = moment.total_variance() / moment.data_dim() as f64;
@@ -276,7 +283,7 @@ impl<T: Real> PpcaBuilder<T> {
         }
     }
 
-    /// θ at the maximum of the likelihood, from the principal components.
+    /// The model at the maximum of the likelihood, from the principal components.
     pub(super) fn assemble_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let mean_variance = principal.total_variance() / principal.mean.len() as f64;
         let fixed = self.noise.fixed().map(|v| v.as_f64());
@@ -286,7 +293,7 @@ impl<T: Real> PpcaBuilder<T> {
         Ok(Ppca::from_fitting_parts(generative, Exact))
     }
 
-    /// An iterative fit from random loadings, by the scatter factor of the data.
+    /// Fits the model iteratively from random loadings, by the scatter factor of the data.
     fn fit_by_em(
         &self,
         moment: &ScatterFactor,
@@ -311,8 +318,8 @@ impl<T: Real> PpcaBuilder<T> {
         Ok(with_floor_reported(fitted).map(|model| Ppca::from_fitting_parts(model, Exact)))
     }
 
-    /// EM over r = min(n, d) pseudo-observations with the second moment of the data, about a mean
-    /// that stays at x̄, where its optimum is: an iteration costs O(r d k) whatever n is.
+    /// Plain EM over r = min(n, d) pseudo-observations that have the second moment of the data. The
+    /// mean is fixed at its optimum x̄. An iteration costs O(r·d·k), whatever n is.
     fn fit_by_plain_em(
         &self,
         fitter: ExpectationMaximization,
@@ -337,7 +344,7 @@ impl<T: Real> PpcaBuilder<T> {
         })
     }
 
-    /// The maximum of the observed-data likelihood.
+    /// Maximises the likelihood of the observed entries.
     fn fit_incomplete(
         &self,
         x: IncompleteObservations<'_, T>,
@@ -372,7 +379,7 @@ impl<T: Real> PpcaBuilder<T> {
     }
 }
 
-/// A fit whose σ² ended on its floor reports so.
+/// Sets the stop reason of a fit whose σ² is at its lower bound to [`StopReason::Floor`].
 fn with_floor_reported<T: Real>(fitted: Fitted<LinearGaussian<T>>) -> Fitted<LinearGaussian<T>> {
     let at_floor = fitted.model.likelihood.is_at_floor() && fitted.stop != StopReason::Interrupted;
     Fitted { stop: if at_floor { StopReason::Floor } else { fitted.stop }, ..fitted }
@@ -402,8 +409,8 @@ impl<'a, T: Real> FitData<Dense<'a, T>> for PpcaBuilder<T> {
 /// \sum_i \log N(x_{i,o_i};\, \mu_{o_i},\, W_{o_i}W_{o_i}^\top + \sigma^2 I)
 /// ```
 ///
-/// Without a noise floor, data that can be fitted with σ² = 0 are rejected, because the likelihood
-/// is unbounded. Fully missing observations are ignored. Memory beyond the data: up to 32 times
+/// Without a lower bound of σ², data that can be fitted with σ² = 0 are rejected, because the
+/// likelihood is unbounded. Fully missing observations are ignored. Memory beyond the data: up to 32 times
 /// O(d·k²) and some blocks of observations; the data are not copied.
 impl<'a, T: Real> FitData<IncompleteObservations<'a, T>> for PpcaBuilder<T> {
     type Model = Ppca<T>;

@@ -9,9 +9,7 @@ use elbo::fit::{ExpectationMaximization, MissingDataEm};
 use elbo::linalg::Solver;
 use elbo::mixture::MixtureOfPpca;
 use elbo::rotation::{Promax, Varimax};
-use elbo::selection::{
-    BayesianPpca, Criterion, ObservedCriterion, choose_latent_dim, choose_latent_dim_observed,
-};
+use elbo::selection::{BayesianPpca, Criterion, Selection};
 use elbo::steps::Pca;
 use elbo::{FactorAnalysis, Ppca, Real};
 use nalgebra::DMatrix;
@@ -124,7 +122,7 @@ fn complete<T: Real>(x: &DMatrix<T>, k: usize) {
     for criterion in
         [Criterion::Laplace, Criterion::Bic, Criterion::Ard, Criterion::HeldOut { folds: 2 }]
     {
-        if let Ok(selection) = choose_latent_dim(x, criterion) {
+        if let Ok(selection) = Selection::ppca(x, criterion) {
             // A held-out observation may be so far out that its density is 0 in any precision.
             let good = |score: f64| {
                 score.is_finite()
@@ -239,8 +237,8 @@ fn with_holes<T: Real>(x: &DMatrix<T>, k: usize) {
             finite("the trace of a mixture", fit.trace.values());
         }
     }
-    for criterion in [ObservedCriterion::Bic, ObservedCriterion::HeldOut { folds: 2 }] {
-        if let Ok(selection) = choose_latent_dim_observed(x, 1..=k.max(1), criterion, &mut rng()) {
+    for criterion in [Criterion::Bic, Criterion::HeldOut { folds: 2 }] {
+        if let Ok(selection) = Selection::incomplete_ppca(x, 1..=k.max(1), criterion, &mut rng()) {
             assert!(
                 selection.scores.iter().all(|(_, score)| score.is_finite()),
                 "{criterion:?}: {:?}",

@@ -4,10 +4,7 @@
 use crate::support::VoidRng;
 use elbo::data::Centering;
 use elbo::data::files::{ReadOptions, read};
-use elbo::selection::{
-    BayesianPpca, Criterion, Selection, Spectrum, choose_latent_dim, choose_latent_dim_about,
-    choose_latent_dim_by,
-};
+use elbo::selection::{BayesianPpca, Criterion, Selection, Spectrum};
 use elbo::{Error, IntoObservations, Ppca};
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
@@ -38,7 +35,7 @@ fn found_five(
         let spectrum = Spectrum::of((&x).into_observations().unwrap(), Centering::Mean).unwrap();
         for (count, &criterion) in found.iter_mut().zip(criteria) {
             let selection = match criterion {
-                Criterion::HeldOut { .. } => choose_latent_dim(&x, criterion),
+                Criterion::HeldOut { .. } => Selection::ppca(&x, criterion),
                 _ => spectrum.choose(criterion),
             };
             *count += f64::from(u8::from(selection.unwrap().latent_dim == 5));
@@ -99,8 +96,8 @@ fn bic_and_held_out_scores_are_those_of_fitted_models() {
     .unwrap()
     .values;
     let (d, n) = x.shape();
-    let bic = choose_latent_dim(&x, Criterion::Bic).unwrap();
-    let held_out = choose_latent_dim(&x, Criterion::HeldOut { folds: 3 }).unwrap();
+    let bic = Selection::ppca(&x, Criterion::Bic).unwrap();
+    let held_out = Selection::ppca(&x, Criterion::HeldOut { folds: 3 }).unwrap();
     for k in 1..d {
         let parameters = (d * k - k * (k - 1) / 2 + 1 + d) as f64;
         let score = Ppca::fit(k, &x).unwrap().model.log_likelihood(&x).unwrap().sum()
@@ -174,7 +171,7 @@ fn noise_alone_has_no_latent_dimension() {
     let rng = &mut Generator::seed_from_u64(3);
     let x = normal(10, 300, rng);
     for criterion in FROM_EIGENVALUES {
-        assert_eq!(choose_latent_dim(&x, criterion).unwrap().latent_dim, 0, "{criterion:?}");
+        assert_eq!(Selection::ppca(&x, criterion).unwrap().latent_dim, 0, "{criterion:?}");
     }
     let refused = BayesianPpca::fit(&x).unwrap_err();
     assert!(matches!(refused, Error::NoSignal { .. }), "{refused}");
@@ -219,18 +216,18 @@ fn what_cannot_be_scored_is_refused_by_name() {
     let rng = &mut Generator::seed_from_u64(1);
     let x = normal(4, 2, rng);
     assert!(matches!(
-        choose_latent_dim(&x, Criterion::Bic),
+        Selection::ppca(&x, Criterion::Bic),
         Err(Error::TooFewObservations { actual: 2, least: 3 })
     ));
     let x = normal(4, 9, rng);
     for folds in [0, 1, 10] {
         assert!(matches!(
-            choose_latent_dim(&x, Criterion::HeldOut { folds }),
+            Selection::ppca(&x, Criterion::HeldOut { folds }),
             Err(Error::InvalidParameter { .. })
         ));
     }
     assert!(matches!(
-        choose_latent_dim(&DMatrix::from_element(3, 5, 1.0), Criterion::Bic),
+        Selection::ppca(&DMatrix::from_element(3, 5, 1.0), Criterion::Bic),
         Err(Error::ZeroVariance { .. })
     ));
     assert!(Spectrum::from_eigenvalues(&[1.0, -1.0], 3, 10).is_err());
@@ -242,9 +239,9 @@ fn what_cannot_be_scored_is_refused_by_name() {
             .choose(Criterion::HeldOut { folds: 2 })
             .is_err()
     );
-    assert!(choose_latent_dim_by(1..3, |_| Err(Error::Empty { rows: 0, columns: 0 })).is_err());
-    assert_eq!(Selection::of(vec![(1, f64::NAN), (2, -1.0)]).latent_dim, 2);
-    assert_eq!(Selection::of(vec![]).latent_dim, 0);
+    assert!(Selection::by_score(1..3, |_| Err(Error::Empty { rows: 0, columns: 0 })).is_err());
+    assert_eq!(Selection::from_scores(vec![(1, f64::NAN), (2, -1.0)]).latent_dim, 2);
+    assert_eq!(Selection::from_scores(vec![]).latent_dim, 0);
 }
 
 proptest! {
@@ -258,7 +255,7 @@ proptest! {
         let other = rotation * &x * 10f64.powi(power);
         for criterion in [Criterion::Laplace, Criterion::Bic, Criterion::Ard, Criterion::HeldOut { folds: 4 }] {
             for mean in [Centering::Mean, Centering::None] {
-                let (a, b) = (choose_latent_dim_about(&x, mean, criterion).unwrap(), choose_latent_dim_about(&other, mean, criterion).unwrap());
+                let (a, b) = (Selection::ppca_about(&x, mean, criterion).unwrap(), Selection::ppca_about(&other, mean, criterion).unwrap());
                 prop_assert_eq!(a.latent_dim, b.latent_dim);
                 prop_assert_eq!(a.scores.len(), b.scores.len());
             }

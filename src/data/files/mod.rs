@@ -47,13 +47,20 @@ mod table;
 mod tests;
 mod write;
 
-pub use error::{FileError, Location};
+pub use error::FileError;
+#[doc(hidden)] // a field of errors
+pub use error::Location;
+#[doc(hidden)] // arrays of any shape, for the programs
 pub use idx::IdxArray;
 pub use npy::write_npy;
 pub use npy_blocks::NpyBlocks;
 pub use options::{Header, Missing, ReadOptions};
-pub use table::{Table, TextColumn};
-pub use write::{encode_csv, write_csv};
+pub use table::Table;
+#[doc(hidden)] // a field of the table
+pub use table::TextColumn;
+#[doc(hidden)]
+pub use write::encode_csv;
+pub use write::write_csv;
 
 use crate::Real;
 use source::Source;
