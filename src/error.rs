@@ -1,4 +1,5 @@
-//! The error type of the crate: typed variants whose messages carry both numbers and, where there is one, the way out.
+//! The error type of the crate: typed variants whose messages carry both numbers and, where there
+//! is one, the way out.
 
 /// Errors of this crate: what was rejected, with the numbers that explain it.
 ///

@@ -1,18 +1,19 @@
-//! Latent-variable models: from principal component analysis (PCA) to the variational autoencoder,
-//! each step made from the one before by swapping one component.
+//! Latent-variable models from principal component analysis (PCA) to the variational autoencoder,
+//! each made from the one before by replacing one component.
 //!
-//! A model has a [`Decoder`] (z → x), a likelihood p(x|z), an inference (where q(z|x) comes from,
-//! for example an [`Encoder`]) and an [`Objective`], which is always *maximised*. [`LatentModel`]
-//! is the trait of everything with a decoder. Data X are d×n: **an observation is a column**.
+//! A model has a [`Decoder`] (z → x), a likelihood p(x|z), an inference method for the posterior
+//! q(z|x) (the exact posterior, or an [`Encoder`], for example) and an [`Objective`], which is
+//! always *maximised*. [`LatentModel`] is the trait of all models with a decoder. Data X are d×n:
+//! **an observation is a column**.
 //!
 //! # Which model do I need?
 //!
 //! | task | model |
 //! |---|---|
 //! | reduce dimensions, whiten, outlier distances | [`Pca`] |
-//! | the same with a density: scores, missing values, sampling | [`Ppca`] |
+//! | PCA with a density: log-likelihood, missing values, sampling | [`Ppca`] |
 //! | a noise variance for each variable | [`FactorAnalysis`] |
-//! | clusters with their own planes | [`MixtureOfPpca`](mixture::MixtureOfPpca) |
+//! | clusters, each with its own principal components | [`MixtureOfPpca`](mixture::MixtureOfPpca) |
 //! | nonlinear structure, many observations | [`Vae`]; for data in \[0, 1\] [`BinaryVae`] |
 //! | the number of latent dimensions | [`selection`] |
 //!
@@ -20,13 +21,15 @@
 //!
 //! | step | decoder | likelihood | inference | objective | fitted by |
 //! |---|---|---|---|---|---|
-//! | [`LinearAutoencoder`] | linear | none | a linear map | −squared error | closed form, gradient |
+//! | [`LinearAutoencoder`] | linear | none | linear map | −squared error | closed form, gradient |
 //! | [`Ppca`] | linear | **Gaussian** | **exact posterior** | log p(x) | closed form |
 //! | [`Ppca`] | linear | Gaussian | exact posterior | **ELBO** | (parameter-expanded) EM |
 //! | [`VariationalPpca`] | linear | Gaussian | **one q_i for each point** | ELBO | variational EM |
-//! | [`AmortizedPpca`] | linear | Gaussian | **a linear map of x** | ELBO | gradient |
-//! | [`DeepEncoderPpca`] | linear | Gaussian | **a deep map of x** | ELBO, **reparameterised** | gradient |
-//! | [`Vae`] | **deep** | Gaussian, Bernoulli | a deep map of x | ELBO, reparameterised | gradient |
+//! | [`AmortizedPpca`] | linear | Gaussian | **linear map of x** | ELBO | gradient |
+//! | [`DeepEncoderPpca`] | linear | Gaussian | **deep map of x** | ELBO, **sampled** | gradient |
+//! | [`Vae`] | **deep** | Gaussian, Bernoulli | deep map of x | ELBO, sampled | gradient |
+//!
+//! *Sampled*: by Monte Carlo samples of z, with reparameterised gradients.
 //!
 //! # Examples
 //!
@@ -48,7 +51,7 @@
 //! # Ok::<(), elbo::Error>(())
 //! ```
 //!
-//! Missing values (NaN) are filled in by their conditional means:
+//! Missing values (NaN), imputed by their conditional means:
 //!
 //! ```
 //! use elbo::{Ppca, data::Incomplete};
@@ -68,7 +71,9 @@
 //! use elbo::{Vae, fit::StochasticGradient};
 //! use rand::{SeedableRng, rngs::StdRng};
 //! let x = nalgebra::dmatrix![
-//!     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+//!     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+//!     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+//!     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 //! let rng = &mut StdRng::seed_from_u64(0);
 //! let fitter = StochasticGradient { epochs: 20, ..Default::default() };
 //! let fit = Vae::<f64>::builder(1).hidden(&[8]).fitter(fitter).fit(&x, rng)?;
@@ -79,27 +84,31 @@
 //!
 //! # Methods of the models
 //!
-//! A method has one meaning on every model, and exists where the components of the model allow it;
-//! a call that they do not allow does not compile, and the compiler says why.
+//! A method has the same meaning for every model, and exists if the components of the model allow
+//! it. Other calls do not compile, and the compiler's message gives the reason.
 //!
 //! | method | returns | models |
 //! |---|---|---|
-//! | `fit(k, &x)` | [`Fitted`](fit::Fitted) | `Pca`, `LinearAutoencoder`, `Ppca`, `FactorAnalysis` |
-//! | `builder(k)….fit(&x, rng)` | [`Fitted`](fit::Fitted) | all |
+//! | `fit(k, &x)` | fit report | `Pca`, `LinearAutoencoder`, `Ppca`, `FactorAnalysis` |
+//! | `builder(k)….fit(&x, rng)` | fit report | all but `Pca` |
+//! | `builder(k)….fit(&x)` | fit report | `Pca` |
 //! | `transform` | codes, k×n | all but `VariationalPpca` (`codes`); a `Vec` for mixtures |
 //! | `inverse_transform` | mean of x for given codes, d×n | all but mixtures |
 //! | `reconstruct` | mean of x at the codes of x, d×n | all but `VariationalPpca` |
-//! | `log_likelihood`, `score` | nats per observation; their mean | linear-Gaussian models, mixtures |
+//! | `log_likelihood`, `score` | log p(x_i) in nats; its mean | linear-Gaussian models, mixtures |
 //! | `bic`, `aic` | information criteria, smaller is better | linear-Gaussian models, mixtures |
-//! | `elbo`, `estimate_elbo` | its two terms, per observation | linear-Gaussian; every likelihood |
+//! | `elbo`, `estimate_elbo` | the ELBO by terms | linear-Gaussian; all with a likelihood |
 //! | `sample` | samples of x, d×n | all with a likelihood, mixtures |
 //! | `covariance` | covariance of x, d×d | `Pca`, linear-Gaussian models, mixtures |
-//! | `precision` | its inverse, d×d | linear-Gaussian models |
+//! | `precision` | inverse of the covariance, d×d | linear-Gaussian models |
 //! | `components`, `explained_variance`, `whiten` | principal components | `Pca`, isotropic noise |
 //! | `impute`, `conditional` | missing entries | linear-Gaussian models; `impute`: mixtures |
 //!
-//! `fit`, `transform` and `log_likelihood` take data of every form in which they come: see
-//! [`Data`]. A model is chosen at run time with [`steps::ModelKind`].
+//! The fit report is a [`Fitted`](fit::Fitted) with the model. The builders of `Pca` and of
+//! [`BayesianPpca`](selection::BayesianPpca) take no generator: their fits draw no random numbers.
+//!
+//! `fit`, `transform` and `log_likelihood` take data in several forms: see [`Data`]. A model is
+//! chosen at run time with [`steps::ModelKind`].
 //!
 //! # Features
 //!
@@ -108,11 +117,11 @@
 //! | `rayon` | yes | threads, with bit-identical results for any number of threads | 6 crates |
 //! | `files` | no | tables from CSV, NumPy and IDX files, plain or in gzip | 10 crates |
 //! | `sparse` | no | input from nalgebra-sparse | 1 crate |
-//! | `serde` | no | saving and loading of the models with linear maps | 2 crates |
+//! | `serde` | no | saving and loading of the models with linear maps | 3 crates |
 //!
 //! # Implement your own
 //!
-//! The traits of the components are open: [`Decoder`], [`Encoder`], [`Objective`],
+//! The traits of the components can be implemented: [`Decoder`], [`Encoder`], [`Objective`],
 //! [`Likelihood`](likelihood::Likelihood), [`PosteriorFamily`](posterior::PosteriorFamily),
 //! [`DifferentiableMap`](map::DifferentiableMap) and [`Inference`](inference::Inference); a
 //! [`Model`] takes any of them. [`testing`] has a conformance check for each.
@@ -162,9 +171,9 @@ pub use steps::{
     Vae, VariationalPpca,
 };
 
-/// Building blocks for training loops and companion crates of your own.
+/// Building blocks for custom training loops and for other crates.
 ///
-/// Most users need none of them.
+/// Most users do not need them.
 pub mod advanced {
     #[doc(inline)]
     pub use crate::fit::{Adam, AdamSettings};

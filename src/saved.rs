@@ -189,8 +189,8 @@ impl<T: Real> Saved<T> for IsotropicGaussian<T> {
     }
 }
 
-/// Serialisable form of diagonal noise: as [`IsotropicNoiseForm`], with a variance and a lower bound for
-/// each variable.
+/// Serialisable form of diagonal noise: as [`IsotropicNoiseForm`], with a variance and a lower
+/// bound for each variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiagonalNoiseForm<T> {
     pub(crate) given: Vec<T>,

@@ -1,10 +1,12 @@
-//! The forms in which data come: one trait for everything that a model can be fitted to or applied to.
+//! The forms in which data come: one trait for everything that a model can be fitted to or applied
+//! to.
 
 use super::{Dense, IncompleteObservations, Moments, Observations, Source, SparseObservations};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
-/// Data in any form: `fit`, `transform` and `log_likelihood` take every form that the model can serve.
+/// Data in any form: `fit`, `transform` and `log_likelihood` take every form that the model can
+/// serve.
 ///
 /// | data | form |
 /// |---|---|
@@ -21,7 +23,10 @@ use nalgebra::{DMatrix, DMatrixView};
 /// use elbo::{Ppca, data::{Data, IncompleteObservations, Moments}};
 /// use nalgebra::dmatrix;
 /// use rand::{SeedableRng, rngs::StdRng};
-/// let x = dmatrix![1.0_f64, 2.0, 3.0, 4.0, 5.0; 2.1, 3.9, 6.2, 7.8, 10.1; 1.0, 0.0, 1.0, 0.0, 1.0];
+/// let x = dmatrix![
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1;
+///     1.0, 0.0, 1.0, 0.0, 1.0];
 /// let dense = Ppca::fit(1, &x)?;
 /// let weighted = Ppca::fit(1, x.weighted(&[1.0; 5]))?;
 /// let mut moments = Moments::new(3);
@@ -64,7 +69,9 @@ pub trait Data<T: Real>: Sized {
 /// use elbo::{Ppca, data::Incomplete};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, f64::NAN, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, f64::NAN, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let fit = Ppca::builder(1).fit(Incomplete(&x), &mut StdRng::seed_from_u64(0))?;
 /// let completed = fit.model.impute(&x)?;
 /// assert!((completed[(1, 2)] - 6.0).abs() < 0.5);
@@ -76,8 +83,8 @@ pub struct Incomplete<X>(pub X);
 
 /// Data with a weight w_i ≥ 0 for each observation, by which its log-likelihood is multiplied.
 ///
-/// A weight of 2 equals two copies of the observation, a weight of 0 none; means and covariances have the divisor Σw.
-/// The objective in the trace is per unit of weight.
+/// A weight of 2 equals two copies of the observation, a weight of 0 none; means and covariances
+/// have the divisor Σw. The objective in the trace is per unit of weight.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weighted<'w, D, T> {
     pub(crate) data: D,
@@ -105,7 +112,8 @@ macro_rules! form {
     )*};
 }
 form! {
-    // Complete matrices are validated in the first pass over them, so that large ones are read once.
+    // Complete matrices are validated in the first pass over them, so that large ones are read
+    // once.
     ['a, T: Real] &'a DMatrix<T> => Dense<'a, T>, self => Dense::unvalidated(self.as_view());
     ['a, T: Real] DMatrixView<'a, T> => Dense<'a, T>, self => Dense::unvalidated(self);
     ['a, T: Real] Dense<'a, T> => Dense<'a, T>, self => self;

@@ -152,6 +152,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
                 }
             },
         );
+        // A second loop: the conversion above is vectorised, and most data have no mask.
         if let Some(mask) = self.observed {
             for (out, &observed) in out.iter_mut().zip(mask.column(column).iter()) {
                 if !observed {
@@ -171,6 +172,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         out: &mut [f64],
         observed: Option<&mut [f64]>,
     ) {
+        // Without a mask the deviations are computed from the data at once, without a copy.
         if self.observed.is_some() {
             self.column_into(column, out);
             deviations(None::<&[T]>, mean, out, observed);
@@ -220,6 +222,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
 
     /// The data as complete [`Observations`], if no value is missing.
     pub fn complete(&self) -> Option<Observations<'a, T>> {
+        // Without missing values the mask is true everywhere, and every entry has been validated.
         (self.missing == 0).then(|| Observations::trusted(self.values, self.values.ncols()))
     }
 

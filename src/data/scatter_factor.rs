@@ -3,8 +3,8 @@
 //! Tolerances that belong together: `RESOLUTION` = (16ε)², the relative variance that rounding of
 //! the data leaves; the factor 16 in `variance_error`; and `smallest_variance`, which keeps
 //! `RESOLUTION` times a variance in range. `rounding_of_models` adds the rounding of models in
-//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`rank_lower_bound`) are independent
-//! of these: they choose between a fast and an accurate algorithm.
+//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`rank_lower_bound`) are
+//! independent of these: they choose between a fast and an accurate algorithm.
 
 use super::Observations;
 use crate::linalg::{

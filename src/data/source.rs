@@ -29,6 +29,7 @@ impl<T: Real> Source<T> for Observations<'_, T> {
     }
 
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
+        // Views of the matrix, not copies: blocks bound the working memory of `visit`.
         let block = crate::linalg::block_columns(Observations::data_dim(self));
         (0..self.len())
             .step_by(block)
@@ -73,6 +74,7 @@ impl<T: Real, E: Into<Error>, I: IntoIterator<Item = Result<DMatrix<T>, E>>, F: 
     }
 
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
+        // A new iterator for each pass: an iterator cannot be rewound.
         let mut before = 0;
         for chunk in (self.restart)() {
             let chunk = chunk.map_err(Into::into)?;
@@ -104,6 +106,7 @@ impl<T: Real> Source<T> for crate::data::files::NpyBlocks<T> {
     }
 
     fn pass(&mut self, visit: &mut dyn FnMut(Observations<'_, T>) -> Result<()>) -> Result<()> {
+        // The previous pass may have ended with an error, in the middle of the file.
         self.rewind();
         let mut before = 0;
         for block in self.by_ref() {

@@ -1,4 +1,5 @@
-//! Closed-form optima of the linear autoencoder and of probabilistic PCA.
+//! Closed-form optima of the linear autoencoder and of probabilistic PCA, from principal
+//! components.
 
 use super::em::aligned::AlignedModel;
 use crate::data::{
@@ -10,20 +11,23 @@ use crate::linalg::{PcaAlgorithm, Solver, principal_components_by, principal_com
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 
-/// Principal components: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the other eigenvalues, about
-/// a mean.
+/// Principal components about a mean: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the other
+/// eigenvalues.
 pub(crate) struct Principal {
     pub(crate) directions: DMatrix<f64>,
     pub(crate) variances: DVector<f64>,
+    /// Σ_{j>k} λ_j.
     pub(crate) outside: f64,
     pub(crate) mean: DVector<f64>,
     /// n, or the sum of the weights.
     pub(crate) weight: f64,
+    /// The variance up to which a direction counts as one without variance.
     pub(crate) tolerance: f64,
     pub(crate) route: SolverReport,
 }
 
-/// Report of a closed-form fit: the algorithm that found the principal components, and its accuracy.
+/// Report of a closed-form fit: the algorithm that found the principal components, and its
+/// accuracy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct SolverReport {
@@ -31,13 +35,14 @@ pub struct SolverReport {
     pub solver: PcaAlgorithm,
     /// Passes over the data; 1 for data in memory and for moments.
     pub passes: usize,
-    /// The largest ‖S u_j − λ_j u_j‖ over λ_1, where it is [measured](Solver::Randomized).
+    /// The largest residual ‖S u_j − λ_j u_j‖/λ_1, for the solver that
+    /// [measures](Solver::Randomized) it.
     pub accuracy: Option<f64>,
 }
 
 impl Principal {
-    /// Out of a root of S, when the data themselves are gone: it is a table of at most d
-    /// observations with the same second moment.
+    /// The principal components from a square-root factor of the covariance S, for data that are
+    /// not in memory. The factor is used as a table of at most d observations with second moment S.
     pub(crate) fn of_root(
         moment: &ScatterFactor,
         weight: f64,
@@ -46,6 +51,7 @@ impl Principal {
     ) -> Result<Self> {
         moment.check_latent_dim(latent_dim)?;
         let root = moment.coordinates();
+        // The second moment of a table has its number of columns as divisor.
         let table = root * (root.ncols() as f64).sqrt();
         let found = principal_components_by(table.as_view(), None, latent_dim, solver)?;
         let mut directions = moment.lift(found.vectors);
@@ -61,12 +67,14 @@ impl Principal {
         })
     }
 
+    /// The principal components of complete data, which are validated in the same pass.
     pub(crate) fn of<T: Real>(
         x: Dense<'_, T>,
         mean: Centering,
         latent_dim: usize,
         solver: Solver,
     ) -> Result<Self> {
+        // Only the fit about an estimated mean forms sums of squares that prove the data valid.
         let (values, checked) = match x.to_validate() {
             Some(values) if mean == Centering::Mean && !values.is_empty() => (values, false),
             _ => (x.validate()?.values(), true),
@@ -78,7 +86,8 @@ impl Principal {
             Centering::Mean => {
                 let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
                 let limit = largest_square::<T>(d, n).as_f64();
-                // In the precision of the data, in which models hold it.
+                // The mean is rounded to the precision of the data, in which the model stores it:
+                // the components are those about the stored mean.
                 let round = |mean| T::of(mean).as_f64();
                 principal_components_centred(values, limit, check, round, latent_dim, solver)
                     .map(|(mean, found)| (DVector::from_vec(mean), found))?
@@ -115,14 +124,15 @@ impl Principal {
         self.variances.iter().filter(|&&v| v > self.tolerance).count()
     }
 
-    /// Ŵ = U_k (diag(λ_j) − σ²I)^½, σ² (the mean variance outside, a fixed value, or a floor), and
-    /// the mean.
+    /// The maximum-likelihood parameters (Tipping & Bishop 1999): Ŵ = U_k (diag(λ_j) − σ²I)^½, σ²
+    /// (the mean variance outside, a fixed value, or its lower bound), and the mean.
     pub(crate) fn maximum_likelihood(
         self,
         fixed: Option<f64>,
         floor: Option<f64>,
     ) -> Result<(AlignedModel, DVector<f64>)> {
         let (d, k) = self.directions.shape();
+        // Within rounding of 0, σ² would be rounding error: the likelihood counts as unbounded.
         let nothing_left = k == d || self.outside <= self.tolerance;
         let learned = if nothing_left { 0.0 } else { self.outside / (d - k) as f64 };
         let likelihood = match (fixed, floor) {
@@ -134,13 +144,14 @@ impl Principal {
             (None, None) => IsotropicGaussian::new(learned)?,
         };
         let noise_variance = likelihood.noise_variance();
+        // λ_j − σ² < 0 is possible for a fixed σ² or an active lower bound: the column is 0.
         let singular_values = self.variances.map(|v| (v - noise_variance).max(0.0).sqrt());
         Ok((AlignedModel { directions: self.directions, singular_values, likelihood }, self.mean))
     }
 }
 
-/// Turns each column so that its entry of largest size is positive: a direction's sign is
-/// arbitrary, and this one is the same everywhere.
+/// Chooses the sign of each column such that its entry of largest absolute value is positive: the
+/// sign of a direction is arbitrary, and is thus the same for all algorithms.
 pub(crate) fn orient<T: Real>(directions: &mut DMatrix<T>) {
     for mut column in directions.column_iter_mut() {
         let largest = column

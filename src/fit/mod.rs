@@ -3,9 +3,9 @@
 //! | algorithm | fits |
 //! |---|---|
 //! | closed form, by a [`Solver`] | the linear autoencoder and probabilistic PCA |
-//! | [`AutoencoderDescent`] | the linear autoencoder by its gradient, with and without L2 regularisation |
+//! | [`AutoencoderDescent`] | linear autoencoder by gradient, with or without L2 regularisation |
 //! | [`ExpectationMaximization`], [`PxEm`] | EM and variational EM: plain and parameter-expanded |
-//! | [`SubspaceVem`], [`GradientVariationalEm`] | variational EM: profiled over subspaces, and by the gradient |
+//! | [`SubspaceVem`], [`GradientVariationalEm`] | variational EM: over subspaces, and by gradient |
 //! | [`JointQuasiNewton`] | amortised inference of a linear-Gaussian model |
 //! | [`ProfileLikelihood`] | factor analysis |
 //! | [`MissingDataEm`] | probabilistic PCA and factor analysis of incomplete data |

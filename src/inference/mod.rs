@@ -44,7 +44,8 @@ pub trait Inference<T: Real, M> {
 
 /// Inference for any observations of the right dimension, of the fit or new.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot encode a new x: a table of φ_i has one row for each observation of the fit and says nothing of any other",
+    message = "`{Self}` cannot encode a new x: a table of φ_i has one row for each \
+               observation of the fit and says nothing of any other",
     label = "this inference knows only the observations it was fitted to",
     note = "use the exact posterior (`Exact`) or an encoder (`Amortized`)"
 )]
@@ -60,7 +61,8 @@ pub trait OutOfSample<T: Real, M>: Inference<T, M> {
 /// The E-step of (variational) EM: inference whose optimal q under a given model has a closed form.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form E-step under `{M}`",
-    note = "only a linear decoder with Gaussian noise has one; for a deep decoder ascend the gradient: `fit::LocalRefinement`"
+    note = "only a linear decoder with Gaussian noise has one; for a deep decoder \
+            ascend the gradient: `fit::LocalRefinement`"
 )]
 pub trait EStep<T: Real, M>: Inference<T, M> {
     /// Replaces Q by the maximiser of the ELBO for the given θ.

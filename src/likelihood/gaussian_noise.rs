@@ -12,9 +12,11 @@ use nalgebra::{DMatrix, DVector};
 /// [`LinearGaussian`](crate::model::LinearGaussian) with your noise. In x̃ = D⁻¹x the noise is
 /// isotropic, so that every closed form of probabilistic PCA applies.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not Gaussian noise: the integral over z is only tractable for a linear decoder with Gaussian noise",
+    message = "`{Self}` is not Gaussian noise: the integral over z is only tractable for a \
+               linear decoder with Gaussian noise",
     note = "`IsotropicGaussian` makes probabilistic PCA, `DiagonalGaussian` factor analysis",
-    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear autoencoder with one: use `Ppca`"
+    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear \
+            autoencoder with one: use `Ppca`"
 )]
 pub trait GaussianNoise<T: Real>: Likelihood<T> + Sync {
     /// The noise variance of each variable, d×1.

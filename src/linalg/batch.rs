@@ -64,8 +64,8 @@ impl Batch {
 
     /// Computes L, L⁻¹, ln|A| and the smallest pivot ratio of the matrices in `matrix`.
     ///
-    /// A matrix that is not positive definite gets a `smallest_pivot_ratio` ≤ 0; its other results are
-    /// then meaningless. A zero on the diagonal of A is not reported: 0/0 is NaN, which is not
+    /// A matrix that is not positive definite gets a `smallest_pivot_ratio` ≤ 0; its other results
+    /// are then meaningless. A zero on the diagonal of A is not reported: 0/0 is NaN, which is not
     /// below any number.
     ///
     /// To be called within [`super::vector::vectorized`].

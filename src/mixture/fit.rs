@@ -71,8 +71,8 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         Self { restarts, ..self }
     }
 
-    /// Sets the largest number of iterations and the tolerance of EM from each initialisation; 1,000
-    /// and 10⁻⁷ by default.
+    /// Sets the largest number of iterations and the tolerance of EM from each initialisation;
+    /// 1,000 and 10⁻⁷ by default.
     pub fn fitter(self, fitter: ExpectationMaximization) -> Self {
         Self { fitter, ..self }
     }
@@ -236,8 +236,8 @@ pub(super) trait Steps {
     /// E-step: the joint log-densities ln π_c + log p(x_i|c), components×n.
     fn log_joint(&mut self, model: &Mixture) -> Result<DMatrix<f64>>;
 
-    /// M-step: a component for weighted observations (the weights add up to `size`), of at least the
-    /// weighted likelihood of the previous one.
+    /// M-step: a component for weighted observations (the weights add up to `size`), of at least
+    /// the weighted likelihood of the previous one.
     fn improve(&mut self, before: &Ppca<f64>, weights: &[f64], size: f64) -> Result<Ppca<f64>>;
 }
 
@@ -294,8 +294,8 @@ impl Data {
         self.with_shares(shares, before, |_, weights, size| self.component(weights, size))
     }
 
-    /// The M-step of one component in closed form (Tipping & Bishop 1999): from the eigenvalues Λ of
-    /// the weighted covariance, W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues.
+    /// The M-step of one component in closed form (Tipping & Bishop 1999): from the eigenvalues Λ
+    /// of the weighted covariance, W_c = U(Λ−σ_c²I)^½ and σ_c², the mean of the other eigenvalues.
     fn component(&self, shares: &[f64], size: f64) -> Result<Ppca<f64>> {
         let (d, k) = (self.x.nrows(), self.latent_dim);
         // Shares below rounding do not change the sums: the covariance of a component costs time
@@ -372,6 +372,7 @@ impl Data {
         };
         let at_floor =
             model.components.iter().any(|component| component.noise_variance() <= self.floor);
+        // A fit that has not converged keeps its own stop reason.
         let stop = if at_floor && stop == StopReason::Converged { StopReason::Floor } else { stop };
         trace.set_reinitialized(reseeds.iter().sum());
         Ok(Fitted::new(model, trace, stop))
@@ -389,8 +390,8 @@ impl Data {
         })
     }
 
-    /// Re-initialises component c at the observation with the lowest density under the mixture, with
-    /// its nearest neighbours.
+    /// Re-initialises component c at the observation with the lowest density under the mixture,
+    /// with its nearest neighbours.
     fn reseed(
         &self,
         shares: &DMatrix<f64>,
@@ -403,8 +404,8 @@ impl Data {
         let mut nearest: Vec<(f64, usize)> =
             self.x.column_iter().map(|column| (column - &centre).norm_squared()).zip(0..).collect();
         nearest.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Half of an average component's observations, and at least 2(k + 2), twice the number below
-        // which a component counts as degenerate.
+        // Half of an average component's observations, and at least 2(k + 2), twice the number
+        // below which a component counts as degenerate.
         let taken = (n / (2 * count)).max((2 * (self.latent_dim + 2)).min(n));
         let mut moved = shares.clone();
         // The responsibilities of the empty component go to the others in proportion.

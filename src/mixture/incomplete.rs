@@ -77,8 +77,8 @@ impl<'a, T: Real> FitData<Weighted<'a, IncompleteObservations<'a, T>, T>>
     }
 }
 
-/// EM on the observed entries: the M-step of a component is one EM iteration of its own (generalised
-/// EM).
+/// EM on the observed entries: the M-step of a component is one EM iteration of its own
+/// (generalised EM).
 struct Incomplete<'x> {
     x: IncompleteObservations<'x, f64>,
     em: WeightedEm<'x, f64>,

@@ -79,6 +79,7 @@ impl<T: Real> MixtureOfPpca<T> {
                 must: "at least 0 and finite",
             });
         }
+        // Weights that were normalised in precision `T` add up to 1 within rounding only.
         let sum = weights.iter().map(|w| w.as_f64()).sum::<f64>();
         if (sum - 1.0).abs() > 1e3 * T::EPSILON.as_f64() {
             return Err(Error::InvalidParameter {
@@ -133,8 +134,8 @@ impl<T: Real> MixtureOfPpca<T> {
         Ok(joint)
     }
 
-    /// The log-likelihood log p(x_i) in nats, one entry per observation; for incomplete data that of
-    /// the observed entries (0 for an observation without any).
+    /// The log-likelihood log p(x_i) in nats, one entry per observation; for incomplete data that
+    /// of the observed entries (0 for an observation without any).
     ///
     /// # Errors
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
@@ -205,6 +206,7 @@ impl<T: Real> MixtureOfPpca<T> {
         let (d, mean) = (self.data_dim(), self.mean());
         let mut covariance = DMatrix::zeros(d, d);
         for (component, &weight) in self.components.iter().zip(self.weights.iter()) {
+            // Law of total covariance: within the component, and between the components.
             let shift = component.mean() - &mean;
             covariance += (component.covariance() + &shift * shift.transpose()) * weight;
         }
@@ -263,6 +265,7 @@ impl<T: Real> MixtureOfPpca<T> {
         let responsibilities = self.responsibilities(x)?;
         let mut sum = DMatrix::zeros(x.data_dim(), x.len());
         for (c, component) in self.components.iter().enumerate() {
+            // One component at a time: d×n memory instead of components·d×n.
             let reconstruction = component.reconstruct(x)?;
             for ((mut sum, part), &share) in sum
                 .column_iter_mut()
@@ -359,8 +362,8 @@ pub(crate) fn draw(weights: impl Iterator<Item = f64> + Clone, rng: &mut dyn Rng
     last
 }
 
-/// Normalises each column of log-densities to probabilities, and returns the logarithm of the sum of
-/// the densities of each column (log-sum-exp).
+/// Normalises each column of log-densities to probabilities, and returns the logarithm of the sum
+/// of the densities of each column (log-sum-exp).
 pub(crate) fn normalize<T: Real>(log_joint: &mut DMatrix<T>) -> DVector<T> {
     let of_column = |mut column: nalgebra::DVectorViewMut<'_, T>| {
         // The largest term becomes exp(0) = 1: no overflow, and a sum of at least 1.

@@ -32,8 +32,8 @@ pub trait Decoder<T: Real> {
     fn observed_dim(&self) -> usize;
     /// Decodes each column of z (k×n) into a column of d×n.
     fn decode(&self, z: DMatrixView<'_, T>) -> DMatrix<T>;
-    /// The residuals x − decode(z), d×n; override it where they can be computed without cancellation
-    /// of two large numbers.
+    /// The residuals x − decode(z), d×n; override it where they can be computed without
+    /// cancellation of two large numbers.
     fn residuals(&self, z: DMatrixView<'_, T>, x: DMatrixView<'_, T>) -> DMatrix<T> {
         x - self.decode(z)
     }
@@ -49,6 +49,7 @@ impl<T: Real, M: DifferentiableMap<T>> Decoder<T> for M {
     fn decode(&self, z: DMatrixView<'_, T>) -> DMatrix<T> {
         self.apply(z)
     }
+    // Not the default: a map can subtract its bias from x first, which avoids cancellation.
     fn residuals(&self, z: DMatrixView<'_, T>, x: DMatrixView<'_, T>) -> DMatrix<T> {
         DifferentiableMap::residuals(self, z, x)
     }

@@ -90,7 +90,8 @@ pub trait Posterior<T: Real> {
 /// A Gaussian posterior q(z_i) = N(m_i, Σ_i), which has a KL divergence from the prior N(0, I) and
 /// can be sampled by the reparameterisation z = m + Lε.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a Gaussian posterior: it has no density, so no Kullback-Leibler divergence and no evidence lower bound",
+    message = "`{Self}` is not a Gaussian posterior: it has no density, so no \
+               Kullback-Leibler divergence and no evidence lower bound",
     label = "a point code has no density"
 )]
 pub trait GaussianPosterior<T: Real>: Posterior<T> {

@@ -94,8 +94,8 @@ impl BayesianPpcaBuilder {
             relevance.latent_dim(),
             crate::linalg::Solver::Auto,
         )?;
-        // At the optimum the columns of W lie along the principal directions (Nakajima et al. 2015):
-        // only their norms are shrunk.
+        // At the optimum the columns of W lie along the principal directions (Nakajima et al.
+        // 2015): only their norms are shrunk.
         let mut loadings = principal.directions;
         for (mut column, &norm) in loadings.column_iter_mut().zip(&relevance.loading_norms) {
             column *= norm;

@@ -7,7 +7,7 @@
 //! | [`Criterion::Ard`] | lower bound of log p(X), automatic relevance determination | O(d·k) |
 //! | [`Criterion::HeldOut`] | cross-validated log-likelihood | one decomposition per fold |
 //!
-//! All but the last are functions of the eigenvalues of the covariance ([`Spectrum`]).
+//! All but the last are functions of the eigenvalues of the covariance.
 //! [`BayesianPpca`] is the model of automatic relevance determination (ARD). For incomplete data,
 //! [`Selection::incomplete_ppca`] scores the likelihood of the observed entries, by BIC or
 //! cross-validation; [`Selection::factor_analysis`] does so for factor analysis.
@@ -64,7 +64,7 @@ pub enum Criterion {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Selection {
-    /// The k with the best score; the smallest of equal ones. It is 0 if no direction can be
+    /// The k with the best score; of equal scores the first. It is 0 if no direction can be
     /// distinguished from isotropic noise, or if no score is finite.
     pub latent_dim: usize,
     /// Each k with its score in nats; larger is better. Scores are comparable within one criterion
@@ -77,20 +77,22 @@ impl Selection {
     /// finite are never the best.
     ///
     /// ```
-    /// let selection = elbo::selection::Selection::from_scores(vec![(1, -3.0), (2, -1.0), (3, -1.0)]);
+    /// use elbo::selection::Selection;
+    /// let selection = Selection::from_scores(vec![(1, -3.0), (2, -1.0), (3, -1.0)]);
     /// assert_eq!(selection.latent_dim, 2);
     /// ```
     pub fn from_scores(scores: Vec<(usize, f64)>) -> Self {
         let finite = scores.iter().filter(|(_, score)| score.is_finite());
         let best = finite.fold(None, |best: Option<(usize, f64)>, &(k, score)| match best {
+            // `<=` keeps the first of equal scores: the smallest k, if k increases.
             Some((_, highest)) if score <= highest => best,
             _ => Some((k, score)),
         });
         Self { latent_dim: best.map_or(0, |(k, _)| k), scores }
     }
 
-    /// Chooses k for probabilistic PCA of `x` (d×n) about an estimated mean: scores each k from 0 to one
-    /// below the rank.
+    /// Chooses k for probabilistic PCA of `x` (d×n) about an estimated mean: scores each k from 0
+    /// to one below the rank.
     ///
     /// ```
     /// use elbo::selection::{Criterion, Selection};
@@ -115,10 +117,10 @@ impl Selection {
     /// Those of [`Observations::new`](crate::Observations::new);
     /// [`Error::ZeroVariance`](crate::Error::ZeroVariance);
     /// [`Error::Underflow`](crate::Error::Underflow);
-    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3 observations,
-    /// or fewer than 2 in a fold's training part;
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for fewer than 2 folds, or more folds
-    /// than observations.
+    /// [`Error::TooFewObservations`](crate::Error::TooFewObservations) for fewer than 3
+    /// observations, or fewer than 2 in a fold's training part;
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for fewer than 2 folds, or more
+    /// folds than observations.
     #[doc(alias = "n_components")]
     pub fn ppca<'a, T: Real>(
         x: impl IntoObservations<'a, T>,
@@ -138,12 +140,14 @@ impl Selection {
     ) -> Result<Self> {
         let x = x.into_observations()?;
         match criterion {
+            // The only criterion that needs the observations, and not their eigenvalues alone.
             Criterion::HeldOut { folds } => held_out::scores(x, mean, folds).map(Self::from_scores),
             _ => Spectrum::of(x, mean)?.choose(criterion),
         }
     }
 
-    /// Chooses among given k by a score that the caller computes: for other models, and other criteria.
+    /// Chooses among given k by a score that the caller computes: for other models, and other
+    /// criteria.
     ///
     /// ```
     /// use elbo::{Ppca, selection::Selection};

@@ -13,8 +13,8 @@ use rand::Rng;
 impl Selection {
     /// Chooses among given k for probabilistic PCA of incomplete data, about an estimated mean.
     ///
-    /// The candidates are scored in their order. The first k that the observed entries cannot determine
-    /// (too few entries, or an unbounded likelihood) ends the scores.
+    /// The candidates are scored in their order. The first k that the observed entries cannot
+    /// determine (too few entries, or an unbounded likelihood) ends the scores.
     ///
     /// ```
     /// use elbo::selection::{Criterion, Selection};
@@ -53,11 +53,11 @@ impl Selection {
         })
     }
 
-    /// Chooses among given numbers of factors for [`FactorAnalysis`] of complete or incomplete data,
-    /// about an estimated mean.
+    /// Chooses among given numbers of factors for [`FactorAnalysis`] of complete or incomplete
+    /// data, about an estimated mean.
     ///
-    /// The candidates are scored in their order; the first k that the observed entries cannot determine
-    /// ends the scores.
+    /// The candidates are scored in their order; the first k that the observed entries cannot
+    /// determine ends the scores.
     ///
     /// ```
     /// use elbo::FactorAnalysis;
@@ -80,9 +80,8 @@ impl Selection {
     /// ```
     ///
     /// # Errors
-    /// Those of
-    /// [`FactorAnalysisBuilder::fit`](crate::steps::FactorAnalysisBuilder::fit)
-    /// for the first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
+    /// Those of [`FactorAnalysisBuilder::fit`](crate::steps::FactorAnalysisBuilder::fit) for the
+    /// first k; [`Error::InvalidParameter`] for fewer than 2 folds, or more than observations.
     pub fn factor_analysis<'a, T: Real, R: Rng + ?Sized>(
         x: impl IntoIncompleteObservations<'a, T>,
         latent_dims: impl IntoIterator<Item = usize>,
@@ -132,8 +131,8 @@ fn choose<T: Real, N: GaussianNoise<T>>(
                 .sum(),
         };
         match score {
-            // A larger k needs more entries than the one that failed: the loop ends. For the first k
-            // there is nothing to return but the error.
+            // A larger k needs more entries than the one that failed: the loop ends. For the first
+            // k there is nothing to return but the error.
             Ok(score) => scores.push((k, score)),
             Err(
                 Error::TooFewEntries { .. }
@@ -171,6 +170,7 @@ fn parts<T: Real>(x: &IncompleteObservations<'_, T>, folds: usize) -> Result<Par
             must: "at least 2, and at most the observations",
         });
     }
+    // Copies of the folds, in which NaN marks the missing values of a mask as well.
     let of = |columns: Vec<usize>| {
         DMatrix::from_fn(d, columns.len(), |j, i| x.get(j, columns[i]).unwrap_or(T::of(f64::NAN)))
     };

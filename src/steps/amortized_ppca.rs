@@ -26,7 +26,8 @@ use std::marker::PhantomData;
 /// let builder = AmortizedPpca::<f64, Diagonal<f64>>::builder(1);
 /// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
 /// let best = Ppca::fit(1, &x)?.model.score(&x)?;
-/// assert!((model.elbo(&x)?.values().mean() - best).abs() < 1e-4); // an affine encoder loses nothing
+/// // An affine encoder loses nothing.
+/// assert!((model.elbo(&x)?.values().mean() - best).abs() < 1e-4);
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub type AmortizedPpca<T = f64, Q = Isotropic<T>> =

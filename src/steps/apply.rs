@@ -1,4 +1,4 @@
-//! Which forms of data a fitted model can be applied to.
+//! Application of fitted models to each form of data.
 //!
 //! | form | `transform` | `log_likelihood` |
 //! |---|---|---|
@@ -18,12 +18,12 @@ use crate::posterior::{PatternCovariance, Posterior};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
-/// A model that encodes data of form `F`.
+/// Models that encode data of form `F`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot encode a new x of the form `{F}`",
     label = "this model has no `transform` for this form of data",
-    note = "a table of φ_i (`PerPoint`) has one row for each observation of the fit and says nothing \
-            of any other: `codes` returns those of the fit",
+    note = "a table of φ_i (`PerPoint`) has one row for each observation of the fit and says \
+            nothing of any other: `codes` returns those of the fit",
     note = "use the exact posterior (`Exact`) or an encoder (`Amortized`)"
 )]
 pub trait TransformOf<T: Real, F> {
@@ -34,12 +34,12 @@ pub trait TransformOf<T: Real, F> {
     fn transform_form(&self, data: F) -> Result<DMatrix<T>>;
 }
 
-/// A model with a posterior q(z_i) for data of form `F`.
+/// Models with a posterior q(z_i) for data of form `F`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no posterior for data of the form `{F}`",
     label = "this model has no `encode` for this form of data",
-    note = "a table of φ_i (`PerPoint`) has one row for each observation of the fit and says nothing \
-            of any other",
+    note = "a table of φ_i (`PerPoint`) has one row for each observation of the fit and says \
+            nothing of any other",
     note = "use the exact posterior (`Exact`) or an encoder (`Amortized`)"
 )]
 pub trait EncodeOf<T: Real, F> {
@@ -53,18 +53,18 @@ pub trait EncodeOf<T: Real, F> {
     fn encode_form(&self, data: F) -> Result<Self::Posterior>;
 }
 
-/// A model whose log-likelihood of data of form `F` has a closed form.
+/// Models whose log-likelihood of data of form `F` is in closed form.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form log-likelihood of data of the form `{F}`: the integral \
                over z is only tractable for a linear decoder with Gaussian noise",
     label = "this model has no `log_likelihood` for this form of data",
-    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear autoencoder \
-            with one: use `Ppca`",
-    note = "for a deep decoder estimate it with `diagnostics::ImportanceSampling`, or bound it with \
-            `estimate_elbo`"
+    note = "a linear autoencoder has no density p(x|z): probabilistic PCA is the linear \
+            autoencoder with one: use `Ppca`",
+    note = "for a deep decoder estimate it with `diagnostics::ImportanceSampling`, or bound it \
+            with `estimate_elbo`"
 )]
 pub trait LogLikelihoodOf<T: Real, F> {
-    /// log p(x_i) in nats, one entry an observation.
+    /// log p(x_i) in nats, one entry per observation.
     ///
     /// # Errors
     /// Those of the model's `log_likelihood`.
@@ -76,6 +76,7 @@ where
     I: OutOfSample<T, GenerativeModel<D, L>>,
 {
     fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
+        // Unvalidated data go to a method that fuses validation into its pass over them.
         match x.to_validate() {
             Some(values) => self.inference.codes_of_unvalidated(&self.generative, values),
             None => Ok(self.encode_form(x)?.into_mean()),
@@ -101,7 +102,7 @@ impl<'a, T: Real, N: GaussianNoise<T>> EncodeOf<T, IncompleteObservations<'a, T>
 {
     type Posterior = PatternCovariance<T>;
 
-    /// p(z_i|x_o): a mean for each observation and a covariance for each pattern of missing values.
+    /// The posterior p(z_i|x_o): a mean per observation and a covariance per missingness pattern.
     fn encode_form(&self, x: IncompleteObservations<'a, T>) -> Result<PatternCovariance<T>> {
         self.generative.posterior_given_observed(x)
     }
@@ -120,7 +121,7 @@ where
 impl<'a, T: Real, N: GaussianNoise<T>> TransformOf<T, IncompleteObservations<'a, T>>
     for Model<T, Linear<T>, N, Exact>
 {
-    /// The means of p(z_i|x_o) given the observed entries; 0 where an observation has none.
+    /// The means of p(z_i|x_o), given the observed entries; 0 for an observation without any.
     fn transform_form(&self, x: IncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
         Ok(self.encode_form(x)?.into_mean())
     }
@@ -139,6 +140,7 @@ where
     I: OutOfSample<T, GenerativeModel<D, L>>,
 {
     fn transform_form(&self, source: &'a mut dyn Source<T>) -> Result<DMatrix<T>> {
+        // A growing vector: the number of observations of a source is known only after the pass.
         let mut codes = Vec::new();
         self.transform_blocks(source, |block| {
             codes.extend(block.iter().copied());
@@ -165,8 +167,8 @@ where
 }
 
 impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
-    /// Calls `visit` with the codes (k×b) of each block of a source, in order: codes that do not fit
-    /// in memory need not be kept.
+    /// Calls `visit` with the codes (k×b) of each block of a source, in order, for codes that do
+    /// not fit in memory.
     ///
     /// ```
     /// use elbo::{IntoObservations, Ppca};
@@ -182,7 +184,7 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     /// ```
     ///
     /// # Errors
-    /// Those of reading and of `visit`, and
+    /// Errors of reading, those of `visit`, and
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
     pub fn transform_blocks(
         &self,
@@ -193,12 +195,14 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
         I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         source.pass(&mut |x| {
+            // For each block: a source may be implemented by the caller.
             x.expect_dim(self.data_dim())?;
             visit(self.inference.infer(&self.generative, x)?.mean())
         })
     }
 }
 
+/// Returns an error unless the data have the dimension `expected` of a model.
 fn expect_dim<T: Real>(x: SparseObservations<'_, T>, expected: usize) -> Result<()> {
     expect("variables of an observation", expected, x.data_dim())
 }
@@ -213,11 +217,13 @@ impl<'a, T: Real> TransformOf<T, SparseObservations<'a, T>> for Ppca<T> {
 }
 
 impl<'a, T: Real> LogLikelihoodOf<T, SparseObservations<'a, T>> for Ppca<T> {
-    /// In double precision throughout.
+    /// The log-likelihood, computed in double precision.
     fn log_likelihood_form(&self, x: SparseObservations<'a, T>) -> Result<DVector<T>> {
         expect_dim(x, self.data_dim())?;
         let factor = self.generative.factor_f64()?;
         let (along, squares) = x.projections(&factor.directions, &self.generative.wide_mean());
+        // ‖x − μ‖² less the part in the span: the table stays sparse. The difference may round to
+        // below 0.
         let outside = along
             .column_iter()
             .zip(&squares)
@@ -227,8 +233,8 @@ impl<'a, T: Real> LogLikelihoodOf<T, SparseObservations<'a, T>> for Ppca<T> {
 }
 
 impl<T: Real> Ppca<T> {
-    /// Σ_i ‖x_i − P(x_i)‖² of sparse observations, with P the orthogonal projection on the span of W
-    /// about the mean.
+    /// The total squared error Σ_i ‖x_i − P(x_i)‖² of sparse observations, with P the orthogonal
+    /// projection on the span of W about the mean.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
@@ -247,9 +253,11 @@ impl<'a, T: Real> TransformOf<T, SparseObservations<'a, T>> for LinearAutoencode
 }
 
 impl<T: Real> LinearAutoencoder<T> {
+    /// The codes of sparse observations, in double precision.
     fn wide_codes(&self, x: SparseObservations<'_, T>) -> Result<DMatrix<f64>> {
         expect_dim(x, self.data_dim())?;
         let encoder = &self.inference.encoder.map;
+        // About 0 and not about a mean: the encoder's bias contains the centring.
         let weights = encoder.weights().transpose().map(|v| v.as_f64());
         let (mut codes, _) = x.projections(&weights, &DVector::zeros(x.data_dim()));
         for mut code in codes.column_iter_mut() {
@@ -259,9 +267,9 @@ impl<T: Real> LinearAutoencoder<T> {
     }
 }
 
-/// Data whose total squared reconstruction error a [`LinearAutoencoder`] computes.
+/// Models that compute the total squared reconstruction error of data of form `F`.
 pub trait SquaredErrorOf<T: Real, F> {
-    /// Σ_i ‖x_i − x'_i‖².
+    /// The total squared reconstruction error Σ_i ‖x_i − x'_i‖².
     ///
     /// # Errors
     /// Those of `squared_error`.
@@ -277,14 +285,17 @@ impl<'a, T: Real> SquaredErrorOf<T, Dense<'a, T>> for LinearAutoencoder<T> {
 }
 
 impl<'a, T: Real> SquaredErrorOf<T, SparseObservations<'a, T>> for LinearAutoencoder<T> {
-    /// With b the bias of W: Σ‖x_i − b‖² − 2 Σ z_iᵗWᵗ(x_i − b) + Σ‖Wz_i‖².
+    /// The expanded square Σ‖x_i − b‖² − 2 Σ z_iᵗWᵗ(x_i − b) + Σ‖Wz_i‖², with the bias b of the
+    /// decoder: no dense d×n table is formed.
     fn squared_error_form(&self, x: SparseObservations<'a, T>) -> Result<T> {
         let codes = self.wide_codes(x)?;
         let decoder = self.decoder_weights().map(|v| v.as_f64());
         let bias = self.decoder().bias().map(|v| v.as_f64());
         let (along, _) = x.projections(&decoder, &bias);
+        // WᵗW is k×k: Σ‖Wz‖² = Σ zᵗWᵗWz needs no product with all d variables.
         let inner = matrix_product(&(decoder.transpose() * &decoder), &codes);
         let error = x.squared_deviations(&bias) - 2.0 * codes.dot(&along) + codes.dot(&inner);
+        // The difference may round to below 0 for data in the span of the decoder.
         Ok(T::of(error.max(0.0)))
     }
 }

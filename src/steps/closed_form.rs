@@ -1,4 +1,4 @@
-//! Closed-form fits from every form of data: dense, weighted, sparse, moments, sources.
+//! Closed-form fits to each form of data: dense, weighted, sparse, moments, sources.
 
 use crate::data::{Centering, SparseObservations, check_latent_dim, resolution_of};
 use crate::fit::closed_form::Principal;
@@ -7,8 +7,8 @@ use crate::{Error, Real, Result};
 use nalgebra::DVector;
 
 impl Principal {
-    /// The principal components of sparse observations by products with the table and its
-    /// transpose; the mean is subtracted from the products, so that the table stays sparse.
+    /// The principal components of sparse observations, matrix-free: by products with the table and
+    /// its transpose. The mean is subtracted from the products, so that the table stays sparse.
     pub(super) fn of_sparse<T: Real>(
         x: SparseObservations<'_, T>,
         mean: Centering,
@@ -26,6 +26,7 @@ impl Principal {
         check_latent_dim(latent_dim, x.len(), x.data_dim())?;
         let total = x.squared_deviations(&centre) / n;
         resolution_of(total, &centre, x.len())?;
+        // The mean and the total variance have taken a pass each.
         let mut passes = 2;
         let found = solver.leading_of(x.data_dim(), latent_dim, |v, mut out| {
             passes += 1;
@@ -36,8 +37,8 @@ impl Principal {
         let variances =
             DVector::from_iterator(latent_dim, along.row_iter().map(|row| row.norm_squared() / n));
         let outside = (total - variances.sum()).max(0.0);
-        // The residual variance is a difference of two sums in double precision: below 1e-12 of the
-        // total its digits are lost, and it counts as 0.
+        // The residual variance is a difference of two sums in double precision. Below 1e-12 of the
+        // total it is dominated by cancellation, and counts as 0.
         let tolerance = 1e-12 * total;
         let route =
             SolverReport { solver: found.solver, passes: passes + 1, accuracy: found.accuracy };
@@ -65,6 +66,7 @@ impl Principal {
 macro_rules! closed_form_fits {
     ($builder:ident, $model:ident) => {
         impl<T: Real> $builder<T> {
+            /// The closed-form fit from principal components.
             fn solved(&self, principal: Principal) -> Result<Fitted<$model<T>>> {
                 let route = principal.route;
                 Ok(Fitted::closed_form(self.assemble_principal(principal)?, route))
@@ -110,6 +112,7 @@ macro_rules! closed_form_fits {
                 observer: &mut dyn Observer,
             ) -> Result<Fitted<$model<T>>> {
                 self.check_settings()?;
+                // An iterative fit passes once over the source, and iterates on its scatter factor.
                 let Some(solver) = self.solver() else {
                     return self.fit_moments(
                         &crate::data::Moments::of_source(source)?,
@@ -132,6 +135,7 @@ macro_rules! closed_form_fits {
                 _observer: &mut dyn Observer,
             ) -> Result<Fitted<$model<T>>> {
                 self.check_settings()?;
+                // An iterative fit needs the scatter factor, which is dense.
                 let Some(solver) = self.solver() else {
                     return Err(crate::Error::Unsupported {
                         what: "sparse observations",

@@ -24,7 +24,9 @@ use std::marker::PhantomData;
 /// use elbo::{DeepEncoderPpca, fit::StochasticGradient};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let builder = DeepEncoderPpca::<f64>::builder(1)
 ///     .hidden(&[8])
 ///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
@@ -46,7 +48,9 @@ pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
 /// use elbo::{Vae, fit::StochasticGradient};
 /// use rand::{SeedableRng, rngs::StdRng};
 /// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let builder = Vae::<f64>::builder(1)
 ///     .hidden(&[8])
 ///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
@@ -84,10 +88,10 @@ impl<T: Real, Q: PosteriorFamily<T>> BinaryVae<T, Q> {
 
 /// Builder of a fit of a model with a deep encoder.
 ///
-/// The model takes data in their own units; they need not be standardised. The encoder's first layer
-/// is a fixed affine map, which subtracts the mean of each variable and divides by its standard
-/// deviation; the last layer of a deep decoder of Gaussian noise is its fixed inverse. The loadings
-/// of a linear decoder are optimised in units of these standard deviations.
+/// The model takes data in their own units; they need not be standardised. The encoder's first
+/// layer is a fixed affine map, which subtracts the mean of each variable and divides by its
+/// standard deviation; the last layer of a deep decoder of Gaussian noise is its fixed inverse. The
+/// loadings of a linear decoder are optimised in units of these standard deviations.
 #[must_use]
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeepBuilder<T: Real, S> {
@@ -126,14 +130,14 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { activation, ..self }
     }
 
-    /// Sets how σ² of a Gaussian likelihood is found: its analytic optimum (default), learned by the
-    /// gradient, or fixed.
+    /// Sets how σ² of a Gaussian likelihood is found: its analytic optimum (default), learned by
+    /// the gradient, or fixed.
     pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
         Self { noise, ..self }
     }
 
-    /// Sets the lower bound of a learned σ², as a share of the mean variance of the variables; 10⁻⁶ by
-    /// default. [`StopReason::Floor`](crate::fit::StopReason::Floor) reports an active bound.
+    /// Sets the lower bound of a learned σ², as a share of the mean variance of the variables; 10⁻⁶
+    /// by default. [`StopReason::Floor`](crate::fit::StopReason::Floor) reports an active bound.
     pub fn noise_floor(self, share: f64) -> Self {
         Self { relative_floor: share, ..self }
     }
@@ -144,7 +148,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         Self { fitter: Some(fitter), ..self }
     }
 
-    /// Sets the number of Monte Carlo samples of ε per observation and step, at least 1; 1 by default.
+    /// Sets the number of Monte Carlo samples of ε per observation and step, at least 1; 1 by
+    /// default.
     pub fn samples(self, samples: usize) -> Self {
         Self { samples, ..self }
     }
@@ -157,6 +162,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         }
         check_latent_dim(self.latent_dim, x.len(), x.data_dim())?;
         check_samples(self.samples)?;
+        // The fixed first layer divides by the standard deviations: constant data are rejected.
         let (mean, squares) = x.mean_and_squares(|mean| mean);
         let (mean, variances) =
             (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
@@ -172,6 +178,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
     /// A perceptron with the hidden layers of the settings, in reverse order if `backwards`.
     fn layers(&self, inputs: usize, outputs: usize, backwards: bool) -> MlpBuilder<T> {
         let mut hidden = self.hidden.clone();
+        // The decoder mirrors the encoder: the encoder's last hidden layer is its first.
         if backwards {
             hidden.reverse();
         }
@@ -198,6 +205,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         let total = deviations.norm_squared() / T::of_usize(deviations.len());
         check_share("the floor of the noise variance", self.relative_floor)?;
         let floor = T::of(self.relative_floor) * total;
+        // In single precision the bound may underflow for data of very small scale, although the
+        // variance itself does not.
         let limit = T::MIN_POSITIVE;
         if self.relative_floor > 0.0 && floor < limit {
             let (deviation, limit) = (total.sqrt().as_f64(), limit.as_f64() / self.relative_floor);
@@ -214,8 +223,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         })
     }
 
-    /// Initialises the deep encoder and decoder of a [`Vae`], and fits them. `fixed_output` adds the
-    /// fixed last layer to the decoder, whose output for a Bernoulli likelihood is logits.
+    /// Initialises the deep encoder and decoder of a [`Vae`], and fits them. `fixed_output` adds
+    /// the fixed last layer to the decoder, whose output for a Bernoulli likelihood is logits.
     fn fit_vae<Q: PosteriorFamily<T>, L: Likelihood<T>>(
         &self,
         x: Observations<'_, T>,
@@ -225,6 +234,8 @@ impl<T: Real, S> DeepBuilder<T, S> {
         (rng, observer): (&mut dyn Rng, &mut dyn Observer),
     ) -> Result<Fitted<Vae<T, Q, L>>> {
         let scales = (mean, deviations);
+        // The encoder is initialised before the decoder: a seed determines the fit only in a fixed
+        // order of the random numbers.
         let encoder = self.encoder::<Q>(&scales, rng)?;
         let decoder = self.layers(self.latent_dim, x.data_dim(), true);
         let decoder = if fixed_output { decoder.output_scale(scales.0, scales.1) } else { decoder }
@@ -277,14 +288,16 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         let encoder = builder.encoder::<Q>(&scales, rng)?;
         let (mean, deviations) = scales;
         let noise = builder.noise(&deviations)?;
-        // Loadings of the scale of the data: Σ_m w_jm² has the variance of variable j as expectation.
+        // Loadings of the scale of the data: Σ_m w_jm² has the variance of variable j as
+        // expectation.
         let share = T::one() / T::of_usize(builder.latent_dim).sqrt();
         let loadings = DMatrix::from_fn(x.data_dim(), builder.latent_dim, |j, _| {
             share * deviations[j] * T::standard_normal(rng)
         });
+        // The bias starts at x̄, its optimum for a linear decoder.
         let decoder = Linear::new(loadings, mean)?;
-        // Rows move in units of their standard deviation, as if the data were standardised; constant
-        // variables in 10⁻⁶ of the typical one, since their unit would be 0.
+        // Rows move in units of their standard deviation, as if the data were standardised;
+        // constant variables in 10⁻⁶ of the typical one, since their unit would be 0.
         let typical = (deviations.norm_squared() / T::of_usize(deviations.len())).sqrt();
         let preconditioner =
             Preconditioner::of_decoder_rows(&decoder, &deviations, T::of(1e-6) * typical);
@@ -323,6 +336,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for BinaryVae<T, Q> {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
+        // Before the scales, so that the error of data outside [0, 1] is returned first.
         Bernoulli.check_support(x)?;
         let scales = builder.scales(x)?;
         builder.fit_vae(x, scales, false, Bernoulli, (rng, observer))

@@ -256,8 +256,8 @@ impl<T: Real> DynFit<T> {
 ///
 /// A quantity that a model does not have is `None`, such as the noise variance of an autoencoder.
 pub trait DynModel<T: Real>: std::fmt::Debug + std::fmt::Display + Send + Sync {
-    /// The codes (means of q), k×n: of the observations of the fit, and of any others if the model has
-    /// an encoder or an exact posterior.
+    /// The codes (means of q), k×n: of the observations of the fit, and of any others if the model
+    /// has an encoder or an exact posterior.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch), also for another number of
@@ -354,6 +354,7 @@ where
         Some(self.generative.noise_variance())
     }
 
+    // `Model::…` names the inherent method: `self.…` would do as well, but reads as a recursion.
     fn explained_variance(&self) -> Result<Option<DVector<T>>> {
         Model::explained_variance(self).map(Some)
     }
@@ -372,8 +373,8 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
         Model::inverse_transform(self, z)
     }
 
-    /// The ELBO is estimated on all observations; the gaps on 300 sampled without replacement, or 100
-    /// with [`Budget::Fast`].
+    /// The ELBO is estimated on all observations; the gaps on 300 sampled without replacement, or
+    /// 100 with [`Budget::Fast`].
     fn gaps(
         &self,
         x: Observations<'_, T>,
@@ -382,6 +383,7 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
     ) -> Result<Option<InferenceGapSummary>> {
         x.expect_dim(self.data_dim())?;
         let (estimation, points) = budget.estimation();
+        // A sample and not the first observations: data are often sorted.
         let chosen = rand::seq::index::sample(rng, x.len(), points.min(x.len())).into_vec();
         let part = x.values().select_columns(&chosen);
         // Data of their own and not a mini-batch: means over the sample, without a scale N/n.
@@ -392,6 +394,7 @@ impl<T: Real, Q: PosteriorFamily<T> + std::fmt::Debug + Send + Sync> DynModel<T>
             part,
             rng,
         )?;
+        // Nothing to extend: the sample is the data.
         if part.len() == x.len() {
             return Ok(Some(looked_at.summary()));
         }

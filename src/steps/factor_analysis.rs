@@ -33,9 +33,9 @@ use std::ops::ControlFlow;
 /// ```
 ///
 /// It is [`Ppca`](super::Ppca) with another likelihood, in which each variable has its own noise
-/// variance. The fit is equivariant under rescaling of single variables (loadings and √ψ rescale with
-/// them), where probabilistic PCA is equivariant under rotations. It takes complete, weighted and
-/// incomplete data, [moments](crate::data::Moments) and [sources](crate::data::Source).
+/// variance. The fit is equivariant under rescaling of single variables (loadings and √ψ rescale
+/// with them), where probabilistic PCA is equivariant under rotations. It takes complete, weighted
+/// and incomplete data, [moments](crate::data::Moments) and [sources](crate::data::Source).
 ///
 /// ```
 /// use elbo::FactorAnalysis;
@@ -91,8 +91,8 @@ deterministic_fit! {
     /// Fits factor analysis with k factors and an estimated mean by maximum likelihood
     /// ([`ProfileLikelihood`]).
     ///
-    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with decreasing entries, and in each column
-    /// the entry that is largest in units of its variable's standard deviation is positive.
+    /// W is returned in canonical form: WᵗΨ⁻¹W is diagonal with decreasing entries, and in each
+    /// column the entry that is largest in units of its variable's standard deviation is positive.
     /// [`StopReason::Floor`] reports that some ψ_j is at its lower bound
     /// ([`heywood_variables`](Self::heywood_variables)).
     FactorAnalysis, FactorAnalysisBuilder
@@ -190,7 +190,8 @@ pub struct FactorAnalysisBuilder<T> {
 
 fit_methods!([T: Real] T, FactorAnalysisBuilder<T> => FactorAnalysis<T>);
 
-/// The second moments of the variables that are not constant, in units of their standard deviations.
+/// The second moments of the variables that are not constant, in units of their standard
+/// deviations.
 struct Standardized {
     mean: DVector<f64>,
     count: usize,
@@ -343,8 +344,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         }
     }
 
-    /// The initial noise, at the variances of the variables, with its lower bounds; `varying` are the
-    /// indices of the variables that are not constant.
+    /// The initial noise, at the variances of the variables, with its lower bounds; `varying` are
+    /// the indices of the variables that are not constant.
     ///
     /// # Errors
     /// [`Error::Unbounded`] unless more than k variables vary.
@@ -372,8 +373,8 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let Fitted { model, trace, stop, .. } = fitted;
         let mut loadings =
             matrix_product(&model.loadings().into_owned(), &model.factor()?.rotation);
-        // The sign of a column is that of its largest entry in units of standard deviations: it does
-        // not depend on the units of the variables.
+        // The sign of a column is that of its largest entry in units of standard deviations: it
+        // does not depend on the units of the variables.
         let variances = model.likelihood.noise_variances();
         let deviations = DVector::from_fn(variances.len(), |j, _| {
             (loadings.row(j).norm_squared() + variances[j]).sqrt()
@@ -536,9 +537,9 @@ impl<'a, T: Real> Deterministic<Weighted<'a, Dense<'a, T>, T>> for FactorAnalysi
 impl<T: Real> Deterministic<&Moments> for FactorAnalysisBuilder<T> {}
 impl<T: Real> Deterministic<&mut dyn Source<T>> for FactorAnalysisBuilder<T> {}
 
-/// Returns the mean and the Cholesky factor of the covariance; `None` if forming the covariance would
-/// lose accuracy that matters to the fit, because a variable is nearly a linear combination of
-/// others. It takes a tenth of the time of [`ScatterFactor`] for many observations.
+/// Returns the mean and the Cholesky factor of the covariance; `None` if forming the covariance
+/// would lose accuracy that matters to the fit, because a variable is nearly a linear combination
+/// of others. It takes a tenth of the time of [`ScatterFactor`] for many observations.
 fn covariance_root<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
@@ -575,16 +576,17 @@ fn covariance_root<T: Real>(
     Ok(Some((mean, root)))
 }
 
-/// Returns an error unless k is below the rank of the correlation matrix, of which `root` (d×r) is a
-/// square-root factor: otherwise no variance is left for the noise.
+/// Returns an error unless k is below the rank of the correlation matrix, of which `root` (d×r) is
+/// a square-root factor: otherwise no variance is left for the noise.
 fn check_noise_remains(root: &DMatrix<f64>, latent_dim: usize) -> Result<()> {
     let inner = if root.nrows() <= root.ncols() {
         product_tr_right(root, root)
     } else {
         product_tr_left(root, root)
     };
-    // Cheap sufficient test: the (k+1)-th eigenvalue of the smaller product is far above its rounding
-    // error. Only otherwise the SVD of the factor, which resolves variances down to (16ε)².
+    // Cheap sufficient test: the (k+1)-th eigenvalue of the smaller product is far above its
+    // rounding error. Only otherwise the SVD of the factor, which resolves variances down to
+    // (16ε)².
     let clearly = latent_dim < inner.nrows()
         && leading_eigenpairs(inner.as_view(), latent_dim + 1)?.values[latent_dim] > 1e-9;
     if clearly {

@@ -10,15 +10,16 @@ macro_rules! fit_methods {
             ///
             /// # Errors
             /// Those of the data's constructor; [`Error::LatentDim`](crate::Error::LatentDim) for a
-            /// k that the data cannot determine; [`Error::ZeroVariance`](crate::Error::ZeroVariance)
-            /// for constant data; [`Error::TooFewObservations`](crate::Error::TooFewObservations);
+            /// k that the data cannot determine;
+            /// [`Error::ZeroVariance`](crate::Error::ZeroVariance) for constant data;
+            /// [`Error::TooFewObservations`](crate::Error::TooFewObservations);
             /// [`Error::Unbounded`](crate::Error::Unbounded),
             /// [`Error::TooFewEntries`](crate::Error::TooFewEntries) and
             /// [`Error::NoiseVanished`](crate::Error::NoiseVanished) where the likelihood has no
             /// maximum; [`Error::Underflow`](crate::Error::Underflow);
             /// [`Error::InvalidWeight`](crate::Error::InvalidWeight);
-            /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for a setting outside its
-            /// range. A fit that does not converge is not an error: see
+            /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) for a setting outside
+            /// its range. A fit that does not converge is not an error: see
             /// [`Fitted::stop`](crate::fit::Fitted::stop).
             pub fn fit<X, R>(&self, x: X, rng: &mut R) -> crate::Result<crate::fit::Fitted<$model>>
             where

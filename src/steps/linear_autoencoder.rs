@@ -28,7 +28,9 @@ use rand::Rng;
 /// ```
 /// use elbo::LinearAutoencoder;
 /// let x = nalgebra::dmatrix![
-///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0; 2.1, 3.9, 6.2, 7.8, 10.1, 11.9; 0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
+///     1.0_f64, 2.0, 3.0, 4.0, 5.0, 6.0;
+///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9;
+///     0.3, 0.1, 0.2, 0.3, 0.1, 0.2];
 /// let model = LinearAutoencoder::fit(1, &x)?.model;
 /// let error = (&x - model.reconstruct(&x)?).norm_squared();
 /// assert!((model.squared_error(&x)? - error).abs() < 1e-12);
@@ -125,9 +127,9 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
     }
 
     /// Sets the algorithm: a [`Solver`] of the closed form (default [`Solver::Auto`]), or
-    /// [`AutoencoderDescent`], an independent route to the same subspace, and with L2 regularisation
-    /// to the same maps, up to a rotation of z. The trace of the descent holds minus the squared
-    /// error per observation, and minus the weighted norms over n.
+    /// [`AutoencoderDescent`], an independent route to the same subspace, and with L2
+    /// regularisation to the same maps, up to a rotation of z. The trace of the descent holds minus
+    /// the squared error per observation, and minus the weighted norms over n.
     pub fn fitter(self, fitter: impl Into<LinearAutoencoderFitter>) -> Self {
         Self { fitter: fitter.into(), ..self }
     }

@@ -43,11 +43,12 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         covariance
     }
 
-    /// The precision of x under the model, C⁻¹, d×d, without inverting a d×d matrix: with
-    /// W̃ = D⁻¹W = Q diag(s) Vᵗ in the scales D of the noise,
+    /// The precision of x under the model, C⁻¹, d×d, without the inversion of a d×d matrix. For
+    /// noise of covariance σ²D² and D⁻¹W = Q diag(s) Vᵗ,
     ///
     /// ```math
-    /// C^{-1} = \tfrac1{\sigma^2} D^{-1}\Big(I - Q\,\mathrm{diag}\big(\tfrac{s_j^2}{s_j^2+\sigma^2}\big)\,Q^\top\Big) D^{-1}
+    /// C^{-1} = \tfrac1{\sigma^2} D^{-1}
+    /// \Big(I - Q\,\mathrm{diag}\big(\tfrac{s_j^2}{s_j^2+\sigma^2}\big)\,Q^\top\Big) D^{-1}
     /// ```
     ///
     /// ```
@@ -63,6 +64,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
     pub fn precision(&self) -> Result<DMatrix<T>> {
         let factor = self.generative.factor_f64()?;
         let variance = self.generative.likelihood.common_variance().as_f64();
+        // s²/(s² + σ²) in this form is accurate for small and for large s.
         let mut shrunk = factor.directions.clone();
         for (mut column, s) in shrunk.column_iter_mut().zip(factor.singular_values.iter()) {
             column *= s * s / (s * s + variance);
@@ -70,7 +72,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         let d = self.data_dim();
         let mut precision = DMatrix::identity(d, d) - product_tr_right(&shrunk, &factor.directions);
         precision /= variance;
-        // D⁻¹ from both sides: rows, then columns by symmetry.
+        // D⁻¹ from both sides: rows, then, as the matrix is symmetric, rows of the transpose.
         let scale = |m: DMatrix<f64>| {
             let mut rows = m.map(T::of);
             self.generative.likelihood.divide_by_scales(&mut rows);
@@ -99,6 +101,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
                 (false, true) => 1,
                 (false, false) => d,
             };
+        // A mean that was fixed at 0 (`Centering::None`) has not been estimated.
         let mean = if self.generative.decoder.bias_is_fixed() { 0 } else { d };
         d * k - k * k.saturating_sub(1) / 2 + noise + mean
     }
@@ -130,8 +133,8 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         Ok(2.0 * self.parameter_count() as f64 - 2.0 * total)
     }
 
-    /// The mean and the variance of each missing entry given the observed entries of its
-    /// observation; a variance beyond the largest number of the precision is that number.
+    /// The mean and the variance of each missing entry, given the observed entries of its
+    /// observation. A variance that overflows `T` is replaced by the largest finite number.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
@@ -153,8 +156,8 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         self.generative.conditional(x)
     }
 
-    /// The completed table, d×n: each missing entry at its mean given the observed entries of its
-    /// observation; observed entries are kept bit for bit.
+    /// The completed table, d×n: each missing entry is replaced by its mean given the observed
+    /// entries of its observation; observed entries are kept bit for bit.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
@@ -172,7 +175,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
 
     /// `count` completed tables (multiple imputation): the missing entries of an observation are
     /// sampled jointly from their distribution given the observed ones. The parameters are taken as
-    /// known; their own uncertainty is not part of the spread.
+    /// known; their own uncertainty is not part of the variance.
     ///
     /// ```
     /// use nalgebra::{dmatrix, dvector};
@@ -208,6 +211,7 @@ impl<T: Real, N: GaussianNoise<T>> Model<T, Linear<T>, N, Exact> {
     pub fn rotated(&self, rotation: &Rotation<T>) -> Result<Self> {
         let rotation = &rotation.rotation;
         expect("rows of the rotation", self.latent_dim(), rotation.nrows())?;
+        // 1000 ε allows for the rounding of a rotation that was found iteratively.
         let identity = DMatrix::identity(rotation.ncols(), rotation.ncols());
         let error = (product_tr_left(rotation, rotation) - identity).amax().as_f64();
         if error > T::EPSILON.as_f64() * 1000.0 {
@@ -234,8 +238,8 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
         self.generative.noise_variance()
     }
 
-    /// The principal components: the left singular vectors of W (d×k, orthonormal, by falling
-    /// variance), each with its entry of largest absolute value positive.
+    /// The principal components, d×k: the left singular vectors of W, orthonormal and in order of
+    /// decreasing variance. The entry of largest absolute value of each is positive.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
@@ -245,8 +249,8 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
         Ok(directions)
     }
 
-    /// The variance of x along each principal component under the model, s_j² + σ² (k): at the
-    /// maximum of the likelihood the eigenvalues λ_j of the covariance, divisor n.
+    /// The variance of x along each principal component under the model, s_j² + σ² (k). At the
+    /// maximum of the likelihood it is the eigenvalue λ_j of the covariance with divisor n.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
@@ -261,7 +265,7 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// [`Error::NotFinite`] for loadings that are not finite.
     pub fn explained_variance_ratio(&self) -> Result<DVector<T>> {
         let variances = self.generative.factor_f64()?.variances();
-        // In units of the largest variance: the sum may overflow.
+        // In units of the largest variance, since the sum of the variances may overflow.
         let unit = variances.max();
         let outside =
             (self.data_dim() - self.latent_dim()) as f64 * (self.noise_variance().as_f64() / unit);
@@ -270,8 +274,8 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
         Ok(shares.map(|share| T::of(share / total)))
     }
 
-    /// The orthogonal projection of x on the span of W about the mean, d×n: the reconstruction of a
-    /// linear autoencoder. [`Self::reconstruct`], by the posterior mean, is shrunk towards μ.
+    /// The orthogonal projection of x on the span of W about the mean, d×n: the reconstruction by a
+    /// linear autoencoder. [`Self::reconstruct`] uses the posterior mean and is shrunk towards μ.
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and [`Error::DimensionMismatch`].
@@ -306,6 +310,7 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     /// # Errors
     /// As [`Pca::whiten`].
     pub fn whiten<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
+        // Whitening does not depend on the number of observations.
         self.pca(1)?.whiten(x)
     }
 

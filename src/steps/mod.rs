@@ -3,17 +3,17 @@
 //!
 //! | step | decoder | likelihood | inference | how it is fitted |
 //! |---|---|---|---|---|
-//! | [`LinearAutoencoder`] | `Linear` | `Noiseless` | `Amortized`, of points | closed form, gradient |
+//! | [`LinearAutoencoder`] | `Linear` | `Noiseless` | `Amortized`, points | closed form, gradient |
 //! | [`Ppca`] | `Linear` | **`IsotropicGaussian`** | **`Exact`** | closed form, (PX-)EM |
 //! | [`VariationalPpca`] | `Linear` | `IsotropicGaussian` | **`PerPoint`** | variational EM |
 //! | [`AmortizedPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized`**, linear | gradient |
-//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized`, deep** | Monte Carlo gradient |
-//! | [`Vae`] | **`Mlp`** | Gaussian, `Bernoulli` | `Amortized`, deep | Monte Carlo gradient |
+//! | [`DeepEncoderPpca`] | `Linear` | `IsotropicGaussian` | **`Amortized`, deep** | sampled |
+//! | [`Vae`] | **`Mlp`** | Gaussian, `Bernoulli` | `Amortized`, deep | sampled |
 //!
-//! `Amortized` of points is `Amortized<PointEncoder<Linear>>`; the linear and the deep encoder of a
+//! The encoder of points is `Amortized<PointEncoder<Linear>>`; the linear and the deep encoder of a
 //! posterior of the family Q are `Amortized<GaussianEncoder<Linear, Q>>` and
-//! `Amortized<GaussianEncoder<Mlp, Q>>`. PX-EM is parameter-expanded EM; Monte Carlo gradients are
-//! reparameterised.
+//! `Amortized<GaussianEncoder<Mlp, Q>>`. PX-EM is parameter-expanded EM. *Sampled*: by
+//! reparameterised Monte Carlo estimates of the gradient.
 //!
 //! Beside the progression, probabilistic PCA with a noise variance for each variable:
 //!

@@ -15,9 +15,9 @@ use std::marker::PhantomData;
 /// A latent-variable model: a decoder and a likelihood (θ), and an inference (Q).
 ///
 /// Every model of the progression is an alias of this type with other components: [`Ppca`] is
-/// `Model<T, Linear<T>, IsotropicGaussian<T>, Exact>`, [`Vae`] has multilayer perceptrons as decoder
-/// and encoder. The methods depend on the components; a method that the components do not allow
-/// does not compile, and the compiler says why.
+/// `Model<T, Linear<T>, IsotropicGaussian<T>, Exact>`, [`Vae`] has multilayer perceptrons as
+/// decoder and encoder. The methods depend on the components; a method that the components do not
+/// allow does not compile, and the compiler says why.
 ///
 /// [`Ppca`]: crate::Ppca
 /// [`Vae`]: crate::Vae
@@ -69,7 +69,8 @@ where
     /// Builds a model from a decoder, a likelihood and an inference.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when they do not fit each other.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when they do not fit each
+    /// other.
     ///
     /// ```
     /// use elbo::{Model, inference::Exact, likelihood::DiagonalGaussian, map::Linear};
@@ -89,7 +90,8 @@ where
     /// Builds a model from θ and Q, for example those that a fit returned.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when they do not fit each other.
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when they do not fit each
+    /// other.
     pub fn from_parts(generative: GenerativeModel<D, L>, inference: I) -> Result<Self> {
         let decoder = &generative.decoder;
         generative.likelihood.expect_output_dim(decoder.observed_dim())?;
@@ -229,7 +231,8 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
             .mean(self.generative.decoder.decode(codes.as_view()).as_view()))
     }
 
-    /// The squared reconstruction error ‖x_i − x'_i‖² of each observation, in the units of x squared.
+    /// The squared reconstruction error ‖x_i − x'_i‖² of each observation, in the units of x
+    /// squared.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -244,8 +247,8 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
     }
 }
 
-/// x − E[x|z], d×n: by the decoder where its output is the mean, so that a large common mean cancels
-/// before the product is rounded.
+/// x − E[x|z], d×n: by the decoder where its output is the mean, so that a large common mean
+/// cancels before the product is rounded.
 fn residuals<T: Real, D: Decoder<T>, L: ConditionalMean<T>>(
     model: &GenerativeModel<D, L>,
     z: DMatrixView<'_, T>,
@@ -294,7 +297,8 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     /// over `samples` Monte Carlo samples by the reparameterisation trick.
     ///
     /// # Errors
-    /// As [`Self::elbo`]; [`Error::InvalidParameter`](crate::Error::InvalidParameter) for 0 samples.
+    /// As [`Self::elbo`]; [`Error::InvalidParameter`](crate::Error::InvalidParameter) for 0
+    /// samples.
     pub fn estimate_elbo<'a, R: Rng + ?Sized>(
         &self,
         samples: usize,

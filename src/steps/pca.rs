@@ -14,8 +14,8 @@ use std::marker::PhantomData;
 /// Principal component analysis: the mean, the principal components and the variances along them.
 ///
 /// The components span the subspace of the linear autoencoder (step 1), and are, with their
-/// variances, those of [`Ppca`](super::Ppca) at the maximum of the likelihood. Unlike in a model with
-/// noise, k may reach the rank of the data.
+/// variances, those of [`Ppca`](super::Ppca) at the maximum of the likelihood. Unlike in a model
+/// with noise, k may reach the rank of the data.
 ///
 /// ```
 /// use elbo::Pca;
@@ -91,6 +91,7 @@ impl<T: Real> PcaBuilder<T> {
 
     /// Builds the model from principal components, if k does not exceed their numerical rank.
     fn assemble(&self, principal: Principal) -> Result<Fitted<Pca<T>>> {
+        // Directions within rounding of variance 0 are arbitrary, and cannot be whitened.
         let rank = principal.resolved();
         if self.latent_dim > rank {
             let latent_dim = self.latent_dim;
@@ -102,6 +103,7 @@ impl<T: Real> PcaBuilder<T> {
             components: principal.directions.map(T::of),
             variances: principal.variances.map(T::of),
             outside: T::of(principal.outside),
+            // n, or Σw rounded down for weighted data.
             observations: principal.weight as usize,
         };
         Ok(Fitted::closed_form(model, report))
@@ -206,8 +208,8 @@ impl<T: Real> Pca<T> {
         covariance
     }
 
-    /// The principal components, d×k: orthonormal columns in order of decreasing variance. The entry of
-    /// largest absolute value of each is positive.
+    /// The principal components, d×k: orthonormal columns in order of decreasing variance. The
+    /// entry of largest absolute value of each is positive.
     pub fn components(&self) -> &DMatrix<T> {
         &self.components
     }
@@ -290,6 +292,7 @@ impl<T: Real> Pca<T> {
     /// Those of [`Observations::new`], and [`Error::DimensionMismatch`].
     pub fn whiten<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DMatrix<T>> {
         let mut scores = self.transform(x)?;
+        // No division by 0: `assemble` rejects k above the numerical rank.
         let scales = self.variances.map(|v| T::one() / v.sqrt());
         scores.column_iter_mut().for_each(|mut column| column.component_mul_assign(&scales));
         Ok(scores)
@@ -341,6 +344,7 @@ impl<T: Real> Pca<T> {
 }
 
 impl<'a, T: Real> TransformOf<T, Dense<'a, T>> for Pca<T> {
+    // Validation, centring and the product in one pass over the data.
     fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
         x.deviations_mapped(self.mean.as_view(), &self.components.transpose())
     }

@@ -186,10 +186,10 @@ impl<T: Real> PpcaBuilder<T> {
     /// Sets the number of random restarts after the first initialisation, for incomplete data; 0 by
     /// default.
     ///
-    /// The first initialisation uses pairwise correlations, the others random loadings; the best fit is
-    /// returned, and [`Trace::starts`](crate::fit::Trace::starts) has the objective of each. The
-    /// likelihood of few entries, or of variables over many orders of magnitude, may have several
-    /// local maxima, which the objectives of the restarts then reveal.
+    /// The first initialisation uses pairwise correlations, the others random loadings; the best
+    /// fit is returned, and [`Trace::starts`](crate::fit::Trace::starts) has the objective of each.
+    /// The likelihood of few entries, or of variables over many orders of magnitude, may have
+    /// several local maxima, which the objectives of the restarts then reveal.
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
@@ -204,6 +204,7 @@ impl<T: Real> PpcaBuilder<T> {
 
     /// The lower bound of σ² for variables of this mean variance, if one is set.
     fn floor(&self, mean_variance: f64) -> Option<f64> {
+        // Positive even if the product underflows: an active bound must leave a density.
         self.floor.map(|share| (share * mean_variance).max(f64::MIN_POSITIVE))
     }
 
@@ -276,6 +277,7 @@ impl<T: Real> PpcaBuilder<T> {
             (None, Some(floor)) => {
                 IsotropicGaussian::new(moment.smallest_variance().max(floor))?.with_floor(floor)
             }
+            // With k at the rank of the data σ² would go to 0, and the likelihood to infinity.
             (None, None) => {
                 moment.check_noise_remains(self.latent_dim)?;
                 IsotropicGaussian::new(moment.smallest_variance())
@@ -306,11 +308,13 @@ impl<T: Real> PpcaBuilder<T> {
             PpcaFitter::ExpectationMaximization(fitter) => {
                 self.fit_by_plain_em(fitter, moment, start, rng, observer)?
             }
+            // PX-EM runs in the coordinates of the scatter factor, of dimension r ≤ min(n, d).
             PpcaFitter::PxEm(fitter) => {
                 fitter.fit(moment, self.latent_dim, start, rng, observer)?.try_map(|aligned| {
                     self.model(&moment.lift(aligned.loadings()), moment, &aligned.likelihood)
                 })?
             }
+            // Not reached: the callers take the closed form where `solver` returns one.
             PpcaFitter::ClosedForm(_) => {
                 return Err(Error::Unsupported { what: "EM", must: "an iterative fitter" });
             }
@@ -329,11 +333,14 @@ impl<T: Real> PpcaBuilder<T> {
         observer: &mut dyn Observer,
     ) -> Result<Fitted<LinearGaussian<T>>> {
         let loadings = moment.lift(random_loadings(moment, self.latent_dim, rng));
+        // The pseudo-observations are centred already: a mean of 0, fixed.
         let centre = DVector::zeros(moment.data_dim());
         let decoder = Linear::about(&loadings, &centre, Centering::None)?;
         let columns = moment.pseudo_observations();
         let x = Observations::new(columns.as_view())?.of_population(moment.count());
         let start = LinearGaussian::new(decoder, start);
+        // Where EM is very slow, any extrapolation of the trace reports convergence. The model is
+        // also compared with the best one in the span of W and its gradient.
         let remaining =
             |model: &LinearGaussian<f64>, value: f64| gain_within_reach(moment, model, value);
         let objective = Elbo::closed_form();
@@ -381,6 +388,7 @@ impl<T: Real> PpcaBuilder<T> {
 
 /// Sets the stop reason of a fit whose σ² is at its lower bound to [`StopReason::Floor`].
 fn with_floor_reported<T: Real>(fitted: Fitted<LinearGaussian<T>>) -> Fitted<LinearGaussian<T>> {
+    // An interrupted fit keeps its reason: it has not converged to the bound.
     let at_floor = fitted.model.likelihood.is_at_floor() && fitted.stop != StopReason::Interrupted;
     Fitted { stop: if at_floor { StopReason::Floor } else { fitted.stop }, ..fitted }
 }
@@ -410,8 +418,8 @@ impl<'a, T: Real> FitData<Dense<'a, T>> for PpcaBuilder<T> {
 /// ```
 ///
 /// Without a lower bound of σ², data that can be fitted with σ² = 0 are rejected, because the
-/// likelihood is unbounded. Fully missing observations are ignored. Memory beyond the data: up to 32 times
-/// O(d·k²) and some blocks of observations; the data are not copied.
+/// likelihood is unbounded. Fully missing observations are ignored. Memory beyond the data: up to
+/// 32 times O(d·k²) and some blocks of observations; the data are not copied.
 impl<'a, T: Real> FitData<IncompleteObservations<'a, T>> for PpcaBuilder<T> {
     type Model = Ppca<T>;
 

@@ -7,8 +7,8 @@ use crate::Real;
 /// compared.
 const COORDINATES: usize = 300;
 
-/// A function of the parameters: its value, and the size of the terms that it sums, which bounds its
-/// rounding error.
+/// A function of the parameters: its value, and the size of the terms that it sums, which bounds
+/// its rounding error.
 type Value<'f, T> = dyn FnMut(&[T]) -> Result<(T, T), Failure> + 'f;
 
 /// Compares each entry of `gradient` with the central difference of `value` along that coordinate

@@ -26,7 +26,8 @@ pub struct ConditionalMoments<T: Real> {
     pub variance: DMatrix<T>,
 }
 
-/// The posteriors p(z_i|x_o) of all observations, one covariance per group of a missingness pattern.
+/// The posteriors p(z_i|x_o) of all observations, one covariance per group of a missingness
+/// pattern.
 struct Inferred {
     codes: DMatrix<f64>, // k×n
     log_likelihoods: Vec<f64>,
