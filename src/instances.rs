@@ -5,7 +5,7 @@
 //! dependent crate instantiates the fits of all models again. Nothing is ever called here.
 
 use crate::data::{Data, Incomplete, Moments, Source};
-use crate::diagnostics::inference_gap_summary;
+use crate::diagnostics::InferenceGapSummary;
 use crate::fit::{AutoencoderDescent, ExpectationMaximization, PxEm};
 use crate::mixture::MixtureOfPpca;
 use crate::posterior::{Diagonal, Full, Isotropic};
@@ -21,10 +21,10 @@ macro_rules! of_family {
     ($scalar:ty, $family:ty, $x:ident, $rng:ident) => {
         let table = VariationalPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
         let (model, table_of) = (table.generative_model(), table.inference());
-        drop((table.elbo($x)?, inference_gap_summary(model, table_of, $x)?));
+        drop((table.elbo($x)?, InferenceGapSummary::exact(model, table_of, $x)?));
         let amortized = AmortizedPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
         let (model, encoder) = (amortized.generative_model(), amortized.inference());
-        drop((amortized.elbo($x)?, inference_gap_summary(model, encoder, $x)?));
+        drop((amortized.elbo($x)?, InferenceGapSummary::exact(model, encoder, $x)?));
         drop(DeepEncoderPpca::<$scalar, $family>::builder(1).fit($x, $rng)?.model.elbo($x)?);
         let vae = Vae::<$scalar, $family>::builder(1).fit($x, $rng)?.model;
         drop((vae.transform($x)?, vae.estimate_elbo(1, $x, $rng)?));
@@ -37,7 +37,7 @@ fn of_scalar<T: Real>(x: &DMatrix<T>, source: &mut dyn Source<T>, rng: &mut StdR
     drop(Pca::fit(1, x)?.model.whiten(x)?);
     drop(LinearAutoencoder::builder(1).fitter(AutoencoderDescent::default()).fit(x, rng)?);
     let ppca = Ppca::fit(1, x)?.model;
-    let summary = inference_gap_summary(ppca.generative_model(), ppca.inference(), x)?;
+    let summary = InferenceGapSummary::exact(ppca.generative_model(), ppca.inference(), x)?;
     drop((ppca.transform(x)?, ppca.elbo(x)?, ppca.log_likelihood(Incomplete(x))?, summary));
     drop(Ppca::builder(1).fitter(PxEm::default()).fit(x.weighted(weights), rng)?);
     drop(Ppca::<T>::builder(1).fitter(ExpectationMaximization::default()).fit(&moments, rng)?);

@@ -31,37 +31,40 @@ impl<T: Real> ActiveUnits<T> {
     }
 }
 
-/// Computes the activity of each latent dimension from the posteriors of all observations.
-///
-/// ```
-/// use elbo::{
-///     diagnostics::active_units,
-///     posterior::{Diagonal, PosteriorFamily},
-/// };
-/// use nalgebra::dmatrix;
-/// // The first unit varies with x; the second equals the prior for every observation.
-/// let q =
-///     Diagonal::from_parameters(2, dmatrix![1.0, -1.0; 0.0, 0.0; -4.0, -4.0; 0.0, 0.0])?;
-/// let units = active_units(&q);
-/// assert_eq!(
-///     (units.activities[0], units.activities[1], units.count(0.01)),
-///     (1.0, 0.0, 1)
-/// );
-/// assert_eq!(units.aggregated_covariance[(1, 1)], 1.0);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn active_units<T: Real>(q: &impl GaussianPosterior<T>) -> ActiveUnits<T> {
-    let n = T::of_usize(q.len());
-    let mean = q.mean().column_mean();
-    // Centred before squaring: the variances of an inactive unit with a mean far from 0 would
-    // cancel.
-    let mut deviations = q.mean().into_owned();
-    deviations.column_iter_mut().for_each(|mut column| column -= &mean);
-    let of_means = crate::linalg::product_tr_right(deviations.as_view(), deviations.as_view()) / n;
-    ActiveUnits {
-        activities: of_means.diagonal(),
-        aggregated_covariance: of_means + q.covariance_sum() / n,
-        aggregated_mean: mean,
-        rate: q.kl_to_prior_sum() / n,
+impl<T: Real> ActiveUnits<T> {
+    /// Computes the activity of each latent dimension from the posteriors of all observations.
+    ///
+    /// ```
+    /// use elbo::{
+    ///     diagnostics::ActiveUnits,
+    ///     posterior::{Diagonal, PosteriorFamily},
+    /// };
+    /// use nalgebra::dmatrix;
+    /// // The first unit varies with x; the second equals the prior for every observation.
+    /// let q =
+    ///     Diagonal::from_parameters(2, dmatrix![1.0, -1.0; 0.0, 0.0; -4.0, -4.0; 0.0, 0.0])?;
+    /// let units = ActiveUnits::from_posterior(&q);
+    /// assert_eq!(
+    ///     (units.activities[0], units.activities[1], units.count(0.01)),
+    ///     (1.0, 0.0, 1)
+    /// );
+    /// assert_eq!(units.aggregated_covariance[(1, 1)], 1.0);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn from_posterior(q: &impl GaussianPosterior<T>) -> Self {
+        let n = T::of_usize(q.len());
+        let mean = q.mean().column_mean();
+        // Centred before squaring: the variances of an inactive unit with a mean far from 0 would
+        // cancel.
+        let mut deviations = q.mean().into_owned();
+        deviations.column_iter_mut().for_each(|mut column| column -= &mean);
+        let of_means =
+            crate::linalg::product_tr_right(deviations.as_view(), deviations.as_view()) / n;
+        Self {
+            activities: of_means.diagonal(),
+            aggregated_covariance: of_means + q.covariance_sum() / n,
+            aggregated_mean: mean,
+            rate: q.kl_to_prior_sum() / n,
+        }
     }
 }

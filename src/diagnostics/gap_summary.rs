@@ -98,60 +98,63 @@ impl<T: Real> KlProjection<T> for SharedCovariance<T> {
     }
 }
 
-/// The inference gaps of a model with a closed-form posterior: exact means over the data.
-///
-/// # Errors
-/// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
-///
-/// ```
-/// use elbo::{VariationalPpca, diagnostics::inference_gap_summary};
-/// use rand::{SeedableRng, rngs::StdRng};
-/// let x = nalgebra::dmatrix![
-///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
-///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
-///     9.0, 2.0, 7.0, 1.0, 8.0, 3.0, 6.0, 2.0];
-/// let builder = VariationalPpca::<f64>::builder(2);
-/// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
-/// let gaps = inference_gap_summary(model.generative_model(), model.inference(), &x)?;
-/// // An isotropic q has an approximation gap. Each q_i is optimal in its family, so that there is
-/// // no amortisation gap.
-/// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-pub fn inference_gap_summary<'a, T, M, I>(
-    model: &M,
-    inference: &I,
-    x: impl IntoObservations<'a, T>,
-) -> Result<InferenceGapSummary>
-where
-    T: Real,
-    M: ExactPosterior<T> + MarginalLikelihood<T> + ExpectedLogLikelihood<T, I::Posterior>,
-    I: Inference<T, M>,
-    I::Posterior: KlProjection<T>,
-{
-    let x = x.into_observations()?;
-    let parts = |q: &I::Posterior| -> Result<(f64, f64)> {
-        let terms = Elbo::closed_form().terms(model, q, x)?;
-        Ok((mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter())))
-    };
-    let q = inference.infer(model, x)?;
-    let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
-    // J at the optimal q splits log p − J: what remains up to log p is the approximation gap, the
-    // rest the amortisation gap.
-    let (of_best, best_kl) = parts(&I::Posterior::best_member(&q, exact.mean(), root.as_view())?)?;
-    let (reconstruction, kl) = parts(&q)?;
-    let (elbo, of_best) = (reconstruction - kl, of_best - best_kl);
-    let log_likelihood = mean(model.log_likelihood(x)?.iter());
-    Ok(InferenceGapSummary {
-        log_likelihood,
-        log_likelihood_standard_error: 0.0,
-        elbo,
-        reconstruction,
-        kl,
-        approximation: log_likelihood - of_best,
-        amortization: of_best - elbo,
-        basis: None,
-    })
+impl InferenceGapSummary {
+    /// The inference gaps of a model with a closed-form posterior: exact means over the data.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
+    ///
+    /// ```
+    /// use elbo::{VariationalPpca, diagnostics::InferenceGapSummary};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::dmatrix![
+    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+    ///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+    ///     9.0, 2.0, 7.0, 1.0, 8.0, 3.0, 6.0, 2.0];
+    /// let builder = VariationalPpca::<f64>::builder(2);
+    /// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
+    /// let gaps = InferenceGapSummary::exact(model.generative_model(), model.inference(), &x)?;
+    /// // An isotropic q has an approximation gap. Each q_i is optimal in its family, so that there is
+    /// // no amortisation gap.
+    /// assert!(gaps.approximation > 0.0 && gaps.amortization.abs() < 1e-9);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn exact<'a, T, M, I>(
+        model: &M,
+        inference: &I,
+        x: impl IntoObservations<'a, T>,
+    ) -> Result<Self>
+    where
+        T: Real,
+        M: ExactPosterior<T> + MarginalLikelihood<T> + ExpectedLogLikelihood<T, I::Posterior>,
+        I: Inference<T, M>,
+        I::Posterior: KlProjection<T>,
+    {
+        let x = x.into_observations()?;
+        let parts = |q: &I::Posterior| -> Result<(f64, f64)> {
+            let terms = Elbo::closed_form().terms(model, q, x)?;
+            Ok((mean(terms.reconstruction.iter()), -mean(terms.negative_kl.iter())))
+        };
+        let q = inference.infer(model, x)?;
+        let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
+        // J at the optimal q splits log p − J: what remains up to log p is the approximation gap, the
+        // rest the amortisation gap.
+        let (of_best, best_kl) =
+            parts(&I::Posterior::best_member(&q, exact.mean(), root.as_view())?)?;
+        let (reconstruction, kl) = parts(&q)?;
+        let (elbo, of_best) = (reconstruction - kl, of_best - best_kl);
+        let log_likelihood = mean(model.log_likelihood(x)?.iter());
+        Ok(InferenceGapSummary {
+            log_likelihood,
+            log_likelihood_standard_error: 0.0,
+            elbo,
+            reconstruction,
+            kl,
+            approximation: log_likelihood - of_best,
+            amortization: of_best - elbo,
+            basis: None,
+        })
+    }
 }
 
 /// The mean of the values, in double precision.

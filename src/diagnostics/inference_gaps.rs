@@ -88,57 +88,55 @@ where
     }))
 }
 
-/// The inference gaps of q under a model with a closed-form posterior: exact values.
-///
-/// ```
-/// use elbo::{
-///     Observations,
-///     diagnostics::inference_gaps,
-///     inference::{EStep, PerPoint},
-///     model::LinearGaussian,
-///     posterior::Diagonal,
-/// };
-/// use nalgebra::{dmatrix, dvector};
-/// let model = LinearGaussian::from_parameters(
-///     dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0],
-///     dvector![0.0, 0.0, 0.0],
-///     0.7,
-/// )?;
-/// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
-/// let x = Observations::new(x.as_view())?;
-/// let mut table = PerPoint::<Diagonal<f64>>::at_prior(2, 2);
-/// let before = inference_gaps(&model, &table.posterior, x)?;
-/// table.maximize(&model, x)?;
-/// let after = inference_gaps(&model, &table.posterior, x)?;
-/// assert!(before.amortization.mean() > 0.0 && after.amortization.mean().abs() < 1e-12);
-/// assert_eq!(before.approximation, after.approximation);
-/// # Ok::<(), elbo::Error>(())
-/// ```
-///
-/// # Errors
-/// As [`kl_to_exact`].
-pub fn inference_gaps<'a, T, M, Q>(
-    model: &M,
-    q: &Q,
-    x: impl IntoObservations<'a, T>,
-) -> Result<InferenceGaps>
-where
-    T: Real,
-    M: ExactPosterior<T>,
-    Q: KlProjection<T>,
-{
-    let x = x.into_observations()?;
-    let total = kl_to_exact(model, q, x)?;
-    let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
-    let best = Q::best_member(q, exact.mean(), root.as_view())?;
-    let approximation = kl_to_exact(model, &best, x)?;
-    let figures =
-        |values: &DVector<T>| Estimates::exact(values.iter().map(|v| v.as_f64()).collect());
-    Ok(InferenceGaps {
-        amortization: figures(&(&total - &approximation)),
-        approximation: figures(&approximation),
-        total: figures(&total),
-    })
+impl InferenceGaps {
+    /// The inference gaps of q under a model with a closed-form posterior: exact values.
+    ///
+    /// ```
+    /// use elbo::{
+    ///     Observations,
+    ///     diagnostics::InferenceGaps,
+    ///     inference::{EStep, PerPoint},
+    ///     model::LinearGaussian,
+    ///     posterior::Diagonal,
+    /// };
+    /// use nalgebra::{dmatrix, dvector};
+    /// let model = LinearGaussian::from_parameters(
+    ///     dmatrix![1.0, 0.5; 2.0, 0.0; 0.0, 1.0],
+    ///     dvector![0.0, 0.0, 0.0],
+    ///     0.7,
+    /// )?;
+    /// let x = dmatrix![1.0, 2.0; 0.0, 1.0; 1.0, -1.0];
+    /// let x = Observations::new(x.as_view())?;
+    /// let mut table = PerPoint::<Diagonal<f64>>::at_prior(2, 2);
+    /// let before = InferenceGaps::exact(&model, &table.posterior, x)?;
+    /// table.maximize(&model, x)?;
+    /// let after = InferenceGaps::exact(&model, &table.posterior, x)?;
+    /// assert!(before.amortization.mean() > 0.0 && after.amortization.mean().abs() < 1e-12);
+    /// assert_eq!(before.approximation, after.approximation);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`kl_to_exact`].
+    pub fn exact<'a, T, M, Q>(model: &M, q: &Q, x: impl IntoObservations<'a, T>) -> Result<Self>
+    where
+        T: Real,
+        M: ExactPosterior<T>,
+        Q: KlProjection<T>,
+    {
+        let x = x.into_observations()?;
+        let total = kl_to_exact(model, q, x)?;
+        let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
+        let best = Q::best_member(q, exact.mean(), root.as_view())?;
+        let approximation = kl_to_exact(model, &best, x)?;
+        let figures =
+            |values: &DVector<T>| Estimates::exact(values.iter().map(|v| v.as_f64()).collect());
+        Ok(InferenceGaps {
+            amortization: figures(&(&total - &approximation)),
+            approximation: figures(&approximation),
+            total: figures(&total),
+        })
+    }
 }
 
 /// Settings for estimating the inference gaps of a model without closed forms.

@@ -7,14 +7,14 @@ mod gap_summary;
 mod importance;
 mod inference_gaps;
 
-pub use active_units::{ActiveUnits, active_units};
+pub use active_units::ActiveUnits;
 pub use estimates::Estimates;
 #[doc(hidden)] // a field of the summary
 pub use gap_summary::EstimateBasis;
+pub use gap_summary::InferenceGapSummary;
 #[doc(hidden)] // bound of the gaps: the Gaussian posteriors of this crate have it
 pub use gap_summary::KlProjection;
-pub use gap_summary::{InferenceGapSummary, inference_gap_summary};
 pub use importance::{ImportanceEstimate, ImportanceSampling};
 #[doc(hidden)]
 pub use inference_gaps::kl_to_exact;
-pub use inference_gaps::{GapEstimation, InferenceGapEstimates, InferenceGaps, inference_gaps};
+pub use inference_gaps::{GapEstimation, InferenceGapEstimates, InferenceGaps};

@@ -1,15 +1,21 @@
 //! Cholesky factorisation of a positive definite matrix, triangular solves and log-determinant.
 //!
-//! The algorithms are blocked (Golub & Van Loan, Matrix Computations): for large d nearly all of
-//! the work is in matrix products.
+//! The algorithms are blocked or recursive (Golub & Van Loan, Matrix Computations; Elmroth,
+//! Gustavson, Jonsson and Kågström, SIAM Review 46, 2004): for large d nearly all of the work is in
+//! matrix products. The recursion ends at blocks of at most 32 rows, those of `triangular`.
 
-use super::kernel::vector::{add_scaled, all_finite, dot};
+use super::gram::subtract_lower;
+use super::kernel::Operand;
+use super::kernel::vector::{all_finite, with_widest_simd};
 use super::moments::check_finite;
+use super::parallel::{join, threads};
 use super::product::gemm;
+use super::triangular::{LANES, SMALL, cholesky_small, factor_panel, solve_small};
+use super::zeros;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
-/// Columns that are factored, or rows that are solved, between two matrix products.
+/// Columns that are factored before their outer product is subtracted from the rest.
 // A multiple of the height of every micro-kernel's tile (48 rows in f32 and 24 in f64 with AVX-512;
 // 24, 12 and 6 elsewhere), and less than the 256 columns of f64 that a product packs at a time: an
 // update by one block is one pass over the result.
@@ -34,8 +40,16 @@ const BLOCK: usize = 192;
 /// # Ok::<(), elbo::Error>(())
 /// ```
 pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
-    check_finite(a)?;
     let d = a.nrows();
+    // A small matrix is checked while it is factored: the pass over its entries would take longer
+    // than its factor.
+    if (1..=SMALL).contains(&d)
+        && a.ncols() == d
+        && let Some(l) = cholesky_small(a)
+    {
+        return Ok(l);
+    }
+    check_finite(a)?;
     if a.ncols() != d {
         return Err(Error::DimensionMismatch {
             what: "columns of a symmetric matrix",
@@ -43,7 +57,12 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
             actual: a.ncols(),
         });
     }
-    let mut l = a.clone_owned();
+    // Column by column: `clone_owned` of a view copies entry by entry, which for d = 64 took as long
+    // as the factorisation.
+    let mut l = zeros(d, d);
+    for j in 0..d {
+        l.column_mut(j).as_mut_slice()[j..].copy_from_slice(&a.column(j).as_slice()[j..]);
+    }
     factor_lower(&mut l)?;
     l.fill_upper_triangle(T::zero(), 1);
     Ok(l)
@@ -55,24 +74,14 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
 pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
     let d = l.nrows();
     // Right-looking: once a block of columns is factored, its outer product is subtracted from all
-    // that lies to the right.
+    // that lies to the right, of which only the lower triangle is needed.
     for first in (0..d).step_by(BLOCK) {
         let end = d.min(first + BLOCK);
         factor_columns(l, first, end)?;
-        // Only the lower triangle is needed. Each strip of columns starts at its own diagonal, so
-        // that at most half of a square of 768 × 768 is computed in vain for each strip.
-        for from in (end..d).step_by(4 * BLOCK) {
-            let width = (4 * BLOCK).min(d - from);
-            let (left, mut right) = l.columns_range_pair_mut(first..end, from..from + width);
-            let mut right = right.rows_mut(from, d - from);
-            let (rows, columns) = (left.rows(from, d - from), left.rows(from, width));
-            gemm(
-                -T::one(),
-                rows,
-                super::Operand::from(&columns).transposed(),
-                T::one(),
-                &mut right,
-            );
+        if end < d {
+            let (left, mut right) = l.columns_range_pair_mut(first..end, end..d);
+            let rows = left.rows(end, d - end);
+            subtract_lower(&rows, &rows, right.rows_mut(end, d - end));
         }
     }
     // Pivots were checked one by one. An overflow below the diagonal of the last columns is not
@@ -84,48 +93,37 @@ pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
     }
 }
 
-/// Columns at which the recursion stops: they are factored one by one.
-// Eight columns are the width of a micro-kernel's tile with AVX-512 and NEON; narrower products
-// would leave a part of it empty.
-const FEW: usize = 8;
-
 /// Factors columns `first..end` of a matrix, over all rows from the diagonal down.
 ///
 /// Recursive: it factors the left half, subtracts its outer product from the right half, and
 /// factors the right half. Most of the work within a block is then in products as well.
 fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Result<()> {
     let d = l.nrows();
-    if end - first > FEW {
-        let middle = first + (end - first).div_ceil(2).next_multiple_of(FEW);
-        factor_columns(l, first, middle)?;
-        let (left, mut right) = l.columns_range_pair_mut(first..middle, middle..end);
-        let (rows, columns) = (left.rows(middle, d - middle), left.rows(middle, end - middle));
-        gemm(
-            -T::one(),
-            rows,
-            super::Operand::from(&columns).transposed(),
-            T::one(),
-            right.rows_mut(middle, d - middle),
-        );
-        return factor_columns(l, middle, end);
+    if end - first <= SMALL {
+        return match factor_panel(l, first, end) {
+            true => Ok(()),
+            false => Err(Error::NotPositiveDefinite { size: d }),
+        };
     }
-    // Unblocked and right-looking: columns are contiguous, and all updates are sums of scaled
-    // columns.
-    for j in first..end {
-        let (left, right) = l.as_mut_slice().split_at_mut((j + 1) * d);
-        let column = &mut left[j * d..];
-        let pivot = column[j];
-        if pivot <= T::zero() || !pivot.is_finite() {
-            return Err(Error::NotPositiveDefinite { size: d });
-        }
-        let root = pivot.sqrt();
-        column[j..].iter_mut().for_each(|v| *v /= root);
-        for (c, next) in right.chunks_exact_mut(d).take(end - j - 1).enumerate() {
-            let c = j + 1 + c;
-            add_scaled(&mut next[c..], -column[c], &column[c..]);
-        }
-    }
-    Ok(())
+    let middle = first + half(end - first);
+    factor_columns(l, first, middle)?;
+    let (left, mut right) = l.columns_range_pair_mut(first..middle, middle..end);
+    let (rows, columns) = (left.rows(middle, d - middle), left.rows(middle, end - middle));
+    gemm(
+        -T::one(),
+        rows,
+        Operand::from(&columns).transposed(),
+        T::one(),
+        right.rows_mut(middle, d - middle),
+    );
+    factor_columns(l, middle, end)
+}
+
+/// About half of more than [`SMALL`] columns or rows, in whole SIMD blocks.
+// Halves of whole blocks of 32 would leave a short rest for most sizes; multiples of 8 are whole
+// tiles of the products.
+fn half(size: usize) -> usize {
+    (size / 2).next_multiple_of(LANES)
 }
 
 /// Overwrites B (d×m) by L⁻¹B, the solution of LY = B (forward substitution).
@@ -142,40 +140,8 @@ fn factor_columns<T: Real>(l: &mut DMatrix<T>, first: usize, end: usize) -> Resu
 /// elbo::linalg::solve_lower(&dmatrix![2.0, 0.0; 1.0, 1.0], b.as_view_mut());
 /// assert_eq!(b, dmatrix![1.0; 2.0]);
 /// ```
-pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
-    let d = l.nrows();
-    assert!(
-        l.ncols() == d && b.nrows() == d,
-        "a {d}x{} factor cannot solve for {} rows",
-        l.ncols(),
-        b.nrows()
-    );
-    for first in (0..d).step_by(BLOCK) {
-        let end = d.min(first + BLOCK);
-        // Within the block by columns of L, which are contiguous: each x_j is removed from the rows
-        // below as soon as it is known.
-        for mut column in b.column_iter_mut() {
-            let x = column.as_mut_slice();
-            for j in first..end {
-                let value = x[j] / l[(j, j)];
-                x[j] = value;
-                add_scaled(&mut x[j + 1..end], -value, &l.column(j).as_slice()[j + 1..end]);
-            }
-        }
-        // The block's rows are removed from all rows below by one product. It reads and writes rows
-        // of the same matrix, so that those it reads are copied.
-        if end < d {
-            let solved = b.rows(first, end - first).clone_owned();
-            let mut rest = b.rows_mut(end, d - end);
-            gemm(
-                -T::one(),
-                l.view((end, first), (d - end, end - first)),
-                &solved,
-                T::one(),
-                &mut rest,
-            );
-        }
-    }
+pub fn solve_lower<T: Real>(l: &DMatrix<T>, b: DMatrixViewMut<'_, T>) {
+    solve(l, b, false);
 }
 
 /// Overwrites B (d×m) by L⁻ᵗB, the solution of LᵗX = B (back substitution).
@@ -192,37 +158,131 @@ pub fn solve_lower<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
 /// elbo::linalg::solve_lower_transposed(&dmatrix![2.0, 0.0; 1.0, 1.0], b.as_view_mut());
 /// assert_eq!(b, dmatrix![1.0; 2.0]);
 /// ```
-pub fn solve_lower_transposed<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>) {
-    let d = l.nrows();
-    assert!(
-        l.ncols() == d && b.nrows() == d,
-        "a {d}x{} factor cannot solve for {} rows",
-        l.ncols(),
-        b.nrows()
-    );
-    for first in (0..d).step_by(BLOCK).rev() {
-        let end = d.min(first + BLOCK);
-        if end < d {
-            let solved = b.rows(end, d - end).clone_owned();
-            let below = l.view((end, first), (d - end, end - first));
-            let mut part = b.rows_mut(first, end - first);
-            gemm(
-                -T::one(),
-                super::Operand::from(&below).transposed(),
-                &solved,
-                T::one(),
-                &mut part,
-            );
-        }
-        // Rows of Lᵗ are columns of L: inner products read them in order.
+pub fn solve_lower_transposed<T: Real>(l: &DMatrix<T>, b: DMatrixViewMut<'_, T>) {
+    solve(l, b, true);
+}
+
+/// Right-hand sides up to which they are solved one by one.
+// Their entries are then in the SIMD lanes, whereas otherwise each right-hand side has a lane, of
+// which most would be empty.
+const FEW: usize = 3;
+
+fn solve<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>, transposed: bool) {
+    let (d, m) = b.shape();
+    assert!(l.shape() == (d, d), "a {}x{} factor cannot solve for {d} rows", l.nrows(), l.ncols());
+    if d == 0 {
+        return;
+    }
+    // The small blocks of `solve_rows` multiply by reciprocals of the diagonal. That of a subnormal
+    // number may overflow where the quotient does not.
+    let reciprocals = (0..d).all(|j| (T::one() / l[(j, j)]).is_finite());
+    if m <= FEW || !reciprocals {
         for mut column in b.column_iter_mut() {
-            let x = column.as_mut_slice();
-            for j in (first..end).rev() {
-                let sum = dot(&l.column(j).as_slice()[j + 1..end], &x[j + 1..end]);
-                x[j] = (x[j] - sum) / l[(j, j)];
+            match transposed {
+                true => solve_one_transposed(l, column.as_mut_slice()),
+                false => solve_one(l, column.as_mut_slice()),
             }
         }
+        return;
     }
+    // The right-hand sides are shared out among the threads in whole SIMD blocks: each of them is
+    // then computed by the same operations for any number of threads.
+    let pieces = threads(d * d / 2 * m).min(m / (2 * LANES));
+    share(l, b, transposed, pieces);
+}
+
+/// Solves for all columns of B, on `pieces` threads.
+fn share<T: Real>(l: &DMatrix<T>, mut b: DMatrixViewMut<'_, T>, transposed: bool, pieces: usize) {
+    let (d, m) = b.shape();
+    if pieces <= 1 {
+        return match transposed {
+            true => solve_rows_transposed(l, 0, d, &mut b),
+            false => solve_rows(l, 0, d, &mut b),
+        };
+    }
+    let left = pieces / 2;
+    let at = (m * left / pieces).next_multiple_of(LANES);
+    let (first, last) = b.columns_range_pair_mut(..at, at..);
+    join(|| share(l, first, transposed, left), || share(l, last, transposed, pieces - left));
+}
+
+/// Solves for rows `first`..`end` of B with the block of L on the diagonal there.
+///
+/// Recursive: it solves for the upper half, subtracts its product with the block of L below from
+/// the lower half, and solves for that. Nearly all of the work is then in products.
+fn solve_rows<T: Real>(l: &DMatrix<T>, first: usize, end: usize, b: &mut DMatrixViewMut<'_, T>) {
+    if end - first <= SMALL {
+        return solve_small(l, first, end, b, false);
+    }
+    let middle = first + half(end - first);
+    solve_rows(l, first, middle, b);
+    let (solved, open) = b.rows_range_pair_mut(first..middle, middle..end);
+    let block = l.view((middle, first), (end - middle, middle - first));
+    gemm(-T::one(), block, &solved, T::one(), open);
+    solve_rows(l, middle, end, b);
+}
+
+/// As [`solve_rows`], with the transpose of the block: from the lower half to the upper one.
+fn solve_rows_transposed<T: Real>(
+    l: &DMatrix<T>,
+    first: usize,
+    end: usize,
+    b: &mut DMatrixViewMut<'_, T>,
+) {
+    if end - first <= SMALL {
+        return solve_small(l, first, end, b, true);
+    }
+    let middle = first + half(end - first);
+    solve_rows_transposed(l, middle, end, b);
+    let (open, solved) = b.rows_range_pair_mut(first..middle, middle..end);
+    let block = l.view((middle, first), (end - middle, middle - first));
+    gemm(-T::one(), Operand::from(&block).transposed(), &solved, T::one(), open);
+    solve_rows_transposed(l, first, middle, b);
+}
+
+/// x ← L⁻¹x by columns of L, which are contiguous: each x_j is removed from the rows below as soon
+/// as it is known.
+fn solve_one<T: Real>(l: &DMatrix<T>, x: &mut [T]) {
+    with_widest_simd(
+        #[inline(always)]
+        || {
+            let d = x.len();
+            for (j, column) in l.as_slice().chunks_exact(d).enumerate() {
+                let value = x[j] / column[j];
+                x[j] = value;
+                for (x, entry) in x[j + 1..].iter_mut().zip(&column[j + 1..]) {
+                    *x -= value * *entry;
+                }
+            }
+        },
+    );
+}
+
+/// x ← L⁻ᵗx. Rows of Lᵗ are columns of L: inner products read them in order.
+fn solve_one_transposed<T: Real>(l: &DMatrix<T>, x: &mut [T]) {
+    with_widest_simd(
+        #[inline(always)]
+        || {
+            let d = x.len();
+            for (j, column) in l.as_slice().chunks_exact(d).enumerate().rev() {
+                let (head, tail) = x.split_at_mut(j + 1);
+                let (whole, rest) = tail.as_chunks::<LANES>();
+                let (entries, last) = column[j + 1..].as_chunks::<LANES>();
+                // One partial sum for each lane, so that additions do not wait for each other.
+                let mut sums = [T::zero(); LANES];
+                for (x, entries) in whole.iter().zip(entries) {
+                    for lane in 0..LANES {
+                        sums[lane] += entries[lane] * x[lane];
+                    }
+                }
+                let mut sum = super::vector::total(sums);
+                for (x, entry) in rest.iter().zip(last) {
+                    sum += *entry * *x;
+                }
+                head[j] = (head[j] - sum) / column[j];
+            }
+        },
+    );
 }
 
 /// Overwrites B (d×m) by (LLᵗ)⁻¹B, the solution of AX = B for A = LLᵗ.
@@ -287,6 +347,95 @@ mod tests {
             check::<f64>(d);
             check::<f32>(d);
         }
+    }
+
+    /// Solutions with every number of right-hand sides, by both triangles, against nalgebra's.
+    fn solves<T: Real>(d: usize) {
+        let l = (random::<T>(d, d, 5) + DMatrix::identity(d, d).scale(T::of(3.0 + d as f64 / 4.0)))
+            .lower_triangle();
+        // What lies above the diagonal is not read.
+        let mut dirty = l.clone();
+        for j in 1..d {
+            dirty.view_mut((0, j), (j, 1)).fill(T::of(f64::NAN));
+        }
+        let tolerance = 100.0 * T::EPSILON.as_f64();
+        for m in [1, 3, 4, 8, 21] {
+            let b = random::<T>(d, m, 6);
+            // A view whose columns are longer than d.
+            let mut padded = DMatrix::zeros(d + 3, m);
+            padded.rows_mut(2, d).copy_from(&b);
+            solve_lower(&dirty, padded.rows_mut(2, d).as_view_mut());
+            let expected = l.solve_lower_triangular(&b).unwrap();
+            assert!((padded.rows(2, d) - expected).amax().as_f64() < tolerance, "{d} {m}");
+            assert!(padded.rows(0, 2).amax() == T::zero() && padded.row(d + 2).amax() == T::zero());
+            let mut x = b.clone();
+            solve_lower_transposed(&dirty, x.as_view_mut());
+            let expected = l.tr_solve_lower_triangular(&b).unwrap();
+            assert!((x - expected).amax().as_f64() < tolerance, "{d} {m}");
+        }
+    }
+
+    #[test]
+    fn solutions_of_every_size() {
+        for d in (1..=34).chain([40, 63, 64, 65, 97, 130]) {
+            solves::<f64>(d);
+            solves::<f32>(d);
+        }
+    }
+
+    #[test]
+    fn every_size_is_factored() {
+        for d in 1..=70 {
+            check::<f64>(d);
+            check::<f32>(d);
+        }
+        // A pivot fails at any place, and an entry that is not finite is reported.
+        for d in [3, 8, 9, 20, 32, 33, 80] {
+            for at in [0, d / 2, d - 1] {
+                let mut a = DMatrix::<f64>::identity(d, d);
+                a[(at, at)] = -1.0;
+                assert_eq!(
+                    cholesky_lower(a.as_view()),
+                    Err(Error::NotPositiveDefinite { size: d })
+                );
+                // Also above the diagonal, which is not read otherwise.
+                a[(at, at)] = 1.0;
+                a[(0, d - 1)] = f64::INFINITY;
+                assert!(matches!(cholesky_lower(a.as_view()), Err(Error::NotFinite { .. })));
+            }
+            // The factor of entries close to overflow, and of subnormal ones.
+            for scale in [1e307, 1e-310] {
+                let l = cholesky_lower(DMatrix::<f64>::identity(d, d).scale(scale).as_view());
+                assert!((l.unwrap()[(d - 1, d - 1)] / scale.sqrt() - 1.0).abs() < 1e-10);
+            }
+        }
+    }
+
+    #[test]
+    fn subnormal_diagonals_are_divided_by() {
+        let l = DMatrix::<f64>::identity(10, 10) * 1e-310;
+        let mut b = l.clone();
+        solve_lower(&l, b.as_view_mut());
+        assert_eq!(b, DMatrix::identity(10, 10));
+        let mut b = l.clone();
+        solve_lower_transposed(&l, b.as_view_mut());
+        assert_eq!(b, DMatrix::identity(10, 10));
+    }
+
+    #[test]
+    fn bit_identical_for_any_threads() {
+        let x = random::<f64>(400, 500, 3);
+        let a = &x * x.transpose();
+        let run = |t| {
+            crate::linalg::testing::with_threads(t, || {
+                let l = cholesky_lower(a.as_view()).unwrap();
+                let mut b = x.clone();
+                solve_cholesky(&l, b.as_view_mut());
+                (l, b)
+            })
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5));
     }
 
     #[test]

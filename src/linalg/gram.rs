@@ -4,7 +4,7 @@
 //! of all data. The order of each sum depends on sizes alone, so that results are bit-identical for
 //! any number of threads.
 
-use super::kernel::gemm::{L1_BYTES, Region};
+use super::kernel::gemm::{L1_BYTES, Region, gemm_region};
 use super::kernel::vector::with_widest_simd;
 use super::kernel::{Kernel, Operand, OperandMut, SimdLevel};
 use super::parallel::{for_each_chunk, join, map_blocks, map_chunks, threads};
@@ -431,16 +431,46 @@ fn triangle<T: Real>(
     triangle_of(a, b, sum.into(), ahead);
 }
 
-/// Adds the lower triangle of A·B to `sum`, partitioned into strips of columns of equal area.
-// The partition depends on the number of threads, the result does not: the kernels sum each entry
-// in the same order whatever part of the matrix they are given.
+/// Subtracts the lower triangle of A·Bᵗ from C, in the precision of the operands.
+///
+/// Entries above the diagonal are unspecified afterwards.
+pub(super) fn subtract_lower<'a, 'b, 'c, T: Real>(
+    a: impl Into<Operand<'a, T>>,
+    b: impl Into<Operand<'b, T>>,
+    c: impl Into<OperandMut<'c, T>>,
+) {
+    let (a, b) = (a.into(), b.into().transposed());
+    let level = SimdLevel::detect();
+    in_strips(a, b, c.into(), None, &|a, b, c, _| {
+        gemm_region(level, -T::one(), a, b, T::one(), c, Region::Lower);
+    });
+}
+
+/// Adds the lower triangle of A·B to `sum`, and prefetches `ahead` meanwhile.
 fn triangle_of<T: Real>(
     a: Operand<'_, T>,
     b: Operand<'_, T>,
     sum: OperandMut<'_, f64>,
     ahead: Option<Operand<'_, T>>,
 ) {
-    let ((d, k), level) = (a.shape(), SimdLevel::detect());
+    let level = SimdLevel::detect();
+    in_strips(a, b, sum, ahead, &|a, b, c, ahead| {
+        T::accumulate(level, a, b, c, Region::Lower, ahead);
+    });
+}
+
+/// Updates the lower triangle of C by A·B in strips of columns of equal area: calls `update` with
+/// the parts of A, B and C of each strip, and the first time with `ahead`.
+// The partition depends on the number of threads, the result does not: the kernels sum each entry
+// in the same order whatever part of the matrix they are given.
+fn in_strips<T: Real, U: Kernel>(
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    c: OperandMut<'_, U>,
+    ahead: Option<Operand<'_, T>>,
+    update: &Update<'_, T, U>,
+) {
+    let (d, k) = a.shape();
     let strips = threads(d * d / 2 * k).min(d / 48).max(1);
     // Twice as many strips as threads: a thread that is done early takes another one. At most a
     // strip for every 24 columns, which are three tiles of 8.
@@ -452,38 +482,36 @@ fn triangle_of<T: Real>(
         ((d as f64 * (1.0 - left.sqrt())) as usize).next_multiple_of(8).min(d)
     };
     let bounds: Vec<usize> = (0..=strips).map(|s| if s == strips { d } else { bound(s) }).collect();
-    strip(level, a, b, sum, &bounds, ahead);
+    strip(a, b, c, &bounds, ahead, update);
 }
 
-/// Adds the strips between consecutive `bounds` of columns, each from its diagonal down, in halves.
+/// The update of one strip: the parts of A, B and C, and what to prefetch.
+type Update<'f, T, U> =
+    dyn Fn(Operand<'_, T>, Operand<'_, T>, OperandMut<'_, U>, Option<Operand<'_, T>>) + Sync + 'f;
+
+/// Updates the strips between consecutive `bounds` of columns, each from its diagonal down, in
+/// halves.
 ///
-/// `c` is the part of the sum below and right of entry (b, b), for the first bound b.
-fn strip<T: Kernel>(
-    level: SimdLevel,
+/// `c` is the part of C below and right of entry (b, b), for the first bound b.
+fn strip<T: Real, U: Kernel>(
     a: Operand<'_, T>,
     b: Operand<'_, T>,
-    c: OperandMut<'_, f64>,
+    c: OperandMut<'_, U>,
     bounds: &[usize],
     ahead: Option<Operand<'_, T>>,
+    update: &Update<'_, T, U>,
 ) {
     let ((d, k), first) = (a.shape(), bounds[0]);
     if bounds.len() == 2 {
         let columns = bounds[1] - first;
-        return T::accumulate(
-            level,
-            a.part(first, 0, d - first, k),
-            b.part(0, first, k, columns),
-            c,
-            Region::Lower,
-            ahead,
-        );
+        return update(a.part(first, 0, d - first, k), b.part(0, first, k, columns), c, ahead);
     }
     let half = bounds.len() / 2;
     let (left, right) = c.split_columns(bounds[half] - first);
     let below = right.split_rows(bounds[half] - first).1;
     join(
-        || strip(level, a, b, left, &bounds[..=half], ahead),
-        || strip(level, a, b, below, &bounds[half..], None),
+        || strip(a, b, left, &bounds[..=half], ahead, update),
+        || strip(a, b, below, &bounds[half..], None, update),
     );
 }
 

@@ -8,6 +8,10 @@
 //!    Σ.
 //! 3. R = (Q W) Σ (P Y)ᵗ.
 //!
+//! Where the columns of R have similar lengths, the error of any backward stable method is as small
+//! relative to each of them. The rotations then start at the eigenvectors of RᵗR in place of step 1,
+//! which takes a half to a third of the time.
+//!
 //! [^1]: J. Demmel and K. Veselić, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
 //! Appl. 13 (1992).
 //!
@@ -15,7 +19,7 @@
 //! Appl. 29 (2008).
 
 use super::kernel::vector::{add_scaled, dot, norm, rotate};
-use super::sqrt_one_plus_square;
+use super::{matrix_product, product_tr_left, sqrt_one_plus_square, symmetric_eigen};
 use crate::{Error, Result};
 use nalgebra::DMatrix;
 
@@ -47,23 +51,19 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
     // do not overflow.
     let unit = 2f64.powi((largest.log2().floor() as i32).clamp(-1021, 1022));
     r /= unit;
+    if n >= EIGEN_MIN
+        && !graded(&r)
+        && let Some(found) = from_eigenvectors(&r, unit)?
+    {
+        return Ok(found);
+    }
     let (order, reflections) = pivoted(&mut r);
     // Tᵗ, whose columns are the rows of T.
     let mut rows = DMatrix::from_fn(n, n, |i, j| if i >= j { r[(j, i)] } else { 0.0 });
     let mut rotations = DMatrix::identity(n, n);
     orthogonalize(&mut rows, &mut rotations)?;
-    let mut sizes: Vec<(usize, f64)> =
-        (0..n).map(|j| (j, norm(rows.column(j).as_slice()))).collect();
-    sizes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    // W and Y, sorted by singular value; a column of length 0 stays 0 for the moment.
-    let mut left = DMatrix::zeros(n, n);
-    let mut inner = DMatrix::zeros(n, n);
-    for (to, (from, size)) in sizes.iter().enumerate() {
-        left.column_mut(to).copy_from(&rotations.column(*from));
-        if *size > 0.0 {
-            inner.column_mut(to).copy_from(&(rows.column(*from) / *size));
-        }
-    }
+    // W and Y.
+    let (values, mut left, inner) = sorted(&rows, &rotations, unit)?;
     // Q W: the reflections of Q are applied from the last to the first.
     for (j, (factor, v)) in reflections.iter().enumerate().rev() {
         for mut column in left.column_iter_mut() {
@@ -71,20 +71,84 @@ pub(crate) fn square_svd(mut r: DMatrix<f64>) -> Result<Square> {
             add_scaled(part, -factor * dot(v, part), v);
         }
     }
-    if sizes.iter().any(|s| s.1 == 0.0) {
-        // Y has no column for a singular value of 0. QR of Y completes it to an orthonormal basis;
-        // the other columns are orthonormal already, and keep their values.
-        let complete = super::qr::orthonormalize(inner.as_view())?;
-        for (j, _) in sizes.iter().enumerate().filter(|(_, s)| s.1 == 0.0) {
-            inner.column_mut(j).copy_from(&complete.column(j));
-        }
-    }
     // P Y: undo the exchanges of columns.
     let mut right = DMatrix::zeros(n, n);
     for (i, variable) in order.iter().enumerate() {
         right.row_mut(*variable).copy_from(&inner.row(i));
     }
-    Ok(Square { left, values: sizes.iter().map(|s| s.1 * unit).collect(), right })
+    Ok(Square { left, values, right })
+}
+
+/// The least size from which rotations start at eigenvectors.
+const EIGEN_MIN: usize = 8;
+
+/// Whether the columns have lengths so different that small singular values would lose accuracy to
+/// an error relative to the largest column.
+// An error of ε‖R‖ is at most 10 times that of one-sided Jacobi for the shortest column, where
+// lengths differ by at most 10.
+fn graded(r: &DMatrix<f64>) -> bool {
+    let (shortest, longest) = extreme_lengths(r);
+    longest > 10.0 * shortest
+}
+
+/// The lengths of the shortest and of the longest column.
+fn extreme_lengths(a: &DMatrix<f64>) -> (f64, f64) {
+    (0..a.ncols())
+        .map(|j| norm(a.column(j).as_slice()))
+        .fold((f64::INFINITY, 0.0f64), |(low, high), x| (low.min(x), high.max(x)))
+}
+
+/// The decomposition of R, whose columns are not graded, by rotations from the eigenvectors V of
+/// RᵗR: the columns of R V are orthogonal up to ε‖R‖².
+///
+/// Eigenvectors come from products at full speed, and leave two or three of the usual six sweeps.
+/// The rotations then make the short columns, which the Gram matrix determines badly, orthogonal
+/// relative to their own lengths.
+///
+/// `None` where R is singular to working precision: the columns for its null space are rounding
+/// errors, which rotations would reduce until their squares underflow, and not make orthogonal.
+/// Pivoting leaves exact zeros there.
+fn from_eigenvectors(r: &DMatrix<f64>, unit: f64) -> Result<Option<Square>> {
+    let mut rotations = symmetric_eigen(product_tr_left(r, r).as_view())?.vectors;
+    let mut columns = matrix_product(r, &rotations);
+    let (shortest, longest) = extreme_lengths(&columns);
+    if shortest <= r.ncols() as f64 * f64::EPSILON * longest {
+        return Ok(None);
+    }
+    orthogonalize(&mut columns, &mut rotations)?;
+    let (values, right, left) = sorted(&columns, &rotations, unit)?;
+    Ok(Some(Square { left, values, right }))
+}
+
+/// The lengths of orthogonal columns, times `unit` and in descending order, and in the same order
+/// the columns of `rotations` and the columns divided by their lengths, an orthogonal matrix.
+fn sorted(
+    columns: &DMatrix<f64>,
+    rotations: &DMatrix<f64>,
+    unit: f64,
+) -> Result<(Vec<f64>, DMatrix<f64>, DMatrix<f64>)> {
+    let n = columns.nrows();
+    let mut sizes: Vec<(usize, f64)> =
+        (0..n).map(|j| (j, norm(columns.column(j).as_slice()))).collect();
+    sizes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut vectors = DMatrix::zeros(n, n);
+    // A column of length 0 stays 0 for the moment.
+    let mut inner = DMatrix::zeros(n, n);
+    for (to, (from, size)) in sizes.iter().enumerate() {
+        vectors.column_mut(to).copy_from(&rotations.column(*from));
+        if *size > 0.0 {
+            inner.column_mut(to).copy_from(&(columns.column(*from) / *size));
+        }
+    }
+    if sizes.iter().any(|s| s.1 == 0.0) {
+        // There is no direction for a singular value of 0. QR completes the others to an
+        // orthonormal basis; they are orthonormal already, and keep their values.
+        let complete = super::qr::orthonormalize(inner.as_view())?;
+        for (j, _) in sizes.iter().enumerate().filter(|(_, s)| s.1 == 0.0) {
+            inner.column_mut(j).copy_from(&complete.column(j));
+        }
+    }
+    Ok((sizes.iter().map(|s| s.1 * unit).collect(), vectors, inner))
 }
 
 /// QR with column pivoting in place; returns the order of the columns and the reflections (τ, v).

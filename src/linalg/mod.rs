@@ -16,6 +16,7 @@
 //! | `eigen/` | symmetric eigenpairs: all, the leading ones, matrix-free for an operator |
 //! | `principal/` | principal components, with automatic or explicit choice of the algorithm |
 //! | `cholesky`, `batch` | Cholesky factorisation: of one matrix, of many small ones with SIMD |
+//! | `triangular` | small Cholesky factors and triangular solves, the blocks of `cholesky` |
 //! | `whitening` | regularised inverse covariance as a preconditioner |
 //! | `elementary`, `vector` | exp, ln, softplus, sigmoid, tanh and normal samples on slices |
 //!
@@ -59,6 +60,7 @@ mod qr;
 mod svd;
 #[cfg(test)]
 pub(crate) mod testing;
+mod triangular;
 pub mod vector;
 mod whitening;
 

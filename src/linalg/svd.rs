@@ -162,6 +162,45 @@ mod tests {
         }
     }
 
+    /// Columns of similar lengths, for which rotations start at eigenvectors: singular values that
+    /// are equal, tiny, zero, or span fifteen orders of magnitude.
+    #[test]
+    fn columns_that_are_not_graded() {
+        for (m, n) in [(8, 8), (30, 9), (60, 60), (130, 97), (40, 90)] {
+            let rank = m.min(n);
+            let q = |rows, seed| {
+                crate::linalg::orthonormalize(random::<f64>(rows, rank, seed).as_view()).unwrap()
+            };
+            let spectra: [&dyn Fn(usize) -> f64; 6] = [
+                &|_| 1.0,
+                &|i| if i < rank / 2 { 1.0 } else { 0.0 },
+                &|i| if i < rank / 2 { 2.0 } else { 1e-12 },
+                &|i| 10f64.powf(-15.0 * i as f64 / rank as f64),
+                &|i| if i == 0 { 1.0 } else { 1e-9 },
+                &|i| 1.0 + 1e-15 * i as f64,
+            ];
+            for spectrum in spectra {
+                let known = nalgebra::DVector::from_fn(rank, |i, _| spectrum(i));
+                let a = q(m, 1) * DMatrix::from_diagonal(&known) * q(n, 2).transpose();
+                check(&a);
+                check(&a.map(|v| v as f32));
+                let mut sorted: Vec<f64> = known.iter().copied().collect();
+                sorted.sort_by(|a, b| b.total_cmp(a));
+                let found = thin_svd(a.as_view()).unwrap().singular_values;
+                let error = found.iter().zip(&sorted).map(|(a, b)| (a - b).abs());
+                assert!(error.fold(0.0, f64::max) < 1e-14 * sorted[0], "{m}x{n}");
+            }
+        }
+    }
+
+    #[test]
+    fn bit_identical_for_any_threads() {
+        let a = random::<f64>(300, 150, 9);
+        let run = |t| crate::linalg::testing::with_threads(t, || thin_svd(a.as_view()).unwrap());
+        let one = run(1);
+        assert!(one == run(2) && one == run(5));
+    }
+
     #[test]
     fn signs_are_fixed() {
         let a = random::<f64>(20, 6, 11);

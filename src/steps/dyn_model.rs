@@ -2,9 +2,7 @@
 
 use super::{AmortizedPpca, DeepEncoderPpca, LinearAutoencoder, Model, Ppca, Vae, VariationalPpca};
 use crate::data::Centering;
-use crate::diagnostics::{
-    GapEstimation, ImportanceSampling, InferenceGapSummary, KlProjection, inference_gap_summary,
-};
+use crate::diagnostics::{GapEstimation, ImportanceSampling, InferenceGapSummary, KlProjection};
 use crate::fit::{
     AffineScaleHead, AutoencoderDescent, ExpectationMaximization, Fitted, LocalRefinement, PxEm,
     StochasticGradient, SubspaceFamily,
@@ -347,7 +345,7 @@ where
         _budget: Budget,
         _rng: &mut dyn Rng,
     ) -> Result<Option<InferenceGapSummary>> {
-        inference_gap_summary(&self.generative, &self.inference, x).map(Some)
+        InferenceGapSummary::exact(&self.generative, &self.inference, x).map(Some)
     }
 
     fn noise_variance(&self) -> Option<T> {

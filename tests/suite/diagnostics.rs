@@ -1,7 +1,7 @@
 //! Gaps, importance sampling and active units against the closed forms of linear-Gaussian models.
 
 use elbo::diagnostics::{
-    GapEstimation, ImportanceSampling, KlProjection, active_units, inference_gaps, kl_to_exact,
+    ActiveUnits, GapEstimation, ImportanceSampling, InferenceGaps, KlProjection, kl_to_exact,
 };
 use elbo::fit::{LocalRefinement, StochasticGradient};
 use elbo::inference::{EStep, PerPoint};
@@ -41,7 +41,7 @@ fn the_gap_is_log_p_less_j<T: Real, Q: PosteriorFamily<T> + KlProjection<T>>() {
     let (model, x) = case::<T>();
     let x = Observations::new(x.as_view()).unwrap();
     let q: Q = some(12);
-    let gaps = inference_gaps(&model, &q, x).unwrap();
+    let gaps = InferenceGaps::exact(&model, &q, x).unwrap();
     let (log_p, elbo) = (
         model.log_likelihood(x).unwrap(),
         Elbo::closed_form().terms(&model, &q, x).unwrap().values(),
@@ -75,11 +75,11 @@ fn approximation_gaps_by_formula() {
     let x = Observations::new(x.as_view()).unwrap();
     let m = model.loadings().transpose() * model.loadings() + DMatrix::identity(3, 3) * 0.4;
     let precision = &m / 0.4;
-    let full = inference_gaps(&model, &some::<f64, Full<f64>>(12), x).unwrap().approximation;
+    let full = InferenceGaps::exact(&model, &some::<f64, Full<f64>>(12), x).unwrap().approximation;
     let diagonal =
-        inference_gaps(&model, &some::<f64, Diagonal<f64>>(12), x).unwrap().approximation;
+        InferenceGaps::exact(&model, &some::<f64, Diagonal<f64>>(12), x).unwrap().approximation;
     let isotropic =
-        inference_gaps(&model, &some::<f64, Isotropic<f64>>(12), x).unwrap().approximation;
+        InferenceGaps::exact(&model, &some::<f64, Isotropic<f64>>(12), x).unwrap().approximation;
     let of_diagonal = 0.5 * (m.diagonal().map(f64::ln).sum() - m.determinant().ln());
     let of_isotropic = 0.5 * (3.0 * (precision.trace() / 3.0).ln() - precision.determinant().ln());
     for i in 0..12 {
@@ -96,7 +96,7 @@ fn refined<T: Real, Q: PosteriorFamily<T> + KlProjection<T>>(tolerance: f64) {
     let start: Q = some(12);
     let refine = LocalRefinement { steps: 600, ..LocalRefinement::default() };
     let best = refine.refine(&model, start, x, &mut StdRng::seed_from_u64(5)).unwrap();
-    let left = inference_gaps(&model, &best, x).unwrap().amortization;
+    let left = InferenceGaps::exact(&model, &best, x).unwrap().amortization;
     assert!(left.values().iter().all(|gap| gap.abs() < tolerance), "{:?}", left.values());
 }
 
@@ -323,7 +323,7 @@ fn active_units_at_the_maximum() {
     });
     let model = LinearGaussian::from_parameters(loadings, x.mean(), noise).unwrap();
     let q = model.posterior(x).unwrap();
-    let units = active_units(&q);
+    let units = ActiveUnits::from_posterior(&q);
     for (j, &lambda) in lambda.iter().enumerate().take(2) {
         assert!((units.activities[j] - (1.0 - noise / lambda)).abs() < 1e-12);
         assert!((q.covariance(0)[(j, j)] - noise / lambda).abs() < 1e-12);
@@ -346,7 +346,7 @@ fn estimated_gaps_agree_with_exact_ones() {
     let q =
         Diagonal::from_parameters(3, table.posterior.parameters() + normal::<f64>(6, 12, 13) * 0.3)
             .unwrap();
-    let exact = inference_gaps(&model, &q, x).unwrap();
+    let exact = InferenceGaps::exact(&model, &q, x).unwrap();
     let estimation = GapEstimation {
         refine: LocalRefinement { steps: 400, ..LocalRefinement::default() },
         ..Default::default()

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | `symmetric` | the decomposition of a matrix, by way of its tridiagonal form |
 //! | `tridiagonal` | the Householder reduction to tridiagonal form |
-//! | `tridiagonal_pairs` | eigenpairs of that form: all by implicit QL, or the k largest |
+//! | `tridiagonal_pairs` | eigenpairs of that form: all, or the k largest |
+//! | `divide_conquer` | all eigenpairs of that form by divide and conquer |
 //! | `bisection`, `inverse_iteration` | the k largest eigenvalues of that form, and their vectors |
 //! | `krylov` | block Krylov for an operator that is given by its products with blocks of vectors |
 //!
@@ -16,9 +17,10 @@
 //! |---|---|
 //! | d ≥ 256 and 12k ≤ d | block Krylov, then a proof that no larger eigenvalue was overlooked |
 //! | 3k < d | tridiagonal form, bisection, inverse iteration |
-//! | always | tridiagonal form, implicit QL |
+//! | always | tridiagonal form, divide and conquer (implicit QL up to 64 rows) |
 
 mod bisection;
+mod divide_conquer;
 mod inverse_iteration;
 mod krylov;
 mod symmetric;

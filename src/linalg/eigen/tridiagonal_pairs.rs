@@ -1,5 +1,5 @@
-//! Eigenvalues and eigenvectors of a symmetric tridiagonal matrix: all pairs by implicit QL, or the
-//! k largest by bisection and inverse iteration.
+//! Eigenvalues and eigenvectors of a symmetric tridiagonal matrix: all pairs by divide and conquer
+//! or implicit QL, or the k largest by bisection and inverse iteration.
 //!
 //! Legend: diagonal d, off-diagonal e, both of an n×n matrix T whose largest entry is about 1.
 //!
@@ -10,16 +10,18 @@
 //!    the last digits of the eigenvalues.
 //! 2. For 3k < n, bisection to the last digit, then inverse iteration for one value after another,
 //!    with Gram–Schmidt within clusters.
-//! 3. Implicit QL with Wilkinson's shift,[^1] which gives all pairs, of which the k largest are
-//!    kept.
+//! 3. Divide and conquer, which gives all pairs, of which the k largest are kept. It ends at
+//!    matrices of at most 64 rows, which are solved by implicit QL with Wilkinson's shift;[^1] QL
+//!    also replaces it should a root of its secular equation not be found.
 //!
 //! The first two take O(kn) operations for each halving and each solve; the third takes O(n³), most
-//! of them to apply its rotations to the eigenvectors.
+//! of them in matrix products (in QL, to apply its rotations to the eigenvectors).
 //!
 //! [^1]: A. Dubrulle, R. S. Martin and J. H. Wilkinson, The implicit QL algorithm, Numerische
 //! Mathematik 12 (1968); Golub & Van Loan, section 8.3.
 
 use super::bisection::Bisection;
+use super::divide_conquer::divide_and_conquer;
 use super::inverse_iteration::{isolated_pairs, vectors_of};
 use crate::linalg::kernel::vector::rotate_neighbours;
 use crate::linalg::parallel::for_each_chunk;
@@ -87,6 +89,14 @@ fn few_pairs(d: &[f64], e: &[f64], k: usize) -> Option<Eigenpairs> {
 
 /// All eigenvalues, in no particular order, and the eigenvectors as columns in the same order.
 fn all_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<Eigenpairs> {
+    match divide_and_conquer(diagonal, off_diagonal, &implicit_ql_pairs)? {
+        Some(pairs) => Ok(pairs),
+        None => implicit_ql_pairs(diagonal, off_diagonal),
+    }
+}
+
+/// [`all_pairs`] by implicit QL.
+pub(super) fn implicit_ql_pairs(diagonal: &[f64], off_diagonal: &[f64]) -> Result<Eigenpairs> {
     let n = diagonal.len();
     let mut blocks: Vec<DMatrix<f64>> = (0..n)
         .step_by(ROWS)

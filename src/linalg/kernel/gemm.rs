@@ -107,6 +107,21 @@ pub(crate) fn gemm_serial<T: Kernel>(
     gemm_blocked(&Product { kernels, alpha, a, b, beta, c, region: Region::Full, prefetch: None });
 }
 
+/// C ← α·A·B + β·C for a region of C, which is stored by columns, on this thread.
+pub(crate) fn gemm_region<T: Kernel>(
+    level: SimdLevel,
+    alpha: T,
+    a: Operand<'_, T>,
+    b: Operand<'_, T>,
+    beta: T,
+    c: OperandMut<'_, T>,
+    region: Region,
+) {
+    assert_shapes(a, b, &c);
+    let kernels = T::micro_kernels(level);
+    gemm_blocked(&Product { kernels, alpha, a, b, beta, c, region, prefetch: None });
+}
+
 /// C ← α·A·B + β·C by three plain loops.
 pub(crate) fn gemm_naive<T: Kernel>(
     alpha: T,

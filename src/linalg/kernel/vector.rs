@@ -299,6 +299,22 @@ dispatch! {
     }
 }
 
+dispatch! {
+    /// quotients_j ← z_j/(d_j − λ) for λ = origin + distance: the terms of the secular equation,
+    /// with poles d and weights z.
+    pub(crate) fn secular_quotients(
+        poles: &[f64],
+        weights: &[f64],
+        origin: f64,
+        distance: f64,
+        quotients: &mut [f64],
+    ) {
+        for ((quotient, d), z) in quotients.iter_mut().zip(poles).zip(weights) {
+            *quotient = z / ((d - origin) - distance);
+        }
+    }
+}
+
 /// Euclidean norm ‖a‖ without overflow or underflow (BLAS `nrm2`).
 pub(crate) fn norm<T: Real>(a: &[T]) -> T {
     let square = dot(a, a);

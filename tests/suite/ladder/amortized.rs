@@ -6,7 +6,7 @@ use crate::ladder::common::{
 };
 use crate::support::VoidRng;
 use elbo::AmortizedPpca;
-use elbo::diagnostics::inference_gap_summary;
+use elbo::diagnostics::InferenceGapSummary;
 use elbo::fit::AffineScaleHead;
 use elbo::inference::DifferentiableInference;
 use elbo::map::Parameters;
@@ -122,9 +122,12 @@ fn reaches<Q: AffineScaleHead<f64> + elbo::diagnostics::KlProjection<f64>>(
                 pair[0]
             );
         }
-        let gaps =
-            inference_gap_summary(fit.model.generative_model(), fit.model.inference(), observed(x))
-                .unwrap();
+        let gaps = InferenceGapSummary::exact(
+            fit.model.generative_model(),
+            fit.model.inference(),
+            observed(x),
+        )
+        .unwrap();
         assert!(
             gaps.amortization > -1e-7 * best.abs() && gaps.amortization < 1e-2,
             "{name}: {:e}",

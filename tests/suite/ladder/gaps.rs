@@ -1,7 +1,7 @@
 //! What J leaves of log p (oracles 2 to 5 and 8), at any θ and not only at a fitted one.
 
 use crate::ladder::common::{assert_close, assert_within, log_determinant, normal, observed, rng};
-use elbo::diagnostics::inference_gap_summary;
+use elbo::diagnostics::InferenceGapSummary;
 use elbo::inference::{Amortized, EStep, Exact, GaussianEncoder, PerPoint};
 use elbo::map::Linear;
 use elbo::model::{ExactPosterior, LinearGaussian, MarginalLikelihood, ProbabilisticModel};
@@ -42,7 +42,7 @@ fn a_full_q_leaves_nothing_at_any_model() {
         let (gaps, q) = gaps_of::<Full<f64>>(&model, &x);
         assert!(gaps.amax() < 1e-11, "{:e}", gaps.amax());
         assert_close(&q.covariance(2), &precision.try_inverse().unwrap(), 1e-11, "covariance");
-        let exact = inference_gap_summary(&model, &Exact, observed(&x)).unwrap();
+        let exact = InferenceGapSummary::exact(&model, &Exact, observed(&x)).unwrap();
         assert!(
             exact.total().abs() < 1e-11
                 && exact.approximation.abs() < 1e-11
@@ -133,7 +133,8 @@ fn an_affine_encoder_adds_the_amortisation_gap() {
         let encoder =
             GaussianEncoder::<_, Diagonal<f64>>::new(Linear::new(weights, bias).unwrap(), K)
                 .unwrap();
-        let gaps = inference_gap_summary(&model, &Amortized::new(encoder), observed(&x)).unwrap();
+        let gaps =
+            InferenceGapSummary::exact(&model, &Amortized::new(encoder), observed(&x)).unwrap();
         let sigma = &l * l.transpose();
         let change = &v - &best;
         let amortization_of_means = 0.5
