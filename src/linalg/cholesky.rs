@@ -81,7 +81,7 @@ pub(crate) fn factor_lower<T: Real>(l: &mut DMatrix<T>) -> Result<()> {
         if end < d {
             let (left, mut right) = l.columns_range_pair_mut(first..end, end..d);
             let rows = left.rows(end, d - end);
-            subtract_lower(&rows, &rows, right.rows_mut(end, d - end));
+            subtract_lower(rows, rows, right.rows_mut(end, d - end));
         }
     }
     // Pivots were checked one by one. An overflow below the diagonal of the last columns is not

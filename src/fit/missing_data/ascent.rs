@@ -39,9 +39,10 @@ const IN_A_ROW: usize = 3;
 /// rounding error of J the test would return that verdict indefinitely.
 const MAX_SLOW_VERDICTS: usize = 10;
 
-/// Number of models that are compared after a noise variance was set to its floor: the first, and
-/// those after 1, 2 and 3 EM steps in which the loadings adapt.
-const STEPS_AT_FLOOR: usize = 4;
+// Bound on the EM steps after a ψ_j is set to its floor, in which the other parameters follow. With
+// 12 a Heywood case of 60 observations of 6 variables stayed 35 % above its floor, at an objective
+// 7e-8 nats below that at the floor.
+const STEPS_AT_FLOOR: usize = 64;
 
 /// If J falls while σ² is within this factor of the resolution of the data, the fall is
 /// cancellation and σ² tends to 0: the likelihood is reported as unbounded.
@@ -408,12 +409,18 @@ impl<'x, T: Real> Ascent<'x, T> {
     ) -> Option<Location<N>> {
         for noise in N::noise_at_floor(&location.theta, em_step) {
             let mut found = self.evaluate(Theta { noise, ..location.theta.clone() }).ok()?;
-            for _ in 0..STEPS_AT_FLOOR {
+            for left in (0..=STEPS_AT_FLOOR).rev() {
                 if found.value >= location.value {
                     return Some(found);
                 }
                 let next = self.em_step(&found).ok()?;
-                found = self.evaluate(next).ok()?;
+                let next = self.evaluate(next).ok()?;
+                // Gains of EM shrink: this many of the present size are the most that can come.
+                let reachable = next.value + left as f64 * (next.value - found.value);
+                if reachable < location.value {
+                    break;
+                }
+                found = next;
             }
         }
         None

@@ -16,6 +16,10 @@ use rand::Rng;
 // is too small.
 const LEAST: f64 = 0.02;
 
+/// Multiple of its floor below which a ψ_j is tried at the floor whether it decreases or not: an
+/// accelerated step may have passed the value at which EM moves it down.
+const NEAR_FLOOR: f64 = 10.0;
+
 /// Fraction of the variance of its variable below which a decreasing ψ_j is tried at its floor.
 const FLOOR_TRIAL_FRACTION: f64 = 0.1;
 
@@ -132,8 +136,9 @@ impl NoiseInitialization for DiagonalGaussian<f64> {
             (noise.noise_variances(), noise.floors(), next.noise.noise_variances());
         let creeps = |&j: &usize| {
             let all = variances[j] + theta.loadings().row(j).norm_squared();
+            let near = variances[j] < NEAR_FLOOR * floors[j];
             floors[j] < variances[j]
-                && after[j] < variances[j]
+                && (near || after[j] < variances[j])
                 && variances[j] < FLOOR_TRIAL_FRACTION * all
         };
         let creeping: Vec<usize> = (0..variances.len()).filter(creeps).collect();
