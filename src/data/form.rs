@@ -31,7 +31,7 @@ use nalgebra::{DMatrix, DMatrixView};
 /// let weighted = Ppca::fit(1, x.weighted(&[1.0; 5]))?;
 /// let mut moments = Moments::new(3);
 /// moments.update(&x)?;
-/// let streamed = Ppca::fit(1, &moments)?;
+/// let streamed = Ppca::<f64>::fit(1, &moments)?;
 /// let mut table = x.clone();
 /// table[(2, 4)] = f64::NAN;
 /// let incomplete = IncompleteObservations::new(table.as_view())?;
