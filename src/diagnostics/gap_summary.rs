@@ -108,9 +108,9 @@ impl InferenceGapSummary {
     /// use elbo::{VariationalPpca, diagnostics::InferenceGapSummary};
     /// use rand::{SeedableRng, rngs::StdRng};
     /// let x = nalgebra::dmatrix![
-    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
-    ///     2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
-    ///     9.0, 2.0, 7.0, 1.0, 8.0, 3.0, 6.0, 2.0];
+    /// 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+    /// 2.1, 3.9, 6.2, 7.8, 10.1, 11.9, 14.2, 15.8;
+    /// 9.0, 2.0, 7.0, 1.0, 8.0, 3.0, 6.0, 2.0];
     /// let builder = VariationalPpca::<f64>::builder(2);
     /// let model = builder.fit(&x, &mut StdRng::seed_from_u64(1))?.model;
     /// let gaps = InferenceGapSummary::exact(model.generative_model(), model.inference(), &x)?;
@@ -137,8 +137,8 @@ impl InferenceGapSummary {
         };
         let q = inference.infer(model, x)?;
         let (exact, root) = (model.posterior(x)?, model.posterior_precision_root()?);
-        // J at the optimal q splits log p − J: what remains up to log p is the approximation gap, the
-        // rest the amortisation gap.
+        // J at the optimal q splits log p − J: what remains up to log p is the approximation gap,
+        // the rest the amortisation gap.
         let (of_best, best_kl) =
             parts(&I::Posterior::best_member(&q, exact.mean(), root.as_view())?)?;
         let (reconstruction, kl) = parts(&q)?;

@@ -57,8 +57,8 @@ pub fn cholesky_lower<T: Real>(a: DMatrixView<'_, T>) -> Result<DMatrix<T>> {
             actual: a.ncols(),
         });
     }
-    // Column by column: `clone_owned` of a view copies entry by entry, which for d = 64 took as long
-    // as the factorisation.
+    // Column by column: `clone_owned` of a view copies entry by entry, which for d = 64 took as
+    // long as the factorisation.
     let mut l = zeros(d, d);
     for j in 0..d {
         l.column_mut(j).as_mut_slice()[j..].copy_from_slice(&a.column(j).as_slice()[j..]);

@@ -9,8 +9,8 @@
 //! 3. R = (Q W) Σ (P Y)ᵗ.
 //!
 //! Where the columns of R have similar lengths, the error of any backward stable method is as small
-//! relative to each of them. The rotations then start at the eigenvectors of RᵗR in place of step 1,
-//! which takes a half to a third of the time.
+//! relative to each of them. The rotations then start at the eigenvectors of RᵗR in place of step
+//! 1, which takes a half to a third of the time.
 //!
 //! [^1]: J. Demmel and K. Veselić, Jacobi's method is more accurate than QR, SIAM J. Matrix Anal.
 //! Appl. 13 (1992).

@@ -75,9 +75,9 @@ fn factor_padded<T: Real, const B: usize, const L: usize>(n: usize, a: &mut [[[T
         if pivot <= T::zero() || !pivot.is_finite() {
             return false;
         }
-        // A product with the reciprocal, as in LAPACK's `potf2`: a division would add its latency to
-        // every step. The root of the smallest number of T is 1e-162, or 1e-23 in f32, so that the
-        // reciprocal does not overflow.
+        // A product with the reciprocal, as in LAPACK's `potf2`: a division would add its latency
+        // to every step. The root of the smallest number of T is 1e-162, or 1e-23 in f32, so that
+        // the reciprocal does not overflow.
         let root = pivot.sqrt();
         let reciprocal = T::one() / root;
         let column = a[j].map(|block| times(block, reciprocal));

@@ -21,8 +21,8 @@ pub struct LoadingsTable<T: Real> {
 }
 
 impl<T: Real> LoadingsTable<T> {
-    /// Joins loadings (d×k) and the names of the d variables, such as the `names` of a table that was
-    /// read from a file.
+    /// Joins loadings (d×k) and the names of the d variables, such as the `names` of a table that
+    /// was read from a file.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] for another number of names.
