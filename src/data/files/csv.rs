@@ -121,7 +121,7 @@ struct Columns<T> {
     text: Option<Texts>,
     rows: usize,
     /// Number of missing values.
-    holes: usize,
+    missing_values: usize,
 }
 
 impl<T: Real> Columns<T> {
@@ -137,7 +137,7 @@ impl<T: Real> Columns<T> {
             apart,
             text,
             rows: 0,
-            holes: 0,
+            missing_values: 0,
         })
     }
 
@@ -156,7 +156,7 @@ impl<T: Real> Columns<T> {
             match role {
                 Role::Number => {
                     let value = number(field, Location::Line(line), name, self.missing)?;
-                    self.holes += usize::from(value.is_none());
+                    self.missing_values += usize::from(value.is_none());
                     self.values.push(value.unwrap_or(T::of(f64::NAN)));
                     if let Some(text) = &mut self.text {
                         text.push(field);
@@ -192,7 +192,7 @@ impl<T: Real> Columns<T> {
             }
         }
         let values = DMatrix::from_vec(names.len(), self.rows, self.values);
-        Ok(Table { values, names, header, apart, missing: self.holes, text: self.text })
+        Ok(Table { values, names, header, apart, missing: self.missing_values, text: self.text })
     }
 }
 

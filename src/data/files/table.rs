@@ -218,11 +218,11 @@ mod tests {
 
     #[test]
     fn an_array_is_checked_entry_by_entry() {
-        let hole = dmatrix![1.0f32, 2.0; 3.0, f32::NAN];
-        let refused = Table::from_array(hole.clone(), &ReadOptions::default()).unwrap_err();
+        let incomplete = dmatrix![1.0f32, 2.0; 3.0, f32::NAN];
+        let refused = Table::from_array(incomplete.clone(), &ReadOptions::default()).unwrap_err();
         assert_eq!(refused.to_string(), r#"row 2, column "x2": the value is missing"#);
         assert_eq!(
-            Table::from_array(hole, &ReadOptions::default().missing(Missing::Allow))
+            Table::from_array(incomplete, &ReadOptions::default().missing(Missing::Allow))
                 .unwrap()
                 .missing,
             1

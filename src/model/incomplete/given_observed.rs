@@ -202,13 +202,14 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         let (parameters, inferred) = self.infer_incomplete(&x, true)?;
         let k = parameters.loadings.ncols();
         let deviations = parameters.variances.map(f64::sqrt);
-        let with_holes: Vec<bool> =
+        let has_missing: Vec<bool> =
             (0..x.len()).map(|i| (0..x.data_dim()).any(|j| x.get(j, i).is_none())).collect();
         // First z from p(z|x_o), then each missing entry from p(x_j|z): together a sample from the
         // joint conditional distribution.
         let draw = |rng: &mut dyn Rng| {
             let mut codes = inferred.codes.clone();
-            for (i, mut code) in codes.column_iter_mut().enumerate().filter(|&(i, _)| with_holes[i])
+            for (i, mut code) in
+                codes.column_iter_mut().enumerate().filter(|&(i, _)| has_missing[i])
             {
                 let noise = DVector::from_fn(k, |_, _| f64::standard_normal(rng));
                 code += inferred.factors.columns(inferred.group_of[i] * k, k) * noise;

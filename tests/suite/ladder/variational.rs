@@ -101,47 +101,18 @@ fn the_order_of_the_ladder() {
     let x = wine();
     let k = 3;
     let tolerance = 1e-5;
+    // A macro: the five builders have five types.
+    macro_rules! mean_elbo {
+        ($builder:expr) => {
+            $builder.fit(&x, &mut rng(1)).unwrap().model.elbo(&x).unwrap().values().mean()
+        };
+    }
     let log_p = Ppca::fit(k, &x).unwrap().model.log_likelihood(&x).unwrap().mean();
-    let full = VariationalPpca::<f64, Full<f64>>::builder(k)
-        .fit(&x, &mut rng(1))
-        .unwrap()
-        .model
-        .elbo(&x)
-        .unwrap()
-        .values()
-        .mean();
-    let diagonal = VariationalPpca::<f64, Diagonal<f64>>::builder(k)
-        .fit(&x, &mut rng(1))
-        .unwrap()
-        .model
-        .elbo(&x)
-        .unwrap()
-        .values()
-        .mean();
-    let isotropic = VariationalPpca::<f64>::builder(k)
-        .fit(&x, &mut rng(1))
-        .unwrap()
-        .model
-        .elbo(&x)
-        .unwrap()
-        .values()
-        .mean();
-    let head_diagonal = AmortizedPpca::<f64, Diagonal<f64>>::builder(k)
-        .fit(&x, &mut rng(1))
-        .unwrap()
-        .model
-        .elbo(&x)
-        .unwrap()
-        .values()
-        .mean();
-    let head_isotropic = AmortizedPpca::<f64>::builder(k)
-        .fit(&x, &mut rng(1))
-        .unwrap()
-        .model
-        .elbo(&x)
-        .unwrap()
-        .values()
-        .mean();
+    let full = mean_elbo!(VariationalPpca::<f64, Full<f64>>::builder(k));
+    let diagonal = mean_elbo!(VariationalPpca::<f64, Diagonal<f64>>::builder(k));
+    let isotropic = mean_elbo!(VariationalPpca::<f64>::builder(k));
+    let head_diagonal = mean_elbo!(AmortizedPpca::<f64, Diagonal<f64>>::builder(k));
+    let head_isotropic = mean_elbo!(AmortizedPpca::<f64>::builder(k));
     assert_within(full, log_p, tolerance, "full");
     assert_within(diagonal, log_p, tolerance, "diagonal");
     assert!(head_diagonal <= log_p + 1e-9 && head_diagonal > log_p - 1e-2);
