@@ -26,6 +26,11 @@ pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
     // MIN_POSITIVE/ε² that is a relative error of ε³: even 1/ε² such terms do not matter.
     #[doc(hidden)]
     const TINY_SQUARE: f64;
+    /// The size below which a number that decays, or is a factor of a product, counts as 0:
+    /// `MIN_POSITIVE`/ε, 1.0e-31 in `f32` and 1.0e-292 in `f64`.
+    // Its product with any number of at least ε is still a normal number.
+    #[doc(hidden)]
+    const NEGLIGIBLE: Self;
     /// Converts from `f64`, rounding to the nearest number of this type.
     fn of(value: f64) -> Self;
     /// Converts from a count, rounding to the nearest number of this type.
@@ -45,6 +50,7 @@ macro_rules! real {
             const MIN_POSITIVE: Self = <$t>::MIN_POSITIVE;
             const TINY_SQUARE: f64 =
                 <$t>::MIN_POSITIVE as f64 / (<$t>::EPSILON as f64 * <$t>::EPSILON as f64);
+            const NEGLIGIBLE: Self = <$t>::MIN_POSITIVE / <$t>::EPSILON;
             #[inline]
             fn of(value: f64) -> Self {
                 value as $t

@@ -101,7 +101,8 @@ fn gradient_of_some<T: Real, const N: usize, const M: usize>(
     let (mut terms, mut values) = (x, x);
     for i in 0..N {
         let (softplus, sigmoid) = y[i].softplus_and_sigmoid_from_exp(powers[i]);
-        values[i] = scale * (x[i] - sigmoid);
+        // Flushed, because `scale` may be small: a weight, or 1/n.
+        values[i] = (scale * (x[i] - sigmoid)).flushed();
         terms[i] = x[i] * y[i] - softplus;
     }
     // The stores come after the loop, so that the loop itself works on registers.

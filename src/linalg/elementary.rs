@@ -29,9 +29,11 @@ pub trait Elementary: Copy {
     fn quick_ln(self) -> Self;
     /// ln(1 + x), without cancellation for small x; −∞ at −1, NaN below.
     fn quick_ln_1p(self) -> Self;
-    /// The softplus ln(1 + eˣ), without overflow, and with full relative accuracy where it is tiny.
+    /// The softplus ln(1 + eˣ), without overflow, and with full relative accuracy where it is tiny;
+    /// 0 for x below −80 (−700 in `f64`), where it would soon be a subnormal number.
     fn quick_softplus(self) -> Self;
-    /// The logistic sigmoid 1 / (1 + e⁻ˣ), with full relative accuracy where it is tiny.
+    /// The logistic sigmoid 1 / (1 + e⁻ˣ), with full relative accuracy where it is tiny; 0 for x
+    /// below −80 (−700 in `f64`), where it would soon be a subnormal number.
     fn quick_sigmoid(self) -> Self;
     /// [`quick_softplus`](Self::quick_softplus) and [`quick_sigmoid`](Self::quick_sigmoid), which
     /// share one exponential.
@@ -39,10 +41,17 @@ pub trait Elementary: Copy {
     /// (eˣ, eˣ − 1) for |x| up to 80 (700 in `f64`), within 3 units in the last place.
     #[doc(hidden)]
     fn exp_and_exp_m1_bounded(self) -> (Self, Self);
+    /// x, or 0 where |x| is below [`NEGLIGIBLE`](crate::Real::NEGLIGIBLE).
+    ///
+    /// An operation with a subnormal operand or result takes some hundred cycles on many
+    /// processors. Values that decay or are multiplied by each other in every step of a fit are
+    /// therefore flushed to 0 long before they become subnormal; NaN stays NaN.
+    #[doc(hidden)]
+    fn flushed(self) -> Self;
     /// e^(−|x|), where |x| is limited to 80 (700 in `f64`).
     ///
-    /// With the limit neither this value e nor ln(1 + e) is subnormal. Arithmetic with subnormal
-    /// numbers takes three to four times as long.
+    /// With the limit neither this value e nor ln(1 + e) is subnormal; see
+    /// [`flushed`](Self::flushed).
     #[doc(hidden)]
     fn exp_neg_abs(self) -> Self;
     /// [`quick_softplus_and_sigmoid`](Self::quick_softplus_and_sigmoid), given e = e^(−|x|).
@@ -141,7 +150,14 @@ macro_rules! elementary {
 
             #[inline(always)]
             fn quick_softplus_and_sigmoid(self) -> (Self, Self) {
-                self.softplus_and_sigmoid_from_exp((-self.abs()).quick_exp())
+                let (softplus, sigmoid) = self.softplus_and_sigmoid_from_exp(self.exp_neg_abs());
+                let tiny = self < $least;
+                (choose(tiny, 0.0, softplus), choose(tiny, 0.0, sigmoid))
+            }
+
+            #[inline(always)]
+            fn flushed(self) -> Self {
+                choose(self.abs() < <$t as crate::Real>::NEGLIGIBLE, 0.0, self)
             }
 
             #[inline(always)]
@@ -382,11 +398,18 @@ mod tests {
         exact: fn(f64) -> f64,
     ) {
         let (mut worst, mut worst_single) = ((0, 0.0), (0, 0.0));
+        // Softplus and sigmoid are 0 far below 0, where they would soon be subnormal.
+        let (least, least_single) = match name {
+            "softplus" | "sigmoid" => (-700.0, -80.0),
+            _ => (f64::NEG_INFINITY, f32::NEG_INFINITY),
+        };
         for x in inputs() {
-            let error = steps(quick(x), exact(x));
+            let expected = if x < least { 0.0 } else { exact(x) };
+            let error = steps(quick(x), expected);
             worst = if error > worst.0 { (error, x) } else { worst };
             let y = x as f32;
-            let error = steps_single(single(y), exact(f64::from(y)));
+            let expected = if y < least_single { 0.0 } else { exact(f64::from(y)) };
+            let error = steps_single(single(y), expected);
             worst_single = if error > worst_single.0 { (error, x) } else { worst_single };
         }
         assert!(

@@ -206,6 +206,15 @@ fn sum_from<P: Divisible, S: Send + std::ops::Add<Output = S>>(
     left + right
 }
 
+impl<T: Sync> Divisible for &[T] {
+    fn entries(&self) -> usize {
+        self.len()
+    }
+    fn divide(self, at: usize) -> (Self, Self) {
+        self.split_at(at)
+    }
+}
+
 impl<T: Send> Divisible for &mut [T] {
     fn entries(&self) -> usize {
         self.len()

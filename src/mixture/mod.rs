@@ -370,7 +370,8 @@ pub(crate) fn normalize<T: Real>(log_joint: &mut DMatrix<T>) -> DVector<T> {
         let largest = column.max();
         let mut sum = T::zero();
         for value in column.iter_mut() {
-            *value = (*value - largest).exp();
+            // Flushed: a subnormal probability would slow every product with it.
+            *value = (*value - largest).exp().flushed();
             sum += *value;
         }
         column /= sum;

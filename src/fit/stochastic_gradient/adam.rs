@@ -4,6 +4,7 @@ use crate::data::expect;
 use crate::linalg::parallel::{Divisible, sum_over};
 use crate::linalg::vector::vectorized;
 use crate::{Error, Real, Result};
+use std::hint::select_unpredictable;
 
 /// Settings of [`Adam`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,6 +70,9 @@ impl AdamSettings {
 /// assert!((p[0] - 0.1).abs() < 1e-8 && (p[1] - 100.0).abs() < 1e-5);
 /// # Ok::<(), elbo::Error>(())
 /// ```
+///
+/// Numbers that are about to become subnormal are flushed to 0, without a change of the caller's
+/// floating-point environment: a gradient whose square would be, and moments that have decayed.
 ///
 /// [^1]: D. P. Kingma and J. Ba, Adam: a method for stochastic optimization, ICLR 2015, algorithm
 /// 1.
@@ -149,6 +153,8 @@ impl<T: Real> Adam<T> {
             rate: T::of(learning_rate * root / (1.0 - self.powers[0])),
             // Never 0: a parameter whose gradient has always been 0 would move by 0/0.
             epsilon: T::of(epsilon * root).max(T::of(1e-30)),
+            // (1 − β₂) g² is then at least 4 times the smallest normal number.
+            least_gradient: (T::of(4.0) * T::MIN_POSITIVE / T::of(1.0 - beta_2)).sqrt(),
         };
         let len = parameters.len().min(gradient.len()).min(self.first.len());
         let part = Part {
@@ -225,16 +231,31 @@ struct Constants<T> {
     beta_2: T,
     rate: T,
     epsilon: T,
+    least_gradient: T,
 }
 
 impl<T: Real> Constants<T> {
+    /// The entry of the gradient, or 0 if its square would be subnormal.
+    #[inline(always)]
+    fn gradient(&self, g: T) -> T {
+        select_unpredictable(g.abs() < self.least_gradient, T::zero(), g)
+    }
+
+    /// Updates both moments, and returns the step.
+    ///
+    /// Without flushing, the moments of a parameter whose gradient has become 0 (a dead unit, a
+    /// constant input) would be subnormal for ever from some 800 steps in `f32` and 6,700 in `f64`
+    /// on, and such an entry then takes ten times as long (8 ns in place of 0.8).
     #[inline(always)]
     fn change(&self, g: T, first: &mut T, second: &mut T) -> T {
+        let m = self.beta_1 * *first + (T::one() - self.beta_1) * g;
+        let v = (self.beta_2 * *second + (T::one() - self.beta_2) * g * g).flushed();
+        // With v = 0 the gradient has been negligible for long, and m/√v would have no meaning.
+        let negligible = (v == T::zero()) | (m.abs() < T::NEGLIGIBLE);
+        (*first, *second) = (select_unpredictable(negligible, T::zero(), m), v);
         // Square root and division, not an iteration for 1/√x by multiplications: that took 0.38 ns
         // an entry in place of 0.25.
-        *first = self.beta_1 * *first + (T::one() - self.beta_1) * g;
-        *second = self.beta_2 * *second + (T::one() - self.beta_2) * g * g;
-        self.rate * *first / (second.sqrt() + self.epsilon)
+        self.rate * *first / (v.sqrt() + self.epsilon)
     }
 
     /// Updates all entries in one pass over the arrays. Partial sums, one per position in a block,
@@ -250,7 +271,7 @@ impl<T: Real> Constants<T> {
         for (((p, g), m), v) in parameters.iter_mut().zip(gradient).zip(first).zip(second) {
             // Fixed-size arrays and a plain loop: the compiler turns this into SIMD instructions.
             for i in 0..BLOCK {
-                let g = gradient_scale * g[i];
+                let g = self.gradient(gradient_scale * g[i]);
                 squares[i] += g * g;
                 p[i] += self.change(g, &mut m[i], &mut v[i]);
             }
@@ -258,7 +279,7 @@ impl<T: Real> Constants<T> {
         for (((p, &g), m), v) in
             parameters_rest.iter_mut().zip(gradient_rest).zip(first_rest).zip(second_rest)
         {
-            let g = gradient_scale * g;
+            let g = self.gradient(gradient_scale * g);
             squares[0] += g * g;
             *p += self.change(g, m, v);
         }
@@ -273,7 +294,7 @@ impl<T: Real> Constants<T> {
         for ((((p, &g), m), v), &scale) in
             parameters.iter_mut().zip(gradient).zip(first).zip(second).zip(scales)
         {
-            let g = scale * (gradient_scale * g);
+            let g = self.gradient(scale * (gradient_scale * g));
             squares += g * g;
             *p += scale * self.change(g, m, v);
         }

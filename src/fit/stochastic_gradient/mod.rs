@@ -2,6 +2,8 @@
 
 mod adam;
 mod schedule;
+#[cfg(test)]
+mod subnormal_test;
 mod training;
 
 pub use adam::{Adam, AdamSettings};

@@ -3,6 +3,8 @@
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
+use crate::linalg::parallel::sum_over;
+use crate::linalg::vector::squared_norms_into;
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::{DifferentiableObjective, Gradient};
@@ -60,6 +62,20 @@ pub(super) fn split<T: Real>(
     Ok(Some((x.values().select_columns(training), x.values().select_columns(held_out))))
 }
 
+/// The sum of the squares of all entries, in double precision: in single precision the squares of
+/// small entries would be subnormal.
+fn sum_of_squares<T: Real>(slices: [&[T]; 2]) -> f64 {
+    // Fixed chunks, reduced in a fixed tree, so that the sum does not depend on the threads.
+    let of_slice = |slice: &[T]| {
+        sum_over(slice, 1 << 14, slice.len(), &|_, part: &[T]| {
+            let mut sum = [0.0];
+            squared_norms_into(part, part.len(), &mut sum);
+            sum[0]
+        })
+    };
+    of_slice(slices[0]) + of_slice(slices[1])
+}
+
 impl<'a, T, D, L, I, J> Training<'a, T, D, L, I, J>
 where
     T: Real,
@@ -110,6 +126,15 @@ where
         };
         training.keep_good();
         Ok(training)
+    }
+
+    /// All numbers that one step passes on to the next.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> impl std::fmt::Debug
+    where
+        J::Workspace: std::fmt::Debug,
+    {
+        (&self.adam, &self.gradient, &self.workspace, &self.good, &self.batch)
     }
 
     fn batches(&self) -> usize {
@@ -207,15 +232,10 @@ where
         // Per observation: learning rate, ε and the clipping norm then mean the same for any n.
         let mut scale = T::one() / T::of_usize(n);
         if let Some(longest) = settings.clip_norm {
-            let squares = self
-                .gradient
-                .theta
-                .iter()
-                .chain(&self.gradient.phi)
-                .fold(T::zero(), |sum, &g| sum + (scale * g) * (scale * g));
-            let longest = T::of(longest);
-            if squares > longest * longest {
-                scale *= longest / squares.sqrt();
+            let norm =
+                scale.as_f64() * sum_of_squares([&self.gradient.theta, &self.gradient.phi]).sqrt();
+            if norm > longest {
+                scale *= T::of(longest / norm);
             }
         }
         let decoder_count = self.model.decoder.parameters().len();
