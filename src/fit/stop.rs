@@ -13,6 +13,9 @@ pub enum StopReason {
     /// Early stopping: J on the held-out observations stopped rising. The best parameters are
     /// returned.
     EarlyStop,
+    /// No step improved on the initialisation, which is returned: neither J of all observations nor,
+    /// beyond its standard error, J of the held-out ones would have been higher.
+    NoImprovement,
     /// The noise variance reached its declared lower bound (floor), or the squared error of a
     /// linear autoencoder fell below the rounding error of the data.
     Floor,
@@ -25,13 +28,14 @@ pub enum StopReason {
 
 impl StopReason {
     /// Name of the reason in `snake_case`: `closed_form`, `converged`, `iteration_limit`,
-    /// `early_stop`, `floor`, `diverged` or `interrupted`.
+    /// `early_stop`, `no_improvement`, `floor`, `diverged` or `interrupted`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClosedForm => "closed_form",
             Self::Converged => "converged",
             Self::IterationLimit => "iteration_limit",
             Self::EarlyStop => "early_stop",
+            Self::NoImprovement => "no_improvement",
             Self::Floor => "floor",
             Self::Diverged => "diverged",
             Self::Interrupted => "interrupted",
@@ -79,7 +83,8 @@ impl Trace {
     }
 
     /// J per observation on the held-out observations, at the initialisation and after each epoch;
-    /// empty if no observations were held out.
+    /// empty if no observations were held out. It is −∞ where J overflowed, as for one observation
+    /// whose q the encoder puts far from anything that it was trained on.
     pub fn held_out(&self) -> &[f64] {
         &self.held_out
     }

@@ -38,6 +38,7 @@ pub struct DiagonalGaussian<T: Real> {
     // Lower bounds of a learned ψ_j, in the same units; 0 for none.
     floors: DVector<T>,
     fixed: bool,
+    analytic: bool,
 }
 
 impl<T: Real> DiagonalGaussian<T> {
@@ -59,6 +60,7 @@ impl<T: Real> DiagonalGaussian<T> {
             given: noise_variances,
             floors,
             fixed: false,
+            analytic: false,
         })
     }
 
@@ -68,6 +70,16 @@ impl<T: Real> DiagonalGaussian<T> {
     /// As [`Self::new`].
     pub fn fixed(noise_variances: DVector<T>) -> Result<Self> {
         Ok(Self { fixed: true, ..Self::new(noise_variances)? })
+    }
+
+    /// Noise whose variances a gradient fit sets to their optima given the decoder, the mean squared
+    /// residual of each variable, starting from ψ (d); see
+    /// [`IsotropicGaussian::analytic`](super::IsotropicGaussian::analytic).
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn analytic(noise_variances: DVector<T>) -> Result<Self> {
+        Ok(Self { analytic: true, ..Self::new(noise_variances)? })
     }
 
     /// Sets the lower bound (floor) of each learned ψ_j: d entries, 0 for none.
@@ -160,7 +172,14 @@ impl<T: Real> DiagonalGaussian<T> {
             given,
             floors,
             fixed: self.fixed,
+            analytic: self.analytic,
         })
+    }
+
+    /// Sets the variances, each bounded below by its floor.
+    fn set(&mut self, variances: DVector<T>) {
+        self.given = variances.zip_map(&self.floors, |variance, floor| variance.max(floor));
+        self.log_variances = self.given.map(|v| v.ln());
     }
 }
 
@@ -170,6 +189,26 @@ impl<T: Real> Parameters<T> for DiagonalGaussian<T> {
     }
     fn parameters_mut(&mut self) -> &mut [T] {
         if self.fixed { &mut [] } else { self.log_variances.as_mut_slice() }
+    }
+
+    /// With the derivative g_j = ½(Σe_j²/ψ_j − n), the mean squared residual is ψ_j(1 + 2g_j/n).
+    fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
+        if !self.analytic || self.fixed || d_parameters.len() != self.given.len() {
+            return false;
+        }
+        let n = entries / T::of_usize(self.given.len());
+        let moved = DVector::from_fn(self.given.len(), |j, _| {
+            // At least ε: rounding of g_j must not make the new variance 0 or negative.
+            let ratio = (T::one() + T::of(2.0) * d_parameters[j] / n).max(T::EPSILON);
+            let moved = self.variance(j) * (T::one() + weight * (ratio - T::one()));
+            if moved.is_finite() { moved } else { self.variance(j) }
+        });
+        self.set(moved);
+        true
+    }
+
+    fn rests_on_floor(&self) -> bool {
+        (0..self.given.len()).any(|j| self.floors[j] > T::zero() && self.is_at_floor(j))
     }
 }
 
@@ -234,10 +273,11 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         }
         for (j, d_log_variance) in d_parameters.iter_mut().enumerate() {
             // ∂/∂ln ψ_j. At the floor a derivative towards smaller ψ_j is 0 (projected gradient);
-            // one towards larger ψ_j remains, so that a variance can leave its floor.
+            // one towards larger ψ_j remains, so that a variance can leave its floor. For analytic
+            // variances the derivatives of batches are added up, and must all be there.
             let derivative = half * (squares[j] - scale * count);
-            *d_log_variance =
-                if self.is_at_floor(j) && derivative < T::zero() { T::zero() } else { derivative };
+            let held = !self.analytic && self.is_at_floor(j) && derivative < T::zero();
+            *d_log_variance = if held { T::zero() } else { derivative };
         }
         let constant = variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         -half * (scale * count * constant + squares.sum())
@@ -288,10 +328,7 @@ impl<T: Real> GaussianNoise<T> for DiagonalGaussian<T> {
         if !self.fixed {
             // Each ψ_j has its optimum at the mean expected square, and the likelihood has a single
             // maximum in ψ_j: with a floor, the optimum is the larger of the two.
-            self.given = squares
-                .component_div(counts)
-                .zip_map(&self.floors, |square, floor| square.max(floor));
-            self.log_variances = self.given.map(|v| v.ln());
+            self.set(squares.component_div(counts));
         }
     }
 }

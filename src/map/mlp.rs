@@ -3,7 +3,7 @@
 use super::activation::{carry_back_by_slope, sum_columns};
 use super::{Activation, DifferentiableMap, MlpBuilder, Parameters, affine};
 use crate::data::expect;
-use crate::linalg::{check_finite, reshape};
+use crate::linalg::{Operand, check_finite, gemm, reshape};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
@@ -18,6 +18,10 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 /// last ([`with_output_scale`](Self::with_output_scale)). Their values are computed from the data
 /// once. The layers between them then work on standardised data, while inputs and outputs keep the
 /// units of the data.
+///
+/// A [skip connection](Self::with_skip_connection) from the input to the output adds a linear map
+/// beside the network, y = f(x) + Sx. Such a network contains every affine map, and where the
+/// weights of its last layer are 0 it is one ([`with_affine_map`](Self::with_affine_map)).
 ///
 /// ```
 /// use elbo::map::{Activation, DifferentiableMap, Mlp};
@@ -39,7 +43,9 @@ pub struct Mlp<T: Real> {
     starts: Vec<usize>,
     activation: Activation,
     output_activation: Activation,
+    // The layers, then the weights of the skip connection, if there is one.
     parameters: Vec<T>,
+    skip: bool,
     input: Option<FixedScale<T>>,
     output: Option<FixedScale<T>>,
 }
@@ -49,10 +55,12 @@ pub struct Mlp<T: Real> {
 struct FixedScale<T: Real> {
     mean: DVector<T>,
     deviation: DVector<T>,
+    // The standard deviation, or infinity for a constant variable: the quotient is then 0.
+    divisor: DVector<T>,
 }
 
 impl<T: Real> FixedScale<T> {
-    fn new(size: usize, mean: DVector<T>, mut deviation: DVector<T>) -> Result<Self> {
+    fn new(size: usize, mean: DVector<T>, deviation: DVector<T>) -> Result<Self> {
         expect("entries of the mean", size, mean.len())?;
         expect("entries of the deviation", size, deviation.len())?;
         check_finite(mean.as_view())?;
@@ -64,10 +72,11 @@ impl<T: Real> FixedScale<T> {
                 must: "at least 0",
             });
         }
-        // A constant variable is not scaled. Nor is one whose standard deviation is so small that
-        // its reciprocal would overflow.
-        deviation.iter_mut().filter(|s| !(T::one() / **s).is_finite()).for_each(|s| *s = T::one());
-        Ok(Self { mean, deviation })
+        // A standard deviation whose reciprocal would overflow counts as 0 as well.
+        let resolved = |s: T| (T::one() / s).is_finite();
+        let deviation = deviation.map(|s| if resolved(s) { s } else { T::zero() });
+        let divisor = deviation.map(|s| if resolved(s) { s } else { T::one() / T::zero() });
+        Ok(Self { mean, deviation, divisor })
     }
 }
 
@@ -122,6 +131,7 @@ impl<T: Real> Mlp<T> {
             activation,
             output_activation,
             parameters,
+            skip: false,
             input: None,
             output: None,
         })
@@ -151,7 +161,8 @@ impl<T: Real> Mlp<T> {
     }
 
     /// Adds the fixed layer x ↦ (x − mean)/deviation before the network, entry by entry.
-    /// `deviation` is a standard deviation; 0 counts as 1.
+    /// `deviation` is a standard deviation; where it is 0 the variable is constant, and the network
+    /// gets 0 in its place.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
@@ -166,7 +177,7 @@ impl<T: Real> Mlp<T> {
     }
 
     /// Adds the fixed layer y ↦ mean + deviation·y after the network, entry by entry. `deviation`
-    /// is a standard deviation; 0 counts as 1.
+    /// is a standard deviation; where it is 0 the output is the mean.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`], [`Error::NotFinite`], [`Error::InvalidParameter`] for a
@@ -184,10 +195,65 @@ impl<T: Real> Mlp<T> {
         let last = self.layers() - 1;
         let rows = self.sizes[last + 1];
         // The bias is one more column behind the weights.
-        for column in self.parameters[self.starts[last]..].chunks_exact_mut(rows) {
+        let layer = self.starts[last]..self.starts[last + 1];
+        for column in self.parameters[layer].chunks_exact_mut(rows) {
             column.iter_mut().skip(first).for_each(|entry| *entry = T::zero());
         }
         self
+    }
+
+    /// Adds a skip connection from the input to the output: y = f(x) + Sx, with initial weights S =
+    /// 0 among the free parameters. Between the fixed layers, x is the standardised input, and y
+    /// the output before its scale.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with an activation after the last layer.
+    pub fn with_skip_connection(mut self) -> Result<Self> {
+        if self.output_activation != Activation::Identity {
+            return Err(Error::Unsupported {
+                what: "a skip connection beside an activation after the last layer",
+                must: "`Activation::Identity`",
+            });
+        }
+        let count = self.starts[self.layers()] + self.sizes[0] * self.output_dim();
+        self.parameters.resize(count, T::zero());
+        Ok(Self { skip: true, ..self })
+    }
+
+    /// Makes the network the affine map x ↦ Sx + b: `weights` S (out×in) become those of the skip
+    /// connection, the last layer gets weights 0 and the bias b. The other layers keep their
+    /// weights, so that training can leave the affine map.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`], [`Error::NotFinite`], and those of
+    /// [`with_skip_connection`](Self::with_skip_connection).
+    ///
+    /// ```
+    /// use elbo::map::{DifferentiableMap, Mlp};
+    /// use nalgebra::{dmatrix, dvector};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let map = Mlp::builder(2, 1).hidden(&[8]).build(&mut StdRng::seed_from_u64(1))?;
+    /// let map = map.with_affine_map(dmatrix![1.0, 2.0], dvector![0.5])?;
+    /// assert_eq!(map.apply(dmatrix![1.0; 10.0].as_view()), dmatrix![21.5]);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn with_affine_map(self, weights: DMatrix<T>, bias: DVector<T>) -> Result<Self> {
+        expect("rows of the affine map's weights", self.output_dim(), weights.nrows())?;
+        expect("columns of the affine map's weights", self.sizes[0], weights.ncols())?;
+        expect("entries of the affine map's bias", self.output_dim(), bias.len())?;
+        check_finite(weights.as_view())?;
+        check_finite(bias.as_view())?;
+        let mut map = self.with_skip_connection()?.with_zero_outputs_from(0);
+        let end = map.starts[map.layers()];
+        map.parameters[end - bias.len()..end].copy_from_slice(bias.as_slice());
+        map.parameters[end..].copy_from_slice(weights.as_slice());
+        Ok(map)
+    }
+
+    /// The weights S of the skip connection (out×in), if there is one.
+    pub fn skip_connection(&self) -> Option<DMatrixView<'_, T>> {
+        let weights = &self.parameters[self.starts[self.layers()]..];
+        self.skip.then(|| DMatrixView::from_slice(weights, self.output_dim(), self.sizes[0]))
     }
 
     /// The number of affine layers.
@@ -313,13 +379,13 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
     ) -> DMatrixView<'t, T> {
         let n = input.ncols();
         tape.layers.resize_with(self.layers(), LayerTape::default);
-        if let Some(FixedScale { mean, deviation }) = &self.input {
+        if let Some(FixedScale { mean, divisor, .. }) = &self.input {
             reshape(&mut tape.input, self.input_dim(), n);
             for (mut to, from) in tape.input.column_iter_mut().zip(input.column_iter()) {
-                for (((to, &from), &mean), &deviation) in
-                    to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(deviation.iter())
+                for (((to, &from), &mean), &divisor) in
+                    to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(divisor.iter())
                 {
-                    *to = (from - mean) / deviation;
+                    *to = (from - mean) / divisor;
                 }
             }
         }
@@ -345,9 +411,12 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
                 delta,
             );
         }
-        // The output scale, in place: `keeps_slope` accounts for it.
         let last = &mut tape.layers[self.layers() - 1];
-        if let Some(FixedScale { mean, deviation }) = &self.output {
+        if let Some(weights) = self.skip_connection() {
+            gemm(T::one(), weights, input, T::one(), last.output.as_view_mut());
+        }
+        // The output scale, in place: `keeps_slope` accounts for it.
+        if let Some(FixedScale { mean, deviation, .. }) = &self.output {
             for column in last.output.as_mut_slice().chunks_exact_mut(mean.len()) {
                 for ((y, &mean), &deviation) in
                     column.iter_mut().zip(mean.iter()).zip(deviation.iter())
@@ -435,9 +504,20 @@ impl<T: Real> Mlp<T> {
                 affine::back(self.layer(i).0, delta, target);
             }
         }
-        if let (Some(FixedScale { deviation, .. }), Some(d_input)) = (&self.input, d_input) {
-            for column in d_input.as_mut_slice().chunks_exact_mut(deviation.len()) {
-                column.iter_mut().zip(deviation.iter()).for_each(|(d, &s)| *d /= s);
+        // The output is linear with a skip connection: its derivative is still in `delta`.
+        if let Some(weights) = self.skip_connection() {
+            let delta = if plain { d_output } else { layers[end].delta.as_view() };
+            if let Some(d_parameters) = d_parameters {
+                affine::by_weights(delta, input, &mut d_parameters[self.starts[end + 1]..]);
+            }
+            if let Some(d_input) = d_input.as_deref_mut() {
+                let transposed = Operand::from(weights).transposed();
+                gemm(T::one(), transposed, delta, T::one(), d_input.as_view_mut());
+            }
+        }
+        if let (Some(FixedScale { divisor, .. }), Some(d_input)) = (&self.input, d_input) {
+            for column in d_input.as_mut_slice().chunks_exact_mut(divisor.len()) {
+                column.iter_mut().zip(divisor.iter()).for_each(|(d, &s)| *d /= s);
             }
         }
     }

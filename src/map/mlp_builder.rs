@@ -26,6 +26,7 @@ pub struct MlpBuilder<T: Real> {
     initialization: Option<Initialization>,
     standardization: Option<(DVector<T>, DVector<T>)>,
     output_scale: Option<(DVector<T>, DVector<T>)>,
+    skip: bool,
 }
 
 impl<T: Real> MlpBuilder<T> {
@@ -37,6 +38,7 @@ impl<T: Real> MlpBuilder<T> {
             initialization: None,
             standardization: None,
             output_scale: None,
+            skip: false,
         }
     }
 
@@ -73,12 +75,19 @@ impl<T: Real> MlpBuilder<T> {
         Self { output_scale: Some((mean, deviation)), ..self }
     }
 
+    /// Adds a skip connection from the input to the output, with initial weights 0, as
+    /// [`Mlp::with_skip_connection`].
+    pub fn skip_connection(self) -> Self {
+        Self { skip: true, ..self }
+    }
+
     /// Samples the initial weights and returns the network.
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for a size of 0, more parameters than memory holds or a negative
     /// standard deviation; [`Error::DimensionMismatch`] and [`Error::NotFinite`] for a fixed layer
-    /// that does not fit.
+    /// that does not fit; [`Error::Unsupported`] for a skip connection beside an activation after
+    /// the last layer.
     pub fn build<R: Rng + ?Sized>(self, mut rng: &mut R) -> Result<Mlp<T>> {
         if self.sizes.contains(&0) {
             return Err(Error::InvalidParameter {
@@ -118,6 +127,6 @@ impl<T: Real> MlpBuilder<T> {
         if let Some((mean, deviation)) = self.output_scale {
             map = map.with_output_scale(mean, deviation)?;
         }
-        Ok(map)
+        if self.skip { map.with_skip_connection() } else { Ok(map) }
     }
 }

@@ -96,9 +96,15 @@ impl<T: Real, N: GaussianNoise<T>> LinearGaussian<T, N> {
         loadings
     }
 
-    /// A square-root factor R of WᵗD⁻²W = RᵗR, from a QR decomposition of D⁻¹W.
+    /// A square-root factor R of WᵗD⁻²W = RᵗR, from a QR decomposition of D⁻¹W; with more latent
+    /// dimensions than variables D⁻¹W itself, which is smaller.
     fn loadings_r_factor(&self) -> Result<DMatrix<f64>> {
-        r_factor(self.scaled_loadings().as_view())
+        let loadings = self.scaled_loadings();
+        if loadings.nrows() < loadings.ncols() {
+            Ok(loadings)
+        } else {
+            r_factor(loadings.as_view())
+        }
     }
 
     /// ln|D²| in double precision, D the scales of the noise.

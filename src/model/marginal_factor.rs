@@ -75,14 +75,23 @@ impl MarginalFactor<f64> {
         product_tr_right(&self.rotation, &scaled)
     }
 
-    /// A factor L = V diag(σ/√(s²+σ²)) of the posterior covariance LLᵗ, and ln|LLᵗ|.
+    /// A factor L = V diag(σ/√(s²+σ²)) of the posterior covariance LLᵗ, and ln|LLᵗ|. With more
+    /// latent dimensions than variables the covariance is I in the others: L is then the symmetric
+    /// I + V(diag(σ/√(s²+σ²)) − I)Vᵗ.
     pub(crate) fn posterior_factor(&self) -> (DMatrix<f64>, f64) {
         let ratios = self.variances().map(|v| self.noise_variance / v);
         let mut factor = self.rotation.clone();
         for (mut column, ratio) in factor.column_iter_mut().zip(ratios.iter()) {
             column *= ratio.sqrt();
         }
-        (factor, ratios.iter().map(|r| r.ln()).sum())
+        let log_determinant = ratios.iter().map(|r| r.ln()).sum();
+        let (k, rank) = factor.shape();
+        if k > rank {
+            let change = factor - &self.rotation;
+            let symmetric = product_tr_right(&change, &self.rotation);
+            return (symmetric + DMatrix::identity(k, k), log_determinant);
+        }
+        (factor, log_determinant)
     }
 }
 

@@ -436,7 +436,9 @@ where
         );
         // Then the term of the covariance, −tr(WᵗW Σ Cov_i)/2σ². R with RᵗR = WᵗW comes from a QR
         // decomposition, so that the trace is a sum of squares and does not cancel.
-        let root = r_factor(model.loadings())?;
+        // With more latent dimensions than variables R is W itself.
+        let factor = if d < k { None } else { Some(r_factor(model.loadings())?) };
+        let root = factor.as_ref().map_or(model.loadings(), |factor| factor.as_view());
         let weight = scale / variance;
         let spread = weight * q.trace_with(root.map(|v| v.as_f64()).as_view()).sum();
         let covariances = q.covariance_sum();
@@ -449,7 +451,7 @@ where
         reshape(&mut w.d_phi, q.parameters().nrows(), q.len());
         w.d_phi.as_mut_slice().fill(T::zero());
         w.d_phi.rows_mut(0, k).copy_from(&w.d_z);
-        q.add_negative_half_trace_gradient(root.as_view(), weight, &mut w.d_phi);
+        q.add_negative_half_trace_gradient(root, weight, &mut w.d_phi);
         q.add_negative_kl_gradient(scale, &mut w.d_phi);
         let kl = q.kl_to_prior_sum() * scale;
         inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);

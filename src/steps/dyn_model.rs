@@ -34,7 +34,11 @@ impl Budget {
             Self::Fast => 2_000,
             Self::Full => 12_000,
         };
-        StochasticGradient::of_steps(steps, observations)
+        let fitter = StochasticGradient::of_steps(steps, observations);
+        // As the builders' default: few observations cannot show that a deep model is better than
+        // the linear one that it starts from.
+        let held_out = if fitter.held_out == 0.0 { 0.2 } else { fitter.held_out };
+        StochasticGradient { held_out, ..fitter }
     }
 
     /// The settings for estimating the inference gaps of a deep decoder, and the number of

@@ -41,9 +41,11 @@ pub use amortized_ppca::AmortizedPpca;
 pub use amortized_ppca::AmortizedPpcaBuilder;
 #[doc(hidden)] // bounds of methods, of which the compiler reports the words
 pub use apply::{EncodeOf, LogLikelihoodOf, SquaredErrorOf, TransformOf};
-pub use deep::DeepBuilder;
+#[doc(hidden)] // bound of `Vae::builder`
+pub use deep::DeepLikelihood;
 #[doc(hidden)] // listed at the root of the crate
 pub use deep::{BinaryVae, DeepEncoderPpca, Vae};
+pub use deep::{DeepBuilder, DeepInitialization};
 #[doc(hidden)] // an alias
 pub use dyn_model::DynFit;
 pub use dyn_model::{Budget, DynModel, ModelKind};

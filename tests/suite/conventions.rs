@@ -8,7 +8,7 @@ use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian};
 use elbo::map::Linear;
 use elbo::mixture::MixtureOfPpca;
 use elbo::posterior::{Diagonal, Full, Isotropic};
-use elbo::steps::{DynModel, ModelKind};
+use elbo::steps::{DeepInitialization, DynModel, ModelKind};
 use elbo::{
     AmortizedPpca, BinaryVae, DeepEncoderPpca, Error, FactorAnalysis, LinearAutoencoder, Model,
     Pca, Ppca, Vae, VariationalPpca,
@@ -175,7 +175,9 @@ fn an_observer_stops_every_iterative_fit() {
     stopped!(FactorAnalysis::builder(1), Incomplete(&holes));
     stopped!(VariationalPpca::<f64>::builder(1), &x);
     stopped!(AmortizedPpca::<f64>::builder(1), &x);
-    stopped!(DeepEncoderPpca::<f64>::builder(1), &x);
+    let random = DeepEncoderPpca::<f64>::builder(1).initialization(DeepInitialization::Random);
+    stopped!(random, &x);
+    stopped!(Vae::<f64>::builder(1), &x);
     stopped!(MixtureOfPpca::builder(2, 1), &x);
 }
 

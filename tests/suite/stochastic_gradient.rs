@@ -11,6 +11,7 @@ use elbo::map::{DifferentiableMap, Initialization, Linear, Mlp, Parameters};
 use elbo::model::{GenerativeModel, LinearGaussian, MarginalLikelihood};
 use elbo::objective::{DifferentiableObjective, Elbo, Gradient};
 use elbo::posterior::{Diagonal, Isotropic, PosteriorFamily};
+use elbo::steps::DeepInitialization;
 use elbo::{Error, Observations, Real, Result, Vae};
 use nalgebra::{DMatrix, DVector};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -160,8 +161,12 @@ fn an_observation_that_no_held_out_one_resembles_does_not_spoil_what_is_returned
     }
     x.view_mut((5, 7), (60, 1)).fill(1.0);
     for seed in [0, 4, 8, 19] {
-        let builder =
-            Vae::<f64, Isotropic<f64>>::builder(2).fitter(StochasticGradient::of_steps(1_000, 400));
+        let builder = Vae::<f64, Isotropic<f64>>::builder(2)
+            .initialization(DeepInitialization::Random)
+            .fitter(StochasticGradient {
+                held_out: 0.1,
+                ..StochasticGradient::of_steps(1_000, 400)
+            });
         let fitted = builder.fit(&x, &mut StdRng::seed_from_u64(seed)).unwrap();
         assert!(
             fitted.trace.last() > fitted.trace.values().first().copied(),

@@ -16,7 +16,7 @@ use crate::model::GenerativeModel;
 use crate::objective::DifferentiableObjective;
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use rand::Rng;
-use training::{Training, split};
+use training::{Training, repeats, split};
 
 /// Stochastic gradient ascent of the objective J(θ, φ) with [`Adam`], on mini-batches that are
 /// drawn anew in each epoch; θ and φ move together.
@@ -107,6 +107,13 @@ pub struct StochasticGradient {
 // 0.027.
 pub const PLATEAU_FACTOR: f64 = 0.3;
 
+/// Monte Carlo samples, over the held-out observations, of each evaluation of their J.
+const HELD_OUT_SAMPLES: usize = 200;
+
+/// Steps without improvement of the held-out J before the learning rate is cut, at least: a small
+/// table has one to three steps in an epoch.
+const PATIENCE_STEPS: usize = 600;
+
 /// Number of rejected steps after which a fit ends as diverged.
 // Each rejection halves the learning rate: eight leave 1/256 of it. A fit that still diverges has
 // another cause than the step size.
@@ -163,20 +170,24 @@ impl<T: Real> Preconditioner<T> {
 }
 
 impl StochasticGradient {
-    /// Returns settings for about `steps` steps on n observations, a tenth of which are held out if
-    /// there are at least 20. A small data set has few batches per epoch and gets more epochs (from
-    /// 10 to 1,000). The learning rate is 10⁻² and is cut up to three times when the held-out J
-    /// stops rising (after two cuts the parameters still wander), which suits maps of some ten to
-    /// some hundred units.
+    /// Returns settings for about `steps` steps on n observations, of which a fifth are held out (a
+    /// tenth from 1,000 on, none below 20). A small data set has few batches per epoch and gets more
+    /// epochs; there are at least 10. The learning rate is 10⁻² and is cut up to three times when
+    /// the held-out J has not risen for 600 steps and 20 epochs (after two cuts the parameters still
+    /// wander), which suits maps of some ten to some hundred units.
     pub fn of_steps(steps: usize, observations: usize) -> Self {
         let default = Self::default();
-        let epochs = steps / observations.div_ceil(default.batch_size).max(1);
-        let held_out = if observations >= 20 { 0.1 } else { 0.0 };
+        let held_out = match observations {
+            0..20 => 0.0,
+            20..1_000 => 0.2,
+            _ => 0.1,
+        };
+        let batches = observations.div_ceil(default.batch_size).max(1);
         Self {
-            epochs: epochs.clamp(10, 1_000),
+            epochs: (steps / batches).max(10),
             learning_rate: 1e-2,
             held_out,
-            patience: 20,
+            patience: PATIENCE_STEPS.div_ceil(batches).max(20),
             plateau_cuts: 3,
             ..default
         }
@@ -217,8 +228,12 @@ impl StochasticGradient {
     /// Maximises `objective` over θ and φ, starting from the given ones.
     ///
     /// The [trace](Fitted::trace) holds J per observation: at the initialisation, then the mean
-    /// over the batches of each epoch; the last entry is J at the returned θ and φ. Memory: five
-    /// numbers per parameter, and the activations of one batch.
+    /// over the batches of each epoch; the last entry is J of all observations at the returned θ
+    /// and φ. Memory: six numbers per parameter, and the activations of one batch.
+    ///
+    /// A fit never ends below its initialisation: where J of all observations, or J of the held-out
+    /// observations by more than its standard error, has not risen, the initial θ and φ are returned
+    /// and the fit ends as [`StopReason::NoImprovement`].
     ///
     /// # Errors
     /// As [`check`](Self::check); errors of the objective; [`Error::ObjectiveAtStart`] if J is not
@@ -300,21 +315,21 @@ impl StochasticGradient {
             let mut trace = Trace::new();
             // Reserved here, so that an epoch allocates nothing.
             trace.reserve(self.epochs + 1);
-            let start = training.evaluate(training_set, false)?;
+            let start = training.evaluate(training_set, 1)?;
             if !start.is_finite() {
                 return Err(Error::ObjectiveAtStart { value: start });
             }
             trace.push(start);
-            // Without held-out observations the initialisation stays the best, as a fallback of
-            // `finish`.
+            // The held-out observations may be few: their J is a mean over several samples.
+            let count = training.parameter_count();
+            let repeats = held_out.map_or(1, |part| repeats(part.len(), HELD_OUT_SAMPLES, count));
             let mut best = match held_out {
-                Some(part) => training.evaluate(part, false)?,
+                Some(part) => training.evaluate(part, repeats)?,
                 None => start,
             };
             if held_out.is_some() {
                 trace.push_held_out(best);
             }
-            training.keep_best();
             let mut best_on_training = start;
             let (mut since_best, mut cuts) = (0, 0);
             let mut stop = StopReason::IterationLimit;
@@ -325,18 +340,15 @@ impl StochasticGradient {
                 };
                 trace.push(value);
                 if let Some(part) = held_out {
-                    let value = training.evaluate(part, false)?;
-                    trace.push_held_out(if value.is_finite() { value } else { f64::MIN });
+                    let value = training.evaluate(part, repeats)?;
+                    trace.push_held_out(if value.is_finite() { value } else { f64::NEG_INFINITY });
                     // J on the training set guards the choice: one step of Adam can move the q of a
                     // single training observation that nothing held out resembles (a pixel that is
                     // set once) to an extreme variance, while the held-out J still rises. Such
                     // parameters lose more than half of what the training J had gained, and do not
                     // become the best.
-                    let on_training = if value > best {
-                        training.evaluate(training_set, false)?
-                    } else {
-                        f64::NAN
-                    };
+                    let on_training =
+                        if value > best { training.evaluate(training_set, 1)? } else { f64::NAN };
                     if on_training >= 0.5 * (start + best_on_training) {
                         (best, best_on_training, since_best) = (value, on_training, 0);
                         training.keep_best();
@@ -357,16 +369,17 @@ impl StochasticGradient {
                     (since_best, cuts) = (0, cuts + 1);
                 }
             }
-            let (value, model, inference) = training.finish(held_out.is_some(), start)?;
+            let all = x.of_population(x.len());
+            let (value, model, inference, better) = training.finish(all, held_out, start)?;
             trace.replace_last(value);
-            // A noise variance at its lower bound is reported in place of the iteration limit or
-            // early stopping; divergence and an observer take precedence.
+            // What the fit ended at is reported in place of the iteration limit or early stopping;
+            // divergence and an observer take precedence.
             let ended_by_itself =
                 matches!(stop, StopReason::IterationLimit | StopReason::EarlyStop);
-            let stop = if ended_by_itself && model.likelihood.rests_on_floor() {
-                StopReason::Floor
-            } else {
-                stop
+            let stop = match (ended_by_itself, better) {
+                (true, false) => StopReason::NoImprovement,
+                (true, true) if model.likelihood.rests_on_floor() => StopReason::Floor,
+                _ => stop,
             };
             Ok(Fitted::new((model, inference), trace, stop))
         })

@@ -51,9 +51,8 @@ fn train<T: Real, L: Likelihood<T>, J>(
     let rng = &mut StdRng::seed_from_u64(1);
     let x = data::<T>(size);
     let x = Observations::new(x.as_view()).unwrap();
-    let mlp = |inputs, outputs| {
-        Mlp::<T>::builder(inputs, outputs).hidden(&[6]).activation(activation)
-    };
+    let mlp =
+        |inputs, outputs| Mlp::<T>::builder(inputs, outputs).hidden(&[6]).activation(activation);
     let mut encoder = mlp(6, 2 * LATENT_DIM).build(&mut *rng).unwrap();
     // The first two units never respond: their gradient is 0 for a rectifier, and far in the tail
     // for the others.
@@ -87,9 +86,13 @@ fn noise<T: Real>() -> IsotropicGaussian<T> {
 #[test]
 fn training_in_single_precision_has_no_subnormal_numbers() {
     let steps = 3_000;
-    for activation in
-        [Activation::Relu, Activation::Tanh, Activation::Softplus, Activation::Gelu, Activation::Silu]
-    {
+    for activation in [
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Softplus,
+        Activation::Gelu,
+        Activation::Silu,
+    ] {
         train::<f32, _, _>((activation, 1.0, steps), Bernoulli, Elbo::reparameterized(1));
         train::<f32, _, _>((activation, 1.0, steps), noise(), ImportanceWeighted::new(5));
         // Inputs that nothing standardises: preactivations far from 0.

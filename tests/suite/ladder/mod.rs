@@ -7,6 +7,7 @@
 mod amortized;
 mod autoencoder;
 mod common;
+mod deep;
 mod gaps;
 mod hostile_tables;
 mod invariances;

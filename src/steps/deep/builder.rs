@@ -1,0 +1,203 @@
+//! The builder of deep models.
+
+use crate::data::{CompleteForm, constant_but_for_rounding, resolution};
+use crate::fit::{FitData, Fitted, Observer, StochasticGradient};
+use crate::likelihood::{NoiseVariance, check_share};
+use crate::map::{Activation, Mlp, MlpBuilder};
+use crate::objective::check_samples;
+use crate::steps::fit_methods::fit_methods;
+use crate::{Error, Observations, Real, Result};
+use nalgebra::DVector;
+use rand::Rng;
+use std::marker::PhantomData;
+
+/// Builder of a fit of a model with a deep encoder.
+///
+/// The model takes data in their own units; they need not be standardised. The encoder's first
+/// layer is a fixed affine map, which subtracts the mean of each variable and divides by its
+/// standard deviation. The last layers of encoder and decoder are fixed scales: a posterior mean is
+/// in units of its posterior standard deviation, and a mean of x in units of the noise. A training
+/// step therefore costs or gains a like amount in every output, whatever the units of the data, and
+/// a variable that is constant (but for rounding) is neither an input nor a free output.
+///
+/// The fit starts at the optimum of the [linear model](DeepInitialization) that the deep one
+/// contains, and never ends below it.
+#[must_use]
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeepBuilder<T: Real, S> {
+    pub(super) latent_dim: usize,
+    pub(super) hidden: Vec<usize>,
+    pub(super) activation: Activation,
+    pub(super) initialization: DeepInitialization,
+    pub(super) noise: NoiseVariance<T>,
+    pub(super) relative_floor: Option<f64>,
+    pub(super) fitter: Option<StochasticGradient>,
+    pub(super) samples: usize,
+    step: PhantomData<S>,
+}
+
+/// Initialisation of a deep model with Gaussian noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeepInitialization {
+    /// The linear model that the deep one contains, at its optimum: probabilistic PCA, or factor
+    /// analysis where each variable has its own noise variance. Its maps are those of
+    /// [skip connections](Mlp::with_skip_connection) of encoder and decoder, and the networks
+    /// beside them are random but for a last layer of 0. Training starts at the linear model's J.
+    #[default]
+    Linear,
+    /// Random weights, without skip connections. J starts far below that of the linear model, and
+    /// nothing ensures that it ends above.
+    Random,
+}
+
+/// Largest latent dimension where there are no more variables: a k×k matrix has 128 MiB then.
+const LARGEST_LATENT_DIM: usize = 4096;
+
+/// The means of the variables and their standard deviations; 0 for a variable that is constant but
+/// for rounding.
+pub struct Scales<T: Real> {
+    pub(super) mean: DVector<T>,
+    pub(super) deviations: DVector<T>,
+}
+
+impl<T: Real, S> DeepBuilder<T, S> {
+    pub(super) fn new(latent_dim: usize) -> Self {
+        Self {
+            latent_dim,
+            hidden: vec![64],
+            activation: Activation::Silu,
+            initialization: DeepInitialization::default(),
+            noise: NoiseVariance::Analytic,
+            relative_floor: None,
+            fitter: None,
+            samples: 1,
+            step: PhantomData,
+        }
+    }
+
+    /// Sets the number of units of each hidden layer of the encoder; a deep decoder has them in
+    /// reverse order. One layer of 64 units by default.
+    pub fn hidden(self, units: &[usize]) -> Self {
+        Self { hidden: units.to_vec(), ..self }
+    }
+
+    /// Sets the activation function of the hidden layers; [`Activation::Silu`] by default.
+    pub fn activation(self, activation: Activation) -> Self {
+        Self { activation, ..self }
+    }
+
+    /// Sets the initialisation of a model with Gaussian noise: [`DeepInitialization::Linear`] by
+    /// default. Other models start from random weights.
+    pub fn initialization(self, initialization: DeepInitialization) -> Self {
+        Self { initialization, ..self }
+    }
+
+    /// Sets how the noise variance of a Gaussian likelihood is found: its analytic optimum
+    /// (default), learned by the gradient, or fixed. With a variance for each variable this is done
+    /// for each.
+    pub fn noise_variance(self, noise: NoiseVariance<T>) -> Self {
+        Self { noise, ..self }
+    }
+
+    /// Sets the lower bound of a learned noise variance, as a share of the mean variance of the
+    /// variables, or of the variable's own where each has a noise variance.
+    /// [`StopReason::Floor`](crate::fit::StopReason::Floor) reports an active bound.
+    ///
+    /// The default is 10⁻⁶, or 10⁻³ of the noise variance of the linear model if that is less: one
+    /// outlier can raise the mean variance so far that 10⁻⁶ of it is more than all noise.
+    pub fn noise_floor(self, share: f64) -> Self {
+        Self { relative_floor: Some(share), ..self }
+    }
+
+    /// Sets the optimiser: epochs, batch size, learning rate and early stopping;
+    /// [`StochasticGradient::of_steps`] with 12,000 steps by default, with a fifth of the
+    /// observations held out also where there are few.
+    ///
+    /// Without held-out observations ([`StochasticGradient::held_out`] = 0) the fit ends above the
+    /// linear model on the data it was fitted to, and may be far below it on others.
+    pub fn fitter(self, fitter: StochasticGradient) -> Self {
+        Self { fitter: Some(fitter), ..self }
+    }
+
+    /// Sets the number of Monte Carlo samples of ε per observation and step, at least 1; 1 by
+    /// default.
+    pub fn samples(self, samples: usize) -> Self {
+        Self { samples, ..self }
+    }
+
+    /// Validates the settings for the data, and returns the mean and the standard deviation of each
+    /// variable.
+    pub(super) fn scales(&self, x: Observations<'_, T>) -> Result<Scales<T>> {
+        if x.len() < 2 {
+            return Err(Error::TooFewObservations { actual: x.len(), least: 2 });
+        }
+        // A deep model may have more latent dimensions than there are variables or observations.
+        let (latent_dim, largest) = (self.latent_dim, x.data_dim().max(LARGEST_LATENT_DIM));
+        if !(1..=largest).contains(&latent_dim) {
+            return Err(Error::LatentDim { latent_dim, smallest: 1, largest });
+        }
+        check_samples(self.samples)?;
+        self.relative_floor
+            .map_or(Ok(()), |share| check_share("the floor of the noise variance", share))?;
+        // The fixed first layer divides by the standard deviations: constant data are rejected.
+        let (mean, squares) = x.mean_and_squares(|mean| mean);
+        let (mean, variances) =
+            (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
+        resolution(x.values(), &mean, variances.sum())?;
+        let deviations = mean.zip_map(&variances, |mean, variance| {
+            let constant = constant_but_for_rounding(mean, variance, T::EPSILON.as_f64());
+            if constant { T::zero() } else { T::of(variance.sqrt()) }
+        });
+        Ok(Scales { mean: mean.map(T::of), deviations })
+    }
+
+    /// The optimiser that was set, or the default for the number of observations.
+    pub(super) fn fitter_for(&self, x: Observations<'_, T>, linear: bool) -> StochasticGradient {
+        self.fitter.unwrap_or_else(|| {
+            let fitter = StochasticGradient::of_steps(12_000, x.len());
+            // A few observations cannot show that a deep model is better than the linear one, but
+            // training fits them almost exactly. Without a linear model there is nothing to return
+            // to.
+            if linear && fitter.held_out == 0.0 {
+                StochasticGradient { held_out: 0.2, ..fitter }
+            } else {
+                fitter
+            }
+        })
+    }
+
+    /// A perceptron with the hidden layers of the settings, in reverse order if `backwards`.
+    pub(super) fn layers(&self, inputs: usize, outputs: usize, backwards: bool) -> MlpBuilder<T> {
+        let mut hidden = self.hidden.clone();
+        // The decoder mirrors the encoder: the encoder's last hidden layer is its first.
+        if backwards {
+            hidden.reverse();
+        }
+        Mlp::builder(inputs, outputs).hidden(&hidden).activation(self.activation)
+    }
+}
+
+fit_methods!([T: Real, S: DeepModel<T>] T, DeepBuilder<T, S> => S);
+
+impl<T: Real, S: DeepModel<T>, F: CompleteForm<T>> FitData<F> for DeepBuilder<T, S> {
+    type Model = S;
+
+    fn fit_form(&self, x: F, rng: &mut dyn Rng, observer: &mut dyn Observer) -> Result<Fitted<S>> {
+        S::fit_deep(self, x.observations()?, rng, observer)
+    }
+}
+
+/// A model that a [`DeepBuilder`] fits: [`DeepEncoderPpca`](crate::DeepEncoderPpca),
+/// [`Vae`](crate::Vae) or [`BinaryVae`](crate::BinaryVae).
+pub trait DeepModel<T: Real>: Sized {
+    /// Maximises the ELBO from the builder's initialisation.
+    ///
+    /// # Errors
+    /// Those of [`DeepBuilder::fit`].
+    fn fit_deep(
+        builder: &DeepBuilder<T, Self>,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<Self>>;
+}
