@@ -11,10 +11,9 @@ mod pictures;
 mod report;
 
 use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode, read};
-use elbo::data::{Centering, ScatterFactor};
+use elbo::data::{Centering, ScatterFactor, Standardization};
 use elbo::steps::{Budget, DynFit, ModelKind};
 use elbo::{IntoObservations, Observations, Real};
-use nalgebra::DMatrix;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use report::{Outcome, Report};
@@ -55,7 +54,10 @@ fn main() {
 fn run<T: Real>(arguments: &Arguments) {
     let (name, mut table) = or_end(table::<T>(arguments));
     if arguments.standardize {
-        standardize(&mut table.values);
+        let place = Location::new(&name, &table);
+        let standardized = Standardization::fit(&table.values)
+            .and_then(|standardization| standardization.transform(&table.values));
+        table.values = or_end(standardized.map_err(|error| place.says(error)));
     }
     let place = Location::new(&name, &table);
     let x = or_end((&table.values).into_observations().map_err(|error| place.says(error)));
@@ -153,19 +155,4 @@ fn table<T: Real>(arguments: &Arguments) -> Result<(String, Table<T>), String> {
     let labels = IdxArray::decode(labels).map_err(|error| error.to_string())?;
     table.set_labels(labels.bytes.iter().map(ToString::to_string).collect());
     Ok(("digits".into(), table))
-}
-
-/// Standardises every variable to mean 0 and variance 1; a constant variable becomes 0.
-fn standardize<T: Real>(values: &mut DMatrix<T>) {
-    let Ok(x) = (&*values).into_observations() else { return };
-    let (mean, variances) = (x.mean(), x.variances());
-    for mut column in values.column_iter_mut() {
-        for ((value, &mean), &variance) in column.iter_mut().zip(mean.iter()).zip(variances.iter())
-        {
-            *value -= mean;
-            if variance > T::zero() {
-                *value /= variance.sqrt();
-            }
-        }
-    }
 }

@@ -8,6 +8,7 @@ mod incomplete;
 mod moments;
 mod observations;
 mod patterns;
+mod rounding;
 mod scatter_factor;
 mod source;
 mod sparse;
@@ -28,6 +29,7 @@ pub use observations::Dense;
 pub use observations::Observations;
 pub(crate) use observations::{expect, largest_square};
 pub(crate) use patterns::Patterns;
+pub(crate) use rounding::constant_but_for_rounding;
 pub use scatter_factor::Centering;
 #[doc(hidden)] // listed in `advanced`
 pub use scatter_factor::ScatterFactor;
