@@ -246,7 +246,14 @@ impl<'a, T: Real> Observations<'a, T> {
 
     /// Returns an error unless the data have the dimension `expected` of a model.
     pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
-        expect("variables of an observation", expected, self.data_dim())
+        // A table with observations in rows has the number of variables as its number of columns.
+        let what = if expected == self.len() && expected != self.data_dim() {
+            "variables of an observation (data are d×n, an observation a column: is the table \
+             transposed?)"
+        } else {
+            "variables of an observation"
+        };
+        expect(what, expected, self.data_dim())
     }
 }
 
