@@ -69,10 +69,8 @@ fn run<T: Real>(arguments: &Arguments) {
             or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8)
         }
     };
-    // Before the first step: some steps need no noise, or no encoder in the precision of the data.
-    let fits =
-        moment.check_noise_remains(latent_dim).and_then(|()| moment.check_offset(latent_dim));
-    or_end(fits.map_err(|error| place.says(error)));
+    // Before the first step, which needs neither noise nor an encoder, as later steps do.
+    or_end(moment.check_encoder(latent_dim).map_err(|error| place.says(error)));
     let mut progress = Progress::new(&ModelKind::ALL.map(ModelKind::name));
     progress.note(&format!(
         "{name}: {} observations of {} variables, {latent_dim} latent dimensions",

@@ -28,7 +28,7 @@ pub use moments::Moments;
 #[doc(hidden)] // the form of complete data
 pub use observations::Dense;
 pub use observations::Observations;
-pub(crate) use observations::{expect, largest_square};
+pub(crate) use observations::{expect, expect_variables, largest_square};
 pub(crate) use patterns::Patterns;
 pub(crate) use rounding::{ModelRounding, constant_but_for_rounding};
 pub use scatter_factor::Centering;

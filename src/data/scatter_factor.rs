@@ -286,45 +286,58 @@ impl ScatterFactor {
     /// enough beside that variance; those of [`Self::check_latent_dim`] and of [`Self::rank`].
     pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
         self.check_latent_dim(latent_dim)?;
-        // The lower bound is fast; the rank itself takes a singular value decomposition. A variance
-        // above the square of the error of the whole mean is above it along any direction.
-        let enough = self.rank_tolerance() + self.rounding.mean.norm_squared();
-        if latent_dim < self.rank_lower_bound(enough)? {
+        // The lower bound is fast; the rank itself takes a singular value decomposition.
+        if latent_dim < self.rank_lower_bound(self.clear_variance())? {
             return Ok(());
         }
-        let (directions, outside, rank) = self.leading(latent_dim)?;
-        if latent_dim >= rank {
-            return Err(Error::Unbounded { latent_dim, rank });
+        let leading = self.leading(latent_dim)?;
+        if latent_dim >= leading.rank {
+            return Err(Error::Unbounded { latent_dim, rank: leading.rank });
         }
-        let noise = self.rounding.noise(&directions.0, &directions.1);
-        if outside > noise { Ok(()) } else { Err(self.rounding.offset_error(&self.mean)) }
+        let least = self.rounding.noise(&leading.directions, &leading.variances);
+        if leading.noise > least { Ok(()) } else { Err(self.rounding.offset_error(&self.mean)) }
     }
 
-    /// Checks that an encoder in the precision of the data, an affine map of x, has codes whose
-    /// error is below the noise of a model with k latent dimensions.
+    /// Checks that k latent dimensions leave variance for the noise, as
+    /// [`Self::check_noise_remains`], and that the codes of an encoder in the precision of the data,
+    /// an affine map of x, have an error below that noise.
     ///
     /// # Errors
-    /// [`Error::Offset`]; those of the singular value decomposition.
-    pub fn check_offset(&self, latent_dim: usize) -> Result<()> {
-        let others = self.data_dim().saturating_sub(latent_dim).max(1);
-        // Each of the other variances above this: so is their mean.
-        if latent_dim < self.rank_lower_bound(self.rounding.affine * others as f64)? {
+    /// Those of [`Self::check_noise_remains`]; [`Error::Offset`] also for such an encoder.
+    pub fn check_encoder(&self, latent_dim: usize) -> Result<()> {
+        if self.rounding.affine == 0.0 {
+            return self.check_noise_remains(latent_dim);
+        }
+        self.check_latent_dim(latent_dim)?;
+        // Where each of the other variances is above this, their mean is above the error.
+        let others = (self.data_dim() - latent_dim).max(1) as f64;
+        let clear = self.clear_variance().max(self.rounding.affine * others);
+        if latent_dim < self.rank_lower_bound(clear)? {
             return Ok(());
         }
-        self.rounding.check_affine(self.leading(latent_dim)?.1, &self.mean)
+        self.check_noise_remains(latent_dim)?;
+        self.rounding.check_affine(self.leading(latent_dim)?.noise, &self.mean)
     }
 
-    /// Returns the k leading directions (d×k) with their variances, the mean of the other
-    /// variances, and the rank.
-    fn leading(&self, latent_dim: usize) -> Result<((DMatrix<f64>, DVector<f64>), f64, usize)> {
+    /// Returns the variance above which one direction more than k proves that noise remains: then
+    /// the square of the error of the mean is below it along any direction.
+    fn clear_variance(&self) -> f64 {
+        self.rank_tolerance() + self.rounding.mean.norm_squared()
+    }
+
+    /// Returns the k leading principal directions, with what remains beside them.
+    fn leading(&self, latent_dim: usize) -> Result<Leading> {
         let svd = thin_svd(self.coordinates().as_view())?;
         let variances = svd.singular_values.map(|s| s * s);
         let rank = variances.iter().filter(|&&variance| variance > self.rank_tolerance()).count();
         let k = latent_dim.min(variances.len());
         let outside = variances.iter().skip(k).rev().sum::<f64>();
-        let outside = outside / (self.data_dim() - k).max(1) as f64;
-        let directions = self.lift(svd.u.columns(0, k).into_owned());
-        Ok(((directions, variances.rows(0, k).into_owned()), outside, rank))
+        Ok(Leading {
+            directions: self.lift(svd.u.columns(0, k).into_owned()),
+            variances: variances.rows(0, k).into_owned(),
+            noise: outside / (self.data_dim() - k).max(1) as f64,
+            rank,
+        })
     }
 
     /// Returns a lower bound on the number of eigenvalues above `variance` that is fast to compute.
@@ -345,6 +358,15 @@ impl ScatterFactor {
         // Rounding leaves about rε in an eigenvalue that should be 0: 2·10⁻¹³ at r = 1000.
         Ok(eigen.values.iter().filter(|&&value| value > 1e-9).count())
     }
+}
+
+/// The k leading principal directions (d×k) and their variances, the mean of the other variances,
+/// and the numerical rank.
+struct Leading {
+    directions: DMatrix<f64>,
+    variances: DVector<f64>,
+    noise: f64,
+    rank: usize,
 }
 
 /// Checks that a model of n observations of d variables can have k latent dimensions.

@@ -62,8 +62,7 @@ impl JointQuasiNewton {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<JointPoint>> {
-        moment.check_noise_remains(latent_dim)?;
-        moment.check_offset(latent_dim)?;
+        moment.check_encoder(latent_dim)?;
         let root = moment.coordinates();
         let d = moment.data_dim();
         // A share of 1e-4 of the squared error is enough: the second phase refines both maps.
