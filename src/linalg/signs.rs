@@ -55,7 +55,7 @@ pub(crate) fn fix_directions<T: Real>(
     let mut first = 0;
     for group in variances.chunk_by(|a, b| *b > 0.0 && a - b <= equal * a) {
         if group.len() > 1 {
-            settle(directions.columns_mut(first, group.len()).into());
+            settle(directions.columns_mut(first, group.len()));
         }
         first += group.len();
     }

@@ -252,7 +252,7 @@ impl<T: Real> PpcaBuilder<T> {
             }
             _ => likelihood,
         };
-        let aligned = AlignedModel { directions, singular_values, likelihood: likelihood.clone() };
+        let aligned = AlignedModel { directions, singular_values, likelihood: *likelihood };
         let decoder = Linear::about(&aligned.loadings(), moment.mean(), self.mean)?;
         Ok(LinearGaussian::new(decoder, likelihood.narrow()?))
     }
@@ -397,7 +397,7 @@ impl<T: Real> PpcaBuilder<T> {
         let fitted = self.missing.fit(&data, &request, &noise, rng, observer)?;
         with_floor_reported(fitted).try_map(|model| {
             let (directions, singular_values) = principal_loadings(&model.loadings().into_owned())?;
-            let likelihood = model.likelihood.clone();
+            let likelihood = model.likelihood;
             let aligned = AlignedModel { directions, singular_values, likelihood };
             let decoder =
                 Linear::about(&aligned.loadings(), &model.mean().into_owned(), self.mean)?;

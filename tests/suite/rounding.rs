@@ -61,7 +61,7 @@ fn every_solver_finds_the_variances_beside_an_offset_in_single_precision() {
             let ppca = Ppca::builder(1).fitter(solver).noise_floor(floor).fit(&x, rng).unwrap();
             near(f64::from(ppca.model.noise_variance()), OFFSET[1].max(floor * 1.934), 1e-3, &what);
             // -1.9093 about the mean that single precision stores, by numpy.
-            let score = f64::from(ppca.model.score(&x).unwrap());
+            let score = ppca.model.score(&x).unwrap();
             assert!((score + 1.9093).abs() < 2e-3, "{what}: {score}");
         }
     }
@@ -106,7 +106,7 @@ fn a_time_in_seconds_does_not_hide_the_signals_beside_it() {
     for k in [1, 2] {
         let floor = Ppca::builder(k).noise_floor(1e-16);
         let fit = floor.fit(&x, &mut StdRng::seed_from_u64(0)).unwrap().model;
-        let score = f64::from(fit.score(&x).unwrap());
+        let score = fit.score(&x).unwrap();
         assert!(score > [-18.4, -17.4][k - 1], "{k}: {score}");
     }
 }
@@ -140,7 +140,7 @@ fn what_single_precision_cannot_hold_is_refused_by_name() {
     let floor = Ppca::builder(1).noise_floor(1e-8);
     for x in [identity.clone(), identity.add_scalar(1.0)] {
         let fit = floor.fit(&x, rng).unwrap().model;
-        let score = f64::from(fit.score(&x).unwrap());
+        let score = fit.score(&x).unwrap();
         assert!(score > -12.0, "{score}");
         assert!(matches!(Ppca::fit(1, &x), Err(Error::Unbounded { latent_dim: 1, rank: 1 })));
     }
