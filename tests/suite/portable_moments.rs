@@ -54,11 +54,20 @@ fn tree(parts: &[Moments]) -> Moments {
 
 #[test]
 fn variances_ten_orders_of_magnitude_below_the_mean() {
-    let n = 100_000;
+    merged_in_any_order(100_000);
+}
+
+#[test]
+#[ignore = "a million rows, some seconds without optimisation"]
+fn variances_of_a_million_rows() {
+    merged_in_any_order(1_000_000);
+}
+
+fn merged_in_any_order(n: usize) {
     let x = beside_an_offset(n, 1);
     let right = exact_covariance(&x);
     let parts: Vec<Moments> =
-        (0..100).map(|b| Moments::of(x.columns(b * 1000, 1000)).unwrap()).collect();
+        (0..n / 1000).map(|b| Moments::of(x.columns(b * 1000, 1000)).unwrap()).collect();
     let mut in_turn = Moments::new(2);
     parts.iter().for_each(|part| in_turn.merge(part).unwrap());
     let mut reversed = Moments::new(2);
