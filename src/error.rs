@@ -30,6 +30,21 @@ pub enum Error {
         /// Rows of the matrix.
         size: usize,
     },
+    /// A matrix that must be symmetric is not.
+    #[error(
+        "the entry {value} in row {row}, column {column} and the entry {transposed} in row {column}, \
+         column {row} differ, and the matrix must be symmetric"
+    )]
+    NotSymmetric {
+        /// Row of the entry, counted from 0.
+        row: usize,
+        /// Its column, counted from 0.
+        column: usize,
+        /// The entry.
+        value: f64,
+        /// The entry with row and column exchanged.
+        transposed: f64,
+    },
     /// Two sizes that must agree do not.
     #[error("{what}: expected {expected}, got {actual}")]
     DimensionMismatch {
@@ -90,7 +105,10 @@ pub enum Error {
         largest: usize,
     },
     /// Every variable is constant: there is no variance to model.
-    #[error("all {variables} variables are constant over {observations} observations")]
+    #[error(
+        "all {variables} variables are constant over {observations} observations (data are d×n, an \
+         observation a column: is the table transposed?)"
+    )]
     ZeroVariance {
         /// The number of variables.
         variables: usize,
@@ -98,7 +116,10 @@ pub enum Error {
         observations: usize,
     },
     /// Fewer observations than the fit needs.
-    #[error("{actual} observations, and at least {least} are needed")]
+    #[error(
+        "{actual} observations, and at least {least} are needed (data are d×n, an observation a \
+         column: is the table transposed?)"
+    )]
     TooFewObservations {
         /// The number given.
         actual: usize,
@@ -116,6 +137,23 @@ pub enum Error {
         latent_dim: usize,
         /// The rank of the (centred) data.
         rank: usize,
+    },
+    /// Data beside an offset, of which a model in single precision cannot store the mean closely
+    /// enough for the variance that is left to its noise.
+    #[error(
+        "near the mean {mean:e} of variable {variable} the numbers of {precision} are {spacing:e} \
+         apart, which is more than the data leave to the noise: subtract the offset from the \
+         variable, standardise the data, or use f64"
+    )]
+    Offset {
+        /// The variable with the largest mean (a row), counted from 0.
+        variable: usize,
+        /// Its mean.
+        mean: f64,
+        /// The distance between neighbouring numbers of the precision near the mean.
+        spacing: f64,
+        /// The precision, `f32`.
+        precision: &'static str,
     },
     /// A variable without an observed entry.
     #[error("variable {variable} was observed in none of {observations} observations")]

@@ -4,7 +4,9 @@
 //! W can be rotated such that each factor has large loadings on few variables.
 
 use crate::fit::StopReason;
-use crate::linalg::{cholesky_lower, matrix_product, product_tr_left, r_factor, solve_cholesky};
+use crate::linalg::{
+    cholesky_lower, first_large, matrix_product, product_tr_left, r_factor, solve_cholesky,
+};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -12,8 +14,9 @@ use nalgebra::{DMatrix, DMatrixView};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Rotation<T: Real> {
-    /// The rotated loadings W R, d×k: columns by decreasing sum of squares, and in each column the
-    /// entry of largest absolute value is positive.
+    /// The rotated loadings W R, d×k. Columns are in order of decreasing sum of squares; those with
+    /// equal sums (to 10⁻⁶) by their first large entry. The first large entry of each column is
+    /// positive; large are the entries within 10⁻³ of the largest.
     pub loadings: DMatrix<T>,
     /// R, k×k: orthogonal for varimax, oblique for promax.
     pub rotation: DMatrix<T>,
@@ -263,19 +266,21 @@ fn criterion(loadings: &DMatrix<f64>) -> f64 {
     loadings.column_iter().map(of_column).sum()
 }
 
-/// Sorts the columns by decreasing sum of squares and makes the entry of largest absolute value in
-/// each positive, in the loadings and with them in the rotation.
+/// Sorts the columns by decreasing sum of squares, those with equal sums by their first large entry,
+/// and makes this entry positive, in the loadings and with them in the rotation.
 fn arrange(loadings: &mut DMatrix<f64>, rotation: &mut DMatrix<f64>) {
-    // The criterion determines a rotation up to order and signs; this makes the result unique.
+    // The criterion determines a rotation up to order and signs; this makes the result unique. Sums
+    // of squares count as equal within the rounding of loadings in single precision.
     let mut order: Vec<(f64, usize)> =
         loadings.column_iter().map(|c| c.norm_squared()).zip(0..).collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for equal in order.chunk_by_mut(|a, b| a.0 - b.0 <= 1e-6 * a.0) {
+        equal.sort_by_key(|&(_, column)| first_large(loadings.column(column).as_slice()));
+    }
     let order: Vec<usize> = order.into_iter().map(|(_, column)| column).collect();
     (*loadings, *rotation) = (loadings.select_columns(&order), rotation.select_columns(&order));
     for (mut l, mut r) in loadings.column_iter_mut().zip(rotation.column_iter_mut()) {
-        let largest =
-            l.iter().fold(0.0f64, |largest, &v| if v.abs() > largest.abs() { v } else { largest });
-        if largest < 0.0 {
+        if first_large(l.as_slice()).is_some_and(|j| l[j] < 0.0) {
             l.neg_mut();
             r.neg_mut();
         }

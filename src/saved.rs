@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::data::expect;
+use crate::data::{Moments, expect};
 use crate::inference::{Amortized, Encoder, Exact, GaussianEncoder, PerPoint, PointEncoder};
 use crate::likelihood::{DiagonalGaussian, IsotropicGaussian, Noiseless};
 use crate::linalg::check_finite;
@@ -434,5 +434,45 @@ where
             Ok(Model::from_fitting_parts(generative, inference))
         };
         assemble().map_err(|error: Error| S::Error::custom(error))
+    }
+}
+
+/// The version, the kind and the [numbers](Moments::to_values) of moments, in this order: another
+/// version or kind is an error before the numbers are read.
+#[derive(Serialize, Deserialize)]
+struct MomentsForm<V, K> {
+    format_version: V,
+    kind: K,
+    values: Vec<f64>,
+}
+
+/// The kind of saved moments.
+const MOMENTS: &str = "f64: moments";
+
+/// Moments as the statistics of a saved file: deserialisation fails for the file of a model.
+struct MomentsKind;
+
+impl<'de> Deserialize<'de> for MomentsKind {
+    fn deserialize<S: Deserializer<'de>>(deserializer: S) -> Result<Self, S::Error> {
+        let found = String::deserialize(deserializer)?;
+        if found == MOMENTS {
+            Ok(Self)
+        } else {
+            Err(S::Error::custom(Error::KindMismatch { found, wanted: MOMENTS.into() }))
+        }
+    }
+}
+
+impl Serialize for Moments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        MomentsForm { format_version: FORMAT_VERSION, kind: MOMENTS, values: self.to_values() }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moments {
+    fn deserialize<S: Deserializer<'de>>(deserializer: S) -> Result<Self, S::Error> {
+        let read = MomentsForm::<Version, MomentsKind>::deserialize(deserializer)?;
+        Self::from_values(&read.values).map_err(S::Error::custom)
     }
 }

@@ -62,6 +62,9 @@ fn run<T: Real>(arguments: &Arguments) {
     let file = path.display().to_string();
     let mut table: Table<T> =
         or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
+    if let Some(note) = support::orientation::note(&table) {
+        eprintln!("{note}");
+    }
     let place = Location { file: &file, columns: &table.names };
     let started = Instant::now();
     let (report, completed) = {

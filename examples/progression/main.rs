@@ -53,6 +53,7 @@ fn main() {
 
 fn run<T: Real>(arguments: &Arguments) {
     let (name, mut table) = or_end(table::<T>(arguments));
+    let orientation = support::orientation::note(&table);
     if arguments.standardize {
         let place = Location::new(&name, &table);
         let standardized = Standardization::fit(&table.values)
@@ -68,13 +69,17 @@ fn run<T: Real>(arguments: &Arguments) {
             or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8)
         }
     };
-    or_end(moment.check_noise_remains(latent_dim).map_err(|error| place.says(error)));
+    // Before the first step, which needs neither noise nor an encoder, as later steps do.
+    or_end(moment.check_encoder(latent_dim).map_err(|error| place.says(error)));
     let mut progress = Progress::new(&ModelKind::ALL.map(ModelKind::name));
     progress.note(&format!(
         "{name}: {} observations of {} variables, {latent_dim} latent dimensions",
         x.len(),
         x.data_dim()
     ));
+    if let Some(note) = orientation {
+        progress.note(&note);
+    }
     let effort = if arguments.quick { Budget::Fast } else { Budget::Full };
     let mut outcomes = Vec::new();
     for (turn, step) in ModelKind::ALL.into_iter().enumerate() {

@@ -10,6 +10,7 @@ pub mod arguments;
 pub mod chart;
 pub mod image;
 pub mod json;
+pub mod orientation;
 pub mod page;
 pub mod progress;
 pub mod refusal;

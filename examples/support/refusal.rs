@@ -36,6 +36,14 @@ impl<'a> Location<'a> {
                     "{place}: {value:e} is too large, the sum of squares overflows beyond {limit:e}"
                 )
             }
+            Error::Offset { variable, mean, spacing, precision } => {
+                format!(
+                    "near the mean {mean:e} of column {:?} the numbers of {precision} are \
+                     {spacing:e} apart, which is more than the data leave to the noise: subtract the \
+                     offset from the column, standardise the data, or use f64",
+                    column(*variable)
+                )
+            }
             _ => error.to_string(),
         };
         format!("{}: {what}", self.file)

@@ -1,6 +1,6 @@
 //! Incomplete data, a type of its own: a call that needs complete data does not compile with it.
 
-use super::{Observations, expect, largest_square};
+use super::{Observations, expect, expect_variables, largest_square};
 use crate::linalg::{parallel::map_blocks, vector::vectorized};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
@@ -228,7 +228,7 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
 
     /// Returns an error unless the data have the dimension `expected` of a model.
     pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
-        expect("variables of an observation", expected, self.data_dim())
+        expect_variables(expected, (self.data_dim(), self.len()))
     }
 }
 

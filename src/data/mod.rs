@@ -3,6 +3,7 @@
 
 #[cfg(feature = "files")]
 pub mod files;
+pub(crate) mod flat;
 mod form;
 mod incomplete;
 mod moments;
@@ -27,14 +28,14 @@ pub use moments::Moments;
 #[doc(hidden)] // the form of complete data
 pub use observations::Dense;
 pub use observations::Observations;
-pub(crate) use observations::{expect, largest_square};
+pub(crate) use observations::{expect, expect_variables, largest_square};
 pub(crate) use patterns::Patterns;
-pub(crate) use rounding::constant_but_for_rounding;
+pub(crate) use rounding::{ModelRounding, constant_but_for_rounding};
 pub use scatter_factor::Centering;
 #[doc(hidden)] // listed in `advanced`
 pub use scatter_factor::ScatterFactor;
 pub(crate) use scatter_factor::{
-    centre_and_resolution, check_latent_dim, resolution, resolution_of, rounding_of_models,
+    centre_and_resolution, check_latent_dim, resolution, resolution_of,
 };
 pub use source::{Chunks, Source};
 pub use sparse::SparseObservations;

@@ -246,7 +246,7 @@ impl<'a, T: Real> Observations<'a, T> {
 
     /// Returns an error unless the data have the dimension `expected` of a model.
     pub(crate) fn expect_dim(&self, expected: usize) -> Result<()> {
-        expect("variables of an observation", expected, self.data_dim())
+        expect_variables(expected, self.values.shape())
     }
 }
 
@@ -343,7 +343,7 @@ impl<'a, T: Real> Dense<'a, T> {
         if values.is_empty() || d != centre.len() {
             self.validate()?;
         }
-        expect("variables of an observation", centre.len(), d)?;
+        expect_variables(centre.len(), (d, n))?;
         let (block, limit) = (block_columns(d), largest_square::<T>(d, n).sqrt());
         let refused = AtomicBool::new(false);
         let mut mapped = zeros(k, n);
@@ -387,6 +387,17 @@ impl<'a, T: Real> From<Observations<'a, T>> for Dense<'a, T> {
 /// Numbers per chunk of a parallel copy.
 // 16 KiB in double precision, rounded up to whole observations.
 const GATHERED: usize = 2048;
+
+/// Returns an error for d×n data of another number of variables than a model has. It mentions the
+/// orientation if n is that number, as for a table with its observations in rows.
+pub(crate) fn expect_variables(expected: usize, (d, n): (usize, usize)) -> Result<()> {
+    let what = if expected == n && expected != d {
+        "variables of an observation (data are d×n, an observation a column: is the table transposed?)"
+    } else {
+        "variables of an observation"
+    };
+    expect(what, expected, d)
+}
 
 /// Returns an error for a size that differs from the expected one.
 pub(crate) fn expect(what: &'static str, expected: usize, actual: usize) -> Result<()> {

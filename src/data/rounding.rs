@@ -1,4 +1,8 @@
-//! Which variance is more than the rounding of the data.
+//! Which variance is more than rounding: of the data, of the arithmetic, and of a model whose
+//! parameters are stored in the precision of the data.
+
+use crate::{Error, Real, Result};
+use nalgebra::{DMatrix, DVector};
 
 /// Returns whether a variable is constant but for rounding: its standard deviation about its mean m
 /// is at most (ε + 15 ε₆₄)|m|, with ε the machine epsilon of the scalar of the data and ε₆₄ = 2⁻⁵².
@@ -26,6 +30,82 @@ pub(crate) fn constant_but_for_rounding(
     let rounding = (epsilon + 15.0 * f64::EPSILON) * mean.abs();
     // Standard deviations and not variances: the square of the rounding of a small mean underflows.
     mean_square_deviation.sqrt() <= rounding
+}
+
+/// What rounding of the parameters of a model to the scalar of the data takes from it; nothing in
+/// double precision, where the rounding of the data themselves is larger.
+///
+/// A fit computes mean and variances in double precision for every scalar. Its model then stores
+/// the mean μ as μ − δ: to the model, the data have the second moment S + δδᵗ. The mean
+/// log-likelihood of a model with the covariance C falls by ½δᵗC⁻¹δ, which is at most ½ nat for each
+/// direction whose variance is at least the square of the part of δ along it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ModelRounding {
+    /// δ, the mean minus the stored mean, d×1.
+    pub(crate) mean: DVector<f64>,
+    /// The variance that rounding of the loadings adds in any direction: ε²‖W‖², with ‖W‖² ≤ tr S,
+    /// where rounding to nearest leaves a quarter of that at most.
+    pub(crate) loadings: f64,
+    /// ε²‖μ‖², the mean square of the error of an affine map of x, Vx − Vμ with orthonormal rows,
+    /// that is computed in the scalar of the data: its two terms cancel.
+    pub(crate) affine: f64,
+    precision: &'static str,
+}
+
+impl ModelRounding {
+    /// The rounding of a model in precision `T` with this mean.
+    pub(crate) fn of<T: Real>(mean: &DVector<f64>, total_variance: f64) -> Self {
+        if size_of::<T>() == size_of::<f64>() {
+            return Self::none(mean.len());
+        }
+        let epsilon = T::EPSILON.as_f64();
+        Self {
+            mean: mean.map(|m| m - T::of(m).as_f64()),
+            loadings: epsilon * epsilon * total_variance,
+            affine: epsilon * epsilon * mean.norm_squared(),
+            precision: "f32",
+        }
+    }
+
+    /// The rounding of a model in double precision of d variables.
+    pub(crate) fn none(data_dim: usize) -> Self {
+        Self { mean: DVector::zeros(data_dim), loadings: 0.0, affine: 0.0, precision: "f64" }
+    }
+
+    /// Returns the noise variance from which on the variance of the model is, in each direction, at
+    /// least the square of the error of the mean along it: along each of the d×k `directions`,
+    /// whose variances are given, and in the mean outside them.
+    pub(crate) fn noise(&self, directions: &DMatrix<f64>, variances: &DVector<f64>) -> f64 {
+        let (d, k) = directions.shape();
+        if self.mean.norm_squared() == 0.0 {
+            return 0.0;
+        }
+        let along = directions.tr_mul(&self.mean);
+        let outside = (&self.mean - directions * &along).norm_squared() / (d - k).max(1) as f64;
+        along
+            .iter()
+            .zip(variances.iter())
+            .map(|(along, variance)| (along * along, variance))
+            .filter(|(square, variance)| square > variance)
+            .fold(if d > k { outside } else { 0.0 }, |least, (square, _)| least.max(square))
+    }
+
+    /// The error for data beside an offset that leaves them too few digits in this precision.
+    pub(crate) fn offset_error(&self, mean: &DVector<f64>) -> Error {
+        let variable = mean.iamax();
+        let exponent = mean[variable].abs().max(f64::MIN_POSITIVE).log2().floor() as i32;
+        let spacing = f64::from(f32::EPSILON) * 2f64.powi(exponent);
+        Error::Offset { variable, mean: mean[variable], spacing, precision: self.precision }
+    }
+
+    /// Checks that an affine map of the data keeps a direction of this variance: the error of its
+    /// result must be smaller.
+    ///
+    /// # Errors
+    /// [`Error::Offset`].
+    pub(crate) fn check_affine(&self, variance: f64, mean: &DVector<f64>) -> Result<()> {
+        if variance >= self.affine { Ok(()) } else { Err(self.offset_error(mean)) }
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //!
 //! Tolerances that belong together: `RESOLUTION` = (16ε)², the relative variance that rounding of
 //! the data leaves; the factor 16 in `variance_error`; and `smallest_variance`, which keeps
-//! `RESOLUTION` times a variance in range. `rounding_of_models` adds the rounding of models in
-//! single precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`rank_lower_bound`) are
+//! `RESOLUTION` times a variance in range. `ModelRounding` adds the rounding of models in single
+//! precision. The thresholds 10⁻⁷ (Cholesky pivots) and 10⁻⁹ (`rank_lower_bound`) are
 //! independent of these: they choose between a fast and an accurate algorithm.
 
-use super::Observations;
+use super::{ModelRounding, Observations};
 use crate::linalg::{
     Centred, centred_moments, cholesky_lower, matrix_product, product_tr_right, r_factor,
     scatter_f64, sums_of_squares_f64, symmetric_eigen, thin_qr, thin_svd,
@@ -51,8 +51,8 @@ pub struct ScatterFactor {
     mean: DVector<f64>,
     count: usize,
     tolerance: f64,
-    /// `tolerance` plus `rounding_of_models`.
-    rank_tolerance: f64,
+    /// The rounding of a model in the precision of the data.
+    rounding: ModelRounding,
 }
 
 impl ScatterFactor {
@@ -64,18 +64,18 @@ impl ScatterFactor {
     /// when no variable varies; [`Error::Underflow`] when the variance is too small for the
     /// precision.
     pub fn of<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<Self> {
-        let mut found = match Self::by_cholesky(x, mean)? {
+        let found = match Self::by_cholesky(x, mean)? {
             Some(found) => found,
             None => {
                 let (mean, tolerance) = centre_and_resolution(x, mean)?;
                 let root = Self::by_qr(x, &mean)?;
                 let basis =
                     if x.len() < x.data_dim() { Some(thin_qr(root.as_view())?) } else { None };
-                Self { root, basis, mean, count: x.len(), tolerance, rank_tolerance: tolerance }
+                let rounding = ModelRounding::none(x.data_dim());
+                Self { root, basis, mean, count: x.len(), tolerance, rounding }
             }
         };
-        found.rank_tolerance += rounding_of_models::<T>(&found.mean, found.total_variance());
-        Ok(found)
+        Ok(found.for_models_in::<T>())
     }
 
     /// Creates the factor from a given A with at most d columns, about a mean.
@@ -88,7 +88,14 @@ impl ScatterFactor {
         // Columns of 0 up to min(n, d), the largest latent dimension of a model.
         let root = root.resize_horizontally(columns.max(count.min(d)), 0.0);
         let basis = if root.ncols() < d { Some(thin_qr(root.as_view())?) } else { None };
-        Ok(Self { root, basis, mean, count, tolerance, rank_tolerance: tolerance })
+        let rounding = ModelRounding::none(d);
+        Ok(Self { root, basis, mean, count, tolerance, rounding })
+    }
+
+    /// The same factor for fits of models in precision `T`, whose rounding the checks then include.
+    pub(crate) fn for_models_in<T: Real>(self) -> Self {
+        let rounding = ModelRounding::of::<T>(&self.mean, self.total_variance());
+        Self { rounding, ..self }
     }
 
     /// Returns the centred data over √n when n ≤ d, otherwise their triangular factor by QR: S is
@@ -117,8 +124,9 @@ impl ScatterFactor {
         if n < 4 * d || n.saturating_mul(d * d) < 100_000_000 {
             return Ok(None);
         }
-        // Models store the mean in the precision of the data: S is taken about the rounded mean.
-        let round = |mean| T::of(mean).as_f64();
+        // S is taken about the mean in double precision, which is the mean of the data: rounded to
+        // the precision of the data, it would add the square of its error to S.
+        let round = |mean| mean;
         let of_zero = |moments: DMatrix<f64>| (DVector::zeros(d), moments);
         let of_mean = |found: Centred| (DVector::from_vec(found.mean), found.moments);
         // `f32` data are copied to double precision, so that S is as accurate as for `f64` data.
@@ -143,7 +151,7 @@ impl ScatterFactor {
             mean,
             count: n,
             tolerance,
-            rank_tolerance: tolerance,
+            rounding: ModelRounding::none(d),
         }))
     }
 
@@ -228,10 +236,15 @@ impl ScatterFactor {
         self.tolerance
     }
 
-    /// Returns [`Self::tolerance`] plus the rounding of a model in the precision of the data: the
-    /// variance below which such a model cannot represent a direction.
-    pub(crate) fn rank_tolerance(&self) -> f64 {
-        self.rank_tolerance
+    /// Returns [`Self::tolerance`] plus the rounding of the loadings of a model in the precision of
+    /// the data: the variance below which such a model cannot represent a direction.
+    fn rank_tolerance(&self) -> f64 {
+        self.tolerance + self.rounding.loadings
+    }
+
+    /// Returns the rounding of a model in the precision of the data.
+    pub(crate) fn rounding(&self) -> &ModelRounding {
+        &self.rounding
     }
 
     /// Returns the eigenvalues λ_1 ≥ … ≥ λ_r of S; the other d − r are 0.
@@ -248,7 +261,7 @@ impl ScatterFactor {
     /// # Errors
     /// Those of the singular value decomposition.
     pub fn rank(&self) -> Result<usize> {
-        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.rank_tolerance).count())
+        Ok(self.eigenvalues()?.iter().filter(|&&variance| variance > self.rank_tolerance()).count())
     }
 
     /// Returns r pseudo-observations (d×r) with the second moment S about 0, over which a fit may
@@ -269,31 +282,91 @@ impl ScatterFactor {
     ///
     /// # Errors
     /// [`Error::Unbounded`] when k reaches the rank, at which σ² → 0 and the likelihood is
-    /// unbounded; those of [`Self::check_latent_dim`] and of [`Self::rank`].
+    /// unbounded; [`Error::Offset`] when a model in single precision cannot store the mean closely
+    /// enough beside that variance; those of [`Self::check_latent_dim`] and of [`Self::rank`].
     pub fn check_noise_remains(&self, latent_dim: usize) -> Result<()> {
         self.check_latent_dim(latent_dim)?;
         // The lower bound is fast; the rank itself takes a singular value decomposition.
-        if latent_dim < self.rank_lower_bound()? {
+        if latent_dim < self.rank_lower_bound(self.clear_variance())? {
             return Ok(());
         }
-        let rank = self.rank()?;
-        if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
+        let leading = self.leading(latent_dim)?;
+        if latent_dim >= leading.rank {
+            return Err(Error::Unbounded { latent_dim, rank: leading.rank });
+        }
+        let least = self.rounding.noise(&leading.directions, &leading.variances);
+        if leading.noise > least { Ok(()) } else { Err(self.rounding.offset_error(&self.mean)) }
     }
 
-    /// Returns a lower bound on the rank that is fast to compute: the number of eigenvalues of the
-    /// correlation matrix clearly above its rounding error.
-    fn rank_lower_bound(&self) -> Result<usize> {
+    /// Checks that k latent dimensions leave variance for the noise, as
+    /// [`Self::check_noise_remains`], and that the codes of an encoder in the precision of the data,
+    /// an affine map of x, have an error below that noise.
+    ///
+    /// # Errors
+    /// Those of [`Self::check_noise_remains`]; [`Error::Offset`] also for such an encoder.
+    pub fn check_encoder(&self, latent_dim: usize) -> Result<()> {
+        if self.rounding.affine == 0.0 {
+            return self.check_noise_remains(latent_dim);
+        }
+        self.check_latent_dim(latent_dim)?;
+        // Where each of the other variances is above this, their mean is above the error.
+        let others = (self.data_dim() - latent_dim).max(1) as f64;
+        let clear = self.clear_variance().max(self.rounding.affine * others);
+        if latent_dim < self.rank_lower_bound(clear)? {
+            return Ok(());
+        }
+        self.check_noise_remains(latent_dim)?;
+        self.rounding.check_affine(self.leading(latent_dim)?.noise, &self.mean)
+    }
+
+    /// Returns the variance above which one direction more than k proves that noise remains: then
+    /// the square of the error of the mean is below it along any direction.
+    fn clear_variance(&self) -> f64 {
+        self.rank_tolerance() + self.rounding.mean.norm_squared()
+    }
+
+    /// Returns the k leading principal directions, with what remains beside them.
+    fn leading(&self, latent_dim: usize) -> Result<Leading> {
+        let svd = thin_svd(self.coordinates().as_view())?;
+        let variances = svd.singular_values.map(|s| s * s);
+        let rank = variances.iter().filter(|&&variance| variance > self.rank_tolerance()).count();
+        let k = latent_dim.min(variances.len());
+        let outside = variances.iter().skip(k).rev().sum::<f64>();
+        Ok(Leading {
+            directions: self.lift(svd.u.columns(0, k).into_owned()),
+            variances: variances.rows(0, k).into_owned(),
+            noise: outside / (self.data_dim() - k).max(1) as f64,
+            rank,
+        })
+    }
+
+    /// Returns a lower bound on the number of eigenvalues above `variance` that is fast to compute.
+    ///
+    /// With s_j² > 10⁹ · `variance` for the variables that are kept, S of these has at least as
+    /// many eigenvalues above `variance` as their correlation matrix has above 10⁻⁹ (Ostrowski's
+    /// theorem, S = DRD), and S of all variables has at least as many as S of some (interlacing).
+    fn rank_lower_bound(&self, variance: f64) -> Result<usize> {
         // Correlations, not covariances: they are free of units, so that one threshold serves
-        // variables of any scale. Variables without variance get a row of 0.
+        // variables of any scale. Variables that are left out get a row of 0.
+        let least = self.tolerance.max(1e9 * variance);
         let mut scaled = self.coordinates().clone();
         for mut row in scaled.row_iter_mut() {
             let norm = row.norm();
-            row *= if norm * norm > self.tolerance { 1.0 / norm } else { 0.0 };
+            row *= if norm * norm > least { 1.0 / norm } else { 0.0 };
         }
         let eigen = symmetric_eigen(product_tr_right(&scaled, &scaled).as_view())?;
         // Rounding leaves about rε in an eigenvalue that should be 0: 2·10⁻¹³ at r = 1000.
         Ok(eigen.values.iter().filter(|&&value| value > 1e-9).count())
     }
+}
+
+/// The k leading principal directions (d×k) and their variances, the mean of the other variances,
+/// and the numerical rank.
+struct Leading {
+    directions: DMatrix<f64>,
+    variances: DVector<f64>,
+    noise: f64,
+    rank: usize,
 }
 
 /// Checks that a model of n observations of d variables can have k latent dimensions.
@@ -313,18 +386,6 @@ pub(crate) fn check_latent_dim(
     }
 }
 
-/// Returns the variance that rounding of the loadings and of μ adds to a model in single
-/// precision; 0 in double precision, where [`resolution`] covers it.
-pub(crate) fn rounding_of_models<T: Real>(mean: &DVector<f64>, total_variance: f64) -> f64 {
-    if size_of::<T>() == size_of::<f64>() {
-        return 0.0;
-    }
-    // The second moment about μ + δ is S + δδᵗ. Rounding to nearest gives |δ_j| ≤ ½ε|μ_j| and
-    // ‖δ‖² ≤ ¼ε²‖μ‖²; the factor ½ leaves a margin of 2, and the loadings (‖W‖² ≤ tr S) one of 4.
-    let rounding = T::EPSILON.as_f64();
-    rounding * rounding * (total_variance + 0.5 * mean.norm_squared())
-}
-
 /// Returns μ and the [`resolution`] of the data.
 ///
 /// # Errors
@@ -339,7 +400,7 @@ pub(crate) fn centre_and_resolution<T: Real>(
     Ok((mean, tolerance))
 }
 
-/// Returns μ, and the sum of squared deviations from it for each variable.
+/// Returns μ in double precision, and the sum of squared deviations from it for each variable.
 ///
 /// # Errors
 /// [`Error::TooFewObservations`].
@@ -347,8 +408,9 @@ fn centre<T: Real>(x: Observations<'_, T>, mean: Centering) -> Result<(DVector<f
     mean.expect_enough(x.len())?;
     match mean {
         Centering::Mean => {
-            // Rounded to the precision of the data, in which models store it.
-            let (mean, squares) = x.mean_and_squares(|mean| T::of(mean).as_f64());
+            // Not rounded to the precision of the data, in which models store it: the data keep the
+            // variances that they have about their own mean.
+            let (mean, squares) = x.mean_and_squares(|mean| mean);
             Ok((DVector::from_vec(mean), squares))
         }
         Centering::None => {

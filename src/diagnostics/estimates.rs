@@ -37,7 +37,8 @@ impl Estimates {
         &self.errors
     }
 
-    /// The mean over the observations; 0 without observations.
+    /// The mean over the observations; 0 without observations. It is −∞ if a value is, which is
+    /// the estimate of log p(x_i) where every importance weight underflows.
     pub fn mean(&self) -> f64 {
         self.values.iter().sum::<f64>() / self.values.len().max(1) as f64
     }
@@ -54,6 +55,10 @@ impl Estimates {
         // The values vary by their Monte Carlo errors as well as by the choice of the observations:
         // the variance of the mean of independent estimates contains both.
         let (n, mean) = (self.values.len() as f64, self.mean());
+        // A value of −∞ is one of unknown size: so is its distance to the mean.
+        if self.values.iter().any(|value| value.is_infinite()) {
+            return f64::INFINITY;
+        }
         let squares = self.values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
         (squares / (n - 1.0).max(1.0) / n.max(1.0)).sqrt()
     }

@@ -74,7 +74,8 @@ impl Default for ImportanceSampling {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ImportanceEstimate {
-    /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method).
+    /// log p(x_i) in nats, with its standard error (of the logarithm, by the delta method). Where
+    /// every weight underflows, the estimate is −∞ with a standard error of ∞.
     pub log_likelihood: Estimates,
     /// The effective sample size (Σw)²/Σw² of each observation: the number of samples of equal
     /// weight with the same variance.
@@ -244,8 +245,9 @@ fn summarize(log_weights: &[f64]) -> (f64, f64, f64) {
     let n = log_weights.len() as f64;
     let largest = log_weights.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
     if !largest.is_finite() {
-        // Every weight underflows: log p(x) is below what the precision can represent.
-        return (f64::MIN, f64::MAX, 0.0);
+        // Every weight is 0 in this precision: the estimate of p(x) is 0, and says nothing about
+        // its error.
+        return (largest, f64::INFINITY, 0.0);
     }
     let weights = || log_weights.iter().map(|l| (l - largest).exp());
     let (sum, square) = weights().fold((0.0, 0.0), |(sum, square), w| (sum + w, square + w * w));
@@ -270,7 +272,18 @@ mod tests {
         let (value, _, worth) = summarize(&[5000.0, 0.0, 0.0, 0.0]);
         assert!((value - (5000.0 - 4f64.ln())).abs() < 1e-9);
         assert!((worth - 1.0).abs() < 1e-12);
-        let (value, error, _) = summarize(&[f64::NEG_INFINITY; 3]);
-        assert!(value.is_finite() && error.is_finite());
+    }
+
+    #[test]
+    fn weights_that_are_all_zero_give_minus_infinity_and_no_nan() {
+        let none = summarize(&[f64::NEG_INFINITY; 3]);
+        assert_eq!(none, (f64::NEG_INFINITY, f64::INFINITY, 0.0));
+        let (known, error, _) = summarize(&[-1.0, -1.5]);
+        for rows in [vec![none.0, none.0], vec![known, none.0], vec![none.0]] {
+            let errors = rows.iter().map(|&v| if v == known { error } else { none.1 }).collect();
+            let both = Estimates::estimated(rows, errors);
+            assert_eq!(both.mean(), f64::NEG_INFINITY);
+            assert_eq!((both.monte_carlo_error(), both.standard_error()), (none.1, none.1));
+        }
     }
 }

@@ -3,13 +3,16 @@
 
 use super::em::aligned::AlignedModel;
 use crate::data::{
-    Centering, Dense, ScatterFactor, check_latent_dim, largest_square, resolution,
-    rounding_of_models,
+    Centering, Dense, ModelRounding, ScatterFactor, check_latent_dim, largest_square, resolution,
 };
 use crate::likelihood::IsotropicGaussian;
-use crate::linalg::{PcaAlgorithm, Solver, principal_components_by, principal_components_centred};
+use crate::linalg::{
+    PcaAlgorithm, Solver, fix_directions, principal_components_by, principal_components_centred,
+};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
+
+pub(crate) use crate::linalg::orient;
 
 /// Principal components about a mean: U_k (d×k) and λ_1 ≥ … ≥ λ_k, with the sum of the other
 /// eigenvalues.
@@ -18,6 +21,7 @@ pub(crate) struct Principal {
     pub(crate) variances: DVector<f64>,
     /// Σ_{j>k} λ_j.
     pub(crate) outside: f64,
+    /// μ in double precision.
     pub(crate) mean: DVector<f64>,
     /// n, or the sum of the weights.
     pub(crate) weight: f64,
@@ -55,14 +59,14 @@ impl Principal {
         let table = root * (root.ncols() as f64).sqrt();
         let found = principal_components_by(table.as_view(), None, latent_dim, solver)?;
         let mut directions = moment.lift(found.vectors);
-        orient(&mut directions);
+        fix_directions(&mut directions, found.variances.iter().copied());
         Ok(Self {
             directions,
             variances: found.variances,
             outside: found.residual_variance,
             mean: moment.mean().clone(),
             weight,
-            tolerance: moment.rank_tolerance(),
+            tolerance: moment.tolerance(),
             route: SolverReport { solver: found.solver, passes: 1, accuracy: found.accuracy },
         })
     }
@@ -86,10 +90,9 @@ impl Principal {
             Centering::Mean => {
                 let check = || if checked { Ok(()) } else { Observations::new(values).map(drop) };
                 let limit = largest_square::<T>(d, n).as_f64();
-                // The mean is rounded to the precision of the data, in which the model stores it:
-                // the components are those about the stored mean.
-                let round = |mean| T::of(mean).as_f64();
-                principal_components_centred(values, limit, check, round, latent_dim, solver)
+                // The components are those about the mean in double precision, not about the mean
+                // that a model in the precision of the data stores.
+                principal_components_centred(values, limit, check, latent_dim, solver)
                     .map(|(mean, found)| (DVector::from_vec(mean), found))?
             }
             Centering::None => {
@@ -97,7 +100,7 @@ impl Principal {
             }
         };
         let total = found.total_variance.as_f64();
-        let tolerance = resolution(values, &mean, total)? + rounding_of_models::<T>(&mean, total);
+        let tolerance = resolution(values, &mean, total)?;
         let wide = |v: &T| v.as_f64();
         Ok(Self {
             directions: found.vectors.map(|v| wide(&v)),
@@ -119,46 +122,48 @@ impl Principal {
         self.variances.sum() + self.outside
     }
 
-    /// The number of variances above the rounding error of the data.
-    pub(crate) fn resolved(&self) -> usize {
-        self.variances.iter().filter(|&&v| v > self.tolerance).count()
+    /// What rounding to the precision `T` takes from a model with these components.
+    pub(crate) fn rounding<T: Real>(&self) -> ModelRounding {
+        ModelRounding::of::<T>(&self.mean, self.total_variance())
+    }
+
+    /// The number of variances above the rounding error of the data and of a model's loadings.
+    pub(crate) fn resolved(&self, rounding: &ModelRounding) -> usize {
+        let tolerance = self.tolerance + rounding.loadings;
+        self.variances.iter().filter(|&&v| v > tolerance).count()
     }
 
     /// The maximum-likelihood parameters (Tipping & Bishop 1999): Ŵ = U_k (diag(λ_j) − σ²I)^½, σ²
     /// (the mean variance outside, a fixed value, or its lower bound), and the mean.
-    pub(crate) fn maximum_likelihood(
+    ///
+    /// With a lower bound, σ² is not below the square of the [rounding](ModelRounding::noise) of the
+    /// mean to the precision `T` either: the model would otherwise give data beside an offset a
+    /// likelihood near 0.
+    pub(crate) fn maximum_likelihood<T: Real>(
         self,
         fixed: Option<f64>,
         floor: Option<f64>,
     ) -> Result<(AlignedModel, DVector<f64>)> {
         let (d, k) = self.directions.shape();
+        let rounding = self.rounding::<T>();
         // Within rounding of 0, σ² would be rounding error: the likelihood counts as unbounded.
-        let nothing_left = k == d || self.outside <= self.tolerance;
+        let nothing_left = k == d || self.outside <= self.tolerance + rounding.loadings;
         let learned = if nothing_left { 0.0 } else { self.outside / (d - k) as f64 };
+        let least = rounding.noise(&self.directions, &self.variances);
         let likelihood = match (fixed, floor) {
             (Some(variance), _) => IsotropicGaussian::fixed(variance)?,
-            (None, Some(floor)) => IsotropicGaussian::new(learned.max(floor))?.with_floor(floor)?,
-            (None, None) if nothing_left => {
-                return Err(Error::Unbounded { latent_dim: k, rank: self.resolved() });
+            (None, Some(floor)) => {
+                IsotropicGaussian::new(learned.max(floor).max(least))?.with_floor(floor)?
             }
+            (None, None) if nothing_left => {
+                return Err(Error::Unbounded { latent_dim: k, rank: self.resolved(&rounding) });
+            }
+            (None, None) if learned <= least => return Err(rounding.offset_error(&self.mean)),
             (None, None) => IsotropicGaussian::new(learned)?,
         };
         let noise_variance = likelihood.noise_variance();
         // λ_j − σ² < 0 is possible for a fixed σ² or an active lower bound: the column is 0.
         let singular_values = self.variances.map(|v| (v - noise_variance).max(0.0).sqrt());
         Ok((AlignedModel { directions: self.directions, singular_values, likelihood }, self.mean))
-    }
-}
-
-/// Chooses the sign of each column such that its entry of largest absolute value is positive: the
-/// sign of a direction is arbitrary, and is thus the same for all algorithms.
-pub(crate) fn orient<T: Real>(directions: &mut DMatrix<T>) {
-    for mut column in directions.column_iter_mut() {
-        let largest = column
-            .iter()
-            .fold(T::zero(), |largest: T, &v| if v.abs() > largest.abs() { v } else { largest });
-        if largest < T::zero() {
-            column.neg_mut();
-        }
     }
 }

@@ -57,6 +57,7 @@ pub mod parallel;
 mod principal;
 mod product;
 mod qr;
+mod signs;
 mod svd;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -91,6 +92,7 @@ pub use product::{
     product_tr_right, product_tr_right_into,
 };
 pub use qr::{orthonormalize, r_factor, thin_qr};
+pub(crate) use signs::{first_large, fix_directions, orient};
 pub use svd::{ThinSvd, thin_svd};
 pub(crate) use vector::squared_norms;
 pub use whitening::Whitening;

@@ -11,6 +11,7 @@ use super::jacobi::square_svd;
 use super::moments::check_finite;
 use super::product::matrix_product;
 use super::qr::thin_qr;
+use super::signs::is_reversed;
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -30,8 +31,8 @@ pub struct ThinSvd<T: Real> {
 }
 
 impl<T: Real> ThinSvd<T> {
-    /// This decomposition with signs such that the entry of largest absolute value in each column
-    /// of U is positive.
+    /// This decomposition with signs such that the first large entry in each column of U (within
+    /// 10⁻³ of the largest one) is positive.
     ///
     /// ```
     /// use nalgebra::dmatrix;
@@ -42,18 +43,13 @@ impl<T: Real> ThinSvd<T> {
     pub fn with_fixed_signs(mut self) -> Self {
         // A pair (u_j, v_j) is determined up to a common sign.
         for j in 0..self.u.ncols() {
-            if largest_entry(self.u.column(j).as_slice()) < T::zero() {
+            if is_reversed(self.u.column(j).as_slice()) {
                 self.u.column_mut(j).neg_mut();
                 self.v.column_mut(j).neg_mut();
             }
         }
         self
     }
-}
-
-/// The entry of largest absolute value; the first one of several, 0 for an empty slice.
-pub(crate) fn largest_entry<T: Real>(column: &[T]) -> T {
-    column.iter().fold(T::zero(), |best, v| if v.abs() > best.abs() { *v } else { best })
 }
 
 /// The thin singular value decomposition of an m×n matrix of any shape and rank.

@@ -9,6 +9,7 @@ mod generative;
 pub(crate) mod incomplete;
 mod linear_gaussian;
 mod marginal_factor;
+mod residual_statistics;
 mod stepwise;
 
 pub use generative::GenerativeModel;

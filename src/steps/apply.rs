@@ -8,7 +8,7 @@
 //! | source | every model that encodes new observations | linear decoder, Gaussian noise |
 
 use super::{LinearAutoencoder, Model, Ppca};
-use crate::data::{Dense, IncompleteObservations, Source, SparseObservations, expect};
+use crate::data::{Dense, IncompleteObservations, Source, SparseObservations, expect_variables};
 use crate::inference::{Exact, OutOfSample};
 use crate::likelihood::{GaussianNoise, Likelihood};
 use crate::linalg::matrix_product;
@@ -204,7 +204,7 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
 
 /// Returns an error unless the data have the dimension `expected` of a model.
 fn expect_dim<T: Real>(x: SparseObservations<'_, T>, expected: usize) -> Result<()> {
-    expect("variables of an observation", expected, x.data_dim())
+    expect_variables(expected, (x.data_dim(), x.len()))
 }
 
 impl<'a, T: Real> TransformOf<T, SparseObservations<'a, T>> for Ppca<T> {

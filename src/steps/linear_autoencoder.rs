@@ -158,6 +158,9 @@ impl<T: Real> LinearAutoencoderBuilder<T> {
 
     /// Both maps from the principal components: W = U_k diag(1 − ρ/(nλ_j))₊^½ and U = Wᵗ.
     pub(super) fn assemble_principal(&self, principal: Principal) -> Result<LinearAutoencoder<T>> {
+        // Codes are Ux − Uμ in the precision of the data: beside an offset they need digits.
+        let smallest = principal.variances.min();
+        principal.rounding::<T>().check_affine(smallest, &principal.mean)?;
         let (count, weight) = (principal.weight, self.regularization.as_f64());
         let mut decoder = principal.directions;
         for (mut column, &variance) in decoder.column_iter_mut().zip(principal.variances.iter()) {

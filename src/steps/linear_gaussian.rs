@@ -3,10 +3,9 @@
 use super::apply::LogLikelihoodOf;
 use super::{Model, OutlierDistances, Pca};
 use crate::data::{Data, IntoIncompleteObservations, expect};
-use crate::fit::closed_form::orient;
 use crate::inference::{Exact, Inference};
 use crate::likelihood::{ConditionalMean, GaussianNoise, IsotropicGaussian};
-use crate::linalg::{matrix_product, product_tr_left, product_tr_right};
+use crate::linalg::{fix_directions, matrix_product, product_tr_left, product_tr_right};
 use crate::map::Linear;
 use crate::model::{ConditionalMoments, GenerativeModel, LinearGaussian};
 use crate::rotation::Rotation;
@@ -239,13 +238,16 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     }
 
     /// The principal components, d×k: the left singular vectors of W, orthonormal and in order of
-    /// decreasing variance. The entry of largest absolute value of each is positive.
+    /// decreasing variance. The first large entry of each (within 10⁻³ of the largest) is positive.
     ///
     /// # Errors
     /// [`Error::NotFinite`] for loadings that are not finite.
     pub fn components(&self) -> Result<DMatrix<T>> {
-        let mut directions = self.generative.factor()?.directions;
-        orient(&mut directions);
+        // In double precision also for `f32`: which variances are equal is decided there.
+        let factor = self.generative.factor_f64()?;
+        let variances = factor.variances();
+        let mut directions = factor.directions.map(T::of);
+        fix_directions(&mut directions, variances.iter().copied());
         Ok(directions)
     }
 

@@ -34,6 +34,8 @@ use std::marker::PhantomData;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca<T: Real = f64> {
     mean: DVector<T>,
+    /// What rounding to `T` has taken from the mean: 0 in double precision.
+    mean_rest: DVector<T>,
     components: DMatrix<T>,
     variances: DVector<T>,
     /// The sum of the variances of the components that were left out.
@@ -92,7 +94,7 @@ impl<T: Real> PcaBuilder<T> {
     /// Builds the model from principal components, if k does not exceed their numerical rank.
     fn assemble(&self, principal: Principal) -> Result<Fitted<Pca<T>>> {
         // Directions within rounding of variance 0 are arbitrary, and cannot be whitened.
-        let rank = principal.resolved();
+        let rank = principal.resolved(&principal.rounding::<T>());
         if self.latent_dim > rank {
             let latent_dim = self.latent_dim;
             return Err(Error::LatentDim { latent_dim, smallest: 1, largest: rank });
@@ -100,6 +102,7 @@ impl<T: Real> PcaBuilder<T> {
         let report = principal.route;
         let model = Pca {
             mean: principal.mean.map(T::of),
+            mean_rest: principal.mean.map(|mean| T::of(mean - T::of(mean).as_f64())),
             components: principal.directions.map(T::of),
             variances: principal.variances.map(T::of),
             outside: T::of(principal.outside),
@@ -180,7 +183,8 @@ impl<T: Real> Pca<T> {
         outside: T,
         observations: usize,
     ) -> Self {
-        Self { mean, components, variances, outside, observations }
+        let mean_rest = mean.map(|_| T::zero());
+        Self { mean, mean_rest, components, variances, outside, observations }
     }
 
     /// The number k of components.
@@ -209,7 +213,9 @@ impl<T: Real> Pca<T> {
     }
 
     /// The principal components, d×k: orthonormal columns in order of decreasing variance. The
-    /// entry of largest absolute value of each is positive.
+    /// first large entry of each (within 10⁻³ of the largest one) is positive, and components of
+    /// equal variance are the basis of their subspace that is closest to the variables' axes, so that
+    /// the result depends on the data and not on the algorithm or the order of the observations.
     pub fn components(&self) -> &DMatrix<T> {
         &self.components
     }
@@ -250,7 +256,10 @@ impl<T: Real> Pca<T> {
     fn deviations(&self, x: Observations<'_, T>) -> Result<DMatrix<T>> {
         x.expect_dim(self.mean.len())?;
         let mut deviations = x.values().into_owned();
-        deviations.column_iter_mut().for_each(|mut column| column -= &self.mean);
+        deviations.column_iter_mut().for_each(|mut column| {
+            column -= &self.mean;
+            column -= &self.mean_rest;
+        });
         Ok(deviations)
     }
 
@@ -273,7 +282,10 @@ impl<T: Real> Pca<T> {
         expect("rows of the scores", self.variances.len(), scores.nrows())?;
         check_finite(scores.as_view())?;
         let mut x = matrix_product(&self.components, scores);
-        x.column_iter_mut().for_each(|mut column| column += &self.mean);
+        x.column_iter_mut().for_each(|mut column| {
+            column += &self.mean_rest;
+            column += &self.mean;
+        });
         Ok(x)
     }
 
@@ -346,7 +358,14 @@ impl<T: Real> Pca<T> {
 impl<'a, T: Real> TransformOf<T, Dense<'a, T>> for Pca<T> {
     // Validation, centring and the product in one pass over the data.
     fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
-        x.deviations_mapped(self.mean.as_view(), &self.components.transpose())
+        let mut scores = x.deviations_mapped(self.mean.as_view(), &self.components.transpose())?;
+        // The scores about the mean and not about the mean that `T` stores, which for `f32` beside
+        // an offset is another one.
+        if self.mean_rest.iter().any(|rest| *rest != T::zero()) {
+            let rest = product_tr_left(&self.components, &self.mean_rest);
+            scores.column_iter_mut().for_each(|mut column| column -= &rest);
+        }
+        Ok(scores)
     }
 }
 

@@ -5,13 +5,14 @@ use super::fit_methods::{deterministic_fit, fit_methods};
 use super::{Model, closed_form::closed_form_fits};
 use crate::data::{Centering, Dense, IncompleteObservations, Moments, ScatterFactor, Weighted};
 use crate::fit::closed_form::Principal;
-use crate::fit::em::aligned::{gain_within_reach, random_loadings};
+use crate::fit::em::aligned::{AlignedModel, gain_within_reach, random_loadings};
 use crate::fit::{
     ExpectationMaximization, FitData, Fitted, MissingDataEm, MissingDataRequest, Observed,
     Observer, PxEm, Solver, StopReason,
 };
 use crate::inference::Exact;
 use crate::likelihood::{IsotropicGaussian, NoiseVariance, check_share};
+use crate::linalg::{fix_directions, thin_svd};
 use crate::map::Linear;
 use crate::model::LinearGaussian;
 use crate::objective::Elbo;
@@ -224,7 +225,7 @@ impl<T: Real> PpcaBuilder<T> {
         observer: &mut dyn Observer,
     ) -> Result<Fitted<Ppca<T>>> {
         self.check_settings()?;
-        let moment = moments.scatter_factor(self.mean)?;
+        let moment = moments.scatter_factor(self.mean)?.for_models_in::<T>();
         match self.solver() {
             Some(solver) => {
                 self.solved(Principal::of_root(&moment, moments.weight(), self.latent_dim, solver)?)
@@ -240,7 +241,19 @@ impl<T: Real> PpcaBuilder<T> {
         moment: &ScatterFactor,
         likelihood: &IsotropicGaussian<f64>,
     ) -> Result<LinearGaussian<T>> {
-        let decoder = Linear::about(loadings, moment.mean(), self.mean)?;
+        let (directions, singular_values) = principal_loadings(loadings)?;
+        let noise_variance = likelihood.noise_variance();
+        let variances = singular_values.map(|s| s * s + noise_variance);
+        // As in the closed form: not below the square of the rounding of the mean.
+        let least = moment.rounding().noise(&directions, &variances);
+        let likelihood = match self.floor(moment.total_variance() / moment.data_dim() as f64) {
+            Some(floor) if self.noise.fixed().is_none() && least > noise_variance => {
+                &IsotropicGaussian::new(least)?.with_floor(floor)?
+            }
+            _ => likelihood,
+        };
+        let aligned = AlignedModel { directions, singular_values, likelihood: *likelihood };
+        let decoder = Linear::about(&aligned.loadings(), moment.mean(), self.mean)?;
         Ok(LinearGaussian::new(decoder, likelihood.narrow()?))
     }
 
@@ -289,7 +302,8 @@ impl<T: Real> PpcaBuilder<T> {
     pub(super) fn assemble_principal(&self, principal: Principal) -> Result<Ppca<T>> {
         let mean_variance = principal.total_variance() / principal.mean.len() as f64;
         let fixed = self.noise.fixed().map(|v| v.as_f64());
-        let (aligned, mean) = principal.maximum_likelihood(fixed, self.floor(mean_variance))?;
+        let (aligned, mean) =
+            principal.maximum_likelihood::<T>(fixed, self.floor(mean_variance))?;
         let decoder = Linear::about(&aligned.loadings(), &mean, self.mean)?;
         let generative = LinearGaussian::new(decoder, aligned.likelihood.narrow()?);
         Ok(Ppca::from_fitting_parts(generative, Exact))
@@ -381,9 +395,26 @@ impl<T: Real> PpcaBuilder<T> {
             may_vanish: fixed.is_none() && floor.is_none(),
         };
         let fitted = self.missing.fit(&data, &request, &noise, rng, observer)?;
-        with_floor_reported(fitted)
-            .try_map(|model| Ok(Ppca::from_fitting_parts(self.narrow(&model)?, Exact)))
+        with_floor_reported(fitted).try_map(|model| {
+            let (directions, singular_values) = principal_loadings(&model.loadings().into_owned())?;
+            let likelihood = model.likelihood;
+            let aligned = AlignedModel { directions, singular_values, likelihood };
+            let decoder =
+                Linear::about(&aligned.loadings(), &model.mean().into_owned(), self.mean)?;
+            let model = LinearGaussian::new(decoder, aligned.likelihood.narrow()?);
+            Ok(Ppca::from_fitting_parts(model, Exact))
+        })
     }
+}
+
+/// Returns the singular vectors and values of loadings that are known up to a rotation of z, of
+/// which the likelihood is invariant. Fits of all algorithms then have the loadings of the closed
+/// form, with its order and signs.
+fn principal_loadings(loadings: &DMatrix<f64>) -> Result<(DMatrix<f64>, DVector<f64>)> {
+    let svd = thin_svd(loadings.as_view())?;
+    let mut directions = svd.u;
+    fix_directions(&mut directions, svd.singular_values.iter().copied());
+    Ok((directions, svd.singular_values))
 }
 
 /// Sets the stop reason of a fit whose σ² is at its lower bound to [`StopReason::Floor`].

@@ -414,3 +414,41 @@ fn bad_data_is_exit_code_1() {
         .refusal(&["--data", &data, "--latent-dim", "1", "--json", "no/such/folder/out.json"], 1);
     assert!(said.starts_with("no/such/folder/out.json: "), "{said}");
 }
+
+/// A table of tests/cases.
+fn case(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("cases").join(name)).unwrap()
+}
+
+#[test]
+fn a_column_that_is_constant_but_for_rounding_is_not_scaled() {
+    let folder = Folder::new("constant");
+    let figures = |name: &str| {
+        let file = folder.write(name, case(name));
+        let options = ["--data", &file, "--standardize", "--latent-dim", "1"];
+        folder.figures(&options)["steps"].as_array().unwrap().clone()
+    };
+    let (found, control) = (figures("nearly_constant.csv"), figures("constant.csv"));
+    for (found, control) in found.iter().zip(&control) {
+        let error = |step: &serde_json::Value| step["sum_squared_error"].as_f64().unwrap();
+        assert!((error(found) / error(control) - 1.0).abs() < 1e-6, "{found} {control}");
+    }
+    assert!((found[0]["sum_squared_error"].as_f64().unwrap() - 41.297_933).abs() < 1e-6);
+}
+
+#[test]
+fn an_offset_that_single_precision_cannot_hold_is_refused_before_the_first_step() {
+    let folder = Folder::new("offset");
+    let file = folder.write("offset.csv", case("offset_f32.csv"));
+    let options = ["--data", &file, "--latent-dim", "1", "--dtype", "f32"];
+    let said = folder.refusal(&options, 1);
+    assert!(!said.contains("[1/"), "{said}");
+    for part in ["column \"x\"", "f32", "4.19430", "subtract the offset", "f64"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Both ways out.
+    let double = folder.figures(&["--data", &file, "--latent-dim", "1"]);
+    let noise = double["steps"][3]["noise_variance"].as_f64().unwrap();
+    assert!((noise - 0.035_026_94).abs() < 1e-7, "{noise}");
+    folder.figures(&[&options[..], &["--standardize"]].concat());
+}

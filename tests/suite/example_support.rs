@@ -198,3 +198,22 @@ fn a_page_stands_alone() {
     );
     assert!(!html.contains("src=") && !html.contains("<link"));
 }
+
+#[test]
+fn a_table_that_is_probably_transposed_draws_a_note() {
+    use elbo::data::files::{Format, ReadOptions, decode};
+    let of = |text: &str| {
+        let options = ReadOptions::default().keep_text(true);
+        let table = decode::<f64>(text.as_bytes(), Format::Csv, &options).unwrap();
+        support::orientation::note(&table)
+    };
+    // Iris as it is sometimes given: four rows of 150 values.
+    let row = |j: usize| (0..150).map(|i| (i * j % 7).to_string()).collect::<Vec<_>>().join(",");
+    let wide: String = (1..5).map(|j| row(j) + "\n").collect();
+    let said = of(&wide).unwrap();
+    assert!(said.contains("4 observations of 150 variables: is the table transposed?"), "{said}");
+    let tall: String = (0..150).map(|i| format!("{i},{},{},1.5\n", i % 3, i % 7)).collect();
+    assert_eq!(of(&tall), None);
+    // Few observations of many named variables are data.
+    assert_eq!(of("a,b,c,d,e\n1,2,3,4,5\n2,1,4,5,3\n4,3,2,5,1\n"), None);
+}

@@ -54,7 +54,7 @@ impl JointQuasiNewton {
     /// Maximises J of a model with k latent dimensions and an encoder head of family `Q`.
     ///
     /// # Errors
-    /// [`Error::LatentDim`], [`Error::Unbounded`], and errors of the matrix decompositions.
+    /// [`Error::LatentDim`], [`Error::Unbounded`], [`Error::Offset`], and errors of the matrix decompositions.
     pub(crate) fn fit<T: Real, Q: AffineScaleHead<T>>(
         &self,
         moment: &ScatterFactor,
@@ -62,7 +62,7 @@ impl JointQuasiNewton {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<JointPoint>> {
-        moment.check_noise_remains(latent_dim)?;
+        moment.check_encoder(latent_dim)?;
         let root = moment.coordinates();
         let d = moment.data_dim();
         // A share of 1e-4 of the squared error is enough: the second phase refines both maps.

@@ -39,10 +39,9 @@
 
 use super::symmetric::{SymmetricEigen, leading};
 use crate::linalg::kernel::vector::norm;
-use crate::linalg::svd::largest_entry;
 use crate::linalg::{
-    Operand, check_finite, cholesky_lower, gemm, matrix_product, orthonormalize, product_tr_left,
-    solve_lower, thin_qr, zeros,
+    Operand, check_finite, cholesky_lower, gemm, matrix_product, orient, orthonormalize,
+    product_tr_left, solve_lower, thin_qr, zeros,
 };
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, DVector};
@@ -249,15 +248,11 @@ impl<T: Real> Search<T> {
     }
 
     /// The k leading Ritz pairs, with vectors that are orthonormal to working precision, and the
-    /// entry of largest absolute value positive.
+    /// first large entry of each positive.
     fn pairs(&self, ritz: &SymmetricEigen<f64>, k: usize) -> SymmetricEigen<T> {
         let coordinates = ritz.vectors.columns(0, k).map(T::of);
         let mut vectors = matrix_product(self.basis.columns(0, self.size), &coordinates);
-        for mut column in vectors.column_iter_mut() {
-            if largest_entry(column.as_slice()) < T::zero() {
-                column.neg_mut();
-            }
-        }
+        orient(&mut vectors);
         SymmetricEigen { values: ritz.values.rows(0, k).map(T::of), vectors }
     }
 

@@ -6,7 +6,7 @@
 use super::tridiagonal::tridiagonalize;
 use super::tridiagonal_pairs::{Eigenpairs, leading_pairs};
 use crate::linalg::kernel::vector::max_abs;
-use crate::linalg::{check_finite, zeros};
+use crate::linalg::{check_finite, orient, zeros};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 
@@ -19,8 +19,8 @@ use nalgebra::{DMatrix, DMatrixView, DVector};
 pub struct SymmetricEigen<T: Real> {
     /// Eigenvalues, in descending order.
     pub values: DVector<T>,
-    /// Eigenvectors, as columns in the order of the values; the entry of largest absolute value in
-    /// each is positive.
+    /// Eigenvectors, as columns in the order of the values; the first large entry of each
+    /// (within 10⁻³ of the largest one) is positive.
     pub vectors: DMatrix<T>,
 }
 
@@ -87,10 +87,6 @@ pub(super) fn leading<T: Real>(s: DMatrixView<'_, T>, k: usize) -> Result<Symmet
     let values = DVector::from_iterator(k, values.iter().map(|v| T::of(v * unit)));
     let mut vectors = vectors.map(T::of);
     // An eigenvector is determined up to its sign: fix it, so that equal input gives equal output.
-    for mut column in vectors.column_iter_mut() {
-        if crate::linalg::svd::largest_entry(column.as_slice()) < T::zero() {
-            column.neg_mut();
-        }
-    }
+    orient(&mut vectors);
     Ok(SymmetricEigen { values, vectors })
 }

@@ -19,7 +19,7 @@ pub use solver::{PcaAlgorithm, Solver};
 use super::centred::centred_moments;
 use super::gram::wide;
 use super::parallel::fork_join_scope;
-use super::{check_finite, mean_wide, refined_mean, sums_of_squares_f64};
+use super::{check_finite, fix_directions, mean_wide, refined_mean, sums_of_squares_f64};
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use routes::{Data, Solution};
@@ -28,8 +28,8 @@ use solver::prefers_matrix_free;
 /// The k leading principal components of d×n data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PrincipalComponents<T: Real> {
-    /// The principal directions u_j, d×k, orthonormal; the entry of largest absolute value in each
-    /// is positive.
+    /// The principal directions u_j, d×k, orthonormal; the first large entry of each (within 10⁻³
+    /// of the largest one) is positive.
     pub vectors: DMatrix<T>,
     /// The eigenvalues λ_1 ≥ … ≥ λ_k of the covariance with divisor n.
     pub variances: DVector<T>,
@@ -131,7 +131,7 @@ pub fn principal_components_by<T: Real>(
     data.finish(solution, k)
 }
 
-/// The mean of the data, rounded by `round`, and the k leading principal components about it.
+/// The mean of the data in double precision, and the k leading principal components about it.
 ///
 /// Where the covariance is formed, mean and covariance come from one pass over the data. Its sums
 /// of squares bound every entry: `check`, which validates the data in a pass of its own, is called
@@ -140,7 +140,6 @@ pub(crate) fn principal_components_centred<T: Real>(
     x: DMatrixView<'_, T>,
     limit: f64,
     check: impl FnOnce() -> Result<()>,
-    round: impl Fn(f64) -> f64,
     k: usize,
     solver: Solver,
 ) -> Result<(Vec<f64>, PrincipalComponents<T>)> {
@@ -153,14 +152,14 @@ pub(crate) fn principal_components_centred<T: Real>(
         _ => false,
     };
     let (mean, squares, moments) = if by_covariance {
-        let found = centred_moments(x, round);
+        let found = centred_moments(x, |mean| mean);
         if !found.proves_below(limit, n) {
             check()?;
         }
         (found.mean, found.squares, Some(found.moments))
     } else {
         check()?;
-        let (mean, squares) = refined_mean(x, mean_wide(x)?, round);
+        let (mean, squares) = refined_mean(x, mean_wide(x)?, |mean| mean);
         (mean, squares, None)
     };
     let data = Data::new(x, Some(&mean), squares, moments)?;
@@ -176,11 +175,7 @@ impl<T: Real> Data<'_, T> {
         // eigenvalues negative.
         let unit = |v: f64| v.max(0.0) / self.x.ncols() as f64 / self.scale / self.scale;
         let mut vectors = solution.vectors;
-        for mut column in vectors.column_iter_mut() {
-            if crate::linalg::svd::largest_entry(column.as_slice()) < T::zero() {
-                column.neg_mut();
-            }
-        }
+        fix_directions(&mut vectors, solution.values.iter().copied());
         // Variances may overflow in T although the scaled sums did not.
         let total_variance = T::of(unit(self.total()));
         if !total_variance.is_finite() {

@@ -18,7 +18,7 @@ use super::products::{Captured, add_product, block_columns};
 use super::solver::prefers_matrix_free;
 use super::{PcaAlgorithm, Solver};
 use crate::linalg::eigen::leading_eigenpairs_of_whole;
-use crate::linalg::gram::{gram_f64, scatter_f64};
+use crate::linalg::gram::{centre, gram_f64, scatter_f64};
 use crate::linalg::jacobi::square_svd;
 use crate::linalg::{
     check_finite, gemm, leading_eigenpairs_of, matrix_product, orthonormalize, product_tr_left,
@@ -34,6 +34,9 @@ const RESOLVED: f64 = 1e-5;
 /// The smallest eigenvalue, relative to the largest, that is accepted from products in single
 /// precision.
 const RESOLVED_SINGLE: f64 = 1e-3;
+/// The relative error of products in double precision that is small enough; in single precision it
+/// is eight roundings.
+const FEW_LOST: f64 = 1e-13;
 
 /// The data, with a scale at which squares of centred entries neither overflow nor underflow.
 pub(super) struct Data<'a, T: Real> {
@@ -190,15 +193,7 @@ impl<'a, T: Real> Data<'a, T> {
         let eigen = leading_eigenpairs_of_whole(&moments, k)?;
         let values: Vec<f64> = eigen.values.iter().copied().collect();
         let residual = moments.trace() - values.iter().sum::<f64>();
-        // (X − μ1ᵗ)V = XV − μ(1ᵗV): no centred copy of the data.
-        let weights = eigen.vectors.map(T::of);
-        let mut vectors = matrix_product(self.x, &weights);
-        if let Some(mean) = self.mean {
-            for j in 0..k {
-                let sum: f64 = eigen.vectors.column(j).iter().sum();
-                vectors.column_mut(j).iter_mut().zip(mean).for_each(|(v, m)| *v -= T::of(m * sum));
-            }
-        }
+        let vectors = self.centred_product(&eigen.vectors);
         Ok(Solution {
             vectors: orthonormalize(vectors.as_view())?,
             values,
@@ -206,6 +201,43 @@ impl<'a, T: Real> Data<'a, T> {
             solver: PcaAlgorithm::Gram,
             accuracy: None,
         })
+    }
+
+    /// The product (X − μ1ᵗ)V, d×k, for V (n×k).
+    fn centred_product(&self, v: &DMatrix<f64>) -> DMatrix<T> {
+        let ((d, n), weights) = (self.x.shape(), v.map(T::of));
+        let Some(mean) = self.mean else { return matrix_product(self.x, &weights) };
+        if self.lost() <= FEW_LOST.max(8.0 * T::EPSILON.as_f64()) {
+            // XV − μ(1ᵗV): no centred copy of the data.
+            let mut product = matrix_product(self.x, &weights);
+            for (mut out, v) in product.column_iter_mut().zip(v.column_iter()) {
+                let sum = v.sum();
+                out.iter_mut().zip(mean).for_each(|(out, m)| *out -= T::of(m * sum));
+            }
+            return product;
+        }
+        // Beside a large mean this difference would cancel: the data are centred first, by blocks.
+        let mut product = DMatrix::zeros(d, v.ncols());
+        let block = block_columns(d);
+        let mut centred = DMatrix::<T>::zeros(d, block.min(n));
+        for first in (0..n).step_by(block) {
+            let count = block.min(n - first);
+            for (j, mut out) in centred.column_iter_mut().enumerate().take(count) {
+                let x = self.x.column(first + j);
+                centre(x.data.into_slice(), Some(mean), 1.0, out.as_mut_slice());
+            }
+            let weights = weights.rows(first, count);
+            gemm(T::one(), centred.columns(0, count), weights, T::one(), &mut product);
+        }
+        product
+    }
+
+    /// The relative error of products that are centred after the fact, XV − μ(1ᵗV), which cancel
+    /// where the mean is large against the standard deviations: ε times their ratio.
+    fn lost(&self) -> f64 {
+        let square = |m: &f64| (m * self.scale).powi(2);
+        let offset = self.mean.map_or(0.0, |mean| mean.iter().map(square).sum::<f64>());
+        T::EPSILON.as_f64() * (offset * self.x.ncols() as f64 / self.total()).sqrt()
     }
 
     /// QR of the centred data and one-sided Jacobi on R, whose singular values are accurate
@@ -305,14 +337,9 @@ impl<'a, T: Real> Data<'a, T> {
         let zeros = DVector::from_element(d, T::zero());
         let mean =
             self.mean.map_or(zeros, |m| DVector::from_iterator(d, m.iter().map(|v| T::of(*v))));
-        let offset = mean.iter().map(|m| (m.as_f64() * self.scale).powi(2)).sum::<f64>() * n as f64;
-        // The products are centred after the fact, X V − μ(1ᵗV), which cancels if the mean is large
-        // against the standard deviations. `lost` estimates the relative error: ε times their
-        // ratio.
-        let lost = T::EPSILON.as_f64() * (offset / self.total()).sqrt();
         if !prefers_matrix_free(d, n, k)
             || self.scale != 1.0
-            || lost > (8.0 * T::EPSILON.as_f64()).max(1e-13)
+            || self.lost() > FEW_LOST.max(8.0 * T::EPSILON.as_f64())
         {
             return None;
         }
