@@ -84,7 +84,10 @@ fn run<T: Real>(arguments: &Arguments) {
             or_end::<(), _>(Err(place.says(error)));
         }
         let method = Method::of(arguments);
-        let prepared = Prepared::of(&table.values, arguments.standardize);
+        // A given k keeps the units of the file; for a chosen one they must be comparable.
+        let standardize = arguments.standardize
+            || (arguments.latent_dim.is_none() && spread_of_scales(&table.values) > SPREAD);
+        let prepared = Prepared::of(&table.values, standardize);
         let choice = match arguments.latent_dim {
             Some(latent_dim) => Choice { latent_dim, rule: "", errors: None, at_edge: false },
             None => or_end(
@@ -124,7 +127,7 @@ fn run<T: Real>(arguments: &Arguments) {
                 .collect(),
             stop: completion.stop,
             model: method.name(),
-            standardized: arguments.standardize,
+            standardized: standardize,
             identity_floor: completion.identity_floor,
             seconds: started.elapsed().as_secs_f64(),
             bounded,
@@ -140,6 +143,24 @@ fn run<T: Real>(arguments: &Arguments) {
         table.values = completed;
         or_end(write_csv(path, &table).map_err(|error| format!("{}: {error}", path.display())));
     }
+}
+
+/// Ratio of the largest to the smallest standard deviation from which columns are taken for
+/// quantities of different units: one noise variance for all of them would hide the smaller ones.
+const SPREAD: f64 = 100.0;
+
+/// The ratio of the largest to the smallest standard deviation of the columns that vary.
+fn spread_of_scales<T: Real>(values: &DMatrix<T>) -> f64 {
+    let rounding = 256.0 * T::EPSILON.as_f64().powi(2);
+    let deviations: Vec<f64> = values
+        .row_iter()
+        .map(|row| observed_moments(row.iter().copied()))
+        .filter(|(mean, variance)| *variance > rounding * mean * mean)
+        .map(|(_, variance)| variance.sqrt())
+        .collect();
+    let largest = deviations.iter().copied().fold(0.0, f64::max);
+    let smallest = deviations.iter().copied().fold(f64::INFINITY, f64::min);
+    if smallest < largest { largest / smallest } else { 1.0 }
 }
 
 /// The variables that vary, in units of their standard deviations if these were asked for; constant

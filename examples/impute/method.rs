@@ -15,6 +15,9 @@ use rand::rngs::StdRng;
 /// obey an exact identity: the likelihood has no maximum without one.
 const FLOOR_OF_IDENTITY: f64 = 1e-8;
 
+/// Number of observed entries below which a table is small.
+const FEW_ENTRIES: usize = 50;
+
 /// The default number of random restarts beside the first initialisation: the likelihood of tables
 /// whose scales span many orders of magnitude has several maxima.
 const RESTARTS: usize = 4;
@@ -108,6 +111,18 @@ impl Method {
             let fit = self.with_floor(|floor| self.fit(k, table, ROUGH, 0, floor))?;
             Ok(fit.values)
         })?;
+        // With few entries, those that are not hidden may not determine every k. An exact identity
+        // shows nevertheless: the likelihood of one dimension less than variables is unbounded.
+        let largest = x.nrows() - 1;
+        let scored = found.scores.iter().any(|&(k, _)| k == largest);
+        let observed = x.iter().filter(|v| !v.as_f64().is_nan()).count();
+        if !scored && observed < FEW_ENTRIES {
+            let exact = self.fit(largest, x, MissingDataEm::default(), 0, None);
+            if matches!(exact, Err(Error::NoiseVanished { .. })) {
+                let rule = "an exact identity";
+                return Ok(Choice { latent_dim: largest, rule, errors: None, at_edge: false });
+            }
+        }
         let error = |k: usize| found.scores.iter().find(|s| s.0 == k).map(|s| -s.1);
         Ok(Choice {
             latent_dim: found.latent_dim,

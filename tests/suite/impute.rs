@@ -212,10 +212,12 @@ fn an_exact_identity_completes_the_table() {
             }
         }
     }
-    let (report, json, rows) =
-        completed("double", "a,b\n1,2\n2,4\n3,\n,8\n5,10\n", &["--latent-dim", "1"]);
+    let (report, json, rows) = completed("double", "a,b\n1,2\n2,4\n3,\n,8\n5,10\n", &[]);
     assert!((rows[2][1] - 6.0).abs() < 1e-3 && (rows[3][0] - 4.0).abs() < 1e-3, "{rows:?}");
     assert!(report.contains("exact identity"), "{report}");
+    let sum = "a,b,c\n1,2,3\n4,1,5\n,3,14\n7,2,9\n2,8,10\n5,,9\n";
+    let (_, _, more) = completed("sum", sum, &[]);
+    assert!((more[2][0] - 11.0).abs() < 1e-3 && (more[5][1] - 4.0).abs() < 1e-3, "{more:?}");
     assert!(json["noise_floor_of_identity"].as_f64().unwrap() > 0.0);
 }
 
