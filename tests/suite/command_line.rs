@@ -414,3 +414,30 @@ fn bad_data_is_exit_code_1() {
         .refusal(&["--data", &data, "--latent-dim", "1", "--json", "no/such/folder/out.json"], 1);
     assert!(said.starts_with("no/such/folder/out.json: "), "{said}");
 }
+
+#[test]
+fn a_rule_chooses_the_latent_dimension() {
+    let folder = Folder::new("rules");
+    let table = folder.write("total.csv", include_bytes!("../cases/redundant_total.csv"));
+    let figures = folder.figures(&["--data", &table, "--latent-dim", "bic", "--quick"]);
+    assert_eq!(figures["latent_dim"], 2, "the total says nothing new");
+    for (rule, message) in [
+        ("bac", "is not a positive integer or a rule"),
+        ("share:0", "is not a positive integer or a rule"),
+        ("share:1.5", "is not a positive integer or a rule"),
+    ] {
+        let run = folder.run(&["--data", &table, "--latent-dim", rule]);
+        assert_eq!(run.status.code(), Some(2), "{rule}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(message), "{rule}");
+    }
+    // Independent variables: 0 is an answer, and no model is fitted.
+    let mut noise = String::from("a,b,c\n");
+    for i in 0..200u64 {
+        let value = |j: u64| (i * 7919 + j * 104_729 + 13).wrapping_mul(2_654_435_761) % 10_007;
+        noise += &format!("{},{},{}\n", value(1), value(2), value(3));
+    }
+    let table = folder.write("noise.csv", noise);
+    let run = folder.run(&["--data", &table, "--latent-dim", "parallel"]);
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("finds no latent dimension"));
+}
