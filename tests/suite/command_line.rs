@@ -432,9 +432,13 @@ fn a_rule_chooses_the_latent_dimension() {
     }
     // Independent variables: 0 is an answer, and no model is fitted.
     let mut noise = String::from("a,b,c\n");
-    for i in 0..200u64 {
-        let value = |j: u64| (i * 7919 + j * 104_729 + 13).wrapping_mul(2_654_435_761) % 10_007;
-        noise += &format!("{},{},{}\n", value(1), value(2), value(3));
+    let mut state = 1u64;
+    let mut value = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 44
+    };
+    for _ in 0..200 {
+        noise += &format!("{},{},{}\n", value(), value(), value());
     }
     let table = folder.write("noise.csv", noise);
     let run = folder.run(&["--data", &table, "--latent-dim", "parallel"]);

@@ -34,7 +34,7 @@ impl Correlations<'_> {
                 let last = k.min(d.min(self.root.ncols()) - 1);
                 self.unexplained_by(&[&components[..k - 1], &[last]].concat())?
             }
-            _ if which % 2 == 0 => {
+            _ if which.is_multiple_of(2) => {
                 let mut uniqueness = DVector::from_element(d, 0.5);
                 uniqueness[(which / 2 - 2) % d] = EXPLAINED;
                 uniqueness
