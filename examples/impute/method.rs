@@ -93,6 +93,12 @@ impl Method {
     ) -> std::result::Result<Choice, Error> {
         let rng = &mut StdRng::seed_from_u64(self.seed);
         let candidates = 1..x.nrows();
+        let rounding = 256.0 * T::EPSILON.as_f64().powi(2);
+        let varies = |(mean, variance): (f64, f64)| variance > rounding * mean * mean;
+        if !x.row_iter().any(|row| varies(observed_moments(row.iter().copied()))) {
+            // Refused by the fit, which names what is constant.
+            self.fit(1, x, ROUGH, 0, None)?;
+        }
         if let Some(Rule::Bic) = rule {
             let found = if self.factor_analysis {
                 Selection::factor_analysis(x, candidates, Criterion::Bic, rng)?

@@ -302,7 +302,7 @@ fn models_units_and_bounds() {
         assert!((1000.0 * a[0] - b[0]).abs() < 1e-2 && (a[1] - b[1]).abs() < 1e-4);
     }
     // A column at its mean with the conditional variance v has the truncated mean of N(m, v).
-    let (report, _, rows) = completed("bounds", "x\n1\n2\n3\n4\n\n", &["--bounds", "x:2.5:"]);
+    let (report, _, rows) = completed("bounds", "x\n1\n2\n3\n4\nNA\n", &["--bounds", "x:2.5:"]);
     assert!(report.contains("truncated conditional mean"), "{report}");
     // m = 2.5, v = 1.25: m + √(2v/π).
     let right = 2.5 + (2.5 / std::f64::consts::PI).sqrt();
