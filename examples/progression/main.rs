@@ -12,6 +12,7 @@ mod report;
 
 use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode, read};
 use elbo::data::{Centering, ScatterFactor, Standardization};
+use elbo::selection::{Criterion, Selection};
 use elbo::steps::{Budget, DynFit, ModelKind};
 use elbo::{IntoObservations, Observations, Real};
 use rand::SeedableRng;
@@ -19,8 +20,8 @@ use rand::rngs::StdRng;
 use report::{Outcome, Report};
 use std::path::Path;
 use std::time::Instant;
-use support::arguments::{Arguments, Dtype, Program, or_end};
-use support::progress::{Progress, say};
+use support::arguments::{Arguments, Dtype, Program, Rule, or_end};
+use support::progress::{Progress, note, say};
 use support::refusal::Location;
 
 const PROGRAM: Program = Program {
@@ -42,6 +43,9 @@ const PROGRAM: Program = Program {
     ],
     needs_data: false,
 };
+
+/// The number of folds of the rule held_out.
+const FOLDS: usize = 10;
 
 fn main() {
     let arguments = PROGRAM.arguments();
@@ -65,6 +69,7 @@ fn run<T: Real>(arguments: &Arguments) {
     let moment = or_end(ScatterFactor::of(x, Centering::Mean).map_err(|error| place.says(error)));
     let latent_dim = match arguments.latent_dim {
         Some(latent_dim) => latent_dim,
+        None if arguments.rule.is_some() => or_end(chosen(arguments, x, &place)),
         None => {
             or_end(moment.rank().map_err(|error| place.says(error))).saturating_sub(1).clamp(1, 8)
         }
@@ -118,6 +123,35 @@ fn run<T: Real>(arguments: &Arguments) {
         let written =
             or_end(page.write(&folder).map_err(|error| format!("{}: {error}", folder.display())));
         progress.note(&format!("pictures: {}", written.display()));
+    }
+}
+
+/// The latent dimension by the rule of the command line; the rule reports what it left out.
+fn chosen<T: Real>(
+    arguments: &Arguments,
+    x: Observations<'_, T>,
+    place: &Location<'_>,
+) -> Result<usize, String> {
+    let Some(rule) = arguments.rule else { return Ok(1) };
+    let selection = match rule {
+        Rule::Laplace => Selection::ppca(x, Criterion::Laplace),
+        Rule::Bic => Selection::ppca(x, Criterion::Bic),
+        Rule::Ard => Selection::ppca(x, Criterion::Ard),
+        Rule::HeldOut => Selection::ppca(x, Criterion::HeldOut { folds: FOLDS.min(x.len()) }),
+        Rule::Parallel => {
+            Selection::parallel_analysis(x, &mut StdRng::seed_from_u64(arguments.seed))
+        }
+        Rule::Share(share) => Selection::variance_share(x, share),
+    };
+    let selection = selection.map_err(|error| place.says(error))?;
+    note(&format!("{rule}: {selection}"));
+    match selection.latent_dim {
+        0 => Err(format!(
+            "{}: the rule {rule} finds no latent dimension: the variables look independent; give \
+             --latent-dim K to fit some nevertheless",
+            place.file
+        )),
+        latent_dim => Ok(latent_dim),
     }
 }
 

@@ -26,9 +26,27 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "COLUMN,…",
         "do not use these columns; quote a name that contains a comma, as in CSV; may be repeated",
     ),
-    ("latent-dim", "K", "dimension of the latent space (default: chosen from the data)"),
+    (
+        "latent-dim",
+        "K|RULE",
+        "dimension of the latent space, or the rule that chooses it: laplace, bic, ard, held_out, \
+         parallel (parallel analysis), share:P (share P of the variance)",
+    ),
     ("restarts", "R", "random restarts beside the first start; the best is kept (default: 4)"),
     ("seed", "S", "seed of every random number (default: 0)"),
+    ("model", "ppca|factor_analysis", "one noise variance, or one for each column (default: ppca)"),
+    (
+        "noise-floor",
+        "SHARE",
+        "lower bound of the noise variance, as a share of the variance (default: none, or 1e-8 \
+         where the columns obey an exact identity)",
+    ),
+    (
+        "bounds",
+        "COLUMN:LOW:HIGH",
+        "impute within these limits, either of which may be empty: the mean of the conditional \
+         distribution truncated to them; may be repeated",
+    ),
     ("dtype", "f32|f64", "precision (default: f64)"),
     ("threads", "T", "threads (default: all)"),
     ("standardize", "", "give every column mean 0 and variance 1 first"),
@@ -47,13 +65,79 @@ pub enum Dtype {
     F64,
 }
 
+/// A rule that chooses the latent dimension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rule {
+    Laplace,
+    Bic,
+    Ard,
+    HeldOut,
+    Parallel,
+    Share(f64),
+}
+
+impl Rule {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "laplace" => Self::Laplace,
+            "bic" => Self::Bic,
+            "ard" => Self::Ard,
+            "held_out" => Self::HeldOut,
+            "parallel" => Self::Parallel,
+            _ => {
+                let share: f64 = text.strip_prefix("share:")?.parse().ok()?;
+                return (share > 0.0 && share <= 1.0).then_some(Self::Share(share));
+            }
+        })
+    }
+}
+
+impl Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Laplace => f.write_str("laplace"),
+            Self::Bic => f.write_str("bic"),
+            Self::Ard => f.write_str("ard"),
+            Self::HeldOut => f.write_str("held_out"),
+            Self::Parallel => f.write_str("parallel"),
+            Self::Share(share) => write!(f, "share:{share}"),
+        }
+    }
+}
+
+/// The limits of one column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bounds {
+    pub column: String,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Bounds {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(3, ':');
+        let (high, low, column) = (parts.next()?, parts.next()?, parts.next()?);
+        let limit = |text: &str, open: f64| match text.trim() {
+            "" => Some(open),
+            number => number.parse().ok().filter(|v: &f64| !v.is_nan()),
+        };
+        let (low, high) = (limit(low, f64::NEG_INFINITY)?, limit(high, f64::INFINITY)?);
+        (low <= high).then(|| Self { column: column.to_owned(), low, high })
+    }
+}
+
 /// The parsed command line.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Arguments {
     pub data: Option<PathBuf>,
     pub label: Option<String>,
     pub ignore: Vec<String>,
     pub latent_dim: Option<usize>,
+    /// The rule given in place of a number.
+    pub rule: Option<Rule>,
+    pub factor_analysis: bool,
+    pub noise_floor: Option<f64>,
+    pub bounds: Vec<Bounds>,
     pub restarts: Option<usize>,
     pub seed: u64,
     pub dtype: Dtype,
@@ -123,7 +207,36 @@ impl Program {
                 "data" => found.data = Some(path(&name, &value)?),
                 "label" => found.label = Some(text.into_owned()),
                 "ignore" => found.ignore.extend(columns(&name, &text)?),
-                "latent-dim" => found.latent_dim = Some(positive(&name, &text)?),
+                "latent-dim" => {
+                    found.rule = Rule::parse(&text);
+                    found.latent_dim = match found.rule {
+                        Some(_) => None,
+                        None => Some(positive(&name, &text).map_err(|message| {
+                            format!(
+                                "{message} or a rule: laplace, bic, ard, held_out, parallel, \
+                                 share:P with 0 < P ≤ 1"
+                            )
+                        })?),
+                    }
+                }
+                "model" => {
+                    found.factor_analysis = match &*text {
+                        "ppca" => false,
+                        "factor_analysis" => true,
+                        _ => return Err(wrong(&name, &text, "ppca or factor_analysis")),
+                    }
+                }
+                "noise-floor" => {
+                    let share: Option<f64> = text.parse().ok();
+                    found.noise_floor = share.filter(|share| (1e-12..1.0).contains(share));
+                    found
+                        .noise_floor
+                        .ok_or_else(|| wrong(&name, &text, "at least 1e-12 and below 1"))?;
+                }
+                "bounds" => found.bounds.push(
+                    Bounds::parse(&text)
+                        .ok_or_else(|| wrong(&name, &text, "COLUMN:LOW:HIGH with LOW ≤ HIGH"))?,
+                ),
                 "restarts" => {
                     found.restarts = Some(
                         text.parse().map_err(|_| wrong(&name, &text, "0 or a positive integer"))?,

@@ -66,6 +66,11 @@ impl Progress {
     }
 }
 
+/// Writes a line of progress to standard error; a closed one does not stop the program.
+pub fn note(text: &str) {
+    let _ = writeln!(stderr().lock(), "{text}");
+}
+
 /// Writes to standard output; a closed standard output does not stop the program.
 pub fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

@@ -225,6 +225,10 @@ impl<T: Real> ConditionalMean<T> for DiagonalGaussian<T> {
         Some(super::GaussianNoise::variances(self, data_dim))
     }
 
+    fn has_variance_of_each_variable(&self) -> bool {
+        true
+    }
+
     fn expect_output_dim(&self, output_dim: usize) -> Result<()> {
         crate::data::expect("noise variances", output_dim, self.noise_variances().len())
     }

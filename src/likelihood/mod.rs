@@ -44,6 +44,11 @@ pub trait ConditionalMean<T: Real> {
         None
     }
 
+    /// Whether each variable has a Gaussian noise variance of its own, as in factor analysis.
+    fn has_variance_of_each_variable(&self) -> bool {
+        false
+    }
+
     /// Checks that the likelihood fits a decoder with this number of output rows; by default it
     /// fits every decoder.
     ///

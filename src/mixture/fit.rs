@@ -103,6 +103,13 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
                 must: "above 0 and below 1",
             });
         }
+        if d < 2 {
+            return Err(Error::InvalidParameter {
+                name: "the number of variables of a mixture of probabilistic PCA",
+                value: d as f64,
+                must: "at least 2, one dimension for the codes and one for the noise",
+            });
+        }
         // k ≤ d − 1: at least one direction must be left to estimate σ².
         check_latent_dim(self.latent_dim, n, d.saturating_sub(1))
     }
@@ -115,7 +122,16 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<MixtureOfPpca<T>>> {
+        // Where an iteration is a single step of EM on each component and a pass over incomplete
+        // data, the restarts are short, and only the best goes on.
+        let most = steps.iterations_of_a_trial().min(self.fitter.max_iterations);
+        let most = if self.restarts == 0 { self.fitter.max_iterations } else { most };
+        let trial = Self {
+            fitter: ExpectationMaximization { max_iterations: most, ..self.fitter },
+            ..*self
+        };
         let mut best: Option<Fitted<Mixture>> = None;
+        let mut place = 0;
         let mut starts = Vec::with_capacity(self.restarts.saturating_add(1).min(1 << 10));
         for _ in 0..=self.restarts {
             let labels = clusters(&data.x, &data.weights, self.components, rng);
@@ -126,13 +142,14 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
                 if labels[i] == c { mostly + little } else { little }
             });
             let start = data.maximize(&shares, None)?;
-            let found = data.ascend(steps, start, self, observer)?;
+            let found = data.ascend(steps, start, &trial, observer)?;
             let reached = found.trace.last().unwrap_or(f64::NEG_INFINITY);
             starts.push(reached);
             let interrupted = found.stop == StopReason::Interrupted;
             // The first of equal ones, so that the result does not depend on later restarts.
             if best.as_ref().is_none_or(|best| best.trace.last().is_none_or(|b| b < reached)) {
                 best = Some(found);
+                place = starts.len() - 1;
             }
             if interrupted {
                 break;
@@ -141,6 +158,13 @@ impl<T: Real> MixtureOfPpcaBuilder<T> {
         let Some(mut best) = best else {
             return Err(Error::Empty { rows: data.x.nrows(), columns: 0 });
         };
+        let rest = self.fitter.max_iterations.saturating_sub(trial.fitter.max_iterations);
+        if rest > 0 && best.stop == StopReason::IterationLimit {
+            let fitter = ExpectationMaximization { max_iterations: rest, ..self.fitter };
+            let more = data.ascend(steps, best.model, &Self { fitter, ..*self }, observer)?;
+            best = continued(best.trace, more);
+            starts[place] = best.trace.last().unwrap_or(f64::NEG_INFINITY);
+        }
         best.trace.set_starts(starts);
         best.try_map(|model| cast(&model))
     }
@@ -231,8 +255,24 @@ fn cast<T: Real, U: Real>(mixture: &MixtureOfPpca<T>) -> Result<MixtureOfPpca<U>
     })
 }
 
+/// Joins the trace of a fit to that of the fit that goes on from its model.
+fn continued(before: Trace, mut after: Fitted<Mixture>) -> Fitted<Mixture> {
+    let mut trace = before;
+    let reinitialized = trace.reinitialized() + after.trace.reinitialized();
+    // The first value of the second trace is the last one of the first.
+    after.trace.values().iter().skip(1).for_each(|&value| trace.push(value));
+    trace.set_reinitialized(reinitialized);
+    after.trace = trace;
+    after
+}
+
 /// The E-step and the M-step of an iteration, for complete or for incomplete data.
 pub(super) trait Steps {
+    /// The number of iterations after which restarts are compared.
+    fn iterations_of_a_trial(&self) -> usize {
+        usize::MAX
+    }
+
     /// E-step: the joint log-densities ln π_c + log p(x_i|c), components×n.
     fn log_joint(&mut self, model: &Mixture) -> Result<DMatrix<f64>>;
 

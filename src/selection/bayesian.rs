@@ -1,5 +1,6 @@
 //! Bayesian PCA with automatic relevance determination (ARD).
 
+use super::relevance::largest_relevant;
 use super::{ArdPosterior, Spectrum};
 use crate::data::Centering;
 use crate::fit::closed_form::Principal;
@@ -79,9 +80,14 @@ impl BayesianPpcaBuilder {
     /// As [`BayesianPpca::fit`].
     pub fn fit<'a, T: Real>(&self, x: impl IntoObservations<'a, T>) -> Result<BayesianPpca<T>> {
         let x = x.into_observations()?;
-        let spectrum = Spectrum::of(x, self.mean)?;
-        let relevance =
-            ArdPosterior::of(&spectrum, self.largest.min(spectrum.largest_latent_dim()));
+        let (spectrum, relevance) = Spectrum::of(x, self.mean)?.best_span(|spectrum| {
+            let largest = self.largest.min(spectrum.largest_latent_dim());
+            let relevance = ArdPosterior::of(spectrum, largest);
+            let latent_dim = relevance.latent_dim();
+            // A limit that the caller set is not the edge of what the data allow.
+            let edge = largest_relevant(spectrum).min(spectrum.largest_latent_dim());
+            Ok((relevance, latent_dim, edge))
+        })?;
         if relevance.latent_dim() == 0 {
             return Err(Error::NoSignal {
                 noise_variance: relevance.noise_variance,

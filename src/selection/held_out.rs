@@ -1,5 +1,10 @@
 //! Cross-validated log-likelihood for all k at once, with one decomposition per fold.
+//!
+//! The observations are scored within the span of all of them: a constant, a copy or a total has no
+//! density of its own (see [`Spectrum`]).
 
+use super::spectrum::varying;
+use super::{Selection, Spectrum};
 use crate::data::{Centering, centre_and_resolution};
 use crate::linalg::{gemm, principal_components, product_tr_left};
 use crate::{Error, Observations, Real, Result};
@@ -71,8 +76,49 @@ impl Fold {
     }
 }
 
+/// Chooses k by cross-validation.
+pub(crate) fn choose<T: Real>(
+    x: Observations<'_, T>,
+    mean: Centering,
+    folds: usize,
+) -> Result<Selection> {
+    let (spectrum, mut selection) = Spectrum::of(x, mean)?.best_span(|spectrum| {
+        let scores = match span_coordinates(x, mean, spectrum)? {
+            Some(inside) => scores(Observations::new(inside.as_view())?, mean, folds),
+            None => scores(x, mean, folds),
+        }?;
+        let largest = scores.len().saturating_sub(1);
+        let selection = Selection::from_scores(scores);
+        let latent_dim = selection.latent_dim;
+        Ok((selection, latent_dim, largest))
+    })?;
+    (selection.redundant, selection.near_identities) = spectrum.left_out();
+    Ok(selection)
+}
+
+/// The centred observations in coordinates of the span, dims×n; `None` if that is the whole space.
+fn span_coordinates<T: Real>(
+    x: Observations<'_, T>,
+    mean: Centering,
+    spectrum: &Spectrum,
+) -> Result<Option<DMatrix<f64>>> {
+    let dims = spectrum.dims();
+    if dims == x.data_dim() {
+        return Ok(None);
+    }
+    let (about, _) = centre_and_resolution(x, mean)?;
+    let mut wide = x.values().map(|v| v.as_f64());
+    wide.column_iter_mut().for_each(|mut column| column -= &about);
+    if dims > spectrum.rank() {
+        // Fewer observations than variables: the constant ones are left out.
+        return Ok(Some(wide.select_rows(&varying(x, mean))));
+    }
+    let span = principal_components(wide.as_view(), None, dims)?;
+    Ok(Some(product_tr_left(&span.vectors, &wide)))
+}
+
 /// The total held-out log-likelihood of each k for which every fold has residual variance.
-pub(crate) fn scores<T: Real>(
+fn scores<T: Real>(
     x: Observations<'_, T>,
     mean: Centering,
     folds: usize,

@@ -7,15 +7,26 @@
 //! | [`Criterion::Ard`] | lower bound of log p(X), automatic relevance determination | O(d·k) |
 //! | [`Criterion::HeldOut`] | cross-validated log-likelihood | one decomposition per fold |
 //!
-//! All but the last are functions of the eigenvalues of the covariance.
+//! All but the last are functions of the eigenvalues of the covariance. Two rules of thumb are
+//! [`Selection::variance_share`] and [`Selection::parallel_analysis`].
+//!
+//! All score within the span of the variables: a constant, a copy, a total or a second unit of a
+//! variable does not change the choice. Directions whose variance is smaller by orders of magnitude
+//! than that of all others, such as the rounding of a total, are left out as near-identities if the
+//! choice would be the largest k with them, and is an interior one without. [`Selection`] reports
+//! what was left out, and [`Selection::at_edge`] whether the largest k that was tried is the best:
+//! then the model fits ever better with k, and the data do not say where to stop.
+//!
 //! [`BayesianPpca`] is the model of automatic relevance determination (ARD). For incomplete data,
 //! [`Selection::incomplete_ppca`] scores the likelihood of the observed entries, by BIC or
 //! cross-validation; [`Selection::factor_analysis`] does so for factor analysis.
 
 mod bayesian;
 mod held_out;
+mod held_out_entries;
 mod observed;
 mod relevance;
+mod rules;
 mod spectrum;
 
 pub use bayesian::{BayesianPpca, BayesianPpcaBuilder};
@@ -70,6 +81,36 @@ pub struct Selection {
     /// Each k with its score in nats; larger is better. Scores are comparable within one criterion
     /// only.
     pub scores: Vec<(usize, f64)>,
+    /// The number of dimensions without variance that were left out: constant variables, copies,
+    /// and other exact identities between variables.
+    pub redundant: usize,
+    /// The number of dimensions that were left out because their variance is smaller by orders of
+    /// magnitude than that of all others: near-identities, such as a rounded total.
+    pub near_identities: usize,
+}
+
+impl std::fmt::Display for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} latent dimensions", self.latent_dim)?;
+        if let (Some(least), Some(largest)) =
+            (self.scores.iter().map(|s| s.0).min(), self.scores.iter().map(|s| s.0).max())
+        {
+            write!(f, ", of {least} to {largest}")?;
+        }
+        if self.redundant > 0 {
+            write!(f, "; {} dimensions without variance left out", self.redundant)?;
+        }
+        if self.near_identities > 0 {
+            write!(f, "; {} near-identities left out", self.near_identities)?;
+        }
+        if self.at_edge() {
+            write!(
+                f,
+                "; the largest that was tried is the best: the data do not say where to stop"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl Selection {
@@ -88,7 +129,21 @@ impl Selection {
             Some((_, highest)) if score <= highest => best,
             _ => Some((k, score)),
         });
-        Self { latent_dim: best.map_or(0, |(k, _)| k), scores }
+        let latent_dim = best.map_or(0, |(k, _)| k);
+        Self { latent_dim, scores, redundant: 0, near_identities: 0 }
+    }
+
+    /// Whether the largest of several k that were tried is the best one: a larger k might be
+    /// better, or the model does not describe the data, so that every dimension improves it.
+    ///
+    /// ```
+    /// use elbo::selection::Selection;
+    /// assert!(Selection::from_scores(vec![(1, -3.0), (2, -1.0)]).at_edge());
+    /// assert!(!Selection::from_scores(vec![(1, -1.0), (2, -3.0)]).at_edge());
+    /// ```
+    pub fn at_edge(&self) -> bool {
+        let largest = self.scores.iter().map(|&(k, _)| k).max();
+        self.scores.len() > 1 && largest == Some(self.latent_dim)
     }
 
     /// Chooses k for probabilistic PCA of `x` (d×n) about an estimated mean: scores each k from 0
@@ -141,7 +196,7 @@ impl Selection {
         let x = x.into_observations()?;
         match criterion {
             // The only criterion that needs the observations, and not their eigenvalues alone.
-            Criterion::HeldOut { folds } => held_out::scores(x, mean, folds).map(Self::from_scores),
+            Criterion::HeldOut { folds } => held_out::choose(x, mean, folds),
             _ => Spectrum::of(x, mean)?.choose(criterion),
         }
     }

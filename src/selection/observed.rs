@@ -5,7 +5,7 @@ use crate::data::{IncompleteObservations, IntoIncompleteObservations};
 use crate::inference::Exact;
 use crate::likelihood::GaussianNoise;
 use crate::map::Linear;
-use crate::steps::{LogLikelihoodOf, Model};
+use crate::steps::{LogLikelihoodOf, Model, covariance_parameters};
 use crate::{Error, FactorAnalysis, Ppca, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -153,7 +153,7 @@ fn choose<T: Real, N: GaussianNoise<T>>(
 fn penalty<T: Real>(x: &IncompleteObservations<'_, T>, k: usize, noise_variances: usize) -> f64 {
     // Observations without an observed entry do not change the likelihood, and are not counted.
     let (d, n) = (x.data_dim(), x.len() - x.without_entries());
-    let parameters = d * k - k * k.saturating_sub(1) / 2 + d + noise_variances;
+    let parameters = covariance_parameters(d, k, noise_variances) + d;
     0.5 * parameters as f64 * (n as f64).ln()
 }
 

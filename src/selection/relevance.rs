@@ -1,6 +1,6 @@
 //! Variational Bayesian PCA in closed form: the relevant directions and their shrinkage.
 //!
-//! Legend: N observations; n = N, or N − 1 if the mean is estimated; d variables; L the smaller and
+//! Legend: N observations; n = N, or N − 1 if the mean is estimated; d the dimension of the span of the variables; L the smaller and
 //! M the larger of n and d; λ_j the eigenvalues of the covariance (divisor N); γ_j² = N λ_j; σ² the
 //! noise variance; 1/α_j the prior variance of a loading in column j of W.
 
@@ -42,7 +42,7 @@ struct Problem {
 /// The largest number of directions that can be distinguished from noise, however large they are:
 /// with more, the bound would be unbounded in σ².
 pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
-    let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
+    let (n, d) = (spectrum.effective_observations(), spectrum.dims());
     let (smaller, larger) = (n.min(d) as f64, n.max(d) as f64);
     ((smaller / (1.0 + smaller / larger)).ceil() as usize).saturating_sub(1)
 }
@@ -50,9 +50,9 @@ pub(crate) fn largest_relevant(spectrum: &Spectrum) -> usize {
 impl Problem {
     /// The problem of a spectrum.
     fn of(spectrum: &Spectrum) -> Self {
-        let (n, d) = (spectrum.effective_observations(), spectrum.eigenvalues().len());
+        let (n, d) = (spectrum.effective_observations(), spectrum.dims());
         let squares: Vec<f64> = spectrum
-            .eigenvalues()
+            .within_span()
             .iter()
             .take(n.min(d))
             .map(|v| v * spectrum.observations() as f64)
@@ -182,8 +182,7 @@ impl ArdPosterior {
 
     /// The posterior at a given σ².
     fn at(problem: &Problem, spectrum: &Spectrum, noise_variance: f64, most: usize) -> Self {
-        let (n, d) =
-            (spectrum.effective_observations() as f64, spectrum.eigenvalues().len() as f64);
+        let (n, d) = (spectrum.effective_observations() as f64, spectrum.dims() as f64);
         let (mut precisions, mut loading_norms) = (Vec::new(), Vec::new());
         for &square in problem.squares.iter().take(most) {
             let Some((tau, _)) = problem.kept(square / (problem.larger * noise_variance)) else {

@@ -1,7 +1,10 @@
 //! Eigenvalues of the covariance, and the selection criteria that depend on them alone.
 //!
-//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of the covariance S (divisor n), v_k the mean of the
-//! eigenvalues after the k-th, k latent dimensions, d variables.
+//! Legend: λ_1 ≥ … ≥ λ_d eigenvalues of the covariance S (divisor n), k latent dimensions, d the
+//! dimension of the span of the variables, v_k the mean of the eigenvalues after the k-th.
+//!
+//! A constant, a copy of a variable, or a total adds a variable but no dimension: the criteria score
+//! within the span, where the eigenvalue of 0 that it adds is not part of v_k.
 
 use super::relevance::{ArdPosterior, largest_relevant};
 use super::{Criterion, Selection};
@@ -33,7 +36,18 @@ pub struct Spectrum {
     observations: usize,
     mean: Centering,
     tolerance: f64,
+    /// The dimension of the span: eigenvalues beyond it are 0, or left out.
+    dims: usize,
+    /// Trailing eigenvalues that are left out, although they are not 0.
+    near_identities: usize,
 }
+
+/// Ratio of two successive eigenvalues below which the smaller one, and those after it, may be
+/// near-identities between the variables.
+// The rounding of a total to one decimal of unit variables leaves 5·10⁻⁴ of the noise, a unit that
+// is a thousand times larger 2·10⁻⁶. The trailing eigenvalues of measured tables that were tried
+// fall by a factor of 0.016 at most.
+const GAP: f64 = 2e-3;
 
 impl Spectrum {
     /// The eigenvalues of the covariance of the data, centred on their mean or not centred.
@@ -48,7 +62,7 @@ impl Spectrum {
         // The rounding error of a zero eigenvalue for data in precision `T` is relative to the
         // largest eigenvalue.
         let rounding = tolerance.max(eigenvalues[0] * T::EPSILON.as_f64().powi(2) * 256.0);
-        Self::checked(eigenvalues, x.len(), mean, rounding)
+        Self::checked(eigenvalues, x.len(), mean, rounding, varying(x, mean).len())
     }
 
     /// The spectrum from given eigenvalues (divisor n) in any order, for `data_dim` variables with
@@ -82,15 +96,17 @@ impl Spectrum {
         all.resize(data_dim, 0.0);
         all.sort_by(|a, b| b.total_cmp(a));
         let tolerance = all.first().copied().unwrap_or(0.0) * 256.0 * f64::EPSILON * f64::EPSILON;
-        Self::checked(all, observations, Centering::Mean, tolerance)
+        Self::checked(all, observations, Centering::Mean, tolerance, data_dim)
     }
 
-    /// Sets eigenvalues within `tolerance` of 0 to 0, and validates the rest.
+    /// Sets eigenvalues within `tolerance` of 0 to 0, and validates the rest; `varying` is the number
+    /// of variables that are not constant.
     fn checked(
         mut eigenvalues: Vec<f64>,
         observations: usize,
         mean: Centering,
         tolerance: f64,
+        varying: usize,
     ) -> Result<Self> {
         if observations < 3 {
             return Err(Error::TooFewObservations { actual: observations, least: 3 });
@@ -105,7 +121,11 @@ impl Spectrum {
         if eigenvalues.first().is_none_or(|&v| v == 0.0) {
             return Err(Error::ZeroVariance { variables: eigenvalues.len(), observations });
         }
-        Ok(Self { eigenvalues, observations, mean, tolerance })
+        let rank = eigenvalues.iter().take_while(|&&v| v > 0.0).count();
+        // With fewer observations than variables the rank is that of the observations, and says
+        // nothing about the variables.
+        let dims = if spread >= varying { rank } else { varying };
+        Ok(Self { eigenvalues, observations, mean, tolerance, dims, near_identities: 0 })
     }
 
     /// The eigenvalues λ_1 ≥ … ≥ λ_d, with divisor n.
@@ -120,7 +140,64 @@ impl Spectrum {
 
     /// The largest k with residual variance for the noise.
     pub fn largest_latent_dim(&self) -> usize {
-        self.rank().min(self.eigenvalues.len()) - 1
+        self.rank().min(self.dims) - 1
+    }
+
+    /// The dimension of the span that is scored.
+    pub(crate) fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// The eigenvalues within the span.
+    pub(crate) fn within_span(&self) -> &[f64] {
+        &self.eigenvalues[..self.dims]
+    }
+
+    /// The number of dimensions that are left out: those without variance, and near-identities.
+    pub(crate) fn left_out(&self) -> (usize, usize) {
+        (self.eigenvalues.len() - self.dims - self.near_identities, self.near_identities)
+    }
+
+    /// The spectra without trailing eigenvalues that lie below a gap, the largest number first: at
+    /// most half of the span, and none if there are fewer observations than variables.
+    pub(crate) fn without_near_identities(&self) -> Vec<Self> {
+        let rank = self.rank();
+        if self.dims != rank {
+            return Vec::new();
+        }
+        let below_gap = |&trailing: &usize| {
+            let first = rank - trailing;
+            self.eigenvalues[first] < GAP * self.eigenvalues[first - 1]
+        };
+        let without = |trailing: usize| Self {
+            dims: rank - trailing,
+            near_identities: trailing,
+            ..self.clone()
+        };
+        (1..=rank / 2).rev().filter(below_gap).map(without).collect()
+    }
+
+    /// The spectrum itself, or that without near-identities if a choice says so: `choose` is the k
+    /// that it chooses for a spectrum and the largest that it tries.
+    ///
+    /// A model whose noise has the variance of a near-identity, such as the rounding of a total,
+    /// takes every other direction for a signal: the choice is the largest k. Where the choice
+    /// without the directions below a gap is an interior one, they are taken for near-identities.
+    pub(crate) fn best_span<C>(
+        self,
+        mut choose: impl FnMut(&Self) -> Result<(C, usize, usize)>,
+    ) -> Result<(Self, C)> {
+        let (choice, latent_dim, largest) = choose(&self)?;
+        if latent_dim < largest || largest == 0 {
+            return Ok((self, choice));
+        }
+        for reduced in self.without_near_identities() {
+            let (choice, latent_dim, largest) = choose(&reduced)?;
+            if (1..largest).contains(&latent_dim) {
+                return Ok((reduced, choice));
+            }
+        }
+        Ok((self, choice))
     }
 
     /// The number n of observations, less one if the mean is estimated.
@@ -139,6 +216,21 @@ impl Spectrum {
     /// [`Error::InvalidParameter`] for [`Criterion::HeldOut`], which needs the observations
     /// themselves.
     pub fn choose(&self, criterion: Criterion) -> Result<Selection> {
+        let (spectrum, mut selection) = self.clone().best_span(|spectrum| {
+            let selection = spectrum.choose_within_span(criterion)?;
+            let largest = match criterion {
+                Criterion::Ard => largest_relevant(spectrum).min(spectrum.largest_latent_dim()),
+                _ => spectrum.largest_latent_dim(),
+            };
+            let latent_dim = selection.latent_dim;
+            Ok((selection, latent_dim, largest))
+        })?;
+        (selection.redundant, selection.near_identities) = spectrum.left_out();
+        Ok(selection)
+    }
+
+    /// [`Self::choose`] with every eigenvalue of the span.
+    fn choose_within_span(&self, criterion: Criterion) -> Result<Selection> {
         let values = match criterion {
             Criterion::Laplace => self.laplace_evidence(),
             Criterion::Bic => self.bic(),
@@ -149,7 +241,11 @@ impl Spectrum {
                 // change.
                 let last = scores[largest];
                 scores.resize(self.largest_latent_dim() + 1, last);
-                scores
+                // The directions that the model itself keeps: the scores of neighbouring k may
+                // differ by less than the search for σ² resolves.
+                let latent_dim = ArdPosterior::of(self, largest).latent_dim();
+                let scores = scores.into_iter().enumerate().collect();
+                return Ok(Selection { latent_dim, ..Selection::from_scores(scores) });
             }
             Criterion::HeldOut { folds } => {
                 return Err(Error::InvalidParameter {
@@ -164,11 +260,11 @@ impl Spectrum {
 
     /// The noise variances v_k for k = 0 to the largest.
     fn noise_variances(&self) -> Vec<f64> {
-        let d = self.eigenvalues.len();
+        let d = self.dims;
         // Summed from the smallest eigenvalue up, so that small ones are not lost beside large
         // ones.
         let mut noise: Vec<f64> = self
-            .eigenvalues
+            .within_span()
             .iter()
             .rev()
             .scan(0.0, |sum, v| {
@@ -184,7 +280,7 @@ impl Spectrum {
     /// The maximised log-likelihood of each k up to a term that does not depend on k: −½n(Σ_{j≤k}
     /// ln λ_j + (d−k) ln v_k).
     fn fits(&self, noise: &[f64]) -> Vec<f64> {
-        let (n, d) = (self.observations as f64, self.eigenvalues.len());
+        let (n, d) = (self.observations as f64, self.dims);
         let mut logarithms = 0.0;
         let fit = |(k, v): (usize, &f64)| {
             if k > 0 {
@@ -198,7 +294,7 @@ impl Spectrum {
     /// The Bayesian information criterion as a score: the maximised log p(X) minus ½ ln n for each
     /// free parameter.
     fn bic(&self) -> Vec<f64> {
-        let (n, d) = (self.observations as f64, self.eigenvalues.len() as f64);
+        let (n, d) = (self.observations as f64, self.dims as f64);
         let mean = if self.mean == Centering::Mean { d } else { 0.0 };
         let noise = self.noise_variances();
         let penalised = |(k, fit): (usize, f64)| {
@@ -220,8 +316,9 @@ impl Spectrum {
     /// with m = dk − k(k+1)/2 and A_ij = n(1/λ̂_j − 1/λ̂_i)(λ_i − λ_j), i ≤ k, i < j ≤ d, where
     /// λ̂_j is λ_j for j ≤ k and v_k for j > k.
     fn laplace_evidence(&self) -> Vec<f64> {
-        let (n, d) = (self.observations as f64, self.eigenvalues.len());
-        let (values, rank, noise) = (&self.eigenvalues, self.rank(), self.noise_variances());
+        let (n, d) = (self.observations as f64, self.dims);
+        let (values, noise) = (self.within_span(), self.noise_variances());
+        let rank = self.rank().min(d);
         let log_gammas = log_gamma_halves(d);
         // For two equal eigenvalues the direction within their plane is undetermined, and its
         // Laplace approximation diverges: the posterior of the angle is uniform. The angle then
@@ -273,6 +370,21 @@ impl Spectrum {
     pub fn tolerance(&self) -> f64 {
         self.tolerance
     }
+}
+
+/// The indices of the variables that vary about their mean, or are not 0 about 0; a variance within
+/// the rounding of the mean is none.
+pub(crate) fn varying<T: Real>(x: Observations<'_, T>, mean: Centering) -> Vec<usize> {
+    let (means, variances) = (x.mean(), x.variances());
+    let rounding = 256.0 * T::EPSILON.as_f64().powi(2);
+    let varies = |&j: &usize| {
+        let (mean_square, variance) = (means[j].as_f64().powi(2), variances[j].as_f64());
+        match mean {
+            Centering::Mean => variance > rounding * mean_square,
+            Centering::None => variance + mean_square > 0.0,
+        }
+    };
+    (0..x.data_dim()).filter(varies).collect()
 }
 
 /// The values ln Γ(m/2) for m = 1, …, count.

@@ -2,11 +2,12 @@
 
 use super::Model;
 use super::fit_methods::{deterministic_fit, fit_methods};
+use super::linear_gaussian::loaded;
 use crate::data::{
     Centering, Dense, IncompleteObservations, Moments, ScatterFactor, Source, Weighted,
     centre_and_resolution, check_latent_dim,
 };
-use crate::fit::profile_likelihood::StandardFactors;
+use crate::fit::profile_likelihood::{FactorProblem, StandardFactors};
 use crate::fit::{
     Deterministic, ExpectationMaximization, FitData, Fitted, MissingDataEm, MissingDataRequest,
     Observed, Observer, ProfileLikelihood, StopReason, Trace,
@@ -123,6 +124,30 @@ impl<T: Real, I> Model<T, Linear<T>, DiagonalGaussian<T>, I> {
         let deviations = (self.communalities() + self.noise_variances()).map(|v| v.sqrt());
         loadings.column_iter_mut().for_each(|mut column| column.component_div_assign(&deviations));
         loadings
+    }
+
+    /// The degrees of freedom ½((d − k)² − (d + k)) that the covariances of the d variables have
+    /// beyond the parameters of the model. Variables without loadings, such as constant ones, do
+    /// not count.
+    ///
+    /// If they are negative, many ψ give the same likelihood: the noise variances and the loadings
+    /// are not determined, although the distribution of x is. `Display` reports it.
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// use nalgebra::{DVector, dmatrix};
+    /// let model = |loadings: nalgebra::DMatrix<f64>| {
+    ///     let d = loadings.nrows();
+    ///     FactorAnalysis::from_parameters(loadings, DVector::zeros(d), DVector::repeat(d, 0.5))
+    /// };
+    /// assert_eq!(model(dmatrix![0.8; 0.7; 0.6; 0.5])?.degrees_of_freedom(), 2);
+    /// let two = model(dmatrix![0.8; 0.7])?;
+    /// assert_eq!(two.degrees_of_freedom(), -1);
+    /// assert!(two.to_string().contains("not determined"));
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn degrees_of_freedom(&self) -> isize {
+        degrees_of_freedom(loaded(self.loadings()), self.latent_dim())
     }
 
     /// The indices of the variables whose noise variance is at its lower bound: the likelihood has
@@ -271,6 +296,7 @@ impl Standardized {
         let shift = self.log_scale(setting);
         let mut trace = Trace::new();
         fitted.trace.values().iter().for_each(|value| trace.push(value - shift));
+        trace.set_starts(fitted.trace.starts().iter().map(|value| value - shift).collect());
         let decoder = Linear::about(&loadings, &self.mean, setting.mean)?;
         let likelihood = DiagonalGaussian::new(noise_variances)?.with_floors(floors)?;
         let stop = match fitted.stop {
@@ -325,8 +351,24 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         Self { relative_floor: share, ..self }
     }
 
-    /// Sets the number of random restarts after the first initialisation, for incomplete data; 0 by
-    /// default (see [`PpcaBuilder::restarts`](super::PpcaBuilder::restarts)).
+    /// Sets the number of random restarts beside the initialisations of the algorithm, for every
+    /// algorithm and form of data; 0 by default. The best fit is returned, and
+    /// [`Trace::starts`] has the objective of each, that of the algorithm's own initialisations
+    /// first.
+    ///
+    /// ```
+    /// use elbo::FactorAnalysis;
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let x = nalgebra::dmatrix![
+    ///     1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0;
+    ///     2.3, 3.6, 6.4, 7.7, 10.5, 11.4, 14.6, 15.5;
+    ///     0.9, 2.4, 2.7, 4.3, 4.8, 6.1, 7.5, 7.6];
+    /// let fit = FactorAnalysis::builder(1).restarts(5).fit(&x, &mut StdRng::seed_from_u64(0))?;
+    /// assert_eq!(fit.trace.starts().len(), 6);
+    /// let best = fit.trace.starts().iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    /// assert!((best - fit.trace.last().unwrap()).abs() < 1e-12);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
     pub fn restarts(self, restarts: usize) -> Self {
         Self { restarts, ..self }
     }
@@ -407,7 +449,14 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let observer: &mut dyn Observer = if silent { &mut () } else { &mut shifted };
         let fitted = match self.fitter {
             FactorAnalysisFitter::ProfileLikelihood(fitter) => {
-                fitter.fit(&data.root, self.latent_dim, self.relative_floor, observer)?
+                let problem = FactorProblem {
+                    root: &data.root,
+                    observations: data.count,
+                    latent_dim: self.latent_dim,
+                    floor: self.relative_floor,
+                    restarts: self.restarts,
+                };
+                fitter.fit(&problem, rng, observer)?
             }
             FactorAnalysisFitter::ExpectationMaximization(fitter) => {
                 self.fit_by_em(fitter, data, rng, observer)?
@@ -430,7 +479,7 @@ impl<T: Real> FactorAnalysisBuilder<T> {
     }
 
     /// EM on r pseudo-observations about 0 that have the second moment of all n observations: the
-    /// cost of an iteration does not depend on n.
+    /// cost of an iteration does not depend on n. From random loadings, and again for each restart.
     fn fit_by_em(
         &self,
         fitter: ExpectationMaximization,
@@ -441,21 +490,62 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         let (d, r) = data.root.shape();
         let columns = &data.root * (r as f64).sqrt();
         let x = Observations::new(columns.as_view())?.of_population(data.count);
-        // Σ_m w_jm² has expectation 1, the variance of a standardised variable; ψ_j starts at half
-        // of it.
-        let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| {
-            f64::standard_normal(rng) / (self.latent_dim as f64).sqrt()
-        });
         let floors = DVector::from_element(d, self.relative_floor);
-        let noise = DiagonalGaussian::new(DVector::from_element(d, 0.5))?.with_floors(floors)?;
-        let decoder = Linear::about(&loadings, &DVector::zeros(d), Centering::None)?;
-        let start: LinearGaussian<f64, _> = GenerativeModel::new(decoder, noise);
-        let objective = Elbo::closed_form();
-        let fitted = fitter.fit_with_observer(&objective, start, Exact, x, rng, observer)?;
-        fitted.try_map(|(model, _)| canonical(&model))
+        let mut best: Option<Fitted<LinearGaussian<f64, DiagonalGaussian<f64>>>> = None;
+        let mut values = Vec::new();
+        for _ in 0..=self.restarts {
+            // Σ_m w_jm² has expectation 1, the variance of a standardised variable; ψ_j starts at
+            // half of it.
+            let loadings = DMatrix::from_fn(d, self.latent_dim, |_, _| {
+                f64::standard_normal(rng) / (self.latent_dim as f64).sqrt()
+            });
+            let noise = DiagonalGaussian::new(DVector::from_element(d, 0.5))?
+                .with_floors(floors.clone())?;
+            let decoder = Linear::about(&loadings, &DVector::zeros(d), Centering::None)?;
+            let start: LinearGaussian<f64, _> = GenerativeModel::new(decoder, noise);
+            let objective = Elbo::closed_form();
+            let found = fitter
+                .fit_with_observer(&objective, start, Exact, x, rng, observer)?
+                .map(|(model, _)| model);
+            let value = found.trace.last().unwrap_or(f64::NEG_INFINITY);
+            values.push(value);
+            let interrupted = found.stop == StopReason::Interrupted;
+            if best.as_ref().and_then(|best| best.trace.last()).is_none_or(|best| value > best) {
+                best = Some(found);
+            }
+            if let (true, Some(best)) = (interrupted, &mut best) {
+                best.stop = StopReason::Interrupted;
+                break;
+            }
+        }
+        let Some(mut best) = best else { return Err(Error::ObjectiveAtStart { value: f64::NAN }) };
+        if self.restarts > 0 {
+            best.trace.set_starts(values);
+        }
+        best.try_map(|model| canonical(&model))
     }
 
-    /// Maximises the likelihood of the observed entries.
+    /// Fits the model to data in memory without missing values.
+    fn fit_complete(
+        &self,
+        x: Observations<'_, T>,
+        weights: Option<&[T]>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<FactorAnalysis<T>>> {
+        self.check_settings()?;
+        match weights {
+            None => self.fit_standardized(&Standardized::of(x, self)?, rng, observer),
+            Some(weights) => {
+                let mut moments = Moments::new(x.data_dim());
+                moments.update_weighted(x, weights)?;
+                self.fit_moments(&moments, rng, observer)
+            }
+        }
+    }
+
+    /// Maximises the likelihood of the observed entries; without missing values, as for complete
+    /// data.
     fn fit_incomplete(
         &self,
         x: IncompleteObservations<'_, T>,
@@ -464,6 +554,9 @@ impl<T: Real> FactorAnalysisBuilder<T> {
         observer: &mut dyn Observer,
     ) -> Result<Fitted<FactorAnalysis<T>>> {
         self.check_settings()?;
+        if let Some(complete) = x.complete() {
+            return self.fit_complete(complete, weights, rng, observer);
+        }
         let data = Observed::of(x, weights, self.mean)?;
         let varying = data.varying()?;
         data.check_noise_remains(self.latent_dim, self.mean)?;
@@ -498,15 +591,10 @@ macro_rules! fits {
     };
 }
 fits!(Dense<'a, T>, |builder, x, rng, observer| {
-    builder.check_settings()?;
-    let data = Standardized::of(x.validate()?, builder)?;
-    builder.fit_standardized(&data, rng, observer)
+    builder.fit_complete(x.validate()?, None, rng, observer)
 });
 fits!(Weighted<'a, Dense<'a, T>, T>, |builder, x, rng, observer| {
-    let data = x.data.validate()?;
-    let mut moments = Moments::new(data.data_dim());
-    moments.update_weighted(data, x.weights)?;
-    builder.fit_moments(&moments, rng, observer)
+    builder.fit_complete(x.data.validate()?, Some(x.weights), rng, observer)
 });
 fits!(&'a Moments, |builder, x, rng, observer| builder.fit_moments(x, rng, observer));
 fits!(
@@ -596,6 +684,12 @@ fn check_noise_remains(root: &DMatrix<f64>, latent_dim: usize) -> Result<()> {
     let rank =
         thin_svd(root.as_view())?.singular_values.iter().filter(|&&s| s * s > resolved).count();
     if latent_dim < rank { Ok(()) } else { Err(Error::Unbounded { latent_dim, rank }) }
+}
+
+/// ½((d − k)² − (d + k)).
+pub(crate) fn degrees_of_freedom(variables: usize, factors: usize) -> isize {
+    let (d, k) = (variables as isize, factors as isize);
+    ((d - k) * (d - k) - (d + k)) / 2
 }
 
 /// Rotates z so that WᵗΨ⁻¹W is diagonal, and returns the loadings and the noise variances.

@@ -90,8 +90,9 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
         self.generative.squared_distances(x.into_observations()?)
     }
 
-    /// The number of free parameters: W up to a rotation, dk − k(k−1)/2, the variances of the
-    /// noise that are not fixed, and the mean (d) unless it is fixed at 0.
+    /// The number of free parameters: W up to a rotation, dk − k(k−1)/2, and the variances of the
+    /// noise that are not fixed, together at most the d(d+1)/2 entries of a covariance; and the
+    /// mean (d) unless it is fixed at 0.
     pub fn parameter_count(&self) -> usize {
         let (d, k) = (self.data_dim(), self.latent_dim());
         let noise =
@@ -102,7 +103,7 @@ impl<T: Real, N: GaussianNoise<T>, I> Model<T, Linear<T>, N, I> {
             };
         // A mean that was fixed at 0 (`Centering::None`) has not been estimated.
         let mean = if self.generative.decoder.bias_is_fixed() { 0 } else { d };
-        d * k - k * k.saturating_sub(1) / 2 + noise + mean
+        covariance_parameters(d, k, noise) + mean
     }
 
     /// The Bayesian information criterion −2 log p(X) + m ln n with m =
@@ -328,6 +329,17 @@ impl<T: Real, I> Model<T, Linear<T>, IsotropicGaussian<T>, I> {
     }
 }
 
+/// The number of variables with a loading that is not 0.
+pub(super) fn loaded<T: Real>(loadings: DMatrixView<'_, T>) -> usize {
+    loadings.row_iter().filter(|row| row.iter().any(|w| *w != T::zero())).count()
+}
+
+/// The number of free parameters of the covariance WWᵗ + Ψ of d variables with this number of noise
+/// variances: never more than a covariance has entries.
+pub(crate) fn covariance_parameters(d: usize, k: usize, noise_variances: usize) -> usize {
+    (d * k + noise_variances - k * k.saturating_sub(1) / 2).min(d * (d + 1) / 2)
+}
+
 impl<T: Real, L: ConditionalMean<T>, I> std::fmt::Display for Model<T, Linear<T>, L, I>
 where
     I: Inference<T, GenerativeModel<Linear<T>, L>>,
@@ -350,6 +362,16 @@ where
         if (explained + noise).is_finite() && explained + noise > 0.0 {
             let share = 100.0 * explained / (explained + noise);
             write!(f, "\nvariance explained by the latent variables: {share:.2} %")?;
+        }
+        let degrees = self.generative.likelihood.has_variance_of_each_variable().then(|| {
+            super::factor_analysis::degrees_of_freedom(loaded(self.decoder().weights()), k)
+        });
+        if let Some(degrees) = degrees.filter(|&degrees| degrees < 0) {
+            write!(
+                f,
+                "\ndegrees of freedom: {degrees}: too many factors for the variables, so that the \
+                 noise variances and loadings are not determined"
+            )?;
         }
         Ok(())
     }

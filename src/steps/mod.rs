@@ -30,6 +30,7 @@ mod factor_analysis;
 mod fit_methods;
 mod linear_autoencoder;
 mod linear_gaussian;
+pub(crate) use linear_gaussian::covariance_parameters;
 mod loadings_table;
 mod model;
 mod pca;

@@ -452,3 +452,34 @@ fn an_offset_that_single_precision_cannot_hold_is_refused_before_the_first_step(
     assert!((noise - 0.035_026_94).abs() < 1e-7, "{noise}");
     folder.figures(&[&options[..], &["--standardize"]].concat());
 }
+
+#[test]
+fn a_rule_chooses_the_latent_dimension() {
+    let folder = Folder::new("rules");
+    let table = folder.write("total.csv", include_bytes!("../cases/redundant_total.csv"));
+    let figures = folder.figures(&["--data", &table, "--latent-dim", "bic", "--quick"]);
+    assert_eq!(figures["latent_dim"], 2, "the total says nothing new");
+    for (rule, message) in [
+        ("bac", "is not a positive integer or a rule"),
+        ("share:0", "is not a positive integer or a rule"),
+        ("share:1.5", "is not a positive integer or a rule"),
+    ] {
+        let run = folder.run(&["--data", &table, "--latent-dim", rule]);
+        assert_eq!(run.status.code(), Some(2), "{rule}");
+        assert!(String::from_utf8_lossy(&run.stderr).contains(message), "{rule}");
+    }
+    // Independent variables: 0 is an answer, and no model is fitted.
+    let mut noise = String::from("a,b,c\n");
+    let mut state = 1u64;
+    let mut value = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 44
+    };
+    for _ in 0..200 {
+        noise += &format!("{},{},{}\n", value(), value(), value());
+    }
+    let table = folder.write("noise.csv", noise);
+    let run = folder.run(&["--data", &table, "--latent-dim", "parallel"]);
+    assert_eq!(run.status.code(), Some(1), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(String::from_utf8_lossy(&run.stderr).contains("finds no latent dimension"));
+}

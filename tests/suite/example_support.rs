@@ -64,8 +64,11 @@ fn wrong_options_are_one_line() {
         ("-q", "invalid option '-q'"),
         ("--seed", "option '--seed' needs a value: S"),
         ("--seed -1", "option '--seed': \"-1\" is not an integer from 0 to 18446744073709551615"),
-        ("--latent-dim 0", "option '--latent-dim': \"0\" is not a positive integer"),
-        ("--latent-dim two", "option '--latent-dim': \"two\" is not a positive integer"),
+        (
+            "--latent-dim two",
+            "option '--latent-dim': \"two\" is not a positive integer or a rule: laplace, bic, ard, \
+             held_out, parallel, share:P with 0 < P ≤ 1",
+        ),
         ("--threads 1.5", "option '--threads': \"1.5\" is not a positive integer"),
         ("--dtype f16", "option '--dtype': \"f16\" is not f32 or f64"),
         ("--data=", "option '--data': \"\" is not a file"),

@@ -164,3 +164,153 @@ fn errors_are_one_line_with_their_exit_code() {
     std::fs::remove_file(&data).unwrap();
     std::fs::remove_file(&constant).unwrap();
 }
+
+/// Runs the program on a table and returns its report, the JSON and the completed rows.
+fn completed(
+    name: &str,
+    table: &str,
+    options: &[&str],
+) -> (String, serde_json::Value, Vec<Vec<f64>>) {
+    let (data, out, json) = (
+        file(&format!("{name}.csv")),
+        file(&format!("{name}-out.csv")),
+        file(&format!("{name}.json")),
+    );
+    std::fs::write(&data, table).unwrap();
+    let mut arguments = vec![
+        "--data",
+        data.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+        json.to_str().unwrap(),
+    ];
+    arguments.extend(options);
+    let run = impute(&arguments);
+    assert!(run.status.success(), "{name}: {}", String::from_utf8_lossy(&run.stderr));
+    std::fs::remove_file(&data).unwrap();
+    let rows = text(&out)
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').map(|field| field.parse().unwrap()).collect())
+        .collect();
+    let json = serde_json::from_str(&text(&json)).unwrap();
+    (String::from_utf8_lossy(&run.stdout).into_owned(), json, rows)
+}
+
+#[test]
+fn an_exact_identity_completes_the_table() {
+    let table = include_str!("../cases/parts_and_total.csv");
+    for options in [&[][..], &["--latent-dim", "3"]] {
+        let (report, json, rows) = completed("parts", table, options);
+        assert_eq!(json["latent_dim"], 3, "{report}");
+        for (line, row) in table.lines().skip(1).zip(&rows) {
+            // A row that lacks one entry follows from the others.
+            if line.split(',').filter(|field| field.is_empty()).count() == 1 {
+                let rest = row[0] + row[1] + row[2] - row[3];
+                assert!(rest.abs() < 1e-3, "{line}: off by {rest}");
+            }
+        }
+    }
+    let (report, json, rows) = completed("double", "a,b\n1,2\n2,4\n3,\n,8\n5,10\n", &[]);
+    assert!((rows[2][1] - 6.0).abs() < 1e-3 && (rows[3][0] - 4.0).abs() < 1e-3, "{rows:?}");
+    assert!(report.contains("exact identity"), "{report}");
+    let sum = "a,b,c\n1,2,3\n4,1,5\n,3,14\n7,2,9\n2,8,10\n5,,9\n";
+    let (_, _, more) = completed("sum", sum, &[]);
+    assert!((more[2][0] - 11.0).abs() < 1e-3 && (more[5][1] - 4.0).abs() < 1e-3, "{more:?}");
+    assert!(json["noise_floor_of_identity"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn noise_alone_is_completed_by_the_column_means() {
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut table = String::from("a,b,c,d\n");
+    for _ in 0..40 {
+        let row: Vec<String> = (0..4)
+            .map(|_| {
+                let value = uniform();
+                if uniform() < 0.2 { String::new() } else { format!("{value:.6}") }
+            })
+            .collect();
+        table += &(row.join(",") + "\n");
+    }
+    let (report, json, _) = completed("noise", &table, &[]);
+    let (error, means) = (
+        json["held_out_error"].as_f64().unwrap(),
+        json["held_out_error_of_means"].as_f64().unwrap(),
+    );
+    assert!(error <= means, "{report}");
+    assert!(report.contains("that of the column means"), "{report}");
+}
+
+#[test]
+fn a_constant_column_is_filled_and_changes_no_other() {
+    let plain: Vec<&str> = include_str!("../cases/redundant_plain.csv").lines().take(61).collect();
+    let table = |constants: usize| {
+        let mut table = String::new();
+        for (i, line) in plain.iter().enumerate() {
+            let mut fields: Vec<String> = line.split(',').map(String::from).collect();
+            if i > 0 && i % 3 == 0 {
+                fields[i % 5] = String::new();
+            }
+            for constant in 0..constants {
+                fields.push(match i {
+                    0 => format!("constant{constant}"),
+                    _ if i % 7 == 0 => String::new(),
+                    _ => "0.1".into(),
+                });
+            }
+            table += &(fields.join(",") + "\n");
+        }
+        table
+    };
+    let (_, json, rows) = completed("constants-0", &table(0), &[]);
+    let (report, with, more) = completed("constants-2", &table(2), &[]);
+    assert_eq!(json["latent_dim"], with["latent_dim"], "{report}");
+    assert!(report.contains("2 columns are constant"), "{report}");
+    for (row, more) in rows.iter().zip(&more) {
+        assert_eq!(row[..], more[..5]);
+        assert_eq!(more[5..], [0.1, 0.1]);
+    }
+}
+
+#[test]
+fn models_units_and_bounds() {
+    let table = include_str!("../cases/parts_and_total.csv");
+    let (report, json, _) =
+        completed("factors", table, &["--model", "factor_analysis", "--latent-dim", "1"]);
+    assert_eq!(json["model"], "factor_analysis", "{report}");
+    // Standardised columns are a change of units: the completion is that of other units.
+    let (_, _, one) = completed("units", table, &["--standardize", "--latent-dim", "1"]);
+    let scaled: String = table
+        .lines()
+        .enumerate()
+        .map(|(i, line)| {
+            let mut fields: Vec<String> = line.split(',').map(String::from).collect();
+            if let (1.., Ok(value)) = (i, fields[0].parse::<f64>()) {
+                fields[0] = format!("{}", 1000.0 * value);
+            }
+            fields.join(",") + "\n"
+        })
+        .collect();
+    let (_, _, other) = completed("scaled", &scaled, &["--standardize", "--latent-dim", "1"]);
+    for (a, b) in one.iter().zip(&other) {
+        assert!((1000.0 * a[0] - b[0]).abs() < 1e-2 && (a[1] - b[1]).abs() < 1e-4);
+    }
+    // A column at its mean with the conditional variance v has the truncated mean of N(m, v).
+    let (report, _, rows) = completed("bounds", "x\n1\n2\n3\n4\nNA\n", &["--bounds", "x:2.5:"]);
+    assert!(report.contains("truncated conditional mean"), "{report}");
+    // m = 2.5, v = 1.25: m + √(2v/π).
+    let right = 2.5 + (2.5 / std::f64::consts::PI).sqrt();
+    assert!((rows[4][0] - right).abs() < 1e-6, "{} and not {right}", rows[4][0]);
+    for (option, value) in
+        [("--bounds", "x:3:2"), ("--bounds", "x"), ("--noise-floor", "2"), ("--model", "pca")]
+    {
+        let run = impute(&["--data", "x.csv", option, value]);
+        assert_eq!(run.status.code(), Some(2), "{option} {value}");
+    }
+}

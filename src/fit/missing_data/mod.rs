@@ -4,6 +4,7 @@
 mod acceleration;
 mod ascent;
 mod expectation;
+mod factor_completion;
 mod factor_start;
 mod maximization;
 mod observed;

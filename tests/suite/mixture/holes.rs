@@ -126,3 +126,34 @@ fn what_cannot_be_fitted_is_refused() {
         Err(Error::LatentDim { .. })
     ));
 }
+
+/// Restarts of incomplete data are short and only the best goes on; every initialisation still has
+/// its objective, and the trace is that of one fit.
+#[test]
+fn restarts_are_compared_before_the_best_goes_on() {
+    let mut x = DMatrix::from_fn(30, 60, |j, i| {
+        let t = (i * 7 + j * 3) as f64;
+        (0.37 * t).sin() + if i % 2 == 0 { 2.0 } else { -2.0 } * (j as f64 * 0.2).cos()
+    });
+    for i in 0..60 {
+        x[((i * 11) % 30, i)] = f64::NAN;
+        x[((i * 17 + 5) % 30, i)] = f64::NAN;
+    }
+    let fit = MixtureOfPpca::<f64>::builder(2, 3)
+        .restarts(2)
+        .fit(Incomplete(&x), &mut Generator::seed_from_u64(1))
+        .unwrap();
+    assert_eq!(fit.trace.starts().len(), 3);
+    let best = fit.trace.starts().iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!(Some(best), fit.trace.last());
+    if fit.trace.reinitialized() == 0 {
+        assert!(fit.trace.values().is_sorted_by(|a, b| *a <= b + 1e-9));
+    }
+    let refused = MixtureOfPpca::<f64>::builder(2, 1)
+        .fit(
+            &DMatrix::from_row_slice(1, 5, &[1.0, 2.0, 8.0, 9.0, 9.5]),
+            &mut Generator::seed_from_u64(1),
+        )
+        .unwrap_err();
+    assert!(refused.to_string().contains("at least 2"), "{refused}");
+}
