@@ -6,6 +6,7 @@
 use elbo::DeepEncoderPpca;
 use elbo::data::files::{Format, ReadOptions, decode};
 use elbo::posterior::Isotropic;
+use elbo::steps::DeepInitialization;
 use rand::{SeedableRng, rngs::StdRng};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,6 +29,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         model.latent_dim()
     );
     println!("J, the ELBO in nats                       {:>12.4}", j);
+
+    // No encoder is better than an affine one here: the fit starts at its optimum. From random
+    // weights the network has to learn the affine map, and ends below.
+    let random = DeepEncoderPpca::<f64, Isotropic<f64>>::builder(k)
+        .initialization(DeepInitialization::Random)
+        .fit(x, &mut StdRng::seed_from_u64(0))?
+        .model;
+    println!("  trained from random weights             {:>12.4}", random.elbo(x)?.values().sum());
     println!(
         "squared error of the reconstruction       {:>12.4}",
         (x - &reconstruction).norm_squared()

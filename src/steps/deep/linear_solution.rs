@@ -4,7 +4,7 @@
 use super::builder::{DeepBuilder, Scales};
 use super::noise::{DeepNoise, NoiseSettings};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::linalg::thin_svd;
+use crate::linalg::{fix_directions, thin_svd};
 use crate::map::Mlp;
 use crate::posterior::PosteriorFamily;
 use crate::{Error, Observations, Real, Result};
@@ -160,7 +160,9 @@ fn whitened(
     for mut column in loadings.column_iter_mut() {
         column.component_div_assign(noise_deviations);
     }
-    let svd = thin_svd(loadings.as_view())?;
+    let mut svd = thin_svd(loadings.as_view())?;
+    // The orientation of the closed form, so that codes look alike in all steps.
+    fix_directions(&mut svd.u, svd.singular_values.iter().copied());
     Ok((svd.u, svd.singular_values))
 }
 
