@@ -9,7 +9,7 @@ mod support;
 
 use elbo::data::Incomplete;
 use elbo::data::IncompleteObservations;
-use elbo::data::files::{Missing, Table, read, write_csv};
+use elbo::data::files::{Missing, Table, write};
 use elbo::selection::{Criterion, Selection};
 use elbo::{Error, Ppca, Real};
 use rand::SeedableRng;
@@ -18,24 +18,13 @@ use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, or_end};
 use support::json::Json;
 use support::progress::say;
-use support::refusal::Location;
+use support::refusal::{Location, read_table};
 
 const PROGRAM: Program = Program {
     name: "impute",
-    about: "Fits probabilistic PCA to a table with missing values (an empty field, nan, NaN, NA) \
-            and completes it.",
-    options: &[
-        "data",
-        "label",
-        "ignore",
-        "latent-dim",
-        "restarts",
-        "seed",
-        "dtype",
-        "threads",
-        "json",
-        "out",
-    ],
+    about: "Fits probabilistic PCA to a table with missing values (an empty field, NA, nan, n/a, \
+            null, ?, ., -, #N/A and others) and completes it.",
+    options: &["latent-dim", "restarts", "seed", "dtype", "threads", "json", "out"],
     needs_data: true,
 };
 
@@ -58,10 +47,9 @@ fn main() {
 fn run<T: Real>(arguments: &Arguments) {
     let Some(path) = &arguments.data else { return };
     let options =
-        arguments.read_options().missing(Missing::Allow).keep_text(arguments.out.is_some());
+        arguments.reading.clone().missing(Missing::Allow).keep_text(arguments.out.is_some());
     let file = path.display().to_string();
-    let mut table: Table<T> =
-        or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
+    let mut table: Table<T> = or_end(read_table(path, &options));
     let place = Location { file: &file, columns: &table.names };
     let started = Instant::now();
     let (report, completed) = {
@@ -89,6 +77,7 @@ fn run<T: Real>(arguments: &Arguments) {
             latent_dim,
             missing: x.missing(),
             without_entries: x.without_entries(),
+            marks: table.marks.clone(),
             log_likelihood: values.iter().map(|v| v.as_f64()).sum(),
             noise_variance: fitted.model.noise_variance().as_f64(),
             iterations: fitted.iterations(),
@@ -104,7 +93,7 @@ fn run<T: Real>(arguments: &Arguments) {
     }
     if let Some(path) = &arguments.out {
         table.values = completed;
-        or_end(write_csv(path, &table).map_err(|error| format!("{}: {error}", path.display())));
+        or_end(write(path, &table).map_err(|error| format!("{}: {error}", path.display())));
     }
 }
 
@@ -137,6 +126,8 @@ struct Report {
     latent_dim: usize,
     missing: usize,
     without_entries: usize,
+    /// How often each mark of a missing value was read.
+    marks: Vec<(String, usize)>,
     log_likelihood: f64,
     noise_variance: f64,
     iterations: usize,
@@ -169,6 +160,14 @@ impl Report {
             format!("{} observations of {} variables\n", self.observations, self.data_dim);
         text +=
             &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
+        if !self.marks.is_empty() {
+            let count = |(mark, count): &(String, usize)| match mark.as_str() {
+                "" => format!("{count} empty"),
+                _ => format!("{count} {mark}"),
+            };
+            let counts: Vec<String> = self.marks.iter().map(count).collect();
+            text += &format!("                   {}\n", counts.join(", "));
+        }
         if self.without_entries > 0 {
             text += &format!(
                 "                   {} observations have no entry: the mean is imputed\n",

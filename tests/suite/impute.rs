@@ -132,6 +132,102 @@ fn the_keys_stand_in_order_and_a_header_is_optional() {
     assert!(lines.iter().flatten().all(|field| field.parse::<f64>().is_ok_and(f64::is_finite)));
 }
 
+/// Completes a text with one latent dimension; returns what is written under the name `out`, and
+/// what is said on standard error.
+fn completed(text: &str, name: &str, out: &str, options: &[&str]) -> (Vec<u8>, String) {
+    let (data, out) = (file(&format!("in-{name}")), file(&format!("out-{name}-{out}")));
+    std::fs::write(&data, text).unwrap();
+    let files = ["--data", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let run = impute(&[&files[..], &["--latent-dim", "1"], options].concat());
+    std::fs::remove_file(&data).unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{said}");
+    let bytes = std::fs::read(&out).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    (bytes, said)
+}
+
+/// Ten rows of three columns, of which two fields are missing.
+fn body(separator: &str, decimal: &str) -> Vec<String> {
+    (0..10u32)
+        .map(|i| {
+            let first = format!("{}{decimal}{}", i * 3 % 7, i * i % 9 + 1);
+            let second = if i == 4 { "NA".into() } else { format!("{}{decimal}50", i * 5 % 8) };
+            let third = if i == 7 { String::new() } else { format!("{}", i * i % 11) };
+            [first, second, third].join(separator)
+        })
+        .collect()
+}
+
+#[test]
+fn a_table_keeps_its_header_row_names_and_layout() {
+    let rows = body(",", ".");
+    let named = |header: &str, first: &dyn Fn(usize) -> String, last: &str| {
+        let lines = rows.iter().enumerate().map(|(i, row)| format!("{}{row}{last}\n", first(i)));
+        format!("{header}\n{}", lines.collect::<String>())
+    };
+    let semicolons = body(";", ",").join("\r\n");
+    for (index, text) in [
+        named("0,1,2", &|_| String::new(), ""),
+        named(",0,1,2", &|i| format!("{i},"), ""),
+        named(",2019,2020,2021", &|i| format!("row {i},"), ""),
+        named("a,b,c,", &|_| String::new(), ","),
+        named("a,b,c", &|i| format!("s{i},"), ""),
+        format!("\u{feff}a;b;c\r\n{semicolons}\r\n"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (written, said) = completed(text, &format!("{index}.csv"), "o.csv", &[]);
+        let written = String::from_utf8(written).unwrap();
+        assert!(said.lines().all(|line| line.starts_with("note: ")), "{said}");
+        assert_eq!(said.contains("header"), index < 3, "{said}");
+        let (before, after): (Vec<&str>, Vec<&str>) =
+            (text.split('\n').collect(), written.split('\n').collect());
+        assert_eq!(before.len(), after.len(), "{written}");
+        for (line, (before, after)) in before.iter().zip(&after).enumerate() {
+            // The two rows with a missing field, and all others as they stood.
+            assert_eq!(before == after, line != 5 && line != 8, "line {line}: {after}");
+            assert!(!after.contains("NA"), "{after}");
+        }
+        // Completed again, nothing is missing and nothing changes.
+        let (again, _) = completed(&written, &format!("{index}.csv"), "again.csv", &[]);
+        assert_eq!(String::from_utf8(again).unwrap(), written);
+    }
+}
+
+#[test]
+fn the_name_of_the_output_chooses_its_format() {
+    let text = format!("a;b;c\n{}\n", body(";", ",").join("\n"));
+    let (plain, _) = completed(&text, "p.csv", "o.txt", &[]);
+    let (tabs, _) = completed(&text, "t.csv", "o.tsv", &[]);
+    assert_eq!(String::from_utf8(plain).unwrap().replace(';', "\t").as_bytes(), tabs);
+    let (array, _) = completed(&text, "n.csv", "o.npy", &[]);
+    assert!(array.starts_with(b"\x93NUMPY"));
+    for name in ["o.npz", "o.idx2-float", "o.xlsx"] {
+        let run = impute(&["--data", "no-such-file.csv", "--out", name]);
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(said.starts_with("error: option '--out': ") && said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn declared_and_common_marks_are_counted() {
+    let text = "a,b\n1,2.5\n?,4\n3,-9999\n4,n/a\n5.5,1\n2,2\n";
+    let data = file("marks.csv");
+    std::fs::write(&data, text).unwrap();
+    let run =
+        impute(&["--data", data.to_str().unwrap(), "--latent-dim", "1", "--missing", "-9999"]);
+    std::fs::remove_file(&data).unwrap();
+    let (said, report) =
+        (String::from_utf8_lossy(&run.stderr), String::from_utf8_lossy(&run.stdout));
+    assert!(run.status.success(), "{said}");
+    assert!(report.contains("3 of 12 entries"), "{report}");
+    assert!(report.contains("1 ?, 1 -9999, 1 n/a"), "{report}");
+    assert!(said.contains("read as missing values: \"?\" (1), \"-9999\" (1)"), "{said}");
+}
+
 #[test]
 fn errors_are_one_line_with_their_exit_code() {
     let (data, constant) = (file("empty-column.csv"), file("constant.csv"));

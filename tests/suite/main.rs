@@ -11,6 +11,7 @@ mod conventions;
 mod diagnostics;
 mod example_support;
 mod factor_analysis;
+mod files;
 mod gradients;
 mod gradients_reference;
 mod hostile;

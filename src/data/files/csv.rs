@@ -43,9 +43,8 @@ pub(super) fn read<T: Real>(
     let Some(line) = next(&mut record)? else {
         return Err(FileError::EmptyFile);
     };
-    let first: Vec<String> = record.iter().map(|field| text(field).trim().to_owned()).collect();
     let latin = !record.iter().all(|field| std::str::from_utf8(field).is_ok());
-    let columns = columns(first, &mut dialect, options)?;
+    let columns = columns(&record, line, &mut dialect, options)?;
     let header = columns.header;
     let mut table = Reader::new(columns, dialect.syntax, options);
     table.latin = latin;
@@ -127,7 +126,12 @@ impl<'o, T: Real> Reader<'o, T> {
             }
             let field = text(bytes);
             let field = field.trim();
-            if role == Role::Empty && !field.is_empty() {
+            if role == Role::Empty {
+                // Nothing is kept of it, and nothing may be in it.
+                next_apart += 1;
+                if field.is_empty() {
+                    continue;
+                }
                 let (column, text) = (self.columns.names[column].clone(), field.to_owned());
                 return Err(FileError::StrayField { line, column, text });
             }

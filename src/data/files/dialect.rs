@@ -154,7 +154,8 @@ fn records(
     {
         budget.renew(limit);
         let kept = record.iter().take(FIELDS).map(|field| text(field).trim().to_owned());
-        let trailing = (0..record.len()).rev().take_while(|&field| record[field].is_empty());
+        let trailing =
+            (0..record.len()).rev().take_while(|&field| record[field].trim_ascii().is_empty());
         records.push(Record {
             fields: kept.collect(),
             count: record.len(),
@@ -190,6 +191,9 @@ pub(super) fn detect(
             Some(true) => {
                 // One field in each record, whatever separator that does not occur.
                 layout.separator = b';';
+                notes.push(
+                    "each line was read as one number; the option separator says otherwise".into(),
+                );
                 found = records(sample, b';', skip, limit)?;
             }
             Some(false) => notes.push(
@@ -201,7 +205,10 @@ pub(super) fn detect(
         }
     }
     if stated.or(declared).is_none() && layout.separator != b',' && found[..].iter().any(wide) {
-        notes.push(format!("fields are separated by {}", name(layout.separator)));
+        notes.push(format!(
+            "fields are separated by {}; the option separator says otherwise",
+            name(layout.separator)
+        ));
     }
     let syntax = syntax(&found, options, decimal, layout.separator, &mut notes);
     layout.decimal = syntax.decimal;
@@ -293,7 +300,8 @@ fn single_column(
     let Some(first) = body.first() else { return Ok(None) };
     let ambiguous = || {
         let text = first.fields[..2].join(&char::from(separator).to_string());
-        Err(FileError::Ambiguous { text, separator: char::from(separator) })
+        let (separator, fields) = (char::from(separator), first.count);
+        Err(FileError::Ambiguous { text, separator, fields })
     };
     let one_name = named.is_some_and(|named| named.count == 1);
     let two = body.iter().all(|record| record.count == 2);
@@ -388,7 +396,7 @@ fn syntax(
         None => Decimal::Point,
     };
     if decimal.is_none() && found == Decimal::Comma {
-        notes.push("numbers have decimal commas".into());
+        notes.push("numbers have decimal commas; the option decimal says otherwise".into());
     }
     if let Some(field) = unclear
         && decimal.is_none()

@@ -190,15 +190,17 @@ pub enum FileError {
         text: String,
     },
     /// A text file can be read in two ways, and its content does not decide between them.
-    #[error(
-        "{} is one number, or several columns: set the option separator or decimal",
-        Quoted(text)
-    )]
+    #[error("{} is one number, or two columns: {}", Quoted(text), match fields {
+        2 => "set the option separator or decimal",
+        _ => "the option decimal states that it is two; for one number, another separator is needed",
+    })]
     Ambiguous {
         /// The text.
         text: String,
         /// The separator between the columns.
         separator: char,
+        /// The number of fields in a line.
+        fields: usize,
     },
     /// An entry of a numeric column does not parse as a number.
     #[error(

@@ -1,9 +1,11 @@
 //! Detection of a header, of row names and of empty columns, from the first records of a text file.
 
 use super::dialect::{Dialect, Record, usual_count};
+use super::encoding::text;
 use super::number::{Syntax, is_common_mark};
 use super::options::{Header, Role, numbered};
 use super::{FileError, ReadOptions};
+use csv::ByteRecord;
 
 /// Names that programs give to a column without a name, as R, pandas and readr write row names.
 const UNNAMED: [&str; 3] = ["", "Unnamed: 0", "...1"];
@@ -17,14 +19,15 @@ pub(super) struct Columns {
     pub header: bool,
 }
 
-/// Finds the names and roles of the columns. `first` is the first record as a whole; the records of
-/// the dialect hold the beginning of it only.
+/// Finds the names and roles of the columns. `first` is the first record as a whole, which begins
+/// on `line`; the records of the dialect hold the beginning of it only.
 ///
 /// # Errors
 /// [`FileError::StrayLine`] for a title or comment above the table, and the errors of
 /// [`ReadOptions::roles`].
 pub(super) fn columns(
-    first: Vec<String>,
+    first: &ByteRecord,
+    line: u64,
     dialect: &mut Dialect,
     options: &ReadOptions,
 ) -> Result<Columns, FileError> {
@@ -36,31 +39,34 @@ pub(super) fn columns(
     let usual_body: Vec<&Record> = body.iter().filter(|record| record.count == usual).collect();
     // Few records of another length are errors of their own; many are none.
     let usual = if usual_body.len() * 10 >= body.len() * 9 { usual } else { first.len() };
-    let line = 1 + u64::from(dialect.declared);
-    let mut first = first;
     // Separators at the end of the header only.
-    while first.len() > usual && usual > 0 && first.last().is_some_and(String::is_empty) {
-        first.pop();
-    }
-    let beyond = usual.saturating_sub(first.len());
+    let named = first.len() - head.trailing.min(first.len().saturating_sub(usual));
+    let beyond = usual.saturating_sub(named);
     let trailing = usual_body.iter().map(|record| record.trailing).min().unwrap_or(0);
+    let mut padding = 0;
     if beyond > 0 && beyond <= trailing {
         // Separators at the end of the rows only.
-        first.resize(usual, String::new());
+        padding = beyond;
     } else if beyond == 1
-        && !first[0].starts_with('#')
+        && !head.fields[0].starts_with('#')
         && has_row_names(&usual_body, dialect, options)
     {
-        first.insert(0, String::new());
         dialect.layout.short_header = true;
     } else if beyond > 0 && (head.fields[0].starts_with('#') || head.count == 1) {
         return Err(FileError::StrayLine { line, text: head.fields[0].clone() });
     }
-    let fields = &first[..first
-        .len()
-        .min(usual_body.first().map_or(head.fields.len(), |record| record.fields.len()))];
-    let header = dialect.layout.short_header || is_header(fields, &usual_body, dialect, options);
-    let names = if header { first.clone() } else { numbered(first.len()) };
+    let inspected = usual_body.first().map_or(named, |record| record.fields.len());
+    let fields = &head.fields[..head.fields.len().min(named).min(inspected)];
+    let short = dialect.layout.short_header;
+    let header = short || is_header(fields, &usual_body, dialect, options);
+    // No text is made of numbers: tables may be wide.
+    let names: Vec<String> = match header {
+        true => std::iter::repeat_n(String::new(), usize::from(short))
+            .chain(first.iter().take(named).map(|field| text(field).trim().to_owned()))
+            .chain(std::iter::repeat_n(String::new(), padding))
+            .collect(),
+        false => numbered(named + padding),
+    };
     let mut kinds = vec![None; names.len()];
     let empty = if header { trailing } else { trailing.min(head.trailing) };
     if names.len() == usual || body.is_empty() {

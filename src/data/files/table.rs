@@ -128,7 +128,7 @@ pub struct TextColumn {
     pub position: usize,
     /// Whether it is the label column.
     pub label: bool,
-    /// The entries, one for each observation.
+    /// The entries, one for each observation; none for an empty column.
     pub text: Vec<String>,
 }
 

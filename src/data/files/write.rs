@@ -200,7 +200,9 @@ fn verify<T: Real>(table: &Table<T>) -> Result<(), FileError> {
     let columns = d + table.apart.len();
     let mut free = 0;
     for column in &table.apart {
-        same("entries of a column kept apart", n, column.text.len())?;
+        if !column.text.is_empty() {
+            same("entries of a column kept apart", n, column.text.len())?;
+        }
         if column.position < free || column.position >= columns {
             return Err(FileError::DimensionMismatch {
                 what: "position of a column kept apart",
@@ -235,8 +237,10 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>, layout: Layout) -> io
     // Between spaces an empty field shows only in quotes.
     let unnamed =
         |column: &TextColumn| empty(&column.name) && !(layout.short_header && column.position == 0);
-    let quoted =
-        spaces && table.apart.iter().any(|column| unnamed(column) || column.text.iter().any(empty));
+    let quoted = spaces
+        && table.apart.iter().any(|column| {
+            unnamed(column) || column.text.iter().any(empty) || column.text.is_empty()
+        });
     let end = if layout.crlf { Terminator::CRLF } else { Terminator::Any(b'\n') };
     let mut writer = WriterBuilder::new()
         .flexible(layout.short_header)
@@ -271,7 +275,10 @@ fn records<T: Real>(out: &mut dyn Write, table: &Table<T>, layout: Layout) -> io
             })
         };
         let numbers: Vec<Cow<'_, str>> = observation.iter().map(number).collect();
-        let apart = table.apart.iter().map(|column| (column.position, column.text[row].as_str()));
+        let apart = table
+            .apart
+            .iter()
+            .map(|column| (column.position, column.text.get(row).map_or("", String::as_str)));
         writer.write_record(merge(numbers.iter().map(AsRef::as_ref), apart))?;
     }
     writer.flush()

@@ -236,7 +236,7 @@ fn a_column_of_decimal_commas() {
     for text in ["3,0\n4,78\n4,62\n2,68\n", "1,5\n2,3\n7,1\n8,4\n", "1,234\n2,050\n1,800\n2,111\n"]
     {
         let message = refused(text);
-        assert!(message.ends_with("set the option separator or decimal"), "{message}");
+        assert!(message.ends_with("columns: set the option separator or decimal"), "{message}");
     }
     // A short table is read as columns, with a note.
     let short = table("3,1\n4,78\n");
@@ -244,7 +244,9 @@ fn a_column_of_decimal_commas() {
     assert!(short.notes[0].contains("decimal marks"), "{:?}", short.notes);
     let four = table("1,5,2,25\n3,2,4,75\n");
     assert!(four.notes[0].contains("decimal marks"), "{:?}", four.notes);
-    assert!(refused("1,05,2,25\n3,2,4,75\n").contains("separator"));
+    assert!(refused("1,05,2,25\n3,2,4,75\n").ends_with("another separator is needed"));
+    let stated = ReadOptions::default().decimal('.');
+    assert_eq!(csv_with("1,05,2,25\n3,2,4,75\n", &stated).unwrap().values.nrows(), 4);
     assert!(refused("a,b\n1,5,2,25\n3,2,4,75\n").contains("separator and decimal"));
 }
 
