@@ -52,10 +52,10 @@ const MARKS: [&str; 25] = [
 
 /// Whether a text is one of the common marks of a missing value.
 pub(super) fn is_common_mark(field: &str) -> bool {
-    // The longest mark has 8 bytes. A field that begins with a digit is a number in most cases.
+    // The longest mark has 8 bytes, and one with digits has a `#`: most fields are neither.
     field.len() <= 8
-        && !(field.as_bytes().first().is_some_and(u8::is_ascii_digit) && !field.contains('#'))
-        && MARKS.contains(&field.to_ascii_lowercase().as_str())
+        && (field.contains('#') || !field.bytes().any(|byte| byte.is_ascii_digit()))
+        && MARKS.iter().any(|mark| mark.eq_ignore_ascii_case(field))
 }
 
 impl Syntax {

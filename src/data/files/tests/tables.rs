@@ -283,7 +283,7 @@ fn encodings() {
         let found = csv::<f64>(bytes).unwrap();
         assert_eq!(found, expected);
         assert!(found.notes.iter().any(|note| note.contains("written as UTF-8")));
-        assert_eq!(encode_csv(&found).unwrap(), text.replace(",25", ",25").as_bytes());
+        assert_eq!(encode_csv(&found).unwrap(), text.as_bytes());
     }
     let found = csv::<f64>("\u{feff}a,b\r\n1,2\r\n").unwrap();
     assert_eq!(encode_csv(&found).unwrap(), "\u{feff}a,b\r\n1,2\r\n".as_bytes());
