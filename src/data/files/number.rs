@@ -65,6 +65,18 @@ impl Syntax {
     }
 
     pub(super) fn read<T: Real>(&self, field: &str) -> Entry<T> {
+        // The common case in one step: text that begins like a number, and is one in the syntax of
+        // Rust.
+        let bytes = field.as_bytes();
+        let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+        let signed = matches!(bytes.first(), Some(b'-' | b'+' | b'.'));
+        if self.marks.is_empty()
+            && (digit(0) || signed && digit(1))
+            && (self.decimal == Decimal::Point || !field.contains('.'))
+            && let Some(number) = parse(field)
+        {
+            return Entry::Number(number);
+        }
         if !self.marks.is_empty() && self.is_declared(field) || is_common_mark(field) {
             return Entry::Missing;
         }

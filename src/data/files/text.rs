@@ -56,7 +56,13 @@ pub(super) struct Limited<'b, R> {
 impl<R: Read> Read for Limited<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        let separators = buffer[..read].iter().filter(|&&byte| byte == self.separator).count();
+        // A record that is shorter than the limit on its separators cannot have more of them.
+        let counted =
+            self.budget.bytes.get() < self.limit.bytes().saturating_sub(self.limit.columns);
+        let separators = match counted {
+            true => buffer[..read].iter().filter(|&&byte| byte == self.separator).count(),
+            false => 0,
+        };
         match self.budget.separators.get().checked_sub(separators) {
             Some(left) => self.budget.separators.set(left),
             // Separators of several short records lie in one buffer; beyond it they are of one.
@@ -103,6 +109,11 @@ impl<R: Read> Read for Newlines<R> {
                     self.last = b'\n';
                 }
                 return Ok(usize::from(unended));
+            }
+            // The common case: nothing to map.
+            if self.last != b'\r' && !buffer[..read].contains(&b'\r') {
+                self.last = buffer[read - 1];
+                return Ok(read);
             }
             // In place: `written` ≤ `place`, since bytes are dropped and none is added. `last`
             // lasts from one read to the next, because a read may end between `\r` and `\n`.
@@ -253,6 +264,7 @@ mod tests {
         assert_eq!(read(&vec![b'1'; 3 * BUFFER]), Err(FileError::LongRecord { limit: 320 }));
         let commas = [vec![b','; BUFFER / 2], vec![b'1'; BUFFER / 2]].concat();
         assert!(read(&commas).is_ok());
+        assert!(read(&vec![b','; 3 * BUFFER]).is_err());
         assert!(limit.check(10).is_ok() && limit.check(11).is_err());
     }
 }
