@@ -11,7 +11,7 @@
 //! `.npy` file of one axis has one variable. Each name may end in `.gz`; whether content is
 //! compressed is recognised by its first bytes, whatever the name. [`read`] reads a path,
 //! [`decode`] a byte slice (`include_bytes!`), and [`NpyBlocks`] a file larger than memory.
-//! [`write`] writes a table in the format of the file name; a failure leaves an existing file as it
+//! [`write()`] writes a table in the format of the file name; a failure leaves an existing file as it
 //! was.
 //!
 //! Files are untrusted input. The sizes in a header are checked against the length of the file

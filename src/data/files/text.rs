@@ -56,9 +56,10 @@ pub(super) struct Limited<'b, R> {
 impl<R: Read> Read for Limited<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        // A record that is shorter than the limit on its separators cannot have more of them.
-        let counted =
-            self.budget.bytes.get() < self.limit.bytes().saturating_sub(self.limit.columns);
+        // As many bytes as there may be columns cannot hold too many separators.
+        let allowed = self.limit.bytes().saturating_add(BUFFER);
+        let used = allowed.saturating_sub(self.budget.bytes.get()).saturating_add(read);
+        let counted = used > self.limit.columns;
         let separators = match counted {
             true => buffer[..read].iter().filter(|&&byte| byte == self.separator).count(),
             false => 0,

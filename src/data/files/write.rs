@@ -123,7 +123,7 @@ pub fn write<T: Real>(path: impl AsRef<Path>, table: &Table<T>) -> Result<(), Fi
     }
 }
 
-/// Returns the format in which [`write`] writes a file of this name.
+/// Returns the format in which [`write()`] writes a file of this name.
 ///
 /// # Errors
 /// [`FileError::NotWritten`] for a format that is read only; [`FileError::UnknownFormat`].
