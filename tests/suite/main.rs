@@ -12,6 +12,7 @@ mod diagnostics;
 mod example_support;
 mod factor_analysis;
 mod factor_maxima;
+mod files;
 mod gradients;
 mod gradients_reference;
 mod hostile;
