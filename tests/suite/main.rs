@@ -22,6 +22,7 @@ mod ladder;
 mod missing;
 mod mixture;
 mod online;
+mod own_likelihood;
 mod path_derivative;
 mod portable_moments;
 mod properties;
