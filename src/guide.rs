@@ -11,19 +11,19 @@
 macro_rules! page {
     ($name:ident, $file:literal) => {
         #[doc = concat!(
-            "[cookbook]: crate::guide::cookbook\n",
-            "[dictionary]: crate::guide::for_scikit_learn_users\n",
-            "[comparison]: crate::guide::comparison\n",
-            "[design]: crate::guide::design\n",
-            "[performance]: crate::guide::performance\n",
-            "[steps]: crate::guide::steps\n",
-            "[step 1]: crate::guide::step_1_linear_autoencoder\n",
-            "[step 2]: crate::guide::step_2_probabilistic_pca\n",
-            "[step 3]: crate::guide::step_3_variational_em\n",
-            "[step 4]: crate::guide::step_4_amortized_inference\n",
-            "[step 5]: crate::guide::step_5_deep_encoder\n",
-            "[step 6]: crate::guide::step_6_variational_autoencoder\n\n",
-        )]
+                    "[cookbook]: crate::guide::cookbook\n",
+                    "[dictionary]: crate::guide::for_scikit_learn_users\n",
+                    "[comparison]: crate::guide::comparison\n",
+                    "[design]: crate::guide::design\n",
+                    "[performance]: crate::guide::performance\n",
+                    "[steps]: crate::guide::steps\n",
+                    "[step 1]: crate::guide::step_1_linear_autoencoder\n",
+                    "[step 2]: crate::guide::step_2_probabilistic_pca\n",
+                    "[step 3]: crate::guide::step_3_variational_em\n",
+                    "[step 4]: crate::guide::step_4_amortized_inference\n",
+                    "[step 5]: crate::guide::step_5_deep_encoder\n",
+                    "[step 6]: crate::guide::step_6_variational_autoencoder\n\n",
+                )]
         #[doc = include_str!(concat!("../", $file))]
         pub mod $name {}
     };

@@ -141,7 +141,7 @@
 //!
 //! let iris = read::<f64>("examples/data/iris.csv.gz", &ReadOptions::default())?;
 //! let (x, rng) = (&iris.values, &mut StdRng::seed_from_u64(0));
-//! let fitter = StochasticGradient { held_out: 0.2, ..StochasticGradient::of_steps(500, x.ncols()) };
+//! let fitter = StochasticGradient::of_steps(500, x.ncols()); // without it: 12,000 steps
 //! let fit = Vae::<f64>::builder(2).hidden(&[16]).fitter(fitter).fit(x, rng)?;
 //! println!("{fit}");
 //!
@@ -159,7 +159,7 @@
 //! |---|---|
 //! | [`LatentModel`] | trait of every model with a decoder: its dimensions, and z → x |
 //! | [`Encoder`], [`Decoder`], [`Objective`] | traits of the components that the steps replace |
-//! | [`Model`] | a decoder, a likelihood and an inference method; all models below but the last two |
+//! | [`Model`] | a decoder, a likelihood and an inference method; all but `Pca` and mixtures |
 //! | [`LinearAutoencoder`] … [`Vae`] | the steps of the progression (next section) |
 //! | [`FactorAnalysis`] | probabilistic PCA with a noise variance for each variable |
 //! | [`Pca`] | principal components, explained variance, whitening, outlier distances |
@@ -235,6 +235,8 @@
 //! [`Likelihood`](likelihood::Likelihood), [`PosteriorFamily`](posterior::PosteriorFamily),
 //! [`DifferentiableMap`](map::DifferentiableMap) and [`Inference`](inference::Inference); a
 //! [`Model`] takes any of them. [`testing`] has a conformance check for each.
+// Labels of the features that an item needs: on docs.rs only, because it needs a nightly compiler.
+#![cfg_attr(elbo_docs, feature(doc_cfg))]
 
 pub mod data;
 pub mod diagnostics;
