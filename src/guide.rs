@@ -10,20 +10,19 @@
 /// Defines a module that contains a file of the repository as its documentation.
 macro_rules! page {
     ($name:ident, $file:literal) => {
-        #[doc = concat!(
-                    "[cookbook]: crate::guide::cookbook\n",
-                    "[dictionary]: crate::guide::for_scikit_learn_users\n",
-                    "[comparison]: crate::guide::comparison\n",
-                    "[design]: crate::guide::design\n",
-                    "[performance]: crate::guide::performance\n",
-                    "[steps]: crate::guide::steps\n",
-                    "[step 1]: crate::guide::step_1_linear_autoencoder\n",
-                    "[step 2]: crate::guide::step_2_probabilistic_pca\n",
-                    "[step 3]: crate::guide::step_3_variational_em\n",
-                    "[step 4]: crate::guide::step_4_amortized_inference\n",
-                    "[step 5]: crate::guide::step_5_deep_encoder\n",
-                    "[step 6]: crate::guide::step_6_variational_autoencoder\n\n",
-                )]
+        #[doc = "[cookbook]: crate::guide::cookbook"]
+        #[doc = "[dictionary]: crate::guide::for_scikit_learn_users"]
+        #[doc = "[comparison]: crate::guide::comparison"]
+        #[doc = "[design]: crate::guide::design"]
+        #[doc = "[performance]: crate::guide::performance"]
+        #[doc = "[steps]: crate::guide::steps"]
+        #[doc = "[step 1]: crate::guide::step_1_linear_autoencoder"]
+        #[doc = "[step 2]: crate::guide::step_2_probabilistic_pca"]
+        #[doc = "[step 3]: crate::guide::step_3_variational_em"]
+        #[doc = "[step 4]: crate::guide::step_4_amortized_inference"]
+        #[doc = "[step 5]: crate::guide::step_5_deep_encoder"]
+        #[doc = "[step 6]: crate::guide::step_6_variational_autoencoder"]
+        #[doc = ""]
         #[doc = include_str!(concat!("../", $file))]
         pub mod $name {}
     };
