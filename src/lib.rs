@@ -222,7 +222,7 @@
 //! | feature | default | adds | crates | C compiler | seconds |
 //! |---|---|---|---|---|---|
 //! | `rayon` | yes | threads, with bit-identical results for any number of threads | 6 | no | 10 |
-//! | `files` | no | tables from CSV, NumPy and IDX files, plain or in gzip | 11 | no | 13 |
+//! | `files` | no | tables from delimited text, NumPy and IDX files, plain or in gzip | 11 | no | 13 |
 //! | `sparse` | no | input from nalgebra-sparse | 2 | no | 4 |
 //! | `serde` | no | saving and loading of the models with linear maps | 3 | no | 6 |
 //!
