@@ -258,6 +258,7 @@ pub mod mixture;
 pub mod model;
 pub mod objective;
 pub mod posterior;
+pub mod prior;
 mod real;
 pub mod rotation;
 // Not part of the public interface: the forms of saved models.

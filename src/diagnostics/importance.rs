@@ -3,6 +3,7 @@
 use super::Estimates;
 use crate::data::expect;
 use crate::model::{Decoder, ProbabilisticModel};
+use crate::objective::log_density_with_prior;
 use crate::posterior::{Full, GaussianPosterior, Posterior};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::DMatrix;
@@ -215,7 +216,7 @@ impl ImportanceSampling {
                 );
             }
             let x = Observations::trusted(repeated.columns(0, count), count);
-            let densities = model.log_density_given(x, z.columns(0, count))?;
+            let densities = log_density_with_prior(model, x, z.columns(0, count))?;
             log_weights.extend(
                 densities.iter().zip(proposed).map(|(density, ratio)| density.as_f64() + ratio),
             );

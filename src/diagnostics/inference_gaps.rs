@@ -11,8 +11,9 @@ use crate::linalg::vector::fill_standard_normal;
 use crate::linalg::{matrix_product, r_factor, squared_norms};
 use crate::map::DifferentiableMap;
 use crate::model::{Decoder, ExactPosterior, GenerativeModel, ProbabilisticModel};
-use crate::objective::{half_log_determinants, log_weights};
+use crate::objective::{half_log_determinants, log_density_with_prior, log_weights};
 use crate::posterior::{Full, GaussianPosterior, Posterior, PosteriorFamily};
+use crate::prior::Prior;
 use crate::{IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -251,9 +252,9 @@ impl GapEstimation {
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch),
     /// [`Error::InvalidParameter`](crate::Error::InvalidParameter),
     /// [`Error::NotPositiveDefinite`](crate::Error::NotPositiveDefinite).
-    pub fn estimate<'a, T, D, L, Q>(
+    pub fn estimate<'a, T, D, L, P, Q>(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         q: &Q,
         x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
@@ -262,6 +263,7 @@ impl GapEstimation {
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
+        P: Prior<T>,
         Q: PosteriorFamily<T>,
     {
         let x = x.into_observations()?;
@@ -330,7 +332,7 @@ where
         for ((q, half_log_determinants), moments) in posteriors.iter().zip(&mut moments) {
             q.transform(noise.as_view(), &mut z);
             let bound = log_weights(
-                &model.log_density_given(x, z.as_view())?,
+                &log_density_with_prior(model, x, z.as_view())?,
                 &z,
                 &noise,
                 half_log_determinants,

@@ -7,6 +7,7 @@ use crate::linalg::reshape;
 use crate::map::DifferentiableMap;
 use crate::model::GenerativeModel;
 use crate::posterior::PosteriorFamily;
+use crate::prior::{Prior, add_log_ratio_gradient, log_ratio_to_standard};
 use crate::{Error, IntoObservations, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -83,9 +84,9 @@ impl LocalRefinement {
     /// # Errors
     /// [`Error::DimensionMismatch`] when model, q and x do not fit each other;
     /// [`Error::InvalidParameter`] for a learning rate that is not positive and finite.
-    pub fn refine<'a, T, D, L, Q>(
+    pub fn refine<'a, T, D, L, P, Q>(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         mut q: Q,
         x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
@@ -94,6 +95,7 @@ impl LocalRefinement {
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
+        P: Prior<T>,
         Q: PosteriorFamily<T>,
     {
         let x = x.into_observations()?;
@@ -144,24 +146,31 @@ fn moment_matched_samples<T: Real>(k: usize, samples: usize, rng: &mut dyn Rng) 
     )
 }
 
-struct Ascent<'a, T: Real, D: DifferentiableMap<T>, L> {
-    model: &'a GenerativeModel<D, L>,
+struct Ascent<'a, T: Real, D: DifferentiableMap<T>, L, P> {
+    model: &'a GenerativeModel<D, L, P>,
     draws: &'a DMatrix<T>,
     tape: D::Tape,
     noise: DMatrix<T>,
     z: DMatrix<T>,
     d_z: DMatrix<T>,
     d_output: DMatrix<T>,
-    unused: (Vec<T>, Vec<T>), // the gradient with respect to θ: computed, but not used
+    unused: [Vec<T>; 3], // the gradient with respect to θ: computed, but not used
 }
 
-impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L> {
-    fn new(model: &'a GenerativeModel<D, L>, draws: &'a DMatrix<T>) -> Self {
+impl<'a, T, D, L, P> Ascent<'a, T, D, L, P>
+where
+    T: Real,
+    D: DifferentiableMap<T>,
+    L: Likelihood<T>,
+    P: Prior<T>,
+{
+    fn new(model: &'a GenerativeModel<D, L, P>, draws: &'a DMatrix<T>) -> Self {
         let empty = || DMatrix::zeros(0, 0);
-        let unused = (
+        let unused = [
             vec![T::zero(); model.decoder.parameters().len()],
             vec![T::zero(); model.likelihood.parameters().len()],
-        );
+            vec![T::zero(); model.prior.parameters().len()],
+        ];
         Self {
             model,
             draws,
@@ -239,6 +248,9 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             self.place_draw(q, sample);
             let output = self.model.decoder.forward(self.z.as_view(), &mut self.tape);
             sum += self.model.likelihood.log_density(x.values(), output);
+            if let Some(ratio) = log_ratio_to_standard(&self.model.prior, self.z.as_view()) {
+                sum += ratio;
+            }
         }
         // The divergence is exact: only the expected log-likelihood is estimated from samples.
         sum / T::of_usize(self.draws.ncols()) - q.kl_to_prior()
@@ -260,16 +272,21 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
                 output,
                 Weights::Equal(scale),
                 &mut self.d_output,
-                &mut self.unused.1,
+                &mut self.unused[1],
             );
             let d_output = self.d_output.as_view();
             self.model.decoder.backward_to_input(
                 self.z.as_view(),
                 &mut self.tape,
                 d_output,
-                &mut self.unused.0,
+                &mut self.unused[0],
                 &mut self.d_z,
             );
+            if !self.model.prior.is_standard() {
+                let (z, weights) = (self.z.as_view(), Weights::Equal(scale));
+                let (d_z, unused) = (&mut self.d_z, &mut self.unused[2]);
+                add_log_ratio_gradient(&self.model.prior, z, weights, d_z, unused);
+            }
             q.add_transform_gradient(self.noise.as_view(), self.d_z.as_view(), d_phi);
         }
         // `log_density_gradient` weighted each sample by 1/samples; the divergence counts once.

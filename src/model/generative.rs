@@ -3,37 +3,50 @@
 use super::{Decoder, LatentModel, ProbabilisticModel};
 use crate::data::expect;
 use crate::likelihood::Likelihood;
+use crate::prior::{Prior, StandardNormal, log_ratio_to_standard};
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
-/// Generative model p(x, z) = N(z; 0, I) p(x | decoder(z)), with the parameters θ of every step of
-/// the progression.
+/// Generative model p(x, z) = π(z) p(x | decoder(z)), with the parameters θ of every step of the
+/// progression.
 ///
-/// A step of the progression replaces one of its two components.
+/// A step of the progression replaces one of its components. The prior π is N(0, I) in all of
+/// them, and can be another [`Prior`] beside a deep decoder.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GenerativeModel<D, L> {
+pub struct GenerativeModel<D, L, P = StandardNormal> {
     /// The map from z to the location parameters of the likelihood.
     pub decoder: D,
     /// The likelihood p(x|z), given the decoder's output.
     pub likelihood: L,
+    /// The prior π(z).
+    pub prior: P,
 }
 
 impl<D, L> GenerativeModel<D, L> {
     /// Builds a model from its components.
     pub fn new(decoder: D, likelihood: L) -> Self {
-        Self { decoder, likelihood }
+        Self { decoder, likelihood, prior: StandardNormal }
     }
 }
 
-impl<T: Real, D: Decoder<T>, L> LatentModel<T> for GenerativeModel<D, L> {
+impl<D, L, P> GenerativeModel<D, L, P> {
+    /// Builds a model from its components, with a prior of its own.
+    pub fn with_prior(decoder: D, likelihood: L, prior: P) -> Self {
+        Self { decoder, likelihood, prior }
+    }
+}
+
+impl<T: Real, D: Decoder<T>, L, P> LatentModel<T> for GenerativeModel<D, L, P> {
     type Decoder = D;
     fn decoder(&self) -> &D {
         &self.decoder
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: Likelihood<T>> ProbabilisticModel<T> for GenerativeModel<D, L> {
+impl<T: Real, D: Decoder<T>, L: Likelihood<T>, P: Prior<T>> ProbabilisticModel<T>
+    for GenerativeModel<D, L, P>
+{
     fn log_density_given(
         &self,
         x: Observations<'_, T>,
@@ -45,8 +58,12 @@ impl<T: Real, D: Decoder<T>, L: Likelihood<T>> ProbabilisticModel<T> for Generat
         Ok(self.likelihood.log_density(x.values(), self.decoder.decode(z).as_view()))
     }
 
+    fn log_prior_ratio(&self, z: DMatrixView<'_, T>) -> Option<DVector<T>> {
+        log_ratio_to_standard(&self.prior, z)
+    }
+
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> (DMatrix<T>, DMatrix<T>) {
-        let z = DMatrix::from_fn(self.decoder.latent_dim(), n, |_, _| T::standard_normal(rng));
+        let z = self.prior.sample(self.decoder.latent_dim(), n, rng);
         let x = self.likelihood.sample(self.decoder.decode(z.as_view()).as_view(), rng);
         (z, x)
     }

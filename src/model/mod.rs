@@ -64,7 +64,7 @@ pub trait LatentModel<T: Real> {
     fn decoder(&self) -> &Self::Decoder;
 }
 
-/// A model with a joint density p(x, z) = π(z) p(x|z), π = N(0, I).
+/// A model with a joint density p(x, z) = π(z) p(x|z).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no density p(x|z): a linear autoencoder has no likelihood",
     note = "probabilistic PCA is the linear autoencoder with one: use `Ppca`"
@@ -79,6 +79,13 @@ pub trait ProbabilisticModel<T: Real>: LatentModel<T> {
         x: Observations<'_, T>,
         z: DMatrixView<'_, T>,
     ) -> Result<DVector<T>>;
+
+    /// ln π(z_i) − ln N(z_i; 0, I) in nats, one entry for each column of z; `None` for the prior
+    /// N(0, I), the default.
+    fn log_prior_ratio(&self, z: DMatrixView<'_, T>) -> Option<DVector<T>> {
+        let _ = z;
+        None
+    }
 
     /// Samples n pairs from π(z)p(x|z): z (k×n) and x (d×n).
     fn sample(&self, n: usize, rng: &mut dyn Rng) -> (DMatrix<T>, DMatrix<T>);

@@ -8,6 +8,7 @@ use crate::linalg::{gemm, r_factor, reshape};
 use crate::map::{DifferentiableMap, Parameters};
 use crate::model::{ExpectedLogLikelihood, GenerativeModel, LinearGaussian, ProbabilisticModel};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
+use crate::prior::{Prior, add_log_ratio_gradient, log_ratio_sum};
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
@@ -53,7 +54,8 @@ impl Default for Reparameterization {
 pub struct ElboTerms<T: Real> {
     /// E_{q_i} log p(x_i|z_i) in nats.
     pub reconstruction: DVector<T>,
-    /// E_{q_i} log π(z_i)/q_i(z_i) = −KL(q_i ‖ π) in nats.
+    /// E_{q_i} log π(z_i)/q_i(z_i) = −KL(q_i ‖ π) in nats; for another prior than N(0, I), that to
+    /// N(0, I) is in closed form, and the rest is a mean over Monte Carlo samples.
     pub negative_kl: DVector<T>,
 }
 
@@ -126,15 +128,19 @@ impl Elbo<Reparameterization> {
         Q: GaussianPosterior<T>,
     {
         let mut sum = DVector::zeros(x.len());
+        let mut of_prior = DVector::zeros(x.len());
         let mut z = DMatrix::zeros(q.latent_dim(), q.len());
         for _ in 0..self.estimator.samples {
             let noise = DMatrix::from_fn(q.latent_dim(), q.len(), |_, _| T::standard_normal(rng));
             q.transform(noise.as_view(), &mut z);
             sum += model.log_density_given(x, z.as_view())?;
+            if let Some(ratio) = model.log_prior_ratio(z.as_view()) {
+                of_prior += ratio;
+            }
         }
         Ok(ElboTerms {
             reconstruction: sum / T::of_usize(self.estimator.samples),
-            negative_kl: -q.kl_to_prior(),
+            negative_kl: of_prior / T::of_usize(self.estimator.samples) - q.kl_to_prior(),
         })
     }
 }
@@ -217,9 +223,9 @@ impl Elbo<Reparameterization> {
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when model, inference and x do
     /// not fit each other.
-    pub fn value_and_gradient_at<T, D, L, I>(
+    pub fn value_and_gradient_at<T, D, L, P, I>(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         noise: impl FnMut(&mut [T]),
@@ -230,6 +236,7 @@ impl Elbo<Reparameterization> {
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
+        P: Prior<T>,
         I: DifferentiableInference<T>,
     {
         self.monte_carlo_gradient(
@@ -246,10 +253,10 @@ impl Elbo<Reparameterization> {
     /// J and, unless `derivative` is [`Derivative::None`], its gradient, with the chosen estimator
     /// of the derivative of the divergence.
     #[allow(clippy::too_many_arguments)]
-    pub(super) fn monte_carlo_gradient<T, D, L, I>(
+    pub(super) fn monte_carlo_gradient<T, D, L, P, I>(
         &self,
         derivative: Derivative,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         mut noise: impl FnMut(&mut [T]),
@@ -260,6 +267,7 @@ impl Elbo<Reparameterization> {
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
+        P: Prior<T>,
         I: DifferentiableInference<T>,
     {
         x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
@@ -273,7 +281,8 @@ impl Elbo<Reparameterization> {
         )?;
         let (k, n) = (q.latent_dim(), q.len());
         let decoder_count = model.decoder.parameters().len();
-        let theta_count = decoder_count + model.likelihood.parameters().len();
+        let likelihood_count = model.likelihood.parameters().len();
+        let theta_count = decoder_count + likelihood_count + model.prior.parameters().len();
         gradient.theta.resize(theta_count, T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
         reshape(&mut w.d_phi, q.parameters().nrows(), n);
@@ -296,7 +305,8 @@ impl Elbo<Reparameterization> {
             // and the later ones into a buffer that is added: the usual case of one sample has no
             // copy.
             let target = if sample == 0 { &mut gradient.theta } else { &mut w.d_theta };
-            let (d_decoder, d_likelihood) = target.split_at_mut(decoder_count);
+            let (d_decoder, rest) = target.split_at_mut(decoder_count);
+            let (d_likelihood, d_prior) = rest.split_at_mut(likelihood_count);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             value += model.likelihood.log_density_gradient(
                 x.values(),
@@ -306,6 +316,7 @@ impl Elbo<Reparameterization> {
                 d_likelihood,
             );
             if derivative == Derivative::None {
+                value += log_ratio_sum(&model.prior, w.z.as_view(), Weights::Equal(scale));
                 continue;
             }
             model.decoder.backward(
@@ -315,6 +326,11 @@ impl Elbo<Reparameterization> {
                 d_decoder,
                 Some(&mut w.d_z),
             );
+            // The divergence below is that from N(0, I); what another prior adds is estimated.
+            if !model.prior.is_standard() {
+                let (z, weights) = (w.z.as_view(), Weights::Equal(scale));
+                value += add_log_ratio_gradient(&model.prior, z, weights, &mut w.d_z, d_prior);
+            }
             // ∂/∂z of log π(z) − log q(z) is −z + Σ⁻¹(z − m), with the φ inside log q held constant
             // (Roeder et al. 2017).
             if derivative == Derivative::AlongThePath {
@@ -350,18 +366,20 @@ impl Elbo<Reparameterization> {
 
 /// Gradient by the reparameterisation trick: through the likelihood, the decoder, z = μ + Lε and
 /// the encoder.
-impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for Elbo<Reparameterization>
+impl<T, D, L, P, I> DifferentiableObjective<T, GenerativeModel<D, L, P>, I>
+    for Elbo<Reparameterization>
 where
     T: Real,
     D: DifferentiableMap<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     I: DifferentiableInference<T>,
 {
     type Workspace = ElboWorkspace<T, I::Tape, D::Tape>;
 
     fn value_and_gradient(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -374,7 +392,7 @@ where
 
     fn value(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,

@@ -7,8 +7,9 @@ use crate::linalg::{reshape, vector::fill_standard_normal};
 use crate::map::DifferentiableMap;
 use crate::model::{GenerativeModel, ProbabilisticModel};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily, add_mean_kl_gradient};
+use crate::prior::{Prior, add_log_ratio_gradient, log_ratio_to_standard};
 use crate::{Observations, Real, Result};
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
 /// Estimator of the gradient by φ of an importance-weighted bound. The value and the gradient by θ
@@ -105,7 +106,7 @@ impl ImportanceWeighted {
         for s in 0..self.samples {
             fill_standard_normal(noise.as_mut_slice(), rng);
             q.transform(noise.as_view(), &mut z);
-            let densities = model.log_density_given(x, z.as_view())?;
+            let densities = log_density_with_prior(model, x, z.as_view())?;
             weights.set_row(
                 s,
                 &log_weights(&densities, &z, &noise, &half_log_determinants).transpose(),
@@ -113,6 +114,19 @@ impl ImportanceWeighted {
         }
         Ok(weights)
     }
+}
+
+/// ln p(x_i|z_i) + ln π(z_i) − ln N(z_i; 0, I), one entry per observation.
+pub(crate) fn log_density_with_prior<T: Real>(
+    model: &impl ProbabilisticModel<T>,
+    x: Observations<'_, T>,
+    z: DMatrixView<'_, T>,
+) -> Result<DVector<T>> {
+    let density = model.log_density_given(x, z)?;
+    Ok(match model.log_prior_ratio(z) {
+        Some(ratio) => density + ratio,
+        None => density,
+    })
 }
 
 /// ½ ln|Σ_i|, one entry per observation, derived from KL(q_i ‖ π).
@@ -128,7 +142,8 @@ pub(crate) fn half_log_determinants<T: Real>(q: &impl GaussianPosterior<T>) -> D
     })
 }
 
-/// The log-weights ln p(x|z) + ln π(z) − ln q(z), one entry per observation.
+/// The log-weights ln p(x|z) + ln π(z) − ln q(z), one entry per observation, from the densities
+/// ln p(x|z), with what another prior than N(0, I) adds.
 ///
 /// With ε = L⁻¹(z − m), ln π(z) − ln q(z) = ½(‖ε‖² − ‖z‖²) + ½ ln|Σ|: the constants ½k ln 2π of π
 /// and q are equal and cancel.
@@ -234,18 +249,19 @@ impl<T: Real, E: Default, D: Default> Default for ImportanceWorkspace<T, E, D> {
     }
 }
 
-impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for ImportanceWeighted
+impl<T, D, L, P, I> DifferentiableObjective<T, GenerativeModel<D, L, P>, I> for ImportanceWeighted
 where
     T: Real,
     D: DifferentiableMap<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     I: DifferentiableInference<T>,
 {
     type Workspace = ImportanceWorkspace<T, I::Tape, D::Tape>;
 
     fn value_and_gradient(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -259,10 +275,10 @@ where
 impl ImportanceWeighted {
     /// The bound of order α, (1/(1 − α)) ln (1/K) Σ_s w_s^{1−α}, and its gradient.
     #[allow(clippy::too_many_arguments)] // those of an objective, and the order
-    pub(super) fn bound_and_gradient<T, D, L, I>(
+    pub(super) fn bound_and_gradient<T, D, L, P, I>(
         &self,
         order: f64,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -273,6 +289,7 @@ impl ImportanceWeighted {
         T: Real,
         D: DifferentiableMap<T>,
         L: Likelihood<T>,
+        P: Prior<T>,
         I: DifferentiableInference<T>,
     {
         x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
@@ -293,7 +310,10 @@ impl ImportanceWeighted {
             fill_standard_normal(noise.as_mut_slice(), rng);
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
-            let densities = model.likelihood.log_density(x.values(), output);
+            let mut densities = model.likelihood.log_density(x.values(), output);
+            if let Some(ratio) = log_ratio_to_standard(&model.prior, w.z.as_view()) {
+                densities += ratio;
+            }
             w.weights.set_row(
                 s,
                 &log_weights(&densities, &w.z, noise, &half_log_determinants).transpose(),
@@ -305,7 +325,8 @@ impl ImportanceWeighted {
         // of the first. Each sample goes forward and backward again, which costs a second forward
         // pass but keeps one tape instead of K.
         let decoder_count = model.decoder.parameters().len();
-        let theta_count = decoder_count + model.likelihood.parameters().len();
+        let likelihood_count = model.likelihood.parameters().len();
+        let theta_count = decoder_count + likelihood_count + model.prior.parameters().len();
         gradient.theta.clear();
         gradient.theta.resize(theta_count, T::zero());
         gradient.phi.resize(inference.parameters().len(), T::zero());
@@ -315,7 +336,8 @@ impl ImportanceWeighted {
         for (s, noise) in w.noise.iter().enumerate() {
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
-            let (d_decoder, d_likelihood) = w.d_theta.split_at_mut(decoder_count);
+            let (d_decoder, rest) = w.d_theta.split_at_mut(decoder_count);
+            let (d_likelihood, d_prior) = rest.split_at_mut(likelihood_count);
             w.of_sample.clear();
             w.of_sample.extend(w.weights.row(s).iter().map(|&weight| scale * weight));
             model.likelihood.log_density_gradient(
@@ -332,8 +354,12 @@ impl ImportanceWeighted {
                 d_decoder,
                 Some(&mut w.d_z),
             );
+            if !model.prior.is_standard() {
+                let (z, weights) = (w.z.as_view(), Weights::Each(&w.of_sample));
+                add_log_ratio_gradient(&model.prior, z, weights, &mut w.d_z, d_prior);
+            }
             gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &d)| *sum += d);
-            // ∂ ln π(z)/∂z = −z, with the weight of the observation.
+            // ∂ ln N(z; 0, I)/∂z = −z, with the weight of the observation.
             for (i, (mut d_z, z)) in w.d_z.column_iter_mut().zip(w.z.column_iter()).enumerate() {
                 d_z.axpy(-w.of_sample[i], &z, T::one());
             }

@@ -22,7 +22,7 @@ pub use elbo::{ClosedForm, Elbo, ElboTerms, Reparameterization};
 #[doc(hidden)]
 pub use importance_weighted::ImportanceWorkspace;
 pub use importance_weighted::{ImportanceWeighted, WeightedGradient};
-pub(crate) use importance_weighted::{half_log_determinants, log_weights};
+pub(crate) use importance_weighted::{half_log_determinants, log_density_with_prior, log_weights};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
 pub use renyi::Renyi;
@@ -54,7 +54,8 @@ pub trait Objective<T: Real, M, Q> {
 /// [`Parameters`](crate::map::Parameters).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradient<T> {
-    /// ∂J/∂θ: first by the parameters of the decoder, then by those of the likelihood.
+    /// ∂J/∂θ: first by the parameters of the decoder, then by those of the likelihood and of the
+    /// prior.
     pub theta: Vec<T>,
     /// ∂J/∂φ, by the parameters of the inference.
     pub phi: Vec<T>,

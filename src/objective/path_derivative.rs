@@ -8,6 +8,7 @@ use crate::linalg::vector::fill_standard_normal;
 use crate::map::DifferentiableMap;
 use crate::model::{GenerativeModel, ProbabilisticModel};
 use crate::posterior::GaussianPosterior;
+use crate::prior::Prior;
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
@@ -97,18 +98,19 @@ where
     }
 }
 
-impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for Elbo<PathDerivative>
+impl<T, D, L, P, I> DifferentiableObjective<T, GenerativeModel<D, L, P>, I> for Elbo<PathDerivative>
 where
     T: Real,
     D: DifferentiableMap<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     I: DifferentiableInference<T>,
 {
     type Workspace = ElboWorkspace<T, I::Tape, D::Tape>;
 
     fn value_and_gradient(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -129,7 +131,7 @@ where
 
     fn value(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,

@@ -7,6 +7,7 @@ use crate::likelihood::Likelihood;
 use crate::map::DifferentiableMap;
 use crate::model::{GenerativeModel, ProbabilisticModel};
 use crate::posterior::GaussianPosterior;
+use crate::prior::Prior;
 use crate::{Error, Observations, Real, Result};
 use rand::Rng;
 
@@ -60,18 +61,19 @@ where
     }
 }
 
-impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for Renyi
+impl<T, D, L, P, I> DifferentiableObjective<T, GenerativeModel<D, L, P>, I> for Renyi
 where
     T: Real,
     D: DifferentiableMap<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     I: DifferentiableInference<T>,
 {
     type Workspace = ImportanceWorkspace<T, I::Tape, D::Tape>;
 
     fn value_and_gradient(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,

@@ -7,6 +7,7 @@ use crate::inference::DifferentiableInference;
 use crate::likelihood::Likelihood;
 use crate::map::DifferentiableMap;
 use crate::model::GenerativeModel;
+use crate::prior::Prior;
 use crate::{Observations, Real, Result};
 use rand::Rng;
 
@@ -125,18 +126,19 @@ macro_rules! of_bound {
     };
 }
 
-impl<T, D, L, I> DifferentiableObjective<T, GenerativeModel<D, L>, I> for SampledBound
+impl<T, D, L, P, I> DifferentiableObjective<T, GenerativeModel<D, L, P>, I> for SampledBound
 where
     T: Real,
     D: DifferentiableMap<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     I: DifferentiableInference<T>,
 {
     type Workspace = SampledWorkspace<T, I::Tape, D::Tape>;
 
     fn value_and_gradient(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
@@ -148,7 +150,7 @@ where
 
     fn value(
         &self,
-        model: &GenerativeModel<D, L>,
+        model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
         rng: &mut dyn Rng,

@@ -71,10 +71,10 @@ pub trait LogLikelihoodOf<T: Real, F> {
     fn log_likelihood_form(&self, data: F) -> Result<DVector<T>>;
 }
 
-impl<'a, T: Real, D: Decoder<T>, L, I> TransformOf<T, Dense<'a, T>> for Model<T, D, L, I>
+impl<'a, T: Real, D: Decoder<T>, L, I, P> TransformOf<T, Dense<'a, T>> for Model<T, D, L, I, P>
 where
     L: ConditionalMean<T>,
-    I: OutOfSample<T, GenerativeModel<D, L>>,
+    I: OutOfSample<T, GenerativeModel<D, L, P>>,
 {
     fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
         // Unvalidated data go to a method that fuses validation into its pass over them.
@@ -85,10 +85,10 @@ where
     }
 }
 
-impl<'a, T: Real, D: Decoder<T>, L, I> EncodeOf<T, Dense<'a, T>> for Model<T, D, L, I>
+impl<'a, T: Real, D: Decoder<T>, L, I, P> EncodeOf<T, Dense<'a, T>> for Model<T, D, L, I, P>
 where
     L: ConditionalMean<T>,
-    I: OutOfSample<T, GenerativeModel<D, L>>,
+    I: OutOfSample<T, GenerativeModel<D, L, P>>,
 {
     type Posterior = I::Posterior;
 
@@ -110,10 +110,10 @@ impl<'a, T: Real, N: GaussianNoise<T>> EncodeOf<T, IncompleteObservations<'a, T>
     }
 }
 
-impl<'a, T: Real, D: Decoder<T>, L, I> LogLikelihoodOf<T, Dense<'a, T>> for Model<T, D, L, I>
+impl<'a, T: Real, D: Decoder<T>, L, I, P> LogLikelihoodOf<T, Dense<'a, T>> for Model<T, D, L, I, P>
 where
     L: Likelihood<T>,
-    GenerativeModel<D, L>: MarginalLikelihood<T>,
+    GenerativeModel<D, L, P>: MarginalLikelihood<T>,
 {
     fn log_likelihood_form(&self, x: Dense<'a, T>) -> Result<DVector<T>> {
         self.generative.log_likelihood(x.validate()?)
@@ -137,10 +137,11 @@ impl<'a, T: Real, N: GaussianNoise<T>, I> LogLikelihoodOf<T, IncompleteObservati
     }
 }
 
-impl<'a, T: Real, D: Decoder<T>, L, I> TransformOf<T, &'a mut dyn Source<T>> for Model<T, D, L, I>
+impl<'a, T: Real, D: Decoder<T>, L, I, P> TransformOf<T, &'a mut dyn Source<T>>
+    for Model<T, D, L, I, P>
 where
     L: ConditionalMean<T>,
-    I: OutOfSample<T, GenerativeModel<D, L>>,
+    I: OutOfSample<T, GenerativeModel<D, L, P>>,
 {
     fn transform_form(&self, source: &'a mut dyn Source<T>) -> Result<DMatrix<T>> {
         // A growing vector: the number of observations of a source is known only after the pass.
@@ -153,11 +154,11 @@ where
     }
 }
 
-impl<'a, T: Real, D: Decoder<T>, L, I> LogLikelihoodOf<T, &'a mut dyn Source<T>>
-    for Model<T, D, L, I>
+impl<'a, T: Real, D: Decoder<T>, L, I, P> LogLikelihoodOf<T, &'a mut dyn Source<T>>
+    for Model<T, D, L, I, P>
 where
     L: Likelihood<T>,
-    GenerativeModel<D, L>: MarginalLikelihood<T>,
+    GenerativeModel<D, L, P>: MarginalLikelihood<T>,
 {
     fn log_likelihood_form(&self, source: &'a mut dyn Source<T>) -> Result<DVector<T>> {
         let mut values = Vec::new();
@@ -169,7 +170,7 @@ where
     }
 }
 
-impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L, I, P> Model<T, D, L, I, P> {
     /// Calls `visit` with the codes (k×b) of each block of a source, in order, for codes that do
     /// not fit in memory.
     ///
@@ -196,7 +197,7 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     ) -> Result<()>
     where
         L: ConditionalMean<T>,
-        I: OutOfSample<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L, P>>,
     {
         source.pass(&mut |x| {
             // For each block: a source may be implemented by the caller.

@@ -8,9 +8,10 @@ use crate::diagnostics::Estimates;
 use crate::inference::{Amortized, Encoder};
 use crate::likelihood::{ConditionalMean, Likelihood, is_missing};
 use crate::linalg::vector::fill_standard_normal;
-use crate::model::{Decoder, GenerativeModel, ProbabilisticModel};
-use crate::objective::{check_samples, half_log_determinants, log_weights};
+use crate::model::{Decoder, GenerativeModel};
+use crate::objective::{check_samples, half_log_determinants, log_density_with_prior, log_weights};
 use crate::posterior::{GaussianPosterior, Posterior};
+use crate::prior::Prior;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::{Rng, RngExt};
@@ -18,8 +19,8 @@ use rand::{Rng, RngExt};
 /// Observations in a block: their importance samples share one pass of the decoder.
 const BLOCK: usize = 256;
 
-impl<'a, T: Real, D: Decoder<T>, L: ConditionalMean<T>, E: Encoder<T>>
-    EncodeOf<T, IncompleteObservations<'a, T>> for Model<T, D, L, Amortized<E>>
+impl<'a, T: Real, D: Decoder<T>, L: ConditionalMean<T>, E: Encoder<T>, P>
+    EncodeOf<T, IncompleteObservations<'a, T>> for Model<T, D, L, Amortized<E>, P>
 {
     type Posterior = E::Posterior;
 
@@ -35,15 +36,15 @@ impl<'a, T: Real, D: Decoder<T>, L: ConditionalMean<T>, E: Encoder<T>>
     }
 }
 
-impl<'a, T: Real, D: Decoder<T>, L: ConditionalMean<T>, E: Encoder<T>>
-    TransformOf<T, IncompleteObservations<'a, T>> for Model<T, D, L, Amortized<E>>
+impl<'a, T: Real, D: Decoder<T>, L: ConditionalMean<T>, E: Encoder<T>, P>
+    TransformOf<T, IncompleteObservations<'a, T>> for Model<T, D, L, Amortized<E>, P>
 {
     fn transform_form(&self, x: IncompleteObservations<'a, T>) -> Result<DMatrix<T>> {
         Ok(self.encode_form(x)?.into_mean())
     }
 }
 
-impl<T: Real, D, L, E: Encoder<T>> Model<T, D, L, Amortized<E>> {
+impl<T: Real, D, L, E: Encoder<T>, P> Model<T, D, L, Amortized<E>, P> {
     /// Returns an error unless the encoder reads missing values.
     fn expect_missing(&self) -> Result<()> {
         if self.inference.encoder.reads_missing() {
@@ -56,10 +57,11 @@ impl<T: Real, D, L, E: Encoder<T>> Model<T, D, L, Amortized<E>> {
     }
 }
 
-impl<T: Real, D, L, E> Model<T, D, L, Amortized<E>>
+impl<T: Real, D, L, E, P> Model<T, D, L, Amortized<E>, P>
 where
     D: Decoder<T>,
     L: Likelihood<T>,
+    P: Prior<T>,
     E: Encoder<T>,
     E::Posterior: GaussianPosterior<T>,
 {
@@ -177,7 +179,7 @@ where
         samples: usize,
         marked: &mut DMatrix<T>,
         rng: &mut dyn Rng,
-        work: &mut BlockWork<'_, T, D, L, E>,
+        work: &mut BlockWork<'_, T, D, L, E, P>,
     ) -> Result<()> {
         check_samples(samples)?;
         expect_variables(self.data_dim(), marked.shape())?;
@@ -212,7 +214,7 @@ where
             fill_standard_normal(noise.as_mut_slice(), rng);
             q.transform(noise.as_view(), &mut z);
             let x = Observations::trusted(x, x.ncols());
-            let densities = self.generative.log_density_given(x, z.as_view())?;
+            let densities = log_density_with_prior(&self.generative, x, z.as_view())?;
             visit(&log_weights(&densities, &z, &noise, &half_log_determinants), &z, rng);
         }
         Ok(())
@@ -264,8 +266,8 @@ where
 }
 
 /// The work on a block of observations: the model, q, the marked columns, and the generator.
-type BlockWork<'b, T, D, L, E> = dyn FnMut(
-        &Model<T, D, L, Amortized<E>>,
+type BlockWork<'b, T, D, L, E, P> = dyn FnMut(
+        &Model<T, D, L, Amortized<E>, P>,
         &<E as Encoder<T>>::Posterior,
         &mut DMatrix<T>,
         &mut dyn Rng,

@@ -7,6 +7,7 @@ use crate::likelihood::{ConditionalMean, GaussianNoise, Likelihood};
 use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, ProbabilisticModel};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
+use crate::prior::{Prior, StandardNormal};
 use crate::{IntoObservations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
@@ -22,20 +23,20 @@ use std::marker::PhantomData;
 /// [`Ppca`]: crate::Ppca
 /// [`Vae`]: crate::Vae
 #[derive(Debug, Clone, PartialEq)]
-pub struct Model<T: Real, D, L, I> {
-    pub(crate) generative: GenerativeModel<D, L>,
+pub struct Model<T: Real, D, L, I, P = StandardNormal> {
+    pub(crate) generative: GenerativeModel<D, L, P>,
     pub(crate) inference: I,
     scalar: PhantomData<T>,
 }
 
-impl<T: Real, D, L, I> Model<T, D, L, I> {
+impl<T: Real, D, L, I, P> Model<T, D, L, I, P> {
     /// A model whose components are known to fit each other.
-    pub(crate) fn from_fitting_parts(generative: GenerativeModel<D, L>, inference: I) -> Self {
+    pub(crate) fn from_fitting_parts(generative: GenerativeModel<D, L, P>, inference: I) -> Self {
         Self { generative, inference, scalar: PhantomData }
     }
 
     /// θ: the decoder and the likelihood.
-    pub fn generative_model(&self) -> &GenerativeModel<D, L> {
+    pub fn generative_model(&self) -> &GenerativeModel<D, L, P> {
         &self.generative
     }
 
@@ -55,7 +56,7 @@ impl<T: Real, D, L, I> Model<T, D, L, I> {
     }
 
     /// θ and Q by value, for a fit that goes on from them.
-    pub fn into_parts(self) -> (GenerativeModel<D, L>, I) {
+    pub fn into_parts(self) -> (GenerativeModel<D, L, P>, I) {
         (self.generative, self.inference)
     }
 }
@@ -86,17 +87,28 @@ where
     pub fn new(decoder: D, likelihood: L, inference: I) -> Result<Self> {
         Self::from_parts(GenerativeModel::new(decoder, likelihood), inference)
     }
+}
 
+impl<T: Real, D, L, I, P> Model<T, D, L, I, P>
+where
+    D: Decoder<T>,
+    L: ConditionalMean<T>,
+    I: Inference<T, GenerativeModel<D, L, P>>,
+    P: Prior<T>,
+{
     /// Builds a model from θ and Q, for example those that a fit returned.
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) when they do not fit each
     /// other.
-    pub fn from_parts(generative: GenerativeModel<D, L>, inference: I) -> Result<Self> {
+    pub fn from_parts(generative: GenerativeModel<D, L, P>, inference: I) -> Result<Self> {
         let decoder = &generative.decoder;
         let variables = generative.likelihood.data_dim(decoder.observed_dim())?;
         if let Some(latent_dim) = inference.fixed_latent_dim() {
             expect("latent dimension of the inference", decoder.latent_dim(), latent_dim)?;
+        }
+        if let Some(latent_dim) = generative.prior.latent_dim() {
+            expect("latent dimension of the prior", decoder.latent_dim(), latent_dim)?;
         }
         if let Some(data_dim) = inference.fixed_data_dim() {
             expect("variables of the encoder", variables, data_dim)?;
@@ -105,7 +117,7 @@ where
     }
 }
 
-impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L, I, P> Model<T, D, L, I, P> {
     /// The latent dimension k.
     pub fn latent_dim(&self) -> usize {
         self.generative.decoder.latent_dim()
@@ -192,11 +204,12 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     pub fn sample<R: Rng + ?Sized>(&self, n: usize, rng: &mut R) -> DMatrix<T>
     where
         L: Likelihood<T>,
+        P: Prior<T>,
     {
         self.sample_with_codes(n, rng).1
     }
 
-    /// n samples of codes z ~ N(0, I) (k×n) and of observations x ~ p(x|z) (d×n).
+    /// n samples of codes z ~ π(z) (k×n) and of observations x ~ p(x|z) (d×n).
     ///
     /// Available for models with a likelihood.
     pub fn sample_with_codes<R: Rng + ?Sized>(
@@ -206,12 +219,13 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     ) -> (DMatrix<T>, DMatrix<T>)
     where
         L: Likelihood<T>,
+        P: Prior<T>,
     {
         self.generative.sample(n, &mut rng)
     }
 }
 
-impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I, P> Model<T, D, L, I, P> {
     /// The mean of p(x|z) for codes z (k×n), d×n.
     ///
     /// # Errors
@@ -243,7 +257,7 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
     /// As [`Self::encode`].
     pub fn reconstruction_error<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<DVector<T>>
     where
-        I: OutOfSample<T, GenerativeModel<D, L>>,
+        I: OutOfSample<T, GenerativeModel<D, L, P>>,
     {
         let x = x.into_observations()?;
         let codes = self.encode_form(crate::data::Dense::from(x))?;
@@ -254,8 +268,8 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
 
 /// x − E[x|z], d×n: by the decoder where its output is the mean, so that a large common mean
 /// cancels before the product is rounded.
-fn residuals<T: Real, D: Decoder<T>, L: ConditionalMean<T>>(
-    model: &GenerativeModel<D, L>,
+fn residuals<T: Real, D: Decoder<T>, L: ConditionalMean<T>, P>(
+    model: &GenerativeModel<D, L, P>,
     z: DMatrixView<'_, T>,
     x: DMatrixView<'_, T>,
 ) -> DMatrix<T> {
@@ -266,7 +280,7 @@ fn residuals<T: Real, D: Decoder<T>, L: ConditionalMean<T>>(
     }
 }
 
-impl<T: Real, D: Decoder<T>, L, Q: PosteriorFamily<T>> Model<T, D, L, PerPoint<Q>> {
+impl<T: Real, D: Decoder<T>, L, Q: PosteriorFamily<T>, P> Model<T, D, L, PerPoint<Q>, P> {
     /// The codes of the observations of the fit, k×n: the means of the fitted table.
     pub fn codes(&self) -> DMatrixView<'_, T> {
         self.inference.posterior.mean()
@@ -275,7 +289,7 @@ impl<T: Real, D: Decoder<T>, L, Q: PosteriorFamily<T>> Model<T, D, L, PerPoint<Q
 
 // The bounds stand on the methods and not on the block: only then does the compiler report which
 // capability is missing.
-impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
+impl<T: Real, D: Decoder<T>, L, I, P> Model<T, D, L, I, P> {
     /// The two terms of the evidence lower bound (ELBO) in closed form, one entry an observation.
     ///
     /// Available for a linear decoder with Gaussian noise; [`Self::estimate_elbo`] serves every
@@ -288,9 +302,9 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>>
     where
         L: GaussianNoise<T>,
-        I: Inference<T, GenerativeModel<D, L>>,
+        I: Inference<T, GenerativeModel<D, L, P>>,
         I::Posterior: GaussianPosterior<T>,
-        GenerativeModel<D, L>: ExpectedLogLikelihood<T, I::Posterior>,
+        GenerativeModel<D, L, P>: ExpectedLogLikelihood<T, I::Posterior>,
     {
         let x = x.into_observations()?;
         x.expect_dim(self.data_dim())?;
@@ -312,7 +326,8 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     ) -> Result<ElboTerms<T>>
     where
         L: Likelihood<T>,
-        I: Inference<T, GenerativeModel<D, L>>,
+        P: Prior<T>,
+        I: Inference<T, GenerativeModel<D, L, P>>,
         I::Posterior: GaussianPosterior<T>,
     {
         let x = x.into_observations()?;

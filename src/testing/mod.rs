@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`DifferentiableMap`](crate::map::DifferentiableMap) | [`check_map`] |
 //! | [`Likelihood`](crate::likelihood::Likelihood) | [`check_likelihood`] |
+//! | [`Prior`](crate::prior::Prior) | [`check_prior`] |
 //! | [`PosteriorFamily`](crate::posterior::PosteriorFamily) | [`check_posterior_family`] |
 //! | [`Decoder`](crate::model::Decoder) | [`check_decoder`] |
 //! | [`Encoder`](crate::inference::Encoder) | [`check_encoder`] |
@@ -19,11 +20,13 @@ mod likelihood;
 mod map;
 mod objective;
 mod posterior;
+mod prior;
 
 pub use likelihood::check_likelihood;
 pub use map::{check_decoder, check_encoder, check_map};
 pub use objective::check_objective;
 pub use posterior::check_posterior_family;
+pub use prior::check_prior;
 
 use crate::Real;
 use nalgebra::DMatrix;

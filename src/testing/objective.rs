@@ -35,18 +35,19 @@ use rand::Rng;
 /// .unwrap();
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub fn check_objective<T, J, D, L, I, R>(
+pub fn check_objective<T, J, D, L, P, I, R>(
     objective: &J,
-    model: &GenerativeModel<D, L>,
+    model: &GenerativeModel<D, L, P>,
     inference: &I,
     x: Observations<'_, T>,
     rng: &R,
 ) -> Result<(), Failure>
 where
     T: Real,
-    J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+    J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
     D: Parameters<T> + Clone,
     L: Parameters<T> + Clone,
+    P: Parameters<T> + Clone,
     I: Parameters<T> + Clone,
     R: Rng + Clone,
 {
@@ -61,7 +62,7 @@ where
         &mut Gradient::default(),
     )?;
     let mut evaluate =
-        |model: &GenerativeModel<D, L>, inference: &I, gradient: &mut Gradient<T>| {
+        |model: &GenerativeModel<D, L, P>, inference: &I, gradient: &mut Gradient<T>| {
             objective.value_and_gradient(
                 model,
                 inference,
@@ -88,7 +89,9 @@ where
             gradient.theta.len()
         )
     })?;
-    let (d_decoder, d_likelihood) = gradient.theta.split_at(decoder_count);
+    let (d_decoder, rest) = gradient.theta.split_at(decoder_count);
+    let (d_likelihood, d_prior) =
+        rest.split_at(model.likelihood.parameters().len().min(rest.len()));
     compare(
         "the gradient by the decoder's parameters",
         model.decoder.parameters(),
@@ -109,6 +112,18 @@ where
             &mut |moved| {
                 let mut other = model.clone();
                 other.likelihood.parameters_mut().copy_from_slice(moved);
+                Ok((evaluate(&other, inference, &mut again)?, size))
+            },
+        )?;
+    }
+    if !d_prior.is_empty() {
+        compare(
+            "the gradient by the prior's parameters",
+            model.prior.parameters(),
+            d_prior,
+            &mut |moved| {
+                let mut other = model.clone();
+                other.prior.parameters_mut().copy_from_slice(moved);
                 Ok((evaluate(&other, inference, &mut again)?, size))
             },
         )?;

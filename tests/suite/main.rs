@@ -25,6 +25,7 @@ mod online;
 mod own_likelihood;
 mod path_derivative;
 mod portable_moments;
+mod priors;
 mod properties;
 mod redundant;
 mod refused;

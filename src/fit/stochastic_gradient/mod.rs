@@ -239,21 +239,22 @@ impl StochasticGradient {
     /// As [`check`](Self::check); errors of the objective; [`Error::ObjectiveAtStart`] if J is not
     /// finite at the initialisation; [`Error::TooFewObservations`] if a fraction of a single
     /// observation is to be held out.
-    pub fn fit<'a, T, D, L, I, J>(
+    pub fn fit<'a, T, D, L, P, I, J>(
         &self,
         objective: &J,
-        model: GenerativeModel<D, L>,
+        model: GenerativeModel<D, L, P>,
         inference: I,
         x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
-    ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
+    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
     where
         T: Real,
         D: Parameters<T>,
         L: Parameters<T>,
+        P: Parameters<T>,
         I: Parameters<T>,
-        J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+        J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
     {
         let x = x.into_observations()?;
         self.fit_preconditioned(
@@ -274,22 +275,23 @@ impl StochasticGradient {
     /// As [`fit`](Self::fit); [`Error::DimensionMismatch`] and [`Error::InvalidParameter`] for
     /// scales that do not match the parameters.
     #[allow(clippy::too_many_arguments)] // the components of a model, and the observer
-    pub fn fit_preconditioned<T, D, L, I, J>(
+    pub fn fit_preconditioned<T, D, L, P, I, J>(
         &self,
         objective: &J,
-        model: GenerativeModel<D, L>,
+        model: GenerativeModel<D, L, P>,
         inference: I,
         x: Observations<'_, T>,
         preconditioner: &Preconditioner<T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
-    ) -> Result<Fitted<(GenerativeModel<D, L>, I)>>
+    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
     where
         T: Real,
         D: Parameters<T>,
         L: Parameters<T>,
+        P: Parameters<T>,
         I: Parameters<T>,
-        J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+        J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
     {
         self.check()?;
         // The whole fit is one fork–join scope: a step forks some twenty times, and workers that

@@ -19,12 +19,13 @@ pub(super) struct Training<
     T: Real,
     D,
     L,
+    P,
     I,
-    J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+    J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
 > {
     settings: &'a StochasticGradient,
     objective: &'a J,
-    model: GenerativeModel<D, L>,
+    model: GenerativeModel<D, L, P>,
     inference: I,
     x: Observations<'a, T>,
     order: Vec<usize>,
@@ -32,7 +33,7 @@ pub(super) struct Training<
     workspace: J::Workspace,
     gradient: Gradient<T>,
     likelihood_gradient: Vec<T>, // summed over one evaluation
-    adam: [Adam<T>; 3],          // decoder, likelihood, inference
+    adam: [Adam<T>; 4],          // decoder, likelihood, prior, inference
     initial: Vec<T>,
     good: Vec<T>, // parameters at which J and its gradient were finite
     best: Vec<T>, // by the held-out observations
@@ -116,18 +117,19 @@ fn sum_of_squares<T: Real>(slices: [&[T]; 2]) -> f64 {
     of_slice(slices[0]) + of_slice(slices[1])
 }
 
-impl<'a, T, D, L, I, J> Training<'a, T, D, L, I, J>
+impl<'a, T, D, L, P, I, J> Training<'a, T, D, L, P, I, J>
 where
     T: Real,
     D: Parameters<T>,
     L: Parameters<T>,
+    P: Parameters<T>,
     I: Parameters<T>,
-    J: DifferentiableObjective<T, GenerativeModel<D, L>, I>,
+    J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
 {
     pub(super) fn new(
         settings: &'a StochasticGradient,
         objective: &'a J,
-        model: GenerativeModel<D, L>,
+        model: GenerativeModel<D, L, P>,
         inference: I,
         x: Observations<'a, T>,
         preconditioner: &Preconditioner<T>,
@@ -136,13 +138,15 @@ where
         let counts = [
             model.decoder.parameters().len(),
             model.likelihood.parameters().len(),
+            model.prior.parameters().len(),
             inference.parameters().len(),
         ];
         let state = |count| Adam::new(count, settings.adam);
         let adam = [
             state(counts[0])?.with_scales(preconditioner.decoder.clone())?,
             state(counts[1])?,
-            state(counts[2])?.with_scales(preconditioner.inference.clone())?,
+            state(counts[2])?,
+            state(counts[3])?.with_scales(preconditioner.inference.clone())?,
         ];
         let mut training = Self {
             settings,
@@ -292,13 +296,16 @@ where
             }
         }
         let decoder_count = self.model.decoder.parameters().len();
-        let (d_decoder, d_likelihood) = self.gradient.theta.split_at(decoder_count);
-        let [decoder, likelihood, inference] = &mut self.adam;
+        let (d_decoder, rest) = self.gradient.theta.split_at(decoder_count);
+        let (d_likelihood, d_prior) =
+            rest.split_at(self.model.likelihood.parameters().len().min(rest.len()));
+        let [decoder, likelihood, prior, inference] = &mut self.adam;
         // The encoder first: its gradient was written last and is still in cache (0.99 of the time
         // of the reverse order).
         let mut squares =
             inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
         squares += decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
+        squares += prior.step(self.model.prior.parameters_mut(), d_prior, rate, scale);
         let weight = T::one() / T::of_usize((self.steps + 1).min(window));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
         if !self.model.likelihood.step_to_optimum(d_likelihood, entries, weight) {
@@ -377,7 +384,7 @@ where
         all: Observations<'_, T>,
         held_out: Option<Observations<'_, T>>,
         start: f64,
-    ) -> Result<(f64, GenerativeModel<D, L>, I, bool)> {
+    ) -> Result<(f64, GenerativeModel<D, L, P>, I, bool)> {
         let repeats = repeats(all.len(), FINAL_SAMPLES, self.parameter_count());
         if held_out.is_some() {
             Self::restore(&self.best, &mut self.model, &mut self.inference);
@@ -423,22 +430,26 @@ where
         Self::store(&mut self.good, &self.model, &self.inference);
     }
 
-    fn store(to: &mut [T], model: &GenerativeModel<D, L>, inference: &I) {
+    fn store(to: &mut [T], model: &GenerativeModel<D, L, P>, inference: &I) {
         let mut rest = to;
-        for part in
-            [model.decoder.parameters(), model.likelihood.parameters(), inference.parameters()]
-        {
+        for part in [
+            model.decoder.parameters(),
+            model.likelihood.parameters(),
+            model.prior.parameters(),
+            inference.parameters(),
+        ] {
             let (own, after) = rest.split_at_mut(part.len());
             own.copy_from_slice(part);
             rest = after;
         }
     }
 
-    fn restore(from: &[T], model: &mut GenerativeModel<D, L>, inference: &mut I) {
+    fn restore(from: &[T], model: &mut GenerativeModel<D, L, P>, inference: &mut I) {
         let mut rest = from;
         for part in [
             model.decoder.parameters_mut(),
             model.likelihood.parameters_mut(),
+            model.prior.parameters_mut(),
             inference.parameters_mut(),
         ] {
             let (own, after) = rest.split_at(part.len());

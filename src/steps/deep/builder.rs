@@ -1,5 +1,6 @@
 //! The builder of deep models.
 
+use super::{DeepLikelihood, Vae};
 use crate::data::{
     Dense, IncompleteObservations, constant_but_for_rounding, resolution, resolution_of,
 };
@@ -7,6 +8,8 @@ use crate::fit::{FitData, Fitted, Observer, StochasticGradient};
 use crate::likelihood::{NoiseVariance, check_share, is_missing};
 use crate::map::{Activation, Mlp, MlpBuilder};
 use crate::objective::SampledBound;
+use crate::posterior::PosteriorFamily;
+use crate::prior::Prior;
 use crate::steps::fit_methods::fit_methods;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::DVector;
@@ -28,6 +31,7 @@ use rand::Rng;
 pub struct DeepBuilder<T: Real, S: DeepModel<T>> {
     pub(super) latent_dim: usize,
     pub(super) likelihood: Option<S::Likelihood>,
+    pub(super) prior: S::Prior,
     pub(super) hidden: Vec<usize>,
     pub(super) decoder_hidden: Option<Vec<usize>>,
     pub(super) activation: Activation,
@@ -81,10 +85,15 @@ fn moments_of_observed<T: Real>(x: Observations<'_, T>) -> Result<(DVector<f64>,
 }
 
 impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
-    pub(super) fn new(latent_dim: usize, likelihood: Option<S::Likelihood>) -> Self {
+    pub(super) fn new(
+        latent_dim: usize,
+        likelihood: Option<S::Likelihood>,
+        prior: S::Prior,
+    ) -> Self {
         Self {
             latent_dim,
             likelihood,
+            prior,
             hidden: vec![64],
             decoder_hidden: None,
             activation: Activation::Silu,
@@ -218,6 +227,47 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     }
 }
 
+impl<T, Q, L, P> DeepBuilder<T, Vae<T, Q, L, P>>
+where
+    T: Real,
+    Q: PosteriorFamily<T>,
+    L: DeepLikelihood<T>,
+    P: Prior<T>,
+{
+    /// Sets the prior, whose parameters the fit moves with those of the decoder; N(0, I) by default.
+    ///
+    /// ```
+    /// use elbo::{Vae, fit::StochasticGradient, prior::MixturePrior};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let rng = &mut StdRng::seed_from_u64(1);
+    /// let x = nalgebra::DMatrix::from_fn(3, 40, |j, i| (j + 1) as f64 * (i % 4) as f64);
+    /// let fitter = StochasticGradient { epochs: 20, ..Default::default() };
+    /// let model = Vae::<f64>::builder(2)
+    ///     .hidden(&[8])
+    ///     .fitter(fitter)
+    ///     .prior(MixturePrior::random(4, 2, rng)?)
+    ///     .fit(&x, rng)?
+    ///     .model;
+    /// assert_eq!(model.generative_model().prior.components(), 4);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn prior<R: Prior<T>>(self, prior: R) -> DeepBuilder<T, Vae<T, Q, L, R>> {
+        DeepBuilder {
+            latent_dim: self.latent_dim,
+            likelihood: self.likelihood,
+            prior,
+            hidden: self.hidden,
+            decoder_hidden: self.decoder_hidden,
+            activation: self.activation,
+            initialization: self.initialization,
+            noise: self.noise,
+            relative_floor: self.relative_floor,
+            fitter: self.fitter,
+            objective: self.objective,
+        }
+    }
+}
+
 fit_methods!([T: Real, S: DeepModel<T>] T, DeepBuilder<T, S> => S);
 
 impl<T: Real, S: DeepModel<T>> FitData<Dense<'_, T>> for DeepBuilder<T, S> {
@@ -257,6 +307,8 @@ impl<T: Real, S: DeepModel<T>> FitData<IncompleteObservations<'_, T>> for DeepBu
 pub trait DeepModel<T: Real>: Sized {
     /// The likelihood p(x|z).
     type Likelihood: Clone;
+    /// The prior π(z).
+    type Prior: Clone;
 
     /// Maximises the ELBO from the builder's initialisation.
     ///

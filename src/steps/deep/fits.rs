@@ -5,6 +5,7 @@ use super::likelihood::DeepLikelihood;
 use super::linear_solution::LinearSolution;
 use super::noise::{DeepNoise, NoiseSettings};
 use super::{DeepEncoderPpca, Vae};
+use crate::data::expect;
 use crate::fit::{Fitted, Observer, Preconditioner, StopReason, Trace};
 use crate::inference::{Amortized, GaussianEncoder};
 use crate::likelihood::{IsotropicGaussian, NoiseVariance};
@@ -12,6 +13,7 @@ use crate::map::{Linear, Mlp};
 use crate::model::{GenerativeModel, LinearGaussian};
 use crate::objective::{DifferentiableObjective, Elbo};
 use crate::posterior::PosteriorFamily;
+use crate::prior::{Prior, StandardNormal};
 use crate::steps::Model;
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
@@ -58,8 +60,15 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     }
 }
 
-impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> DeepModel<T> for Vae<T, Q, L> {
+impl<T, Q, L, P> DeepModel<T> for Vae<T, Q, L, P>
+where
+    T: Real,
+    Q: PosteriorFamily<T>,
+    L: DeepLikelihood<T>,
+    P: Prior<T>,
+{
     type Likelihood = L;
+    type Prior = P;
 
     fn fit_deep(
         builder: &DeepBuilder<T, Self>,
@@ -75,7 +84,10 @@ impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> DeepModel<T> for Vae<
             && builder.likelihood.is_none()
             && builder.initialization == DeepInitialization::Linear;
         let fitter = builder.fitter_for(x, linear);
-        let model = GenerativeModel::new(decoder, likelihood);
+        let model = GenerativeModel::with_prior(decoder, likelihood, builder.prior.clone());
+        if let Some(latent_dim) = model.prior.latent_dim() {
+            expect("latent dimension of the prior", builder.latent_dim, latent_dim)?;
+        }
         let fitted = fitter.fit(&builder.objective, model, encoder, x, rng, observer)?;
         Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
     }
@@ -111,6 +123,7 @@ where
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
     type Likelihood = IsotropicGaussian<T>;
+    type Prior = StandardNormal;
 
     fn fit_deep(
         builder: &DeepBuilder<T, Self>,

@@ -16,6 +16,7 @@ use crate::inference::{Amortized, GaussianEncoder};
 use crate::likelihood::{Bernoulli, IsotropicGaussian, Likelihood};
 use crate::map::{Linear, Mlp};
 use crate::posterior::{Diagonal, Isotropic, PosteriorFamily};
+use crate::prior::StandardNormal;
 
 /// Probabilistic PCA with a deep encoder: q(z_i) = q(z|φ(x_i)) with a multilayer perceptron φ.
 ///
@@ -63,8 +64,8 @@ pub type DeepEncoderPpca<T = f64, Q = Isotropic<T>> =
 /// assert_eq!(model.sample(5, &mut StdRng::seed_from_u64(2)).shape(), (3, 5));
 /// # Ok::<(), elbo::Error>(())
 /// ```
-pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>> =
-    Model<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>>;
+pub type Vae<T = f64, Q = Diagonal<T>, L = IsotropicGaussian<T>, P = StandardNormal> =
+    Model<T, Mlp<T>, L, Amortized<GaussianEncoder<Mlp<T>, Q>>, P>;
 
 /// A [`Vae`] of binary variables, or of fractions in \[0, 1\].
 pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
@@ -72,7 +73,7 @@ pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
 impl<T: Real, Q: PosteriorFamily<T>> DeepEncoderPpca<T, Q> {
     /// Returns a builder with k latent dimensions.
     pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
-        DeepBuilder::new(latent_dim, None)
+        DeepBuilder::new(latent_dim, None, StandardNormal)
     }
 }
 
@@ -82,7 +83,7 @@ impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> Vae<T, Q, L> {
     where
         L: DefaultLikelihood,
     {
-        DeepBuilder::new(latent_dim, None)
+        DeepBuilder::new(latent_dim, None, StandardNormal)
     }
 
     /// Returns a builder with k latent dimensions and the given likelihood, whose parameters the fit
@@ -105,11 +106,11 @@ impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> Vae<T, Q, L> {
     /// # Ok::<(), elbo::Error>(())
     /// ```
     pub fn builder_with(likelihood: L, latent_dim: usize) -> DeepBuilder<T, Self> {
-        DeepBuilder::new(latent_dim, Some(likelihood))
+        DeepBuilder::new(latent_dim, Some(likelihood), StandardNormal)
     }
 }
 
-impl<T: Real, Q, L: Likelihood<T>> std::fmt::Display for Vae<T, Q, L> {
+impl<T: Real, Q, L: Likelihood<T>, P> std::fmt::Display for Vae<T, Q, L, P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (d, k) = (self.data_dim(), self.latent_dim());
         writeln!(f, "variational autoencoder: {d} variables, {k} latent dimensions")?;
