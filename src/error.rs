@@ -303,6 +303,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A name that no likelihood has.
+    #[error("there is no likelihood named {name:?}: the names are {known}")]
+    UnknownLikelihood {
+        /// The name.
+        name: String,
+        /// The names that are known.
+        known: &'static str,
+    },
     /// An error of a file that was read as a data source.
     #[cfg(feature = "files")]
     #[error(transparent)]

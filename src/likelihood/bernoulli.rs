@@ -1,6 +1,7 @@
 //! Bernoulli likelihood for binary variables, parametrised by logits.
 
-use super::{ConditionalMean, Likelihood, Weights};
+use super::entries::{Entries, any_missing, finite, sum_of_entries, sum_over_observations};
+use super::{ConditionalMean, Likelihood, Weights, is_nan};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -17,7 +18,8 @@ use rand::{Rng, RngExt};
 /// ```
 ///
 /// The log-density is computed from the logits, so that it neither overflows nor needs the
-/// probabilities to be clipped.
+/// probabilities to be clipped. It is also a [`Univariate`](super::Univariate) distribution, for
+/// tables with variables of several kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bernoulli;
 
@@ -120,6 +122,31 @@ fn gradient_of_some<T: Real, const N: usize, const M: usize>(
     }
 }
 
+impl Bernoulli {
+    /// The log-density of the entries of one observation that are not missing.
+    fn sum_of_observed<T: Real>(&self, x: &[T], y: &[T]) -> f64 {
+        let entries = Entries { x, y, parameters: &[], constants: &[], gradient: None };
+        sum_of_entries::<T, Self, 0, 0>(self, entries)
+    }
+
+    /// [`log_density_gradient`](Likelihood::log_density_gradient) without the missing entries.
+    fn gradient_of_observed<T: Real>(
+        &self,
+        x: DMatrixView<'_, T>,
+        output: DMatrixView<'_, T>,
+        weights: Weights<'_, T>,
+        d_output: &mut DMatrix<T>,
+    ) -> T {
+        let sums = sum_over_observations(x.shape(), weights, d_output, 0, &|i, gradient| {
+            let (x, y) = (x.column(i), output.column(i));
+            let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));
+            let entries = Entries { x, y, parameters: &[], constants: &[], gradient };
+            sum_of_entries::<T, Self, 0, 0>(self, entries)
+        });
+        finite(sums.value)
+    }
+}
+
 impl<T: Real> Parameters<T> for Bernoulli {
     fn parameters(&self) -> &[T] {
         &[]
@@ -139,10 +166,13 @@ impl<T: Real> Likelihood<T> for Bernoulli {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         DVector::from_fn(x.ncols(), |i, _| {
             let (x, y) = (x.column(i), output.column(i));
-            vectorized(
+            let (x, y) = (x.as_slice(), y.as_slice());
+            let density = vectorized(
                 #[inline(always)]
-                || log_density_of(x.as_slice(), y.as_slice()),
-            )
+                || log_density_of(x, y),
+            );
+            // A missing entry makes the sum NaN; complete data are not searched for one.
+            if is_nan(density) { finite(self.sum_of_observed(x, y)) } else { density }
         })
     }
 
@@ -185,6 +215,9 @@ impl<T: Real> Likelihood<T> for Bernoulli {
                     },
                 )
             });
+        if is_nan(total) && any_missing(&x) {
+            return self.gradient_of_observed(x, output, weights, d_output);
+        }
         scale * total
     }
 

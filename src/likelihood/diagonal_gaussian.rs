@@ -1,8 +1,9 @@
 //! Gaussian likelihood with one noise variance per variable, as in factor analysis.
 
+use super::entries::any_missing;
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::isotropic_gaussian::{check_floor, check_variance};
-use super::{ConditionalMean, GaussianNoise, Likelihood, Weights};
+use super::{ConditionalMean, GaussianNoise, Likelihood, Weights, is_nan, observed};
 use crate::linalg::reshape;
 use crate::map::Parameters;
 use crate::{Error, Real, Result};
@@ -191,13 +192,21 @@ impl<T: Real> Parameters<T> for DiagonalGaussian<T> {
         if self.fixed { &mut [] } else { self.log_variances.as_mut_slice() }
     }
 
-    /// With the derivative g_j = ½(Σe_j²/ψ_j − n), the mean squared residual is ψ_j(1 + 2g_j/n).
     fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
-        if !self.analytic || self.fixed || d_parameters.len() != self.given.len() {
+        let n = entries / T::of_usize(self.given.len());
+        self.step_to_optimum_of_observed(d_parameters, &vec![n; self.given.len()], weight)
+    }
+
+    /// With the derivative g_j = ½(Σe_j²/ψ_j − n_j), the mean squared residual is
+    /// ψ_j(1 + 2g_j/n_j).
+    fn step_to_optimum_of_observed(&mut self, d_parameters: &[T], counts: &[T], weight: T) -> bool {
+        let d = self.given.len();
+        if !self.analytic || self.fixed || d_parameters.len() != d || counts.len() != d {
             return false;
         }
-        let n = entries / T::of_usize(self.given.len());
-        let moved = DVector::from_fn(self.given.len(), |j, _| {
+        let moved = DVector::from_fn(d, |j, _| {
+            // A variable without an observed entry keeps its variance.
+            let n = if counts[j] > T::zero() { counts[j] } else { T::one() };
             // At least ε: rounding of g_j must not make the new variance 0 or negative.
             let ratio = (T::one() + T::of(2.0) * d_parameters[j] / n).max(T::EPSILON);
             let moved = self.variance(j) * (T::one() + weight * (ratio - T::one()));
@@ -245,8 +254,14 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
             -half * variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
         let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
             let errors = x.iter().zip(y.iter()).zip(precisions.iter());
-            constant
-                - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p)
+            let density = constant
+                - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p);
+            // A missing entry makes the sum NaN; complete data are not searched for one.
+            if is_nan(density) {
+                let variances: Vec<f64> = variances.iter().map(|v| v.as_f64()).collect();
+                return observed::log_density(x.as_slice(), y.as_slice(), &variances);
+            }
+            density
         };
         DVector::from_iterator(x.ncols(), x.column_iter().zip(output.column_iter()).map(of_column))
     }
@@ -277,6 +292,16 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
                 squares[j] += weight * precisions[j] * error * error;
             }
         }
+        let total: T = squares.sum();
+        if is_nan(total) && any_missing(&x) {
+            let variances: Vec<f64> = variances.iter().map(|v| v.as_f64()).collect();
+            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &variances);
+            for (j, (to, d)) in d_parameters.iter_mut().zip(by_variable).enumerate() {
+                let held = !self.analytic && self.is_at_floor(j) && d < 0.0;
+                *to = if held { T::zero() } else { T::of(d) };
+            }
+            return value;
+        }
         for (j, d_log_variance) in d_parameters.iter_mut().enumerate() {
             // ∂/∂ln ψ_j. At the floor a derivative towards smaller ψ_j is 0 (projected gradient);
             // one towards larger ψ_j remains, so that a variance can leave its floor. For analytic
@@ -286,7 +311,7 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
             *d_log_variance = if held { T::zero() } else { derivative };
         }
         let constant = variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
-        -half * (count * constant + squares.sum())
+        -half * (count * constant + total)
     }
 
     fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {

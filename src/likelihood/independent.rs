@@ -1,8 +1,8 @@
 //! Likelihood of variables that are independent given one predictor each.
 
+use super::entries::{Entries, finite, sum_over_observations};
 use super::{ConditionalMean, Likelihood, Univariate, Weights, is_missing};
 use crate::data::expect;
-use crate::linalg::reshape;
 use crate::map::Parameters;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -36,6 +36,17 @@ pub struct Independent<T: Real, U> {
     parameters: Vec<T>,
     // The parameters of variable j are those from ends[j − 1] to ends[j].
     ends: Vec<usize>,
+    // Runs of consecutive variables that one loop computes.
+    runs: Vec<Run>,
+}
+
+/// Consecutive variables whose distributions share one loop over entries.
+#[derive(Debug, Clone, PartialEq)]
+struct Run {
+    variables: Range<usize>,
+    parameters: Range<usize>,
+    /// Their places in a list of the constants of all runs.
+    constants: Range<usize>,
 }
 
 impl<T: Real, U: Univariate<T>> Independent<T, U> {
@@ -65,7 +76,134 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
         let Some(&count) = ends.last() else {
             return Err(Error::Empty { rows: 0, columns: 1 });
         };
-        Ok(Self { distributions, parameters: vec![T::zero(); count], ends })
+        let parameters = vec![T::zero(); count];
+        let mut this = Self { distributions, parameters, ends, runs: Vec::new() };
+        this.runs = this.runs();
+        Ok(this)
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let (d, mut runs) = (self.variables(), Vec::new());
+        let (mut first, mut constants) = (0, 0);
+        for j in 1..=d {
+            let same = |j| self.distribution(first).shares_loop_with(self.distribution(j));
+            if j < d && (self.distributions.len() == 1 || same(j)) {
+                continue;
+            }
+            let count = (j - first) * self.distribution(first).constant_count();
+            runs.push(Run {
+                variables: first..j,
+                parameters: self.range(first).start..self.ends[j - 1],
+                constants: constants..constants + count,
+            });
+            (first, constants) = (j, constants + count);
+        }
+        runs
+    }
+
+    /// The constants of the loops: in each run the first of all its variables, then the second.
+    fn constants(&self) -> Vec<f64> {
+        let mut all = vec![0.0; self.runs.last().map_or(0, |run| run.constants.end)];
+        for run in &self.runs {
+            let (first, len) = (run.variables.start, run.variables.len());
+            let count = self.distribution(first).constant_count();
+            let mut own = vec![0.0; count];
+            for j in run.variables.clone() {
+                self.distribution(j).constants(self.parameters_of(j), &mut own);
+                for (c, &constant) in own.iter().enumerate() {
+                    all[run.constants.start + c * len + j - first] = constant;
+                }
+            }
+        }
+        all
+    }
+
+    /// The entries of an observation that belong to a run.
+    fn entries<'a>(
+        &'a self,
+        run: &Run,
+        (x, y): (&'a [T], &'a [T]),
+        constants: &'a [f64],
+    ) -> Entries<'a, T> {
+        Entries {
+            x: &x[run.variables.clone()],
+            y: &y[run.variables.clone()],
+            parameters: &self.parameters[run.parameters.clone()],
+            constants: &constants[run.constants.clone()],
+            gradient: None,
+        }
+    }
+
+    /// Sets the parameters ξ_j to values from which a fit can start, and the floors that the caller
+    /// has not set to ones that suit the data; returns the predictor of each variable (d).
+    ///
+    /// `x` is d×n, where NaN is a missing entry, and `offsets`, if there are any, are the known
+    /// offsets of the predictors, d×n.
+    ///
+    /// ```
+    /// use elbo::likelihood::{Independent, Poisson};
+    /// use nalgebra::dmatrix;
+    /// let mut counts = Independent::<f64, _>::new(Poisson, 1)?;
+    /// let x = dmatrix![1.0, f64::NAN, 3.0];
+    /// let predictors = counts.start(x.as_view(), None)?;
+    /// assert!((predictors[0] - 2.0f64.ln()).abs() < 1e-15);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] unless x has d rows and the offsets have its shape;
+    /// [`Error::OutsideSupport`]; [`Error::NeverObserved`] for a variable without an entry.
+    pub fn start(
+        &mut self,
+        x: DMatrixView<'_, T>,
+        offsets: Option<DMatrixView<'_, T>>,
+    ) -> Result<DVector<T>> {
+        expect("variables of the likelihood", self.variables(), x.nrows())?;
+        if let Some(offsets) = &offsets {
+            expect("rows of the offsets", x.nrows(), offsets.nrows())?;
+            expect("columns of the offsets", x.ncols(), offsets.ncols())?;
+        }
+        self.check_entries(x)?;
+        let mut predictors = DVector::zeros(x.nrows());
+        let mut distributions = Vec::with_capacity(x.nrows());
+        for j in 0..x.nrows() {
+            let observed = || (0..x.ncols()).filter(|&i| !is_missing(x[(j, i)]));
+            let values: Vec<T> = observed().map(|i| x[(j, i)]).collect();
+            if values.is_empty() {
+                return Err(Error::NeverObserved { variable: j, observations: x.ncols() });
+            }
+            let of_values: Vec<T> =
+                offsets.iter().flat_map(|o| observed().map(|i| o[(j, i)])).collect();
+            let distribution = self.distribution(j).with_floors_from(&values);
+            let range = self.range(j);
+            predictors[j] = distribution.start(&values, &of_values, &mut self.parameters[range]);
+            distributions.push(distribution);
+        }
+        // One distribution remains one where the data have changed none.
+        if self.distributions.len() != 1 || distributions.iter().any(|d| *d != distributions[0]) {
+            self.distributions = distributions;
+        } else {
+            self.distributions.clone_from(&distributions[..1].to_vec());
+        }
+        Ok(predictors)
+    }
+
+    /// Checks the support of the entries that are not missing.
+    pub(crate) fn check_entries(&self, x: DMatrixView<'_, T>) -> Result<()> {
+        for (column, observation) in x.column_iter().enumerate() {
+            for (row, &value) in observation.iter().enumerate() {
+                let distribution = self.distribution(row);
+                if !(is_missing(value) || distribution.contains(value)) {
+                    return Err(Error::OutsideSupport {
+                        row,
+                        column,
+                        value: value.as_f64(),
+                        support: distribution.support(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The distribution of variable j.
@@ -89,12 +227,16 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
     }
 }
 
-impl<T: Real, U> Parameters<T> for Independent<T, U> {
+impl<T: Real, U: Univariate<T>> Parameters<T> for Independent<T, U> {
     fn parameters(&self) -> &[T] {
         &self.parameters
     }
     fn parameters_mut(&mut self) -> &mut [T] {
         &mut self.parameters
+    }
+
+    fn rests_on_floor(&self) -> bool {
+        (0..self.variables()).any(|j| self.distribution(j).rests_on_floor(self.parameters_of(j)))
     }
 }
 
@@ -113,11 +255,14 @@ impl<T: Real, U: Univariate<T>> ConditionalMean<T> for Independent<T, U> {
 
 impl<T: Real, U: Univariate<T>> Likelihood<T> for Independent<T, U> {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
+        let constants = self.constants();
         DVector::from_fn(x.ncols(), |i, _| {
-            (0..x.nrows()).filter(|&j| !is_missing(x[(j, i)])).fold(T::zero(), |sum, j| {
-                let (x, y) = (x[(j, i)], output[(j, i)]);
-                sum + self.distribution(j).log_density(x, y, self.parameters_of(j))
-            })
+            let (x, y) = (x.column(i), output.column(i));
+            let sum = self.runs.iter().fold(0.0, |sum, run| {
+                let entries = self.entries(run, (x.as_slice(), y.as_slice()), &constants);
+                sum + self.distribution(run.variables.start).sum_of_entries(entries)
+            });
+            finite(sum)
         })
     }
 
@@ -129,33 +274,28 @@ impl<T: Real, U: Univariate<T>> Likelihood<T> for Independent<T, U> {
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T {
-        reshape(d_output, x.nrows(), x.ncols());
-        d_parameters.fill(T::zero());
-        let mut total = T::zero();
-        let mut own = vec![T::zero(); self.parameters.len()];
-        for i in 0..x.ncols() {
-            let weight = weights.of(i);
-            for j in 0..x.nrows() {
-                let value = x[(j, i)];
-                if is_missing(value) {
-                    d_output[(j, i)] = T::zero();
-                    continue;
-                }
-                let range = self.range(j);
-                let (density, slope) = self.distribution(j).log_density_gradient(
-                    value,
-                    output[(j, i)],
-                    &self.parameters[range.clone()],
-                    &mut own[range.clone()],
-                );
-                total += weight * density;
-                d_output[(j, i)] = weight * slope;
-                for (sum, &d) in d_parameters[range.clone()].iter_mut().zip(&own[range]) {
-                    *sum += weight * d;
-                }
+        let constants = self.constants();
+        let count = self.parameters.len();
+        let sums = sum_over_observations(x.shape(), weights, d_output, count, &|i, mut of| {
+            let (x, y) = (x.column(i), output.column(i));
+            let (x, y) = (x.as_slice(), y.as_slice());
+            self.runs.iter().fold(0.0, |sum, run| {
+                let gradient = of.part(&run.variables, &run.parameters);
+                let entries =
+                    Entries { gradient: Some(gradient), ..self.entries(run, (x, y), &constants) };
+                sum + self.distribution(run.variables.start).sum_of_entries(entries)
+            })
+        });
+        for run in &self.runs {
+            let len = run.variables.len();
+            let own = &sums.d_parameters[run.parameters.clone()];
+            let count = own.len() / len;
+            // The sums are in the order of the constants, the parameters in that of the variables.
+            for (at, to) in d_parameters[run.parameters.clone()].iter_mut().enumerate() {
+                *to = finite(own[at % count * len + at / count]);
             }
         }
-        total
+        finite(sums.value)
     }
 
     fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {
@@ -165,52 +305,6 @@ impl<T: Real, U: Univariate<T>> Likelihood<T> for Independent<T, U> {
     }
 
     fn check_support(&self, x: Observations<'_, T>) -> Result<()> {
-        for (column, observation) in x.values().column_iter().enumerate() {
-            for (row, &value) in observation.iter().enumerate() {
-                let distribution = self.distribution(row);
-                if !(is_missing(value) || distribution.contains(value)) {
-                    return Err(Error::OutsideSupport {
-                        row,
-                        column,
-                        value: value.as_f64(),
-                        support: distribution.support(),
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Poisson;
-    use super::*;
-    use crate::testing::check_likelihood;
-    use nalgebra::dmatrix;
-    use rand::{SeedableRng, rngs::StdRng};
-
-    fn conforms<T: Real>() {
-        let x = dmatrix![3.0, 0.0, 7.0; 1.0, 2.0, 0.0].map(T::of);
-        let output = dmatrix![0.5, -1.0, 2.0; 0.1, 0.2, -0.5].map(T::of);
-        let likelihood = Independent::new(Poisson, 2).unwrap();
-        let x = Observations::new(x.as_view()).unwrap();
-        check_likelihood(&likelihood, x, &output, &mut StdRng::seed_from_u64(1)).unwrap();
-    }
-
-    #[test]
-    fn poisson_conforms() {
-        conforms::<f64>();
-        conforms::<f32>();
-    }
-
-    #[test]
-    fn counts_are_checked() {
-        let likelihood = Independent::<f64, _>::new(Poisson, 2).unwrap();
-        for bad in [-1.0, 0.5, 1e17] {
-            let x = dmatrix![1.0, 2.0; 3.0, bad];
-            let error = likelihood.check_support(Observations::new(x.as_view()).unwrap());
-            assert!(matches!(error, Err(Error::OutsideSupport { row: 1, column: 1, .. })));
-        }
+        self.check_entries(x.values())
     }
 }

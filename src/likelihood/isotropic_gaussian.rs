@@ -1,7 +1,8 @@
 //! Gaussian likelihood with one noise variance for all variables, as in probabilistic PCA.
 
+use super::entries::any_missing;
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
-use super::{ConditionalMean, Likelihood, Weights};
+use super::{ConditionalMean, Likelihood, Weights, is_nan, observed};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -272,14 +273,16 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let half = T::of(0.5);
         let constant = -half * T::of_usize(x.nrows()) * log_two_pi_times(variance);
         // Squared errors are summed before the division by σ²: one division per observation.
-        let squared_errors = x
-            .column_iter()
-            .zip(output.column_iter())
-            .map(|(x, y)| squared_distance(x.iter(), y.iter()));
-        DVector::from_iterator(
-            x.ncols(),
-            squared_errors.map(|error| constant - half * error / variance),
-        )
+        let densities = x.column_iter().zip(output.column_iter()).map(|(x, y)| {
+            let density = constant - half * squared_distance(x.iter(), y.iter()) / variance;
+            // A missing entry makes the sum NaN; complete data are not searched for one.
+            if is_nan(density) {
+                let variances = vec![variance.as_f64(); x.nrows()];
+                return observed::log_density(x.as_slice(), y.as_slice(), &variances);
+            }
+            density
+        });
+        DVector::from_iterator(x.ncols(), densities)
     }
 
     fn log_density_gradient(
@@ -315,6 +318,16 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
                     }
                 })
             });
+        if is_nan(squared_error) && any_missing(&x) {
+            let variances = vec![variance.as_f64(); d];
+            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &variances);
+            if let Some(to) = d_parameters.first_mut() {
+                let sum: f64 = by_variable.iter().sum();
+                let held = !self.analytic && self.is_at_floor() && sum < 0.0;
+                *to = if held { T::zero() } else { T::of(sum) };
+            }
+            return value;
+        }
         let count = T::of_usize(d) * if each.is_some() { weights.sum(n) } else { T::of_usize(n) };
         if let Some(d_log_variance) = d_parameters.first_mut() {
             // At the floor a derivative towards smaller σ² is 0 (projected gradient); one towards

@@ -1,10 +1,14 @@
 //! Poisson likelihood of counts.
 
+use super::entries::{Entry, Entrywise, LANES, finite, univariate_by_entries};
+use super::start::Exposures;
 use super::univariate::{ExpectedLogDensity, Univariate};
 use crate::Real;
-use crate::linalg::special::ln_factorial;
+use crate::linalg::Elementary;
+use crate::linalg::special::{ln_factorial, ln_factorials};
 use rand::Rng;
 use rand_distr::Distribution;
+use std::hint::select_unpredictable as choose;
 
 /// Poisson distribution of counts with the logarithm of its mean as predictor.
 ///
@@ -12,7 +16,10 @@ use rand_distr::Distribution;
 /// \ln p(x|y) = xy - e^y - \ln x!
 /// ```
 ///
-/// Known exposures enter as an offset of the predictor, their logarithm.
+/// Known exposures enter as an offset of the predictor, their logarithm. For y above 70, a mean of
+/// more than 10³⁰, the exponential is continued by its tangent, so that the log-density and its
+/// derivative are finite for every predictor. The expectation of the log-density under a Gaussian
+/// distribution of y is in closed form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Poisson;
 
@@ -27,18 +34,51 @@ pub(super) fn is_count<T: Real>(x: T) -> bool {
 /// The words for counts in an error.
 pub(super) const COUNTS: &str = "the counts 0, 1, 2, …, 2⁵³";
 
+/// The largest predictor whose exponential is computed.
+const LARGEST_LOG_MEAN: f64 = 70.0;
+
+/// e^y, continued by its tangent above 70; and its derivative.
+#[inline(always)]
+pub(super) fn exp_with_tangent(y: f64) -> (f64, f64) {
+    let limited = choose(y > LARGEST_LOG_MEAN, LARGEST_LOG_MEAN, y);
+    let slope = limited.quick_exp();
+    (slope * (1.0 + (y - limited)), slope)
+}
+
+/// A sample of a Poisson distribution with this mean.
+pub(super) fn sample_poisson(mean: f64, rng: &mut dyn Rng) -> f64 {
+    match rand_distr::Poisson::new(mean) {
+        Ok(poisson) if mean < 1e15 => poisson.sample(rng),
+        // A mean of 0, or one whose spread is below the resolution of counts.
+        _ => mean.min(LARGEST_COUNT).round(),
+    }
+}
+
+impl Entrywise<0, 0> for Poisson {
+    fn slots(&self) -> [Option<usize>; 0] {
+        []
+    }
+
+    fn constants(&self, _: impl Fn(usize) -> f64) -> [f64; 0] {
+        []
+    }
+
+    #[inline(always)]
+    fn of_x(x: &[f64; LANES], _: &[[f64; LANES]; 0]) -> [f64; LANES] {
+        ln_factorials(x)
+    }
+
+    #[inline(always)]
+    fn entry(x: f64, y: f64, ln_factorial: f64, _: [f64; 0]) -> Entry<0> {
+        let (mean, slope) = exp_with_tangent(y);
+        Entry { density: x * y - mean - ln_factorial, d_output: x - slope, d_parameters: [] }
+    }
+}
+
 impl<T: Real> Univariate<T> for Poisson {
-    fn log_density(&self, x: T, y: T, _parameters: &[T]) -> T {
-        T::of(x.as_f64() * y.as_f64() - y.as_f64().exp() - ln_factorial(x.as_f64()))
-    }
+    univariate_by_entries!(0, 0);
 
-    fn log_density_gradient(&self, x: T, y: T, _: &[T], _: &mut [T]) -> (T, T) {
-        let (x, y) = (x.as_f64(), y.as_f64());
-        let mean = y.exp();
-        (T::of(x * y - mean - ln_factorial(x)), T::of(x - mean))
-    }
-
-    /// x(m) − exp(m + ½v) − ln x!: the mean of a log-normal variable.
+    /// x m − exp(m + ½v) − ln x!: the mean of a log-normal variable.
     fn expected_log_density(
         &self,
         x: T,
@@ -48,25 +88,20 @@ impl<T: Real> Univariate<T> for Poisson {
         _d_parameters: &mut [T],
     ) -> Option<ExpectedLogDensity<T>> {
         let (x, mean, variance) = (x.as_f64(), mean.as_f64(), variance.as_f64());
-        let rate = (mean + 0.5 * variance).exp();
+        let (rate, slope) = exp_with_tangent(mean + 0.5 * variance);
         Some(ExpectedLogDensity {
-            value: T::of(x * mean - rate - ln_factorial(x)),
-            d_mean: T::of(x - rate),
-            d_variance: T::of(-0.5 * rate),
+            value: finite(x * mean - rate - ln_factorial(x)),
+            d_mean: finite(x - slope),
+            d_variance: finite(-0.5 * slope),
         })
     }
 
     fn mean(&self, y: T, _parameters: &[T]) -> T {
-        y.exp()
+        finite(exp_with_tangent(y.as_f64()).0)
     }
 
     fn sample(&self, y: T, _parameters: &[T], rng: &mut dyn Rng) -> T {
-        let rate = y.as_f64().exp();
-        match rand_distr::Poisson::new(rate) {
-            Ok(poisson) => T::of(poisson.sample(rng)),
-            // A rate of 0, or beyond what the sampler takes: the spread is below the resolution.
-            Err(_) => T::of(rate.min(LARGEST_COUNT).round()),
-        }
+        T::of(sample_poisson(y.as_f64().exp(), rng))
     }
 
     fn contains(&self, x: T) -> bool {
@@ -79,11 +114,6 @@ impl<T: Real> Univariate<T> for Poisson {
 
     /// The maximum likelihood: ln Σx − ln Σe^o, or half a count where all are 0.
     fn start(&self, values: &[T], offsets: &[T], _parameters: &mut [T]) -> T {
-        let total: f64 = values.iter().map(|v| v.as_f64()).sum();
-        let exposure = match offsets {
-            [] => values.len() as f64,
-            offsets => offsets.iter().map(|o| o.as_f64().exp()).sum(),
-        };
-        T::of((total.max(0.5) / exposure).ln())
+        T::of(Exposures::new(values, offsets).log_mean())
     }
 }

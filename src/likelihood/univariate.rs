@@ -1,5 +1,6 @@
 //! The distribution of one variable given its predictor.
 
+use super::entries::{Entries, sum_one_by_one};
 use crate::Real;
 use rand::Rng;
 
@@ -56,6 +57,43 @@ pub trait Univariate<T: Real>: Clone + std::fmt::Debug + PartialEq + Send + Sync
     /// the known offset `offsets[i]` added to its predictor (empty for none). The parameters are
     /// written to `parameters`.
     fn start(&self, values: &[T], offsets: &[T], parameters: &mut [T]) -> T;
+
+    /// The distribution with floors that suit the observed values of its variable, such as a small
+    /// share of their standard deviation, where the caller has set none; by default unchanged.
+    fn with_floors_from(&self, values: &[T]) -> Self {
+        let _ = values;
+        self.clone()
+    }
+
+    /// Whether a parameter is at its declared floor.
+    fn rests_on_floor(&self, parameters: &[T]) -> bool {
+        let _ = parameters;
+        false
+    }
+
+    /// The number of constants of the loop over entries that depend on ξ alone.
+    #[doc(hidden)]
+    fn constant_count(&self) -> usize {
+        0
+    }
+
+    /// Computes the constants of the loop over entries.
+    #[doc(hidden)]
+    fn constants(&self, parameters: &[T], constants: &mut [f64]) {
+        let _ = (parameters, constants);
+    }
+
+    /// Whether variables with these distributions can be computed by one loop.
+    #[doc(hidden)]
+    fn shares_loop_with(&self, other: &Self) -> bool {
+        self == other
+    }
+
+    /// The log-density of consecutive entries of one observation, with its weighted derivatives.
+    #[doc(hidden)]
+    fn sum_of_entries(&self, entries: Entries<'_, T>) -> f64 {
+        sum_one_by_one(self, entries)
+    }
 }
 
 /// An expectation E ln p(x|y) over y ~ N(m, v), in nats, and its derivatives.

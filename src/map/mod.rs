@@ -36,10 +36,17 @@ pub trait Parameters<T: Real> {
     /// `true`; an optimiser then leaves them unchanged.
     ///
     /// `d_parameters` is ∂J/∂parameters, and `entries` the number of entries of x that J is a sum
-    /// over. The default implementation does nothing and returns `false`.
+    /// over, without missing ones. The default implementation does nothing and returns `false`.
     fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let _ = (d_parameters, entries, weight);
         false
+    }
+
+    /// [`step_to_optimum`](Self::step_to_optimum) for incomplete data: `counts` contains the number
+    /// of observed entries of each variable (d). By default it uses their sum.
+    fn step_to_optimum_of_observed(&mut self, d_parameters: &[T], counts: &[T], weight: T) -> bool {
+        let entries = counts.iter().fold(T::zero(), |sum, &count| sum + count);
+        self.step_to_optimum(d_parameters, entries, weight)
     }
 
     /// Whether a parameter is at its declared floor; a fit that ends so reports

@@ -14,7 +14,8 @@ const DRAWS: usize = 4_000;
 
 /// Checks a likelihood at given data (d×n) and decoder outputs (n columns): that
 /// [`data_dim`](crate::likelihood::ConditionalMean::data_dim) of their rows is d; the gradients
-/// against central differences, with equal weights and with a weight for each observation; that the sampler's mean equals `mean`; that samples are in the support; and that
+/// against central differences, with equal weights and with a weight for each observation; that a
+/// missing entry (NaN) is left out of the sums and has the derivative 0; that the sampler's mean equals `mean`; that samples are in the support; and that
 /// the score ∂ log p(x|y)/∂y has mean 0 under the sampler, which holds if the density is normalised
 /// and is that of the sampler.
 ///
@@ -104,6 +105,7 @@ where
     )?;
 
     check_weights(likelihood, x, output, &densities)?;
+    check_missing(likelihood, x, output)?;
 
     // Sums of first and second moments over the samples, of x − mean and of the score: both should
     // have the mean 0.
@@ -197,4 +199,54 @@ fn check_weights<T: Real, L: Likelihood<T>>(
         })?;
     }
     Ok(())
+}
+
+/// Missing entries (NaN): with every second entry of x removed, and with the others removed, the
+/// log-densities and the derivatives add up to those of complete data, also with weights; without
+/// any entry the log-density is 0.
+///
+/// (This holds for likelihoods whose variables are independent given the output.)
+fn check_missing<T: Real, L: Likelihood<T>>(
+    likelihood: &L,
+    x: Observations<'_, T>,
+    output: &DMatrix<T>,
+) -> Result<(), Failure> {
+    let n = x.len();
+    let each: Vec<T> = (0..n).map(|i| T::of(0.5 + i as f64)).collect();
+    let of = |x: &DMatrix<T>| {
+        let mut d_output = DMatrix::zeros(0, 0);
+        let mut d_parameters = vec![T::of(f64::NAN); likelihood.parameters().len()];
+        let value = likelihood.log_density_gradient(
+            x.as_view(),
+            output.as_view(),
+            Weights::Each(&each),
+            &mut d_output,
+            &mut d_parameters,
+        );
+        let densities = likelihood.log_density(x.as_view(), output.as_view());
+        let sums = d_parameters.into_iter().chain([value]).chain(densities.iter().copied());
+        sums.chain(d_output.iter().copied()).map(|v| v.as_f64()).collect::<Vec<f64>>()
+    };
+    let keep = |parity: usize| {
+        DMatrix::from_fn(x.values().nrows(), n, |j, i| {
+            if (i + j) % 2 == parity { x.values()[(j, i)] } else { T::of(f64::NAN) }
+        })
+    };
+    let (all, even, odd) = (of(&x.values().into_owned()), of(&keep(0)), of(&keep(1)));
+    let largest = all.iter().fold(1.0f64, |a, v| a.max(v.abs()));
+    for (at, ((all, even), odd)) in all.iter().zip(&even).zip(&odd).enumerate() {
+        // Not `>`: NaN is a failure too.
+        let close = (all - even - odd).abs() <= 1000.0 * T::EPSILON.as_f64() * largest;
+        ensure(close, || {
+            format!(
+                "with every second entry missing, number {at} (derivatives by the parameters, the \
+                 value, the log-densities, derivatives by the output) is {even}, with the others \
+                 missing {odd}, and {all} without missing entries"
+            )
+        })?;
+    }
+    let none = of(&keep(2));
+    ensure(none.iter().all(|v| *v == 0.0), || {
+        "without an observed entry a log-density or a derivative is not 0".to_owned()
+    })
 }

@@ -18,6 +18,10 @@ use rand::{Rng, SeedableRng};
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct OwnVariances;
 
+fn is_missing<T: Real>(x: T) -> bool {
+    x.as_f64().is_nan()
+}
+
 /// The mean, the log-variance, and its derivative by the output.
 fn parts<T: Real>(output: &DMatrixView<'_, T>, j: usize, i: usize) -> (T, T, T) {
     let d = output.nrows() / 2;
@@ -51,7 +55,7 @@ impl<T: Real> ConditionalMean<T> for OwnVariances {
 impl<T: Real> Likelihood<T> for OwnVariances {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         DVector::from_fn(x.ncols(), |i, _| {
-            (0..x.nrows()).fold(T::zero(), |sum, j| {
+            (0..x.nrows()).filter(|&j| !is_missing(x[(j, i)])).fold(T::zero(), |sum, j| {
                 let (mean, log_variance, _) = parts(&output, j, i);
                 let square = (x[(j, i)] - mean).powi(2) / log_variance.exp();
                 sum - T::of(0.5) * (T::two_pi().ln() + log_variance + square)
@@ -71,6 +75,10 @@ impl<T: Real> Likelihood<T> for OwnVariances {
         d_output.resize_mut(2 * d, n, T::zero());
         for i in 0..n {
             for j in 0..d {
+                if is_missing(x[(j, i)]) {
+                    (d_output[(j, i)], d_output[(d + j, i)]) = (T::zero(), T::zero());
+                    continue;
+                }
                 let (mean, log_variance, slope) = parts(&output, j, i);
                 let (error, precision) = (x[(j, i)] - mean, (-log_variance).exp());
                 d_output[(j, i)] = weights.of(i) * precision * error;
