@@ -144,7 +144,7 @@ impl<T: Real, A: Likelihood<T>, B: Likelihood<T>> Product<T, A, B> {
     }
 
     /// Replaces both factors.
-    pub(super) fn set(&mut self, first: A, second: B) {
+    pub(crate) fn set(&mut self, first: A, second: B) {
         let parameters = [first.parameters(), second.parameters()].concat();
         (self.first, self.second, self.parameters) = (first, second, parameters);
     }
@@ -275,7 +275,7 @@ fn check_part<T: Real>(
     x: DMatrixView<'_, T>,
 ) -> Result<()> {
     let own = part.select(&x);
-    match likelihood.check_support(Observations::new(own.as_view())?) {
+    match likelihood.check_support(Observations::trusted(own.as_view(), own.ncols())) {
         Err(Error::OutsideSupport { row, column, value, support }) => {
             let row = part.variables.get(row).copied().unwrap_or(row);
             Err(Error::OutsideSupport { row, column, value, support })

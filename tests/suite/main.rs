@@ -8,6 +8,7 @@
 mod command_line;
 mod components;
 mod conventions;
+mod deep_incomplete;
 mod diagnostics;
 mod example_support;
 mod factor_analysis;

@@ -3,6 +3,7 @@
 
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
 use crate::fit::Trace;
+use crate::likelihood::is_missing;
 use crate::linalg::parallel::sum_over;
 use crate::linalg::vector::squared_norms_into;
 use crate::map::Parameters;
@@ -40,6 +41,9 @@ pub(super) struct Training<
     steps: usize,
     rate_factor: f64,
     noise_seed: u64,
+    // The observed entries of each variable of a batch, in units of the population; empty for
+    // complete data.
+    counts: Vec<T>,
 }
 
 /// Monte Carlo samples, over all observations, of J at the end of a fit: a standard deviation of
@@ -168,6 +172,11 @@ where
             // Drawn once: every evaluation then uses the same Monte Carlo samples (common random
             // numbers), so that two values of J are comparable.
             noise_seed: rng.random(),
+            counts: if x.values().iter().any(|&value| is_missing(value)) {
+                vec![T::zero(); x.data_dim()]
+            } else {
+                Vec::new()
+            },
         };
         training.keep_good();
         training.initial.copy_from_slice(&training.good);
@@ -231,6 +240,9 @@ where
         let mut sum = 0.0;
         for start in (0..n).step_by(size) {
             let count = size.min(n - start);
+            if !self.counts.is_empty() {
+                self.count_observed(start..start + count);
+            }
             let value = if whole {
                 self.objective.value_and_gradient(
                     &self.model,
@@ -268,6 +280,19 @@ where
             }
         }
         Ok(Some(sum / n as f64))
+    }
+
+    /// Counts the observed entries of the observations at these places of the order.
+    fn count_observed(&mut self, places: std::ops::Range<usize>) {
+        let scale = T::of_usize(self.x.len()) / T::of_usize(places.len());
+        self.counts.fill(T::zero());
+        for &i in &self.order[places] {
+            for (count, &value) in self.counts.iter_mut().zip(self.x.values().column(i).iter()) {
+                if !is_missing(value) {
+                    *count += scale;
+                }
+            }
+        }
     }
 
     /// Takes one optimiser step along the current gradient; returns `false` if the gradient is not
@@ -308,7 +333,13 @@ where
         squares += prior.step(self.model.prior.parameters_mut(), d_prior, rate, scale);
         let weight = T::one() / T::of_usize((self.steps + 1).min(window));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
-        if !self.model.likelihood.step_to_optimum(d_likelihood, entries, weight) {
+        let at_optimum = if self.counts.is_empty() {
+            self.model.likelihood.step_to_optimum(d_likelihood, entries, weight)
+        } else {
+            let likelihood = &mut self.model.likelihood;
+            likelihood.step_to_optimum_of_observed(d_likelihood, &self.counts, weight)
+        };
+        if !at_optimum {
             squares +=
                 likelihood.step(self.model.likelihood.parameters_mut(), d_likelihood, rate, scale);
         }
@@ -355,7 +386,14 @@ where
             self.likelihood_gradient.iter_mut().zip(of_likelihood).for_each(|(sum, &d)| *sum += d);
         }
         let entries = T::of_usize(repeats) * T::of_usize(n) * T::of_usize(x.data_dim());
-        self.model.likelihood.step_to_optimum(&self.likelihood_gradient, entries, T::one());
+        if self.counts.is_empty() {
+            self.model.likelihood.step_to_optimum(&self.likelihood_gradient, entries, T::one());
+            return Ok(());
+        }
+        self.count_observed(0..n);
+        self.counts.iter_mut().for_each(|count| *count *= T::of_usize(repeats));
+        let likelihood = &mut self.model.likelihood;
+        likelihood.step_to_optimum_of_observed(&self.likelihood_gradient, &self.counts, T::one());
         Ok(())
     }
 

@@ -69,7 +69,9 @@ pub struct Scales<T: Real> {
 }
 
 /// The means and the mean squared deviations of the observed entries of each variable.
-fn moments_of_observed<T: Real>(x: Observations<'_, T>) -> Result<(DVector<f64>, DVector<f64>)> {
+pub(super) fn moments_of_observed<T: Real>(
+    x: Observations<'_, T>,
+) -> Result<(DVector<f64>, DVector<f64>)> {
     let (mut means, mut variances) = (Vec::new(), Vec::new());
     for (variable, row) in x.values().row_iter().enumerate() {
         let observed = || row.iter().filter(|&&v| !is_missing(v)).map(|v| v.as_f64());

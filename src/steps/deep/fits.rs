@@ -8,7 +8,7 @@ use super::{DeepEncoderPpca, Vae};
 use crate::data::expect;
 use crate::fit::{Fitted, Observer, Preconditioner, StopReason, Trace};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::{IsotropicGaussian, NoiseVariance};
+use crate::likelihood::IsotropicGaussian;
 use crate::map::{Linear, Mlp};
 use crate::model::{GenerativeModel, LinearGaussian};
 use crate::objective::{DifferentiableObjective, Elbo};
@@ -51,12 +51,7 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     }
 
     pub(super) fn noise_settings(&self, scales: &Scales<T>) -> NoiseSettings<T> {
-        // The closed-form optimum of a noise variance counts the entries of all variables alike.
-        let noise = match self.noise {
-            NoiseVariance::Analytic if scales.missing => NoiseVariance::Learned,
-            noise => noise,
-        };
-        NoiseSettings { noise, floor: self.relative_floor, missing: scales.missing }
+        NoiseSettings { noise: self.noise, floor: self.relative_floor, missing: scales.missing }
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the builder of a variational autoencoder asks of its likelihood.
 
-use super::builder::{DeepBuilder, DeepModel, Scales};
+use super::builder::{DeepBuilder, DeepModel, Scales, moments_of_observed};
 use super::fits::{DeepEncoder, initialize_gaussian};
 use crate::likelihood::{
-    Bernoulli, DiagonalGaussian, Independent, IsotropicGaussian, Likelihood, Univariate, is_missing,
+    Bernoulli, Categorical, ConditionalMean, DiagonalGaussian, DynLikelihood, Independent,
+    IsotropicGaussian, Likelihood, Product, Univariate, is_missing,
 };
-use crate::map::{Mlp, Parameters};
+use crate::map::Mlp;
 use crate::posterior::PosteriorFamily;
 use crate::{Error, Observations, Real, Result};
-use nalgebra::DVector;
+use nalgebra::{DMatrixView, DVector};
 use rand::Rng;
 
 /// A likelihood that a [`Vae`](crate::Vae) can be fitted with by its builder
@@ -131,25 +132,83 @@ impl<T: Real> DeepLikelihood<T> for Bernoulli {
     }
 }
 
-/// Every variable starts at its distribution without a latent variable; its output moves in units of
-/// 1, those of a logarithm or a logit.
+/// The scale of each variable's output: the standard deviation of the variable where the output is
+/// its mean, and 1 where it is a logarithm or a logit.
+fn output_scales<T: Real>(
+    likelihood: &impl ConditionalMean<T>,
+    means: &DVector<T>,
+    x: DMatrixView<'_, T>,
+) -> DVector<T> {
+    let deviations = DVector::from_iterator(
+        x.nrows(),
+        x.row_iter().map(|row| {
+            let observed = || row.iter().filter(|&&value| !is_missing(value)).map(|v| v.as_f64());
+            let count = observed().count().max(1) as f64;
+            let mean = observed().sum::<f64>() / count;
+            T::of((observed().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count).sqrt())
+        }),
+    );
+    let moved = means + &deviations;
+    let mean_of = |output: &DVector<T>| {
+        likelihood.mean(DMatrixView::from_slice(output.as_slice(), output.len(), 1))
+    };
+    let (before, after) = (mean_of(means), mean_of(&moved));
+    DVector::from_fn(means.len(), |j, _| {
+        let change = after[j] - before[j];
+        let identity = (change - deviations[j]).abs() <= T::of(1e-3) * deviations[j];
+        if identity && deviations[j] > T::zero() { deviations[j] } else { T::one() }
+    })
+}
+
+/// Every variable starts at its distribution without a latent variable.
 impl<T: Real, U: Univariate<T>> DeepLikelihood<T> for Independent<T, U> {
     fn start(mut self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
-        x.expect_dim(self.variables())?;
-        self.check_support(x)?;
-        let mut means = DVector::zeros(x.data_dim());
-        for (j, mean) in means.iter_mut().enumerate() {
-            let values: Vec<T> =
-                x.values().row(j).iter().copied().filter(|&value| !is_missing(value)).collect();
-            if values.is_empty() {
-                return Err(Error::NeverObserved { variable: j, observations: x.len() });
-            }
-            let range = self.range(j);
-            let mut own = self.parameters_of(j).to_vec();
-            *mean = self.distribution(j).start(&values, &[], &mut own);
-            self.parameters_mut()[range].copy_from_slice(&own);
+        let means = Independent::start(&mut self, x.values(), None)?;
+        let scales = output_scales(&self, &means, x.values());
+        Ok(OutputStart { likelihood: self, means, scales })
+    }
+}
+
+/// Every category starts at its share.
+impl<T: Real> DeepLikelihood<T> for Categorical {
+    fn start(self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
+        let means = Categorical::start(&self, x.values())?;
+        Ok(OutputStart { likelihood: self, scales: means.map(|_| T::one()), means })
+    }
+}
+
+/// The starts of both likelihoods, one after the other.
+impl<T: Real, A: DeepLikelihood<T>, B: DeepLikelihood<T>> DeepLikelihood<T> for Product<T, A, B> {
+    fn start(mut self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
+        x.expect_dim(self.variables().iter().map(|own| own.len()).sum())?;
+        let [one, other] = self.variables().map(|own| x.values().select_rows(own));
+        let first = self.first().start(Observations::trusted(one.as_view(), x.len()))?;
+        let second = self.second().start(Observations::trusted(other.as_view(), x.len()))?;
+        self.set(first.likelihood, second.likelihood);
+        let joined = |a: &DVector<T>, b: &DVector<T>| {
+            DVector::from_iterator(a.len() + b.len(), a.iter().chain(b.iter()).copied())
+        };
+        let means = joined(&first.means, &second.means);
+        Ok(OutputStart { likelihood: self, means, scales: joined(&first.scales, &second.scales) })
+    }
+}
+
+/// The start of the likelihood that was chosen.
+impl<T: Real> DeepLikelihood<T> for DynLikelihood<T> {
+    fn start(mut self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
+        if let Self::Product(product) = self {
+            let OutputStart { likelihood, means, scales } = product.start(x)?;
+            return Ok(OutputStart {
+                likelihood: Self::Product(Box::new(likelihood)),
+                means,
+                scales,
+            });
         }
-        let scales = DVector::from_element(x.data_dim(), T::one());
+        let means = DynLikelihood::start(&mut self, x.values())?;
+        let scales = match &self {
+            Self::Categorical(_) => means.map(|_| T::one()),
+            _ => output_scales(&self, &means, x.values()),
+        };
         Ok(OutputStart { likelihood: self, means, scales })
     }
 }
@@ -161,12 +220,11 @@ macro_rules! gaussian_deep_likelihood {
             const HAS_LINEAR: bool = true;
 
             fn start(self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
-                let (mean, squares) = x.mean_and_squares(|mean| mean);
-                let deviation = |square: f64| T::of((square / x.len() as f64).sqrt());
+                let (means, variances) = moments_of_observed(x)?;
                 Ok(OutputStart {
                     likelihood: self,
-                    means: DVector::from_vec(mean).map(T::of),
-                    scales: DVector::from_vec(squares).map(deviation),
+                    means: means.map(T::of),
+                    scales: variances.map(|variance| T::of(variance.sqrt())),
                 })
             }
 
