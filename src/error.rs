@@ -297,6 +297,15 @@ pub enum Error {
         /// The kind wanted.
         wanted: String,
     },
+    /// A file of a saved model that cannot be read or written.
+    #[cfg(feature = "save")]
+    #[error("{}: {problem}", path.display())]
+    SavedFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: Box<crate::saved::SavedFileError>,
+    },
     /// A name that no model kind has.
     #[error("there is no step named {name:?}")]
     UnknownModelKind {

@@ -102,6 +102,7 @@
 //! | `covariance` | covariance of x, d×d | `Pca`, linear-Gaussian models, mixtures |
 //! | `precision` | inverse of the covariance, d×d | linear-Gaussian models |
 //! | `components`, `explained_variance`, `whiten` | principal components | `Pca`, isotropic noise |
+//! | `save(path)`, `load(path)` | a file; the model of a file | all (feature `save`) |
 //! | `impute`, `conditional` | missing entries | linear-Gaussian models; `impute`: mixtures |
 //!
 //! The fit report is a [`Fitted`](fit::Fitted) with the model. The builders of `Pca` and of
@@ -117,14 +118,16 @@
 //! | `rayon` | yes | threads, with bit-identical results for any number of threads | 6 crates |
 //! | `files` | no | tables from CSV, NumPy and IDX files, plain or in gzip | 10 crates |
 //! | `sparse` | no | input from nalgebra-sparse | 1 crate |
-//! | `serde` | no | saving and loading of the models with linear maps | 3 crates |
+//! | `serde` | no | saving and loading in any format of serde's: see `saved` | 3 crates |
+//! | `save` | no | `save(path)` and `load(path)`: files of JSON | 4 crates beside those of `serde` |
 //!
 //! # Implement your own
 //!
 //! The traits of the components can be implemented: [`Decoder`], [`Encoder`], [`Objective`],
 //! [`Likelihood`](likelihood::Likelihood), [`PosteriorFamily`](posterior::PosteriorFamily),
 //! [`DifferentiableMap`](map::DifferentiableMap) and [`Inference`](inference::Inference); a
-//! [`Model`] takes any of them. [`testing`] has a conformance check for each.
+//! [`Model`] takes any of them. [`testing`] has a conformance check for each. With the trait `Saved`
+//! (module `saved`, feature `serde`) a component of your own is saved inside a model.
 
 pub mod data;
 pub mod diagnostics;
@@ -145,9 +148,7 @@ pub mod objective;
 pub mod posterior;
 mod real;
 pub mod rotation;
-// Not part of the public interface: the forms of saved models.
 #[cfg(feature = "serde")]
-#[doc(hidden)]
 pub mod saved;
 pub mod selection;
 pub mod steps;
