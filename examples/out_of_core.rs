@@ -3,6 +3,9 @@
 //!
 //! `cargo run --release --example out_of_core [-- OBSERVATIONS VARIABLES]` (default: 200000, 128)
 
+#[path = "support/mod.rs"]
+mod support;
+
 use elbo::data::Source;
 use elbo::data::files::{Missing, NpyBlocks};
 use elbo::fit::Solver;
@@ -14,6 +17,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
+use support::arguments::{or_end, sizes};
 
 const LATENT: usize = 8;
 
@@ -116,14 +120,15 @@ fn run(path: &Path, n: usize, d: usize) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<usize> =
-        std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let (n, d) =
-        (arguments.first().copied().unwrap_or(200_000), arguments.get(1).copied().unwrap_or(128));
-    std::fs::create_dir_all("target")?;
+fn main() {
+    // Each block must hold more observations than there are latent dimensions.
+    let [n, d] = sizes([
+        ("OBSERVATIONS", 200_000, 32..=1_000_000_000),
+        ("VARIABLES", 128, LATENT + 1..=10_000),
+    ]);
+    or_end(std::fs::create_dir_all("target").map_err(|error| format!("target: {error}")));
     let path = format!("target/out_of_core-{}.npy", std::process::id());
     let result = run(path.as_ref(), n, d);
     std::fs::remove_file(&path).ok();
-    result
+    or_end(result);
 }

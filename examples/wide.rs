@@ -3,17 +3,24 @@
 //!
 //! `cargo run --release --example wide [-- VARIABLES OBSERVATIONS]` (default: 3000 and 8000)
 
+#[path = "support/mod.rs"]
+mod support;
+
 use elbo::fit::Solver;
 use elbo::{Ppca, Real};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::Xoshiro256PlusPlus as Generator};
+use std::error::Error;
 use std::time::Instant;
+use support::arguments::{or_end, sizes};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<usize> =
-        std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let (d, n) =
-        (arguments.first().copied().unwrap_or(3000), arguments.get(1).copied().unwrap_or(8000));
+fn main() {
+    // More of each than latent dimensions, and no more than memory may hold.
+    let [d, n] = sizes([("VARIABLES", 3000, 31..=100_000), ("OBSERVATIONS", 8000, 31..=1_000_000)]);
+    or_end(run(d, n));
+}
+
+fn run(d: usize, n: usize) -> Result<(), Box<dyn Error>> {
     let rng = &mut Generator::seed_from_u64(3);
     let mut normal =
         |rows, columns| DMatrix::from_fn(rows, columns, |_, _| f32::standard_normal(rng));

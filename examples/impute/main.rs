@@ -15,7 +15,7 @@ mod report;
 
 use bounds::truncated_mean;
 use elbo::data::IncompleteObservations;
-use elbo::data::files::{Missing, Table, read, write_csv};
+use elbo::data::files::{Missing, Table, write};
 use elbo::{Error, Real};
 use method::{Choice, Completion, Method, observed_moments, places};
 use nalgebra::DMatrix;
@@ -23,17 +23,14 @@ use report::Report;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, Rule, or_end};
 use support::progress::say;
-use support::refusal::Location;
+use support::refusal::{Location, read_table};
 
 const PROGRAM: Program = Program {
     name: "impute",
     about: "Fits probabilistic PCA or factor analysis to a table with missing values (an empty \
-            field, nan, NaN, NA) and completes it. The latent dimension is chosen by held-out \
-            entries, or by --latent-dim held_out or bic.",
+            field, NA, nan, n/a, null, ?, ., -, #N/A and others) and completes it. The latent \
+            dimension is chosen by held-out entries, or by --latent-dim held_out or bic.",
     options: &[
-        "data",
-        "label",
-        "ignore",
         "latent-dim",
         "model",
         "noise-floor",
@@ -60,10 +57,9 @@ fn main() {
 fn run<T: Real>(arguments: &Arguments) {
     let Some(path) = &arguments.data else { return };
     let options =
-        arguments.read_options().missing(Missing::Allow).keep_text(arguments.out.is_some());
+        arguments.reading.clone().missing(Missing::Allow).keep_text(arguments.out.is_some());
     let file = path.display().to_string();
-    let mut table: Table<T> =
-        or_end(read(path, &options).map_err(|error| format!("{file}: {error}")));
+    let mut table: Table<T> = or_end(read_table(path, &options));
     if let Some(note) = support::orientation::note(&table) {
         eprintln!("{note}");
     }
@@ -132,6 +128,7 @@ fn run<T: Real>(arguments: &Arguments) {
             model: method.name(),
             standardized: standardize,
             identity_floor: completion.identity_floor,
+            marks: table.marks.clone(),
             seconds: started.elapsed().as_secs_f64(),
             bounded,
             choice,
@@ -144,7 +141,7 @@ fn run<T: Real>(arguments: &Arguments) {
     }
     if let Some(path) = &arguments.out {
         table.values = completed;
-        or_end(write_csv(path, &table).map_err(|error| format!("{}: {error}", path.display())));
+        or_end(write(path, &table).map_err(|error| format!("{}: {error}", path.display())));
     }
 }
 

@@ -8,6 +8,8 @@ pub struct Report {
     pub data_dim: usize,
     pub missing: usize,
     pub without_entries: usize,
+    /// How often each mark of a missing value was read.
+    pub marks: Vec<(String, usize)>,
     /// The number of constant columns, which are not part of the fit.
     pub constant: usize,
     pub log_likelihood: f64,
@@ -53,6 +55,14 @@ impl Report {
             format!("{} observations of {} variables\n", self.observations, self.data_dim);
         text +=
             &format!("missing            {} of {entries} entries ({share:.1} %)\n", self.missing);
+        if !self.marks.is_empty() {
+            let count = |(mark, count): &(String, usize)| match mark.as_str() {
+                "" => format!("{count} empty"),
+                _ => format!("{count} {mark}"),
+            };
+            let counts: Vec<String> = self.marks.iter().map(count).collect();
+            text += &format!("                   {}\n", counts.join(", "));
+        }
         if self.without_entries > 0 {
             text += &format!(
                 "                   {} observations have no entry: the mean is imputed\n",

@@ -10,7 +10,7 @@ mod support;
 mod pictures;
 mod report;
 
-use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode, read};
+use elbo::data::files::{Format, IdxArray, ReadOptions, Table, decode};
 use elbo::data::{Centering, ScatterFactor, Standardization};
 use elbo::selection::{Criterion, Selection};
 use elbo::steps::{Budget, DynFit, ModelKind};
@@ -22,16 +22,13 @@ use std::path::Path;
 use std::time::Instant;
 use support::arguments::{Arguments, Dtype, Program, Rule, or_end};
 use support::progress::{Progress, note, say};
-use support::refusal::Location;
+use support::refusal::{Location, read_table};
 
 const PROGRAM: Program = Program {
     name: "progression",
     about: "Fits every step from the linear autoencoder to the variational autoencoder to one \
             table and compares them. The default latent dimension is min(8, rank − 1).",
     options: &[
-        "data",
-        "label",
-        "ignore",
         "latent-dim",
         "seed",
         "dtype",
@@ -180,8 +177,7 @@ fn outcome<T: Real>(
 /// The table to fit: the file given, or the embedded digits.
 fn table<T: Real>(arguments: &Arguments) -> Result<(String, Table<T>), String> {
     if let Some(path) = &arguments.data {
-        let table = read(path, &arguments.read_options())
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let table = read_table(path, &arguments.reading)?;
         let name = path
             .file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());

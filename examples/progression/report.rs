@@ -4,6 +4,7 @@ use crate::support::json::Json;
 use crate::support::page::Table;
 use elbo::Real;
 use elbo::diagnostics::InferenceGapSummary;
+use elbo::fit::StopReason;
 use elbo::steps::{DynFit, ModelKind};
 
 /// A fitted step with its diagnostics.
@@ -36,6 +37,15 @@ impl<T: Real> Outcome<T> {
         format!("{objective}, {} ({} iterations)", self.fit.stop, self.fit.iterations())
     }
 
+    /// Why the fit ended, in the words of the JSON that programs rely on: training that gained
+    /// nothing was stopped early as well.
+    fn stop(&self) -> &'static str {
+        match self.fit.stop {
+            StopReason::NoImprovement => StopReason::EarlyStop.name(),
+            stop => stop.name(),
+        }
+    }
+
     fn json(&self) -> Json {
         let gaps = self.gaps.as_ref();
         let of = |figure: fn(&InferenceGapSummary) -> f64| Json::from(gaps.map(figure));
@@ -52,7 +62,7 @@ impl<T: Real> Outcome<T> {
             ("sum_squared_error", self.squared_error.into()),
             ("noise_variance", self.noise_variance.into()),
             ("iterations", self.fit.iterations().into()),
-            ("stop", self.fit.stop.name().into()),
+            ("stop", self.stop().into()),
             ("seconds", self.seconds.into()),
         ])
     }

@@ -1,10 +1,11 @@
 //! The command line of the programs that take a data file.
 
-use elbo::data::files::ReadOptions;
+use elbo::data::files::{Header, ReadOptions, written_format};
 use lexopt::{Arg, Parser};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::exit;
 
@@ -19,13 +20,30 @@ pub struct Program {
 
 /// Name, value and explanation of every option.
 const OPTIONS: &[(&str, &str, &str)] = &[
-    ("data", "FILE", "read .csv, .npy or .idxN-ubyte, each also with .gz"),
+    ("data", "FILE", "read .csv, .tsv, .txt, .npy, .npz or .idxN-ubyte, each also with .gz"),
     ("label", "COLUMN", "use this column as the class, not as data (default: label, if present)"),
     (
         "ignore",
         "COLUMN,…",
-        "do not use these columns; quote a name that contains a comma, as in CSV; may be repeated",
+        "do not use these columns; quote a name that contains a comma, as in CSV; '' is a column \
+         without a name; may be repeated",
     ),
+    ("header", "auto|yes|no", "whether the first line has the names of the columns"),
+    ("row-names", "auto|yes|no", "whether the first column has the names of the rows"),
+    ("separator", "CHARACTER", "between fields; also comma, tab, space (default: detected)"),
+    ("decimal", ".|,", "the decimal mark (default: detected)"),
+    (
+        "missing",
+        "MARK,…",
+        "further marks of missing values, such as \"gone,-9999\"; may be repeated",
+    ),
+    ("array", "NAME", "the array to be read from an .npz file"),
+    (
+        "max-bytes",
+        "B",
+        "limit on the bytes that are read and on those of the table (default: 4 GiB)",
+    ),
+    ("max-columns", "C", "limit on the number of columns (default: 1048576)"),
     (
         "latent-dim",
         "K|RULE",
@@ -53,8 +71,23 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("quick", "", "fewer epochs, samples and refinements of the deep steps"),
     ("no-plots", "", "write no pictures"),
     ("json", "FILE", "write the results as JSON"),
-    ("out", "FILE", "write the completed table as CSV"),
+    ("out", "FILE", "write the completed table: text as it was read, .tsv with tabs, or .npy"),
     ("help", "", "print this and stop"),
+];
+
+/// The options of every program that concern the data file.
+const FILE_OPTIONS: [&str; 11] = [
+    "data",
+    "label",
+    "ignore",
+    "header",
+    "row-names",
+    "separator",
+    "decimal",
+    "missing",
+    "array",
+    "max-bytes",
+    "max-columns",
 ];
 
 /// The precision to compute in.
@@ -130,8 +163,8 @@ impl Bounds {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Arguments {
     pub data: Option<PathBuf>,
-    pub label: Option<String>,
-    pub ignore: Vec<String>,
+    /// How to read it.
+    pub reading: ReadOptions,
     pub latent_dim: Option<usize>,
     /// The rule given in place of a number.
     pub rule: Option<Rule>,
@@ -147,17 +180,6 @@ pub struct Arguments {
     pub no_plots: bool,
     pub json: Option<PathBuf>,
     pub out: Option<PathBuf>,
-}
-
-impl Arguments {
-    /// How to read the data file.
-    pub fn read_options(&self) -> ReadOptions {
-        let options = ReadOptions::default().ignore(self.ignore.iter().cloned());
-        match &self.label {
-            Some(label) => options.label(label),
-            None => options,
-        }
-    }
 }
 
 impl Program {
@@ -190,8 +212,7 @@ impl Program {
             if name == "help" {
                 return Ok(None);
             }
-            let known =
-                OPTIONS.iter().find(|option| option.0 == name && self.options.contains(&option.0));
+            let known = OPTIONS.iter().find(|option| option.0 == name && self.accepts(option.0));
             let &(_, value, _) = known.ok_or_else(|| format!("invalid option '--{name}'"))?;
             let value = match value {
                 "" => OsString::new(),
@@ -205,8 +226,9 @@ impl Program {
             let text = value.to_string_lossy();
             match name.as_str() {
                 "data" => found.data = Some(path(&name, &value)?),
-                "label" => found.label = Some(text.into_owned()),
-                "ignore" => found.ignore.extend(columns(&name, &text)?),
+                _ if FILE_OPTIONS.contains(&name.as_str()) => {
+                    found.reading = reading(found.reading, &name, &text)?;
+                }
                 "latent-dim" => {
                     found.rule = Rule::parse(&text);
                     found.latent_dim = match found.rule {
@@ -279,6 +301,9 @@ impl Program {
                 return Err(format!("option '--{name}': {} is the data", path.display()));
             }
         }
+        if let Some(out) = &found.out {
+            written_format(out).map_err(|error| format!("option '--out': {error}"))?;
+        }
         if let (Some(json), Some(out)) = (&found.json, &found.out)
             && same(json, out)
         {
@@ -290,11 +315,15 @@ impl Program {
         }
     }
 
+    fn accepts(&self, option: &str) -> bool {
+        FILE_OPTIONS.contains(&option) || self.options.contains(&option)
+    }
+
     /// The text for `--help`.
     pub fn usage(&self) -> String {
         let mut text = format!("{}\n\nUsage: {} [OPTIONS]\n\nOptions:\n", self.about, self.name);
         for (name, value, help) in
-            OPTIONS.iter().filter(|option| option.0 == "help" || self.options.contains(&option.0))
+            OPTIONS.iter().filter(|option| option.0 == "help" || self.accepts(option.0))
         {
             text += &format!("  {:<22} {help}\n", format!("--{name} {value}").trim_end());
         }
@@ -314,15 +343,76 @@ fn positive(name: &str, value: &str) -> Result<usize, String> {
         .ok_or_else(|| wrong(name, value, "a positive integer"))
 }
 
-/// The column names in one CSV record.
-fn columns(name: &str, value: &str) -> Result<Vec<String>, String> {
+/// Adds an option that concerns the data file.
+fn reading(options: ReadOptions, name: &str, value: &str) -> Result<ReadOptions, String> {
+    let choice = || match value {
+        "auto" => Ok(None),
+        "yes" => Ok(Some(true)),
+        "no" => Ok(Some(false)),
+        _ => Err(wrong(name, value, "auto, yes or no")),
+    };
+    Ok(match name {
+        "label" => options.label(value),
+        "ignore" => options.ignore(list(name, value, "a list of columns")?),
+        "missing" => options.missing_marks(list(name, value, "a list of marks")?),
+        "array" => options.array(value),
+        "header" => options.header(match choice()? {
+            None => Header::Detect,
+            Some(true) => Header::Present,
+            Some(false) => Header::Absent,
+        }),
+        "row-names" => match choice()? {
+            None => options,
+            Some(row_names) => options.row_names(row_names),
+        },
+        "separator" => options.separator(separator(name, value)?),
+        "decimal" => options.decimal(match value {
+            "." | "point" => '.',
+            "," | "comma" => ',',
+            _ => return Err(wrong(name, value, "a point or a comma")),
+        }),
+        "max-bytes" => options.max_bytes(positive(name, value)? as u64),
+        "max-columns" => options.max_columns(positive(name, value)?),
+        _ => return Err(format!("invalid option '--{name}'")),
+    })
+}
+
+/// A separator, as itself or by its name.
+fn separator(name: &str, value: &str) -> Result<char, String> {
+    let named = [
+        ("comma", ','),
+        ("semicolon", ';'),
+        ("tab", '\t'),
+        ("\\t", '\t'),
+        ("space", ' '),
+        ("pipe", '|'),
+    ];
+    let mut characters = value.chars();
+    match (named.iter().find(|(name, _)| *name == value), characters.next(), characters.next()) {
+        (Some((_, separator)), ..) => Ok(*separator),
+        (None, Some(separator), None) if separator.is_ascii() && !separator.is_alphanumeric() => {
+            Ok(separator)
+        }
+        _ => Err(wrong(name, value, "one sign, comma, semicolon, tab, space or pipe")),
+    }
+}
+
+/// The entries of one CSV record. An empty one stands for a column without a name if it is quoted
+/// or alone.
+fn list(name: &str, value: &str, expected: &str) -> Result<Vec<String>, String> {
     let mut record = csv::StringRecord::new();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .trim(csv::Trim::All)
         .from_reader(value.as_bytes());
-    reader.read_record(&mut record).map_err(|_| wrong(name, value, "a list of columns"))?;
-    Ok(record.iter().filter(|column| !column.is_empty()).map(str::to_owned).collect())
+    reader.read_record(&mut record).map_err(|_| wrong(name, value, expected))?;
+    let empty = record.iter().all(str::is_empty) || value.contains("\"\"");
+    let mut entries: Vec<String> =
+        record.iter().filter(|entry| empty || !entry.is_empty()).map(str::to_owned).collect();
+    if entries.is_empty() {
+        entries.push(String::new());
+    }
+    Ok(entries)
 }
 
 fn path(name: &str, value: &OsStr) -> Result<PathBuf, String> {
@@ -367,9 +457,45 @@ pub fn data_error(error: impl Display) -> ! {
     fail(1, &error.to_string())
 }
 
+/// Ends the program because of its command line: one line on standard error, exit code 2.
+pub fn usage_error(error: impl Display) -> ! {
+    fail(2, &error.to_string())
+}
+
+/// Prints a note on standard error: what was assumed, and how to change it.
+pub fn note(text: impl Display) {
+    // A closed standard error does not stop the program.
+    let _ = writeln!(std::io::stderr(), "note: {}", one_line(&text.to_string()));
+}
+
+/// The text without control characters.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Positional sizes of a program: the name of each, its default and the sizes that are possible.
+pub fn sizes<const N: usize>(expected: [(&str, usize, RangeInclusive<usize>); N]) -> [usize; N] {
+    let given: Vec<String> =
+        std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+    if let Some(extra) = given.get(N) {
+        let names = expected.map(|(name, ..)| name).join(" ");
+        usage_error(format!("unexpected argument {extra:?}: expected {names}"));
+    }
+    let mut index = 0;
+    expected.map(|(name, default, possible)| {
+        let text = given.get(index);
+        index += 1;
+        let Some(text) = text else { return default };
+        let size = text.parse().ok().filter(|size| possible.contains(size));
+        size.unwrap_or_else(|| {
+            let (least, most) = (possible.start(), possible.end());
+            usage_error(format!("{name}: {text:?} is not an integer from {least} to {most}"))
+        })
+    })
+}
+
 fn fail(code: i32, message: &str) -> ! {
-    let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     // A closed standard error does not change the exit code.
-    let _ = writeln!(std::io::stderr(), "error: {line}");
+    let _ = writeln!(std::io::stderr(), "error: {}", one_line(message));
     exit(code)
 }

@@ -1,6 +1,8 @@
 //! JSON with fields in a given order, and null for numbers that are not finite.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 /// A JSON value.
@@ -74,7 +76,23 @@ impl Json {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
+    /// Writes the text to a new file, which replaces an old one only when it is complete.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::write(path, self.text())
+        // Devices, pipes and links are written to.
+        if std::fs::symlink_metadata(path).is_ok_and(|old| !old.is_file()) {
+            return std::fs::write(path, self.text());
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        let written = File::create(&temporary)
+            .and_then(|mut file| {
+                file.write_all(self.text().as_bytes())?;
+                file.sync_all()
+            })
+            .and_then(|()| std::fs::rename(&temporary, path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
     }
 }

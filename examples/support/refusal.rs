@@ -1,8 +1,68 @@
 //! Error messages about a table: the file, and rows and columns as they are counted and named in
 //! the file.
 
-use elbo::data::files::Table;
+use super::arguments::note;
+use elbo::data::files::{FileError, ReadOptions, Table, read};
 use elbo::{Error, Real};
+use std::path::Path;
+
+/// Reads a table and prints what was assumed; an error is one line, with the options that help.
+pub fn read_table<T: Real>(path: &Path, options: &ReadOptions) -> Result<Table<T>, String> {
+    let file = path.display();
+    let table: Table<T> =
+        read(path, options).map_err(|error| format!("{file}: {error}{}", way_out(&error)))?;
+    table.notes.iter().for_each(|text| note(format!("{file}: {text}")));
+    Ok(table)
+}
+
+/// The command-line options that help against an error of a file.
+fn way_out(error: &FileError) -> String {
+    let ignore = |column: &str| format!("--ignore {}", listed(column));
+    let ways = match error {
+        // A text without digits may be a mark.
+        FileError::NotANumber { column, text, .. } if !text.contains(|c: char| c.is_numeric()) => {
+            let (ignore, mark) = (ignore(column), listed(text));
+            format!("{ignore} leaves the column out, --missing {mark} declares a missing value")
+        }
+        FileError::NotANumber { column, .. } => format!("{} leaves the column out", ignore(column)),
+        FileError::Inexact { column, .. } => format!("{} leaves the column out", ignore(column)),
+        FileError::Missing { .. } => "the program impute completes such a table".into(),
+        FileError::DuplicateColumn { name, .. } => format!("{}, or --header no", ignore(name)),
+        FileError::UnknownColumn { .. } => "--header yes or no says what the first line is".into(),
+        FileError::Ambiguous { separator, fields: 2, .. } => {
+            let decimal = if *separator == ',' { ',' } else { '.' };
+            format!("--separator {} or --decimal {decimal}", shell(&separator.to_string()))
+        }
+        FileError::Ambiguous { .. } => "--decimal .".into(),
+        FileError::Ragged { .. } => "--separator, --decimal".into(),
+        FileError::ChooseArray { names } => {
+            format!("--array {}", names.first().map_or("NAME".into(), |name| shell(name)))
+        }
+        FileError::TooLarge { .. } | FileError::TooMuchMemory { .. } => "--max-bytes".into(),
+        FileError::TooManyColumns { .. } | FileError::LongRecord { .. } => "--max-columns".into(),
+        _ => return String::new(),
+    };
+    format!(" ({ways})")
+}
+
+/// A name as an argument of an option that takes a list, quoted for a shell.
+fn listed(name: &str) -> String {
+    // As a field of CSV, where that needs quotes.
+    match name.contains([',', '"', '\n']) {
+        true => shell(&format!("\"{}\"", name.replace('"', "\"\""))),
+        false => shell(name),
+    }
+}
+
+/// A text as one argument in a shell.
+fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.,:/".contains(c);
+    match text.chars().count() {
+        1..=40 if text.chars().all(plain) => text.to_owned(),
+        0..=40 => format!("'{}'", text.replace('\'', "'\\''")),
+        _ => "NAME".into(),
+    }
+}
 
 /// Translates the row and column of an error to the file: an observation is a row of the file,
 /// counted from 1 without the header.

@@ -2,7 +2,7 @@
 
 use super::{Adam, AdamSettings, LearningRateSchedule};
 use crate::data::expect;
-use crate::likelihood::Likelihood;
+use crate::likelihood::{Likelihood, Weights};
 use crate::linalg::reshape;
 use crate::map::DifferentiableMap;
 use crate::model::GenerativeModel;
@@ -104,7 +104,7 @@ impl LocalRefinement {
                 must: "positive and finite",
             });
         }
-        x.expect_dim(model.decoder.output_dim())?;
+        x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
         expect("observations of q", x.len(), q.len())?;
         expect("latent dimensions of q", model.decoder.input_dim(), q.latent_dim())?;
         // One set of samples for all blocks: the result for an observation does not depend on the
@@ -258,7 +258,7 @@ impl<'a, T: Real, D: DifferentiableMap<T>, L: Likelihood<T>> Ascent<'a, T, D, L>
             self.model.likelihood.log_density_gradient(
                 x.values(),
                 output,
-                scale,
+                Weights::Equal(scale),
                 &mut self.d_output,
                 &mut self.unused.1,
             );

@@ -1,6 +1,6 @@
 //! Bernoulli likelihood for binary variables, parametrised by logits.
 
-use super::{ConditionalMean, Likelihood};
+use super::{ConditionalMean, Likelihood, Weights};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -47,6 +47,12 @@ fn log_density_of<T: Real>(x: &[T], y: &[T]) -> T {
     for ((&x, &y), sum) in x_rest.iter().zip(y_rest).zip(&mut sums) {
         *sum += term(x, y);
     }
+    total_of(sums)
+}
+
+/// The sum of partial sums, in their order.
+#[inline(always)]
+fn total_of<T: Real>(sums: [T; LANES]) -> T {
     sums.into_iter().fold(T::zero(), |total, sum| total + sum)
 }
 
@@ -144,12 +150,13 @@ impl<T: Real> Likelihood<T> for Bernoulli {
         &self,
         x: DMatrixView<'_, T>,
         output: DMatrixView<'_, T>,
-        scale: T,
+        weights: Weights<'_, T>,
         d_output: &mut DMatrix<T>,
         _d_parameters: &mut [T],
     ) -> T {
         reshape(d_output, x.nrows(), x.ncols());
         let d = x.nrows().max(1);
+        let (scale, each) = weights.common();
         // Whole observations per chunk, about 4096 entries: a chunk boundary depends on d alone, so
         // that the tree of sums does not depend on the number of threads.
         let piece = d * (1usize << 12).div_ceil(d);
@@ -161,16 +168,20 @@ impl<T: Real> Likelihood<T> for Bernoulli {
                     #[inline(always)]
                     || {
                         let mut sums = [T::zero(); LANES];
+                        let mut weighted = T::zero();
                         for (i, d_column) in (first / d..).zip(part.chunks_exact_mut(d)) {
-                            gradient_of(
-                                x.column(i).as_slice(),
-                                output.column(i).as_slice(),
-                                scale,
-                                d_column,
-                                &mut sums,
-                            );
+                            let (x, y) = (x.column(i), output.column(i));
+                            let (x, y) = (x.as_slice(), y.as_slice());
+                            match each {
+                                None => gradient_of(x, y, scale, d_column, &mut sums),
+                                Some(each) => {
+                                    let mut own = [T::zero(); LANES];
+                                    gradient_of(x, y, each[i], d_column, &mut own);
+                                    weighted += each[i] * total_of(own);
+                                }
+                            }
                         }
-                        sums.into_iter().fold(T::zero(), |total, sum| total + sum)
+                        weighted + total_of(sums)
                     },
                 )
             });

@@ -2,7 +2,7 @@
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
 use super::isotropic_gaussian::{check_floor, check_variance};
-use super::{ConditionalMean, GaussianNoise, Likelihood};
+use super::{ConditionalMean, GaussianNoise, Likelihood, Weights};
 use crate::linalg::reshape;
 use crate::map::Parameters;
 use crate::{Error, Real, Result};
@@ -231,8 +231,9 @@ impl<T: Real> ConditionalMean<T> for DiagonalGaussian<T> {
         true
     }
 
-    fn expect_output_dim(&self, output_dim: usize) -> Result<()> {
-        crate::data::expect("noise variances", output_dim, self.noise_variances().len())
+    fn data_dim(&self, output_dim: usize) -> Result<usize> {
+        crate::data::expect("noise variances", output_dim, self.noise_variances().len())?;
+        Ok(output_dim)
     }
 }
 
@@ -256,37 +257,38 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         &self,
         x: DMatrixView<'_, T>,
         output: DMatrixView<'_, T>,
-        scale: T,
+        weights: Weights<'_, T>,
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T {
         let (d, n) = x.shape();
         reshape(d_output, d, n);
         let variances = self.noise_variances();
-        let weights = variances.map(|v| scale / v);
-        let (half, count) = (T::of(0.5), T::of_usize(n));
-        // scale·Σ_i e_ij²/ψ_j for each variable; their total is the quadratic term of the
+        let (scale, each) = weights.common();
+        let precisions = variances.map(|v| scale / v);
+        let (half, count) = (T::of(0.5), weights.sum(n));
+        // Σ_i w_i e_ij²/ψ_j for each variable; their total is the quadratic term of the
         // log-density.
         let mut squares = DVector::zeros(d);
-        for ((mut d_output, x), y) in
-            d_output.column_iter_mut().zip(x.column_iter()).zip(output.column_iter())
-        {
+        for (i, mut d_output) in d_output.column_iter_mut().enumerate() {
+            let (x, y) = (x.column(i), output.column(i));
+            let weight = each.map_or(T::one(), |each| each[i]);
             for j in 0..d {
                 let error = x[j] - y[j];
-                d_output[j] = weights[j] * error;
-                squares[j] += weights[j] * error * error;
+                d_output[j] = weight * precisions[j] * error;
+                squares[j] += weight * precisions[j] * error * error;
             }
         }
         for (j, d_log_variance) in d_parameters.iter_mut().enumerate() {
             // ∂/∂ln ψ_j. At the floor a derivative towards smaller ψ_j is 0 (projected gradient);
             // one towards larger ψ_j remains, so that a variance can leave its floor. For analytic
             // variances the derivatives of batches are added up, and must all be there.
-            let derivative = half * (squares[j] - scale * count);
+            let derivative = half * (squares[j] - count);
             let held = !self.analytic && self.is_at_floor(j) && derivative < T::zero();
             *d_log_variance = if held { T::zero() } else { derivative };
         }
         let constant = variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
-        -half * (scale * count * constant + squares.sum())
+        -half * (count * constant + squares.sum())
     }
 
     fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {

@@ -1,7 +1,7 @@
 //! Gaussian likelihood with one noise variance for all variables, as in probabilistic PCA.
 
 use super::gaussian_noise::{log_two_pi_times, narrow_variance};
-use super::{ConditionalMean, Likelihood};
+use super::{ConditionalMean, Likelihood, Weights};
 use crate::linalg::parallel::sum_over;
 use crate::linalg::reshape;
 use crate::linalg::vector::vectorized;
@@ -286,14 +286,15 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         &self,
         x: DMatrixView<'_, T>,
         output: DMatrixView<'_, T>,
-        scale: T,
+        weights: Weights<'_, T>,
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T {
         let (d, n) = x.shape();
         reshape(d_output, d, n);
         let variance = self.noise_variance();
-        let (half, weight) = (T::of(0.5), scale / variance);
+        let (scale, each) = weights.common();
+        let (half, precision) = (T::of(0.5), scale / variance);
         let rows = d.max(1);
         // A partial sum for each observation keeps f32 accurate over many of them. Chunks are whole
         // observations of about 8192 entries; their boundaries depend on d alone, and `sum_over`
@@ -302,20 +303,28 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let squared_error =
             sum_over(d_output.as_mut_slice(), piece, 2 * x.len(), &|first, part: &mut [T]| {
                 part.chunks_exact_mut(rows).enumerate().fold(T::zero(), |total, (i, d_column)| {
-                    let (x, y) = (x.column(first / rows + i), output.column(first / rows + i));
-                    total + weighted_errors(x.as_slice(), y.as_slice(), weight, d_column)
+                    let i = first / rows + i;
+                    let (x, y) = (x.column(i), output.column(i));
+                    let (x, y) = (x.as_slice(), y.as_slice());
+                    match each {
+                        None => total + weighted_errors(x, y, precision, d_column),
+                        Some(each) => {
+                            let weight = each[i];
+                            total + weight * weighted_errors(x, y, weight * precision, d_column)
+                        }
+                    }
                 })
             });
-        let count = T::of_usize(d) * T::of_usize(n);
+        let count = T::of_usize(d) * if each.is_some() { weights.sum(n) } else { T::of_usize(n) };
         if let Some(d_log_variance) = d_parameters.first_mut() {
             // At the floor a derivative towards smaller σ² is 0 (projected gradient); one towards
             // larger σ² remains. For an analytic σ² it must not be: derivatives of batches are added
             // up, and the optimum of their sum is bounded by the floor.
             let held = !self.analytic && self.is_at_floor() && squared_error < count * variance;
             *d_log_variance =
-                if held { T::zero() } else { half * (weight * squared_error - scale * count) };
+                if held { T::zero() } else { half * (precision * squared_error - scale * count) };
         }
-        -half * (scale * count * log_two_pi_times(variance) + weight * squared_error)
+        -half * (scale * count * log_two_pi_times(variance) + precision * squared_error)
     }
 
     fn sample(&self, output: DMatrixView<'_, T>, rng: &mut dyn Rng) -> DMatrix<T> {

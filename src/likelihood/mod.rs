@@ -27,10 +27,52 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
 
+/// Weights w_i of the observations in a sum over them.
+///
+/// ```
+/// use elbo::likelihood::Weights;
+/// assert_eq!(Weights::Equal(0.5).sum(4), 2.0);
+/// assert_eq!(Weights::Each(&[0.5, 2.0]).sum(2), 2.5);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Weights<'a, T> {
+    /// One weight for all: N/n for a mini-batch of n out of N observations.
+    Equal(T),
+    /// A weight for each observation.
+    Each(&'a [T]),
+}
+
+impl<'a, T: Real> Weights<'a, T> {
+    /// The sum of the weights of n observations.
+    pub fn sum(self, n: usize) -> T {
+        match self {
+            Self::Equal(weight) => weight * T::of_usize(n),
+            Self::Each(weights) => weights.iter().fold(T::zero(), |sum, &weight| sum + weight),
+        }
+    }
+
+    /// The weight of observation `i`.
+    pub fn of(self, i: usize) -> T {
+        match self {
+            Self::Equal(weight) => weight,
+            Self::Each(weights) => weights[i],
+        }
+    }
+
+    /// A factor that all weights share, and the weights without it: sums over equally weighted
+    /// observations are multiplied once.
+    pub(crate) fn common(self) -> (T, Option<&'a [T]>) {
+        match self {
+            Self::Equal(weight) => (weight, None),
+            Self::Each(weights) => (T::one(), Some(weights)),
+        }
+    }
+}
+
 /// The conditional mean E[x|y] given the decoder's output y. It is all that a reconstruction needs,
 /// and also exists where there is no density.
 pub trait ConditionalMean<T: Real> {
-    /// E[x|y] for each column y of the decoder's output, d×n.
+    /// E[x|y] (d×n) for each column y of the decoder's output.
     fn mean(&self, output: DMatrixView<'_, T>) -> DMatrix<T>;
 
     /// Whether the mean is the decoder's output itself, as it is for Gaussian noise.
@@ -49,19 +91,21 @@ pub trait ConditionalMean<T: Real> {
         false
     }
 
-    /// Checks that the likelihood fits a decoder with this number of output rows; by default it
-    /// fits every decoder.
+    /// The number d of variables under a decoder with this number of output rows; by default the
+    /// same. A likelihood with several parameters for each variable has more rows than variables,
+    /// such as 2d for a mean and a variance.
     ///
     /// # Errors
-    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch).
-    fn expect_output_dim(&self, output_dim: usize) -> Result<()> {
-        let _ = output_dim;
-        Ok(())
+    /// [`Error::DimensionMismatch`](crate::Error::DimensionMismatch) where the likelihood does not
+    /// fit such a decoder.
+    fn data_dim(&self, output_dim: usize) -> Result<usize> {
+        Ok(output_dim)
     }
 }
 
-/// A likelihood p(x_i | y_i): the density of an observation given the decoder's output y_i (d×1),
-/// which is its mean or its logits.
+/// A likelihood p(x_i | y_i): the density of an observation given the decoder's output y_i, which is
+/// its mean or its logits (d×1), or all parameters of its distribution
+/// ([`ConditionalMean::data_dim`]).
 ///
 /// Implement the log-density, its derivative, the mean and the sampler to use log p(x|z), sampling
 /// and the reparameterised evidence lower bound (ELBO) of every model with this likelihood.
@@ -71,16 +115,17 @@ pub trait ConditionalMean<T: Real> {
     note = "probabilistic PCA is the linear autoencoder with one: use `Ppca`"
 )]
 pub trait Likelihood<T: Real>: ConditionalMean<T> + Parameters<T> + Clone {
-    /// log p(x_i|y_i) in nats, one entry per observation, with every constant; x and y are d×n.
+    /// log p(x_i|y_i) in nats, one entry per observation, with every constant; x is d×n, and y has
+    /// the decoder's rows.
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T>;
 
-    /// Returns scale·Σ_i log p(x_i|y_i) and computes its derivatives: `d_output` (d×n, overwritten)
-    /// and `d_parameters` (overwritten).
+    /// Returns Σ_i w_i log p(x_i|y_i) and computes its derivatives: `d_output` (the shape of y,
+    /// overwritten) and `d_parameters` (overwritten).
     fn log_density_gradient(
         &self,
         x: DMatrixView<'_, T>,
         output: DMatrixView<'_, T>,
-        scale: T,
+        weights: Weights<'_, T>,
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T;

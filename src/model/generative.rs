@@ -39,7 +39,7 @@ impl<T: Real, D: Decoder<T>, L: Likelihood<T>> ProbabilisticModel<T> for Generat
         x: Observations<'_, T>,
         z: DMatrixView<'_, T>,
     ) -> Result<DVector<T>> {
-        x.expect_dim(self.decoder.observed_dim())?;
+        x.expect_dim(self.likelihood.data_dim(self.decoder.observed_dim())?)?;
         expect("rows of z", self.decoder.latent_dim(), z.nrows())?;
         expect("columns of z", x.len(), z.ncols())?;
         Ok(self.likelihood.log_density(x.values(), self.decoder.decode(z).as_view()))

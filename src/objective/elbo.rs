@@ -2,7 +2,7 @@
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
-use crate::likelihood::Likelihood;
+use crate::likelihood::{Likelihood, Weights};
 use crate::linalg::vector::fill_standard_normal;
 use crate::linalg::{gemm, r_factor, reshape};
 use crate::map::{DifferentiableMap, Parameters};
@@ -262,7 +262,7 @@ impl Elbo<Reparameterization> {
         L: Likelihood<T>,
         I: DifferentiableInference<T>,
     {
-        x.expect_dim(model.decoder.output_dim())?;
+        x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
         let w = workspace;
         // The buffer of φ is moved into q and taken back at the end, so that a training step does
         // not allocate.
@@ -301,7 +301,7 @@ impl Elbo<Reparameterization> {
             value += model.likelihood.log_density_gradient(
                 x.values(),
                 output,
-                scale,
+                Weights::Equal(scale),
                 &mut w.d_output,
                 d_likelihood,
             );
@@ -423,7 +423,7 @@ where
         let at_mean = model.likelihood.log_density_gradient(
             x.values(),
             output,
-            scale,
+            Weights::Equal(scale),
             &mut w.d_output,
             d_likelihood,
         );

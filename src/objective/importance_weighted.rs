@@ -2,7 +2,7 @@
 
 use super::{DifferentiableObjective, Gradient, Objective};
 use crate::inference::DifferentiableInference;
-use crate::likelihood::Likelihood;
+use crate::likelihood::{Likelihood, Weights};
 use crate::linalg::{reshape, vector::fill_standard_normal};
 use crate::map::DifferentiableMap;
 use crate::model::{GenerativeModel, ProbabilisticModel};
@@ -174,7 +174,8 @@ pub struct ImportanceWorkspace<T: Real, E, D> {
     z: DMatrix<T>,
     d_z: DMatrix<T>,
     d_output: DMatrix<T>,
-    d_column: DMatrix<T>,
+    // The weights w̃_is of one sample s.
+    of_sample: Vec<T>,
     d_theta: Vec<T>,
 }
 
@@ -191,7 +192,7 @@ impl<T: Real, E: Default, D: Default> Default for ImportanceWorkspace<T, E, D> {
             z: empty(),
             d_z: empty(),
             d_output: empty(),
-            d_column: empty(),
+            of_sample: Vec::new(),
             d_theta: Vec::new(),
         }
     }
@@ -215,7 +216,7 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        x.expect_dim(model.decoder.output_dim())?;
+        x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
         let w = workspace;
         let q = inference.forward(
             x,
@@ -252,29 +253,19 @@ where
         w.d_theta.resize(theta_count, T::zero());
         reshape(&mut w.d_phi, q.parameters().nrows(), n);
         w.d_phi.as_mut_slice().fill(T::zero());
-        reshape(&mut w.d_output, x.data_dim(), n);
         for (s, noise) in w.noise.iter().enumerate() {
             q.transform(noise.as_view(), &mut w.z);
             let output = model.decoder.forward(w.z.as_view(), &mut w.decoder);
             let (d_decoder, d_likelihood) = w.d_theta.split_at_mut(decoder_count);
-            // `scale` of the likelihood is one number for all columns, and here each observation
-            // has its own weight: the likelihood is called column by column.
-            for i in 0..n {
-                let (x, output, weight) =
-                    (x.values(), output.columns(i, 1), scale * w.weights[(s, i)]);
-                model.likelihood.log_density_gradient(
-                    x.columns(i, 1),
-                    output,
-                    weight,
-                    &mut w.d_column,
-                    d_likelihood,
-                );
-                w.d_output.column_mut(i).copy_from(&w.d_column.column(0));
-                gradient.theta[decoder_count..]
-                    .iter_mut()
-                    .zip(&*d_likelihood)
-                    .for_each(|(sum, &d)| *sum += d);
-            }
+            w.of_sample.clear();
+            w.of_sample.extend(w.weights.row(s).iter().map(|&weight| scale * weight));
+            model.likelihood.log_density_gradient(
+                x.values(),
+                output,
+                Weights::Each(&w.of_sample),
+                &mut w.d_output,
+                d_likelihood,
+            );
             model.decoder.backward(
                 w.z.as_view(),
                 &mut w.decoder,
@@ -282,10 +273,10 @@ where
                 d_decoder,
                 Some(&mut w.d_z),
             );
-            gradient.theta.iter_mut().zip(&*d_decoder).for_each(|(sum, &d)| *sum += d);
+            gradient.theta.iter_mut().zip(&w.d_theta).for_each(|(sum, &d)| *sum += d);
             // ∂ ln π(z)/∂z = −z, with the weight of the observation.
             for (i, (mut d_z, z)) in w.d_z.column_iter_mut().zip(w.z.column_iter()).enumerate() {
-                d_z.axpy(-scale * w.weights[(s, i)], &z, T::one());
+                d_z.axpy(-w.of_sample[i], &z, T::one());
             }
             q.add_transform_gradient(noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
         }

@@ -10,7 +10,7 @@
 use super::{LinearAutoencoder, Model, Ppca};
 use crate::data::{Dense, IncompleteObservations, Source, SparseObservations, expect_variables};
 use crate::inference::{Exact, OutOfSample};
-use crate::likelihood::{GaussianNoise, Likelihood};
+use crate::likelihood::{ConditionalMean, GaussianNoise, Likelihood};
 use crate::linalg::matrix_product;
 use crate::map::Linear;
 use crate::model::{Decoder, GenerativeModel, MarginalLikelihood};
@@ -73,6 +73,7 @@ pub trait LogLikelihoodOf<T: Real, F> {
 
 impl<'a, T: Real, D: Decoder<T>, L, I> TransformOf<T, Dense<'a, T>> for Model<T, D, L, I>
 where
+    L: ConditionalMean<T>,
     I: OutOfSample<T, GenerativeModel<D, L>>,
 {
     fn transform_form(&self, x: Dense<'a, T>) -> Result<DMatrix<T>> {
@@ -86,6 +87,7 @@ where
 
 impl<'a, T: Real, D: Decoder<T>, L, I> EncodeOf<T, Dense<'a, T>> for Model<T, D, L, I>
 where
+    L: ConditionalMean<T>,
     I: OutOfSample<T, GenerativeModel<D, L>>,
 {
     type Posterior = I::Posterior;
@@ -137,6 +139,7 @@ impl<'a, T: Real, N: GaussianNoise<T>, I> LogLikelihoodOf<T, IncompleteObservati
 
 impl<'a, T: Real, D: Decoder<T>, L, I> TransformOf<T, &'a mut dyn Source<T>> for Model<T, D, L, I>
 where
+    L: ConditionalMean<T>,
     I: OutOfSample<T, GenerativeModel<D, L>>,
 {
     fn transform_form(&self, source: &'a mut dyn Source<T>) -> Result<DMatrix<T>> {
@@ -192,6 +195,7 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
         mut visit: impl FnMut(DMatrixView<'_, T>) -> Result<()>,
     ) -> Result<()>
     where
+        L: ConditionalMean<T>,
         I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         source.pass(&mut |x| {

@@ -94,12 +94,12 @@ where
     /// other.
     pub fn from_parts(generative: GenerativeModel<D, L>, inference: I) -> Result<Self> {
         let decoder = &generative.decoder;
-        generative.likelihood.expect_output_dim(decoder.observed_dim())?;
+        let variables = generative.likelihood.data_dim(decoder.observed_dim())?;
         if let Some(latent_dim) = inference.fixed_latent_dim() {
             expect("latent dimension of the inference", decoder.latent_dim(), latent_dim)?;
         }
         if let Some(data_dim) = inference.fixed_data_dim() {
-            expect("variables of the encoder", decoder.observed_dim(), data_dim)?;
+            expect("variables of the encoder", variables, data_dim)?;
         }
         Ok(Self::from_fitting_parts(generative, inference))
     }
@@ -112,11 +112,16 @@ impl<T: Real, D: Decoder<T>, L, I> Model<T, D, L, I> {
     }
 
     /// The number d of variables.
-    pub fn data_dim(&self) -> usize {
-        self.generative.decoder.observed_dim()
+    pub fn data_dim(&self) -> usize
+    where
+        L: ConditionalMean<T>,
+    {
+        let rows = self.generative.decoder.observed_dim();
+        // The constructors have checked that decoder and likelihood fit each other.
+        self.generative.likelihood.data_dim(rows).unwrap_or(rows)
     }
 
-    /// The output of the decoder for codes z (k×n), d×n: the mean of x for Gaussian noise, the
+    /// The output of the decoder for codes z (k×n): the mean of x (d×n) for Gaussian noise, the
     /// logits for a Bernoulli likelihood. [`Self::inverse_transform`] is the mean for both.
     ///
     /// # Errors

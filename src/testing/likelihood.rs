@@ -2,9 +2,9 @@
 
 use super::differences::compare;
 use super::{Failure, ensure};
-use crate::likelihood::Likelihood;
+use crate::likelihood::{Likelihood, Weights};
 use crate::{Observations, Real};
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
 /// Monte Carlo samples for each column of the output in the statistical checks. The tolerance is 6
@@ -12,8 +12,9 @@ use rand::Rng;
 /// normal mean.
 const DRAWS: usize = 4_000;
 
-/// Checks a likelihood at given data and decoder outputs (both d×n): the gradients against central
-/// differences; that the sampler's mean equals `mean`; that samples are in the support; and that
+/// Checks a likelihood at given data (d×n) and decoder outputs (n columns): that
+/// [`data_dim`](crate::likelihood::ConditionalMean::data_dim) of their rows is d; the gradients
+/// against central differences, with equal weights and with a weight for each observation; that the sampler's mean equals `mean`; that samples are in the support; and that
 /// the score ∂ log p(x|y)/∂y has mean 0 under the sampler, which holds if the density is normalised
 /// and is that of the sampler.
 ///
@@ -45,6 +46,14 @@ where
     L: Likelihood<T>,
 {
     let (d, n) = x.values().shape();
+    let rows = output.nrows();
+    let variables = likelihood.data_dim(rows)?;
+    ensure(variables == d && output.ncols() == n, || {
+        format!(
+            "a {rows}×{} output is one of {variables} variables, and x is {d}×{n}",
+            output.ncols()
+        )
+    })?;
     // Not 1, so that a gradient that ignores the scale is found.
     let scale = T::of(1.5);
     let mut d_output = DMatrix::zeros(0, 0);
@@ -53,10 +62,17 @@ where
     let value = likelihood.log_density_gradient(
         x.values(),
         output.as_view(),
-        scale,
+        Weights::Equal(scale),
         &mut d_output,
         &mut d_parameters,
     );
+    ensure(d_output.shape() == (rows, n), || {
+        format!(
+            "the derivative by a {rows}×{n} output is {}×{}",
+            d_output.nrows(),
+            d_output.ncols()
+        )
+    })?;
     let densities = likelihood.log_density(x.values(), output.as_view());
     ensure(densities.len() == n, || {
         format!("{} log-densities for {n} observations", densities.len())
@@ -74,7 +90,7 @@ where
         "log_density_gradient by the output",
         output.as_slice(),
         d_output.as_slice(),
-        &mut |moved| of(likelihood, &DMatrix::from_column_slice(d, n, moved)),
+        &mut |moved| of(likelihood, &DMatrix::from_column_slice(rows, n, moved)),
     )?;
     compare(
         "log_density_gradient by the parameters",
@@ -87,10 +103,15 @@ where
         },
     )?;
 
+    check_weights(likelihood, x, output, &densities)?;
+
     // Sums of first and second moments over the samples, of x − mean and of the score: both should
     // have the mean 0.
-    let mut moments = vec![[0.0f64; 4]; d * n];
+    let (mut of_x, mut of_score) = (vec![[0.0f64; 2]; d * n], vec![[0.0f64; 2]; rows * n]);
     let mean = likelihood.mean(output.as_view());
+    ensure(mean.shape() == (d, n), || {
+        format!("the mean of {d}×{n} data is {}×{}", mean.nrows(), mean.ncols())
+    })?;
     let mut unused = vec![T::zero(); likelihood.parameters().len()];
     for _ in 0..DRAWS {
         let drawn = likelihood.sample(output.as_view(), rng);
@@ -98,23 +119,21 @@ where
         likelihood.log_density_gradient(
             drawn.as_view(),
             output.as_view(),
-            T::one(),
+            Weights::Equal(T::one()),
             &mut d_output,
             &mut unused,
         );
-        for (sums, ((&x, &mean), &score)) in
-            moments.iter_mut().zip(drawn.iter().zip(mean.iter()).zip(d_output.iter()))
-        {
-            let (x, score) = ((x - mean).as_f64(), score.as_f64());
-            for (sum, term) in sums.iter_mut().zip([x, x * x, score, score * score]) {
-                *sum += term;
-            }
+        let add = |sums: &mut [f64; 2], value: f64| {
+            sums[0] += value;
+            sums[1] += value * value;
+        };
+        for (sums, (&x, &mean)) in of_x.iter_mut().zip(drawn.iter().zip(mean.iter())) {
+            add(sums, (x - mean).as_f64());
         }
+        of_score.iter_mut().zip(d_output.iter()).for_each(|(sums, s)| add(sums, s.as_f64()));
     }
-    for (entry, sums) in moments.iter().enumerate() {
-        for (what, sum, squares) in
-            [("x − mean", sums[0], sums[1]), ("the score", sums[2], sums[3])]
-        {
+    for (what, moments) in [("x − mean", of_x), ("the score", of_score)] {
+        for (entry, [sum, squares]) in moments.into_iter().enumerate() {
             let average = sum / DRAWS as f64;
             let error = (squares / DRAWS as f64 / DRAWS as f64).sqrt();
             ensure(average.abs() <= 6.0 * error + T::EPSILON.as_f64(), || {
@@ -123,6 +142,59 @@ where
                 )
             })?;
         }
+    }
+    Ok(())
+}
+
+/// A weight for each observation: the value is the weighted sum, each column of the derivative that
+/// with the weight 1 times its own, and a weight of 0 leaves the observation out.
+fn check_weights<T: Real, L: Likelihood<T>>(
+    likelihood: &L,
+    x: Observations<'_, T>,
+    output: &DMatrix<T>,
+    densities: &DVector<T>,
+) -> Result<(), Failure> {
+    let n = x.len();
+    let each: Vec<T> = (0..n).map(|i| T::of(i as f64 * 0.75)).collect();
+    let gradient = |weights: Weights<'_, T>| {
+        let mut d_output = DMatrix::zeros(0, 0);
+        let mut d_parameters = vec![T::of(f64::NAN); likelihood.parameters().len()];
+        let value = likelihood.log_density_gradient(
+            x.values(),
+            output.as_view(),
+            weights,
+            &mut d_output,
+            &mut d_parameters,
+        );
+        (value, d_output, d_parameters)
+    };
+    let (value, d_output, _) = gradient(Weights::Each(&each));
+    let terms = densities.iter().zip(&each).map(|(&density, &weight)| weight * density);
+    let (sum, size) = terms.fold((T::zero(), T::one()), |(s, a), t| (s + t, a + t.abs()));
+    let tolerance = 100.0 * T::EPSILON.as_f64();
+    ensure((value - sum).as_f64().abs() <= tolerance * size.as_f64(), || {
+        format!("with a weight for each observation the value is {value}, and the sum is {sum}")
+    })?;
+    let (_, plain, _) = gradient(Weights::Equal(T::one()));
+    for (i, &weight) in each.iter().enumerate() {
+        let (expected, found) = (plain.column(i) * weight, d_output.column(i));
+        let apart = (&expected - found).amax().as_f64();
+        ensure(apart <= tolerance * expected.amax().as_f64().max(1e-30), || {
+            format!(
+                "the derivative of observation {i} with the weight {weight} is off by {apart:e}"
+            )
+        })?;
+    }
+    // The parameters' derivatives are sums over the observations.
+    let (_, _, all) = gradient(Weights::Each(&vec![T::of(1.5); n]));
+    let (_, _, equal) = gradient(Weights::Equal(T::of(1.5)));
+    for (j, (all, equal)) in all.iter().zip(&equal).enumerate() {
+        let size = equal.abs().as_f64().max(T::of_usize(x.values().len()).as_f64());
+        ensure((*all - *equal).as_f64().abs() <= tolerance * size, || {
+            format!(
+                "the derivative by parameter {j} is {all} with equal weights in a list, {equal} without"
+            )
+        })?;
     }
     Ok(())
 }

@@ -254,6 +254,29 @@ fn other_formats() {
     assert_eq!((&figures["observations"], &figures["data_dim"]), (&20.into(), &4.into()));
 }
 
+/// What a file does not state is assumed with a note, or stated by an option.
+#[test]
+fn dialects() {
+    let folder = Folder::new("dialects");
+    let row = |i: u32| format!("{},5;{};{},25\r\n", i * 3 % 7, i * i % 11, i * 5 % 4);
+    let rows: String = (0..9).map(row).collect();
+    let data = folder.write("years.txt", format!("2019;2020;2021\r\n{rows}"));
+    let arguments = ["--data", &data, "--latent-dim", "1", "--quick", "--no-plots"];
+    let output = folder.run(&arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let notes: Vec<&str> = said.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 3, "{said}");
+    assert!(notes.iter().all(|note| note.starts_with("note: years.txt: ")), "{said}");
+    assert!(said.contains("9 observations of 3 variables"), "{said}");
+    let figures = folder.figures(&["--data", &data, "--latent-dim", "1", "--header", "no"]);
+    assert_eq!(figures["observations"], 10);
+    let marked = folder.write("marked.csv", small() + "-9,1,2\n");
+    let said = folder.refusal(&["--data", &marked, "--missing", "gone,-9"], 1);
+    assert!(said.contains("line 11, column \"a\": the value is missing"), "{said}");
+    assert!(said.contains("impute"), "{said}");
+}
+
 #[test]
 fn precision_and_standardisation() {
     let folder = Folder::new("precision");
@@ -379,8 +402,17 @@ fn bad_data_is_exit_code_1() {
         ),
         ("one.csv", b"a,b\n1,2\n".to_vec(), "1 observations, and at least 2 are needed"),
         ("line.csv", b"a,b\n1,2\n2,4\n3,6\n".to_vec(), "rank 1"),
-        ("notes.txt", b"1,2\n".to_vec(), "ends in none of .csv, .npy and .idxN-ubyte"),
-        ("plain.csv.gz", b"a,b\n1,2\n".to_vec(), "the content is not gzip"),
+        ("notes.pdf", b"1,2\n".to_vec(), "ends in none of .csv, .npy and .idxN-ubyte"),
+        ("plain.csv.gz", b"a,b\n1,2\n".to_vec(), "1 observations, and at least 2 are needed"),
+        (
+            "date.csv",
+            b"a,date\n1,2026-11-01\n".to_vec(),
+            "\"2026-11-01\" is not a number but a date or time (--ignore date leaves",
+        ),
+        ("quoted.csv", b"a,\"b, c\"\n1,x\n".to_vec(), "(--ignore '\"b, c\"' leaves"),
+        ("two.csv", b"a,a\n1,2\n".to_vec(), "(--ignore a, or --header no)"),
+        ("one.csv", b"1,5\n2,7\n3,1\n2,2\n".to_vec(), "(--separator , or --decimal ,)"),
+        ("wide.csv", ",".repeat(1 << 21).into(), "(--max-columns)"),
         ("cut.csv.gz", IRIS[..IRIS.len() / 2].to_vec(), "truncated"),
         ("labels.idx1-ubyte.gz", LABELS.to_vec(), "two axes or more are needed"),
         ("forged.npy", of_f8("(1000000000000, 3)", &[0; 24]), "the header announces"),

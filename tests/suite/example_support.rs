@@ -3,6 +3,7 @@
 #[path = "../../examples/support/mod.rs"]
 mod support;
 
+use elbo::data::files::{Header, ReadOptions};
 use std::ffi::OsString;
 use support::arguments::{Arguments, Dtype, Program};
 use support::chart::{Chart, Mark};
@@ -14,17 +15,7 @@ use support::scatter::{Classes, latent, scatter};
 const PROGRAM: Program = Program {
     name: "demo",
     about: "Tries the options.",
-    options: &[
-        "data",
-        "label",
-        "ignore",
-        "latent-dim",
-        "seed",
-        "dtype",
-        "threads",
-        "quick",
-        "json",
-    ],
+    options: &["latent-dim", "seed", "dtype", "threads", "quick", "json"],
     needs_data: false,
 };
 
@@ -37,8 +28,7 @@ fn options_are_understood() {
     let found = parse("--data=a.csv --label kind --ignore a,b --ignore c --latent-dim 3 --seed 7 --dtype f32 --quick").unwrap().unwrap();
     let expected = Arguments {
         data: Some("a.csv".into()),
-        label: Some("kind".into()),
-        ignore: ["a", "b", "c"].map(String::from).to_vec(),
+        reading: ReadOptions::default().label("kind").ignore(["a", "b", "c"]),
         latent_dim: Some(3),
         seed: 7,
         dtype: Dtype::F32,
@@ -47,7 +37,20 @@ fn options_are_understood() {
     };
     assert_eq!(found, expected);
     let quoted = PROGRAM.parse(["--ignore", "\"a, b\", c"].map(OsString::from)).unwrap().unwrap();
-    assert_eq!(quoted.ignore, ["a, b", "c"]);
+    assert_eq!(quoted.reading.ignore, ["a, b", "c"]);
+    for (value, expected) in
+        [("", vec![""]), ("\"\"", vec![""]), (",", vec!["", ""]), ("a,", vec!["a"])]
+    {
+        let unnamed = PROGRAM.parse(["--ignore", value].map(OsString::from)).unwrap().unwrap();
+        assert_eq!(unnamed.reading.ignore, expected, "{value:?}");
+    }
+    let files = "--header no --row-names yes --separator tab --decimal , --missing ?,-9 --array x";
+    let options = parse(files).unwrap().unwrap().reading;
+    let expected = ReadOptions::default().header(Header::Absent).row_names(true).separator('\t');
+    let expected = expected.decimal(',').missing_marks(["?", "-9"]).array("x");
+    assert_eq!(options, expected);
+    let limits = parse("--max-bytes 10 --max-columns 20 --separator ;").unwrap().unwrap().reading;
+    assert_eq!((limits.max_bytes, limits.max_columns, limits.separator), (10, 20, Some(';')));
     assert_eq!(parse("").unwrap(), Some(Arguments::default()));
     assert_eq!(parse("--quick --help").unwrap(), None);
     assert_eq!(parse("-h").unwrap(), None);
@@ -72,6 +75,13 @@ fn wrong_options_are_one_line() {
         ("--threads 1.5", "option '--threads': \"1.5\" is not a positive integer"),
         ("--dtype f16", "option '--dtype': \"f16\" is not f32 or f64"),
         ("--data=", "option '--data': \"\" is not a file"),
+        ("--header maybe", "option '--header': \"maybe\" is not auto, yes or no"),
+        ("--decimal x", "option '--decimal': \"x\" is not a point or a comma"),
+        (
+            "--separator ab",
+            "option '--separator': \"ab\" is not one sign, comma, semicolon, tab, space or pipe",
+        ),
+        ("--max-bytes 0", "option '--max-bytes': \"0\" is not a positive integer"),
         ("--quick=yes", "unexpected argument for option '--quick': \"yes\""),
         ("extra", "unexpected argument \"extra\""),
     ] {

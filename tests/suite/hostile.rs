@@ -6,7 +6,7 @@ use elbo::fit::AutoencoderDescent;
 use elbo::fit::PxEm;
 use elbo::fit::StochasticGradient;
 use elbo::inference::Exact;
-use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance};
+use elbo::likelihood::{DiagonalGaussian, IsotropicGaussian, Likelihood, NoiseVariance, Weights};
 use elbo::map::{Activation, Linear, Mlp};
 use elbo::mixture::MixtureOfPpca;
 use elbo::objective::SquaredError;
@@ -326,7 +326,7 @@ fn the_largest_noise_has_a_density<T: Real>() {
     close(noise.log_density_gradient(
         x.columns(0, 1),
         zero.as_view(),
-        T::one(),
+        Weights::Equal(T::one()),
         &mut d_output,
         &mut [T::zero(); 4],
     ));

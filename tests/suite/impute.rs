@@ -132,6 +132,102 @@ fn the_keys_stand_in_order_and_a_header_is_optional() {
     assert!(lines.iter().flatten().all(|field| field.parse::<f64>().is_ok_and(f64::is_finite)));
 }
 
+/// Completes a text with one latent dimension; returns what is written under the name `out`, and
+/// what is said on standard error.
+fn completed(text: &str, name: &str, out: &str, options: &[&str]) -> (Vec<u8>, String) {
+    let (data, out) = (file(&format!("in-{name}")), file(&format!("out-{name}-{out}")));
+    std::fs::write(&data, text).unwrap();
+    let files = ["--data", data.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let run = impute(&[&files[..], &["--latent-dim", "1"], options].concat());
+    std::fs::remove_file(&data).unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{said}");
+    let bytes = std::fs::read(&out).unwrap();
+    std::fs::remove_file(&out).unwrap();
+    (bytes, said)
+}
+
+/// Ten rows of three columns, of which two fields are missing.
+fn body(separator: &str, decimal: &str) -> Vec<String> {
+    (0..10u32)
+        .map(|i| {
+            let first = format!("{}{decimal}{}", i * 3 % 7, i * i % 9 + 1);
+            let second = if i == 4 { "NA".into() } else { format!("{}{decimal}50", i * 5 % 8) };
+            let third = if i == 7 { String::new() } else { format!("{}", i * i % 11) };
+            [first, second, third].join(separator)
+        })
+        .collect()
+}
+
+#[test]
+fn a_table_keeps_its_header_row_names_and_layout() {
+    let rows = body(",", ".");
+    let named = |header: &str, first: &dyn Fn(usize) -> String, last: &str| {
+        let lines = rows.iter().enumerate().map(|(i, row)| format!("{}{row}{last}\n", first(i)));
+        format!("{header}\n{}", lines.collect::<String>())
+    };
+    let semicolons = body(";", ",").join("\r\n");
+    for (index, text) in [
+        named("0,1,2", &|_| String::new(), ""),
+        named(",0,1,2", &|i| format!("{i},"), ""),
+        named(",2019,2020,2021", &|i| format!("row {i},"), ""),
+        named("a,b,c,", &|_| String::new(), ","),
+        named("a,b,c", &|i| format!("s{i},"), ""),
+        format!("\u{feff}a;b;c\r\n{semicolons}\r\n"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (written, said) = completed(text, &format!("{index}.csv"), "o.csv", &[]);
+        let written = String::from_utf8(written).unwrap();
+        assert!(said.lines().all(|line| line.starts_with("note: ")), "{said}");
+        assert_eq!(said.contains("header"), index < 3, "{said}");
+        let (before, after): (Vec<&str>, Vec<&str>) =
+            (text.split('\n').collect(), written.split('\n').collect());
+        assert_eq!(before.len(), after.len(), "{written}");
+        for (line, (before, after)) in before.iter().zip(&after).enumerate() {
+            // The two rows with a missing field, and all others as they stood.
+            assert_eq!(before == after, line != 5 && line != 8, "line {line}: {after}");
+            assert!(!after.contains("NA"), "{after}");
+        }
+        // Completed again, nothing is missing and nothing changes.
+        let (again, _) = completed(&written, &format!("{index}.csv"), "again.csv", &[]);
+        assert_eq!(String::from_utf8(again).unwrap(), written);
+    }
+}
+
+#[test]
+fn the_name_of_the_output_chooses_its_format() {
+    let text = format!("a;b;c\n{}\n", body(";", ",").join("\n"));
+    let (plain, _) = completed(&text, "p.csv", "o.txt", &[]);
+    let (tabs, _) = completed(&text, "t.csv", "o.tsv", &[]);
+    assert_eq!(String::from_utf8(plain).unwrap().replace(';', "\t").as_bytes(), tabs);
+    let (array, _) = completed(&text, "n.csv", "o.npy", &[]);
+    assert!(array.starts_with(b"\x93NUMPY"));
+    for name in ["o.npz", "o.idx2-float", "o.xlsx"] {
+        let run = impute(&["--data", "no-such-file.csv", "--out", name]);
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(2), "{said}");
+        assert!(said.starts_with("error: option '--out': ") && said.contains(name), "{said}");
+    }
+}
+
+#[test]
+fn declared_and_common_marks_are_counted() {
+    let text = "a,b\n1,2.5\n?,4\n3,-9999\n4,n/a\n5.5,1\n2,2\n";
+    let data = file("marks.csv");
+    std::fs::write(&data, text).unwrap();
+    let run =
+        impute(&["--data", data.to_str().unwrap(), "--latent-dim", "1", "--missing", "-9999"]);
+    std::fs::remove_file(&data).unwrap();
+    let (said, report) =
+        (String::from_utf8_lossy(&run.stderr), String::from_utf8_lossy(&run.stdout));
+    assert!(run.status.success(), "{said}");
+    assert!(report.contains("3 of 12 entries"), "{report}");
+    assert!(report.contains("1 ?, 1 -9999, 1 n/a"), "{report}");
+    assert!(said.contains("read as missing values: \"?\" (1), \"-9999\" (1)"), "{said}");
+}
+
 #[test]
 fn errors_are_one_line_with_their_exit_code() {
     let (data, constant) = (file("empty-column.csv"), file("constant.csv"));
@@ -166,7 +262,7 @@ fn errors_are_one_line_with_their_exit_code() {
 }
 
 /// Runs the program on a table and returns its report, the JSON and the completed rows.
-fn completed(
+fn completed_rows(
     name: &str,
     table: &str,
     options: &[&str],
@@ -202,7 +298,7 @@ fn completed(
 fn an_exact_identity_completes_the_table() {
     let table = include_str!("../cases/parts_and_total.csv");
     for options in [&[][..], &["--latent-dim", "3"]] {
-        let (report, json, rows) = completed("parts", table, options);
+        let (report, json, rows) = completed_rows("parts", table, options);
         assert_eq!(json["latent_dim"], 3, "{report}");
         for (line, row) in table.lines().skip(1).zip(&rows) {
             // A row that lacks one entry follows from the others.
@@ -212,11 +308,11 @@ fn an_exact_identity_completes_the_table() {
             }
         }
     }
-    let (report, json, rows) = completed("double", "a,b\n1,2\n2,4\n3,\n,8\n5,10\n", &[]);
+    let (report, json, rows) = completed_rows("double", "a,b\n1,2\n2,4\n3,\n,8\n5,10\n", &[]);
     assert!((rows[2][1] - 6.0).abs() < 1e-3 && (rows[3][0] - 4.0).abs() < 1e-3, "{rows:?}");
     assert!(report.contains("exact identity"), "{report}");
     let sum = "a,b,c\n1,2,3\n4,1,5\n,3,14\n7,2,9\n2,8,10\n5,,9\n";
-    let (_, _, more) = completed("sum", sum, &[]);
+    let (_, _, more) = completed_rows("sum", sum, &[]);
     assert!((more[2][0] - 11.0).abs() < 1e-3 && (more[5][1] - 4.0).abs() < 1e-3, "{more:?}");
     assert!(json["noise_floor_of_identity"].as_f64().unwrap() > 0.0);
 }
@@ -238,7 +334,7 @@ fn noise_alone_is_completed_by_the_column_means() {
             .collect();
         table += &(row.join(",") + "\n");
     }
-    let (report, json, _) = completed("noise", &table, &[]);
+    let (report, json, _) = completed_rows("noise", &table, &[]);
     let (error, means) = (
         json["held_out_error"].as_f64().unwrap(),
         json["held_out_error_of_means"].as_f64().unwrap(),
@@ -268,8 +364,8 @@ fn a_constant_column_is_filled_and_changes_no_other() {
         }
         table
     };
-    let (_, json, rows) = completed("constants-0", &table(0), &[]);
-    let (report, with, more) = completed("constants-2", &table(2), &[]);
+    let (_, json, rows) = completed_rows("constants-0", &table(0), &[]);
+    let (report, with, more) = completed_rows("constants-2", &table(2), &[]);
     assert_eq!(json["latent_dim"], with["latent_dim"], "{report}");
     assert!(report.contains("2 columns are constant"), "{report}");
     for (row, more) in rows.iter().zip(&more) {
@@ -282,10 +378,10 @@ fn a_constant_column_is_filled_and_changes_no_other() {
 fn models_units_and_bounds() {
     let table = include_str!("../cases/parts_and_total.csv");
     let (report, json, _) =
-        completed("factors", table, &["--model", "factor_analysis", "--latent-dim", "1"]);
+        completed_rows("factors", table, &["--model", "factor_analysis", "--latent-dim", "1"]);
     assert_eq!(json["model"], "factor_analysis", "{report}");
     // Standardised columns are a change of units: the completion is that of other units.
-    let (_, _, one) = completed("units", table, &["--standardize", "--latent-dim", "1"]);
+    let (_, _, one) = completed_rows("units", table, &["--standardize", "--latent-dim", "1"]);
     let scaled: String = table
         .lines()
         .enumerate()
@@ -297,12 +393,13 @@ fn models_units_and_bounds() {
             fields.join(",") + "\n"
         })
         .collect();
-    let (_, _, other) = completed("scaled", &scaled, &["--standardize", "--latent-dim", "1"]);
+    let (_, _, other) = completed_rows("scaled", &scaled, &["--standardize", "--latent-dim", "1"]);
     for (a, b) in one.iter().zip(&other) {
         assert!((1000.0 * a[0] - b[0]).abs() < 1e-2 && (a[1] - b[1]).abs() < 1e-4);
     }
     // A column at its mean with the conditional variance v has the truncated mean of N(m, v).
-    let (report, _, rows) = completed("bounds", "x\n1\n2\n3\n4\nNA\n", &["--bounds", "x:2.5:"]);
+    let (report, _, rows) =
+        completed_rows("bounds", "x\n1\n2\n3\n4\nNA\n", &["--bounds", "x:2.5:"]);
     assert!(report.contains("truncated conditional mean"), "{report}");
     // m = 2.5, v = 1.25: m + √(2v/π).
     let right = 2.5 + (2.5 / std::f64::consts::PI).sqrt();

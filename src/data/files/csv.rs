@@ -1,220 +1,220 @@
-//! CSV reader.
+//! Reader of delimited text.
 //!
 //! A record is an observation, so the fields of n records in file order are already the d×n matrix
 //! in column-major order: nothing is transposed.
+//!
+//! The first records are inspected for the encoding, the separator, the decimal mark and the
+//! header; then all records are read in one pass.
 
-use super::newlines::Newlines;
-use super::options::{Header, Role, numbered};
+use super::dialect::{Layout, Records, Sample, detect, parser};
+use super::encoding::{Decoder, Encoding, text};
+use super::header::{Columns, columns};
+use super::number::{Entry, Syntax};
+use super::options::{Role, numbered_name};
 use super::source::Source;
-use super::table::{TextColumn, Texts, check, parse};
+use super::table::{Marks, TextColumn, Texts};
+use super::text::{Budget, RecordLimit};
 use super::{FileError, Location, Missing, ReadOptions, Table};
 use crate::Real;
-use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder, Terminator};
+use csv::ByteRecord;
 use nalgebra::DMatrix;
+use std::io::{Cursor, Read};
 
 pub(super) fn read<T: Real>(
     source: Source<'_>,
     options: &ReadOptions,
 ) -> Result<Table<T>, FileError> {
-    // `has_headers(false)`: the header is detected below, with the options. `flexible`: records of
-    // unequal length are reported by `Columns::push`, with the expected number of fields.
-    // `Newlines` has mapped every line ending to `\n`. 64 KiB: as the buffer of `Source::open`.
-    let mut reader: Records<'_> = ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .terminator(Terminator::Any(b'\n'))
-        .buffer_capacity(1 << 16)
-        .from_reader(Newlines::new(source));
+    let limit = RecordLimit { columns: options.max_columns };
+    let mut decoder = Decoder::new(source)?;
+    let sample = Sample::read(&mut decoder, limit)?;
+    let mut dialect = detect(&sample, options, limit)?;
+    dialect.layout.marked = decoder.marked && decoder.encoding == Encoding::Utf8;
+    if decoder.encoding != Encoding::Utf8 {
+        dialect.notes.push("the text is UTF-16; it is written as UTF-8".into());
+    }
+    let budget = Budget::default();
+    let input = Cursor::new(sample.bytes).chain(decoder);
+    let mut reader = parser(input, dialect.layout.separator, limit, &budget);
     let mut record = ByteRecord::new();
-    let Some(line) = next(&mut reader, &mut record)? else {
+    let mut next = |record: &mut ByteRecord| next(&mut reader, record, limit, &budget);
+    if dialect.declared {
+        next(&mut record)?;
+    }
+    let Some(line) = next(&mut record)? else {
         return Err(FileError::EmptyFile);
     };
-    let first = fields(&record, line)
-        .map(|field| field.map(str::to_owned))
-        .collect::<Result<Vec<_>, _>>()?;
-    let header = is_header(&first, options);
-    let mut columns = Columns::new(if header { first } else { numbered(first.len()) }, options)?;
+    let latin = !record.iter().all(|field| std::str::from_utf8(field).is_ok());
+    let columns = columns(&record, line, &mut dialect, options)?;
+    let header = columns.header;
+    let mut table = Reader::new(columns, dialect.syntax, options);
+    table.latin = latin;
     if !header {
-        columns.push(&record, line)?;
+        table.push(&record, line)?;
     }
-    while let Some(line) = next(&mut reader, &mut record)? {
-        columns.push(&record, line)?;
+    while let Some(line) = next(&mut record)? {
+        table.push(&record, line)?;
     }
-    columns.finish(header)
+    table.finish(header, dialect.layout, dialect.notes)
 }
-
-type Records<'a> = Reader<Newlines<Source<'a>>>;
 
 /// Reads the next record, without blank lines, and returns the number of the line on which it
 /// starts; `None` at the end of the file.
-fn next(reader: &mut Records<'_>, record: &mut ByteRecord) -> Result<Option<u64>, FileError> {
-    match reader.read_byte_record(record) {
-        // `record.position()` lies before the blank lines that the parser skipped. The line is
-        // therefore counted back from the end of the record, less the line breaks in quoted fields.
-        Ok(true) => {
-            let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
-            let skipped = record.position().map_or(1, |position| position.line());
-            Ok(Some(reader.position().line().saturating_sub(within + 1).max(skipped)))
-        }
-        Ok(false) => Ok(None),
-        Err(error) => Err(match error.into_kind() {
-            ErrorKind::Io(error) => FileError::reading(error),
-            // I/O is the only error of a flexible reader of byte records.
-            _ => FileError::Unreadable { kind: std::io::ErrorKind::InvalidData },
-        }),
+fn next<R: Read>(
+    reader: &mut Records<'_, R>,
+    record: &mut ByteRecord,
+    limit: RecordLimit,
+    budget: &Budget,
+) -> Result<Option<u64>, FileError> {
+    budget.renew(limit);
+    if !reader.read_byte_record(record).map_err(FileError::parsing)? {
+        return Ok(None);
     }
+    limit.check(record.len())?;
+    // `record.position()` lies before the blank lines that the parser skipped. The line is
+    // therefore counted back from the end of the record, less the line breaks in quoted fields.
+    let within = record.as_slice().iter().filter(|&&byte| byte == b'\n').count() as u64;
+    let skipped = record.position().map_or(1, |position| position.line());
+    Ok(Some(reader.position().line().saturating_sub(within + 1).max(skipped)))
 }
 
-/// Returns the fields of a record as UTF-8 text, without surrounding white space.
-fn fields(record: &ByteRecord, line: u64) -> impl Iterator<Item = Result<&str, FileError>> {
-    record.iter().enumerate().map(move |(field, bytes)| {
-        std::str::from_utf8(bytes)
-            .map(str::trim)
-            .map_err(|_| FileError::NotUtf8 { line, field: field + 1 })
-    })
-}
-
-/// Whether a field stands for a missing value.
-fn is_missing(field: &str) -> bool {
-    matches!(field, "" | "nan" | "NaN" | "NA")
-}
-
-/// Whether a field parses as a number, NaN excepted.
-fn is_number(field: &str) -> bool {
-    // Rust parses `nan` as a number; here it is a missing value and no evidence of a number.
-    field.parse::<f64>().is_ok_and(|number| !number.is_nan())
-}
-
-/// Whether the first record is a header.
-///
-/// With [`Header::Detect`], a record with both text and numbers in numeric columns counts as data,
-/// so that its text is reported as an error. Counted as a header, it would silently lose an
-/// observation.
-fn is_header(first: &[String], options: &ReadOptions) -> bool {
-    match options.header {
-        Header::Present => return true,
-        Header::Absent => return false,
-        Header::Detect => {}
-    }
-    // The name of a label or ignored column occurs in a header only.
-    if first.iter().any(|field| !is_number(field) && options.role(field) != Role::Number) {
-        return true;
-    }
-    // Otherwise the file has no column names that the options could refer to, and the roles follow
-    // from the default names x1, x2, ….
-    let names = numbered(first.len());
-    let mut numeric =
-        first.iter().zip(&names).filter(|(_, name)| options.role(name) == Role::Number);
-    let text = numeric.clone().any(|(field, _)| !is_number(field) && !is_missing(field));
-    text && !numeric.any(|(field, _)| is_number(field))
-}
-
-/// The columns read so far.
-struct Columns<T> {
-    names: Vec<String>,
-    roles: Vec<Role>,
-    missing: Missing,
+/// The table as far as it has been read.
+struct Reader<'o, T> {
+    columns: Columns,
+    syntax: Syntax,
+    options: &'o ReadOptions,
     /// d×n in column-major order.
     values: Vec<T>,
-    /// The text of the label and ignored columns.
+    /// The text of all columns that are no variables.
     apart: Vec<Vec<String>>,
+    /// Bytes of `apart`.
+    apart_bytes: usize,
     text: Option<Texts>,
     rows: usize,
-    /// Number of missing values.
-    missing_values: usize,
+    marks: Marks,
+    /// Whether a field was read as Latin-1.
+    latin: bool,
 }
 
-impl<T: Real> Columns<T> {
-    fn new(names: Vec<String>, options: &ReadOptions) -> Result<Self, FileError> {
-        let roles = options.roles(&names)?;
-        let apart = vec![Vec::new(); roles.iter().filter(|&&role| role != Role::Number).count()];
-        let text = options.keep_text.then(Texts::default);
-        Ok(Self {
-            names,
-            roles,
-            missing: options.missing,
+impl<'o, T: Real> Reader<'o, T> {
+    fn new(columns: Columns, syntax: Syntax, options: &'o ReadOptions) -> Self {
+        let apart = columns.roles.iter().filter(|&&role| role != Role::Number).count();
+        Self {
+            columns,
+            syntax,
+            options,
             values: Vec::new(),
-            apart,
-            text,
+            apart: vec![Vec::new(); apart],
+            apart_bytes: 0,
+            text: options.keep_text.then(Texts::default),
             rows: 0,
-            missing_values: 0,
-        })
+            marks: Marks::default(),
+            latin: false,
+        }
     }
 
     fn push(&mut self, record: &ByteRecord, line: u64) -> Result<(), FileError> {
-        if record.len() != self.names.len() {
-            return Err(FileError::Ragged {
-                line,
-                expected: self.names.len(),
-                actual: record.len(),
-            });
+        let expected = self.columns.roles.len();
+        if record.len() != expected {
+            return Err(FileError::Ragged { line, expected, actual: record.len() });
         }
-        // The text columns of a record, in file order.
-        let mut apart = self.apart.iter_mut();
-        for ((field, role), name) in fields(record, line).zip(&self.roles).zip(&self.names) {
-            let field = field?;
-            match role {
-                Role::Number => {
-                    let value = number(field, Location::Line(line), name, self.missing)?;
-                    self.missing_values += usize::from(value.is_none());
-                    self.values.push(value.unwrap_or(T::of(f64::NAN)));
-                    if let Some(text) = &mut self.text {
-                        text.push(field);
-                    }
-                }
-                Role::Label | Role::Ignored => {
-                    if let Some(column) = apart.next() {
-                        column.push(field.to_owned());
-                    }
-                }
+        let mut next_apart = 0;
+        for (column, bytes) in record.iter().enumerate() {
+            let role = self.columns.roles[column];
+            if role == Role::Number {
+                self.number(bytes, line, column)?;
+                continue;
             }
+            let field = text(bytes);
+            let field = field.trim();
+            if role == Role::Empty {
+                // Nothing is kept of it, and nothing may be in it.
+                next_apart += 1;
+                if field.is_empty() {
+                    continue;
+                }
+                let (column, text) = (self.columns.names[column].clone(), field.to_owned());
+                return Err(FileError::StrayField { line, column, text });
+            }
+            self.latin |= std::str::from_utf8(bytes).is_err();
+            self.apart_bytes += size_of::<String>() + field.len();
+            self.apart[next_apart].push(field.to_owned());
+            next_apart += 1;
         }
         self.rows += 1;
+        let text = self.text.as_ref().map_or(0, Texts::bytes);
+        let bytes = self.values.len() * size_of::<T>() + self.apart_bytes + text;
+        match bytes as u64 > self.options.max_bytes {
+            true => Err(FileError::TooMuchMemory { limit: self.options.max_bytes }),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads an entry of a variable.
+    fn number(&mut self, bytes: &[u8], line: u64, column: usize) -> Result<(), FileError> {
+        let field = text(bytes);
+        let field = field.trim();
+        let place = Location::Line(line);
+        let name = || self.columns.names[column].clone();
+        let value = match self.syntax.read::<T>(field) {
+            Entry::Number(value) if value.as_f64().is_finite() => value,
+            // Also a finite text beyond the range of `T`, such as 1e39 for `f32`.
+            Entry::Number(_) => {
+                return Err(FileError::Infinite { place, column: name(), text: field.to_owned() });
+            }
+            Entry::Missing if self.options.missing == Missing::Allow => {
+                self.marks.count(field);
+                T::of(f64::NAN)
+            }
+            Entry::Missing => return Err(FileError::Missing { place, column: name() }),
+            // Only text can be in another encoding: digits and signs are ASCII.
+            Entry::Text if std::str::from_utf8(bytes).is_err() => {
+                return Err(FileError::NotUtf8 { line, field: column + 1 });
+            }
+            Entry::Text => {
+                return Err(FileError::NotANumber {
+                    place,
+                    column: name(),
+                    text: field.to_owned(),
+                });
+            }
+        };
+        self.values.push(value);
+        if let Some(text) = &mut self.text {
+            text.push(field);
+        }
         Ok(())
     }
 
-    fn finish(self, header: bool) -> Result<Table<T>, FileError> {
+    fn finish(
+        self,
+        header: bool,
+        layout: Layout,
+        mut notes: Vec<String>,
+    ) -> Result<Table<T>, FileError> {
+        let Columns { names: all, roles, .. } = self.columns;
         if self.rows == 0 {
-            return Err(FileError::HeaderOnly { columns: self.names.len() });
+            return Err(FileError::HeaderOnly { columns: all.len() });
         }
+        if self.latin {
+            notes.push("text that is not UTF-8 was read as Latin-1; it is written as UTF-8".into());
+        }
+        notes.extend(self.marks.note());
         let mut apart = Vec::with_capacity(self.apart.len());
-        let mut names = Vec::with_capacity(self.names.len());
+        let mut names = Vec::with_capacity(all.len() - self.apart.len());
         let mut text = self.apart.into_iter();
-        for (position, (name, role)) in self.names.into_iter().zip(self.roles).enumerate() {
-            match (role, text.len()) {
-                (Role::Number, _) => names.push(name),
-                _ => apart.extend(text.next().map(|text| TextColumn {
-                    name,
-                    position,
-                    label: role == Role::Label,
-                    text,
-                })),
+        for (position, (name, role)) in all.into_iter().zip(roles).enumerate() {
+            if role == Role::Number {
+                names.push(name);
+                continue;
             }
+            // Without a header the default name is given, also to a column of row names.
+            let name = if header { name } else { numbered_name(position) };
+            let text = text.next().unwrap_or_default();
+            apart.push(TextColumn { name, position, label: role == Role::Label, text });
         }
         let values = DMatrix::from_vec(names.len(), self.rows, self.values);
-        Ok(Table { values, names, header, apart, missing: self.missing_values, text: self.text })
-    }
-}
-
-/// Parses a numeric field; `None` for a missing value, where those are allowed.
-fn number<T: Real>(
-    field: &str,
-    place: Location,
-    column: &str,
-    missing: Missing,
-) -> Result<Option<T>, FileError> {
-    if is_missing(field) {
-        // `check` returns the error if missing values are not allowed.
-        return check(T::of(f64::NAN), place, column, missing).map(|()| None);
-    }
-    match parse::<T>(field) {
-        Some(value) if value.as_f64().is_finite() => Ok(Some(value)),
-        // Also a finite text beyond the range of `T`, such as 1e39 for `f32`.
-        Some(value) if value.as_f64().is_infinite() => {
-            Err(FileError::Infinite { place, column: column.to_owned(), text: field.to_owned() })
-        }
-        _ => {
-            Err(FileError::NotANumber { place, column: column.to_owned(), text: field.to_owned() })
-        }
+        let missing = self.marks.total();
+        let (marks, text) = (self.marks.into_counts(), self.text);
+        Ok(Table { values, names, header, apart, missing, marks, notes, layout, text })
     }
 }

@@ -48,14 +48,31 @@ pub enum FileError {
         kind: io::ErrorKind,
     },
     /// The file name has none of the known extensions.
-    #[error("{} ends in none of .csv, .npy and .idxN-ubyte (.gz may follow)", Quoted(name))]
+    #[error(
+        "{} ends in none of .csv, .npy and .idxN-ubyte, nor in .tsv, .tab, .txt, .data, .dat, .npz \
+         (.gz may follow)",
+        Quoted(name)
+    )]
     UnknownFormat {
         /// The last part of the path.
         name: String,
     },
-    /// The name ends in `.gz`, but the content is not gzip.
-    #[error("the name ends in .gz, but the content is not gzip")]
-    NotGzip,
+    /// A file name of a format that is read only.
+    #[error("{}: files of this format are read and not written; .csv and .npy are", Quoted(name))]
+    NotWritten {
+        /// The last part of the path.
+        name: String,
+    },
+    /// An option has an invalid value.
+    #[error("the option {option}: {} is not {expected}", Quoted(given))]
+    InvalidOption {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: String,
+        /// What is expected.
+        expected: &'static str,
+    },
     /// The gzip stream is truncated.
     #[error("the gzip stream is truncated after {bytes} decompressed bytes")]
     TruncatedGzip {
@@ -68,12 +85,37 @@ pub enum FileError {
         /// Decompressed bytes before the error.
         bytes: u64,
     },
-    /// A gzip stream decompresses to more bytes than
+    /// A file has more bytes, after decompression, than
     /// [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes).
-    #[error("the decompressed content exceeds the limit of {limit} bytes")]
+    #[error("the content exceeds the limit of {limit} bytes, which the option max_bytes sets")]
     TooLarge {
         /// The limit.
         limit: u64,
+    },
+    /// The numbers and the text of a table need more memory than
+    /// [`ReadOptions::max_bytes`](super::ReadOptions::max_bytes).
+    #[error(
+        "the table exceeds the limit of {limit} bytes of memory, which the option max_bytes sets"
+    )]
+    TooMuchMemory {
+        /// The limit.
+        limit: u64,
+    },
+    /// There are more columns than [`ReadOptions::max_columns`](super::ReadOptions::max_columns).
+    #[error("more than {limit} columns, the limit that the option max_columns sets")]
+    TooManyColumns {
+        /// The limit.
+        limit: usize,
+    },
+    /// A record is longer than 32 bytes for each of
+    /// [`ReadOptions::max_columns`](super::ReadOptions::max_columns).
+    #[error(
+        "a record of more than {limit} bytes: is a quote not closed? The limit is 32 bytes for \
+         each of the columns that the option max_columns allows"
+    )]
+    LongRecord {
+        /// The limit.
+        limit: usize,
     },
     /// The file holds no data: no byte, or no record.
     #[error("the file is empty")]
@@ -98,8 +140,14 @@ pub enum FileError {
         /// Product of the other axes.
         columns: usize,
     },
-    /// A field is not valid UTF-8.
-    #[error("line {line}, field {field}: not utf-8")]
+    /// The text has an encoding that is not read.
+    #[error("the text is {name}: convert it to utf-8")]
+    Encoding {
+        /// The encoding.
+        name: &'static str,
+    },
+    /// A field of a numeric column is not valid UTF-8.
+    #[error("line {line}, field {field}: not utf-8, and not a number")]
     NotUtf8 {
         /// Line, counted from 1.
         line: u64,
@@ -107,7 +155,10 @@ pub enum FileError {
         field: usize,
     },
     /// A record has another number of fields than the first record.
-    #[error("line {line}: expected {expected} fields, found {actual}")]
+    #[error(
+        "line {line}: expected {expected} fields, found {actual} (the options separator and \
+         decimal set how they are split)"
+    )]
     Ragged {
         /// Line, counted from 1.
         line: u64,
@@ -116,8 +167,48 @@ pub enum FileError {
         /// Fields of this record.
         actual: usize,
     },
+    /// A line above the table that is no record of it.
+    #[error("line {line}: {} is no record: remove titles and comments", Quoted(text))]
+    StrayLine {
+        /// Line, counted from 1.
+        line: u64,
+        /// The beginning of the line.
+        text: String,
+    },
+    /// A column without a name is empty in the first rows and not in this one.
+    #[error(
+        "line {line}, column {}: {} stands in a column that is empty above it",
+        Quoted(column),
+        Quoted(text)
+    )]
+    StrayField {
+        /// Line, counted from 1.
+        line: u64,
+        /// Name of the column.
+        column: String,
+        /// The text.
+        text: String,
+    },
+    /// A text file can be read in two ways, and its content does not decide between them.
+    #[error("{} is one number, or two columns: {}", Quoted(text), match fields {
+        2 => "set the option separator or decimal",
+        _ => "the option decimal states that it is two; for one number, another separator is needed",
+    })]
+    Ambiguous {
+        /// The text.
+        text: String,
+        /// The separator between the columns.
+        separator: char,
+        /// The number of fields in a line.
+        fields: usize,
+    },
     /// An entry of a numeric column does not parse as a number.
-    #[error("{place}, column {}: {} is not a number", Quoted(column), Quoted(text))]
+    #[error(
+        "{place}, column {}: {} is not a number{}",
+        Quoted(column),
+        Quoted(text),
+        super::number::kind(text)
+    )]
     NotANumber {
         /// Where.
         place: Location,
@@ -137,7 +228,10 @@ pub enum FileError {
         text: String,
     },
     /// A value is missing, and the options allow no missing values.
-    #[error("{place}, column {}: the value is missing", Quoted(column))]
+    #[error(
+        "{place}, column {}: the value is missing (Missing::Allow reads incomplete data)",
+        Quoted(column)
+    )]
     Missing {
         /// Where.
         place: Location,
@@ -153,7 +247,11 @@ pub enum FileError {
         columns: usize,
     },
     /// Two columns have the same name.
-    #[error("columns {first} and {second} are both named {}", Quoted(name))]
+    #[error(
+        "columns {first} and {second} are both named {}: rename one, leave both out with the \
+         option ignore, or set the option header",
+        Quoted(name)
+    )]
     DuplicateColumn {
         /// The common name.
         name: String,
@@ -192,7 +290,38 @@ pub enum FileError {
         /// The type string of the file (`.npy`), or its type code (IDX).
         name: String,
     },
-    /// An array with fewer than two axes.
+    /// An integer of a numeric column that no `f64` represents.
+    #[error(
+        "{place}, column {}: the integer {text} has more digits than a floating-point number",
+        Quoted(column)
+    )]
+    Inexact {
+        /// Where.
+        place: Location,
+        /// Name of the column.
+        column: String,
+        /// The integer.
+        text: String,
+    },
+    /// A NumPy archive does not determine which of its arrays is read.
+    #[error("the archive holds {}: choose one with the option array", Names(names))]
+    ChooseArray {
+        /// The names of the arrays.
+        names: Vec<String>,
+    },
+    /// A NumPy archive has a content that is not read.
+    #[error("the archive holds {what}, which is not read")]
+    Archive {
+        /// The content.
+        what: &'static str,
+    },
+    /// A NumPy archive is malformed or truncated.
+    #[error("the archive is corrupt: {what}")]
+    CorruptArchive {
+        /// Where.
+        what: &'static str,
+    },
+    /// An array with fewer axes than a table needs.
     #[error("an array of shape {shape:?} is no table: two axes or more are needed")]
     Shape {
         /// The axes.
@@ -247,7 +376,30 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// Names of arrays in an error message, of which the first are listed.
+struct Names<'a>(&'a [String]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LISTED: usize = 8;
+        write!(f, "{} arrays", self.0.len())?;
+        for (index, name) in self.0.iter().take(LISTED).enumerate() {
+            write!(f, "{} {}", if index == 0 { ":" } else { "," }, Quoted(name))?;
+        }
+        if self.0.len() > LISTED { write!(f, ", …") } else { Ok(()) }
+    }
+}
+
 impl FileError {
+    /// Converts an error of the CSV parser.
+    pub(super) fn parsing(error: csv::Error) -> Self {
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => Self::reading(error),
+            // I/O is the only error of a flexible reader of byte records.
+            _ => Self::Unreadable { kind: io::ErrorKind::InvalidData },
+        }
+    }
+
     /// Converts an error of a read operation. A [`FileError`] that a reader wrapped in an
     /// `io::Error` is unwrapped; any other error becomes [`FileError::Unreadable`].
     pub(super) fn reading(error: io::Error) -> Self {

@@ -1,11 +1,11 @@
 //! Reader of IDX, the format of the MNIST files: the bytes `0 0 type axes`, the lengths of the axes
-//! as big-endian `u32`, then the elements.
+//! as big-endian `u32`, then the elements, of one of six types.
 
+use super::array::{self, Array, product};
+use super::element::{Element, Kind};
 use super::source::Source;
 use super::{FileError, ReadOptions, Table};
 use crate::Real;
-use crate::linalg::room;
-use nalgebra::DMatrix;
 use std::path::Path;
 
 /// Array of bytes from an IDX file, with the last axis fastest (C order).
@@ -33,7 +33,7 @@ impl IdxArray {
     /// [`FileError`] if the file cannot be read, or if its header is invalid or disagrees with its
     /// length.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, FileError> {
-        from_source(Source::open(path.as_ref(), ReadOptions::default().max_bytes)?)
+        bytes(Source::open(path.as_ref(), ReadOptions::default().max_bytes)?)
     }
 
     /// Decodes the bytes of an IDX file, plain or gzip-compressed (`include_bytes!`).
@@ -41,12 +41,12 @@ impl IdxArray {
     /// # Errors
     /// [`FileError`] if the header is invalid or disagrees with the number of bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, FileError> {
-        from_source(Source::memory(bytes, ReadOptions::default().max_bytes)?)
+        self::bytes(Source::memory(bytes, ReadOptions::default().max_bytes)?)
     }
 }
 
-/// Reads the header and the elements.
-fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
+/// Reads the header: the element type and the lengths of the axes.
+fn header(source: &mut Source<'_>) -> Result<(Element, Vec<u64>), FileError> {
     let mut magic = [0; 4];
     let found = source.fill(&mut magic)?;
     if found == 0 {
@@ -55,11 +55,16 @@ fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
     if found < 4 || magic[..2] != [0, 0] {
         return Err(FileError::Magic { format: "idx", found: magic[..found].to_vec() });
     }
-    // Type code 8 is an unsigned byte, the element type of the MNIST files. The other codes
-    // (9 and 11 to 14: signed bytes, wider integers, floats) are not supported.
-    if magic[2] != 8 {
-        return Err(FileError::ElementType { name: format!("0x{:02x}", magic[2]) });
-    }
+    let (kind, item) = match magic[2] {
+        0x08 => (Kind::Unsigned, 1),
+        0x09 => (Kind::Signed, 1),
+        0x0b => (Kind::Signed, 2),
+        0x0c => (Kind::Signed, 4),
+        0x0d => (Kind::Float, 4),
+        0x0e => (Kind::Float, 8),
+        other => return Err(FileError::ElementType { name: format!("0x{other:02x}") }),
+    };
+    let element = Element { kind, item, big_endian: true };
     let axes = usize::from(magic[3]);
     let mut sizes = vec![0; 4 * axes];
     let found = source.fill(&mut sizes)?;
@@ -73,53 +78,35 @@ fn from_source(mut source: Source<'_>) -> Result<IdxArray, FileError> {
         .chunks_exact(4)
         .map(|size| u64::from(u32::from_be_bytes([size[0], size[1], size[2], size[3]])))
         .collect();
+    Ok((element, shape))
+}
+
+/// Reads an array of bytes of any number of axes.
+fn bytes(mut source: Source<'_>) -> Result<IdxArray, FileError> {
+    let (element, shape) = header(&mut source)?;
+    if element.kind != Kind::Unsigned {
+        return Err(FileError::ElementType { name: "other than bytes".into() });
+    }
     let total = product(&shape, 1)?;
     // No allocation by the sizes in the header: `bytes` grows with what is read.
     let mut bytes = Vec::new();
-    source.pieces(total, 1, |piece| bytes.extend_from_slice(piece))?;
+    source.pieces(total, 1, |piece| {
+        bytes.extend_from_slice(piece);
+        Ok(())
+    })?;
     Ok(IdxArray { shape: shape.iter().map(|&size| size as usize).collect(), bytes })
 }
 
-/// Returns the size in bytes of an array of this shape with `item` bytes per element.
-///
-/// # Errors
-/// [`FileError::Oversized`] above `isize::MAX`, the largest allocation in Rust.
-pub(super) fn product(shape: &[u64], item: u64) -> Result<u64, FileError> {
-    shape
-        .iter()
-        .try_fold(item, |product, &size| product.checked_mul(size))
-        .filter(|&total| isize::try_from(total).is_ok())
-        .ok_or_else(|| FileError::Oversized { shape: shape.to_vec() })
-}
-
-/// Returns (n, d): the length of the first axis, and the product of the lengths of the others.
-pub(super) fn flatten(shape: &[u64]) -> Result<(usize, usize), FileError> {
-    let [rows, others @ ..] = shape else {
-        return Err(FileError::Shape { shape: shape.to_vec() });
-    };
-    // A label file has one axis: it is an `IdxArray` but no table.
-    if others.is_empty() {
-        return Err(FileError::Shape { shape: shape.to_vec() });
-    }
-    // Both factors are checked: an axis of length 0 would hide the overflow of the others.
-    let (rows, columns) = (product(&[*rows], 1)? as usize, product(others, 1)? as usize);
-    match rows > 0 && columns > 0 {
-        true => Ok((rows, columns)),
-        false => Err(FileError::EmptyArray { rows, columns }),
-    }
-}
-
 pub(super) fn read<T: Real>(
-    source: Source<'_>,
+    mut source: Source<'_>,
     options: &ReadOptions,
 ) -> Result<Table<T>, FileError> {
-    let array = from_source(source)?;
-    let shape: Vec<u64> = array.shape.iter().map(|&size| size as u64).collect();
-    // Observations first in C order is d×n in column-major order: nothing is transposed.
-    let (n, d) = flatten(&shape)?;
-    let mut values = room(n * d);
-    values.extend(array.bytes.iter().map(|&byte| T::of(byte.into())));
-    Table::from_array(DMatrix::from_vec(d, n, values), options)
+    let (element, shape) = header(&mut source)?;
+    // A file of one axis holds labels: it is an `IdxArray` but no table.
+    if shape.len() < 2 {
+        return Err(FileError::Shape { shape });
+    }
+    array::read(source, &Array { element, shape: &shape, fortran: false }, options)
 }
 
 #[cfg(test)]
@@ -160,7 +147,7 @@ mod tests {
         );
         assert_eq!(
             refused(&gzip(&idx(&[1 << 20, 1 << 20], &[1]))),
-            "the decompressed content exceeds the limit of 4294967296 bytes"
+            "the content exceeds the limit of 4294967296 bytes, which the option max_bytes sets"
         );
         assert_eq!(
             refused(&gzip(&idx(&[1 << 10, 1 << 20], &[1]))),
@@ -171,6 +158,28 @@ mod tests {
             refused(&gzip(&idx(&[1, 1], &[1, 2]))),
             "the header announces 13 bytes, and more follow"
         );
+    }
+
+    #[test]
+    fn every_element_type() {
+        macro_rules! each {
+            ($($code:literal: $t:ty, $values:expr;)*) => { $(
+                let given: [$t; 2] = $values;
+                let mut file = vec![0, 0, $code, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+                file.extend(given.iter().flat_map(|value| value.to_be_bytes()));
+                let table = decode::<f64>(&file, Format::Idx, &ReadOptions::default()).unwrap();
+                assert_eq!(table.values.as_slice(), given.map(|value| value as f64));
+            )* };
+        }
+        each! {
+            0x08: u8, [1, 255];
+            0x09: i8, [1, -128];
+            0x0b: i16, [-300, 300];
+            0x0c: i32, [-70_000, 70_000];
+            0x0d: f32, [1.5, -3.25];
+            0x0e: f64, [1e-300, -2.0];
+        }
+        assert!(IdxArray::decode(&[0, 0, 9, 1, 0, 0, 0, 1, 7]).is_err());
     }
 
     #[test]
@@ -185,8 +194,8 @@ mod tests {
         );
         assert_eq!(refused(&idx(&[0, 4], &[])), "the array is empty: 0 rows and 4 columns");
         assert_eq!(
-            refused(&[0, 0, 0x0d, 1]),
-            "the element type \"0x0d\" is not a real number type that is read"
+            refused(&[0, 0, 0x0a, 1]),
+            "the element type \"0x0a\" is not a real number type that is read"
         );
         assert_eq!(refused(b"\x89PNG"), "not idx: the first bytes are [89, 50, 4e, 47]");
         assert_eq!(refused(b""), "the file is empty");

@@ -1,26 +1,33 @@
-//! Readers and writers of table files: CSV, NumPy (`.npy`) and IDX (`.idxN-ubyte`), plain or
-//! gzip-compressed.
+//! Readers and writers of table files: delimited text (CSV), NumPy (`.npy`, `.npz`) and IDX, plain
+//! or gzip-compressed.
 //!
 //! | name | content | observations |
 //! |---|---|---|
-//! | `*.csv` | comma-separated values, header optional | the records |
-//! | `*.npy` | floats, integers, booleans; any byte order; C or Fortran order | the first axis |
-//! | `*.idxN-ubyte` | bytes | the first axis |
+//! | `*.csv`, `.tsv`, `.tab`, `.txt`, `.data`, `.dat` | delimited text, header optional | the records |
+//! | `*.npy`, `*.npz` | floats, integers, booleans; any byte order; C or Fortran order | the first axis |
+//! | `*.idxN-ubyte`, `-byte`, `-short`, `-int`, `-float`, `-double` | numbers | the first axis |
 //!
-//! In `.npy` and IDX files, the axes after the first are flattened into the variables of an
-//! observation. Each name may end in `.gz`, and content that begins with the gzip magic bytes is
-//! decompressed whatever the name. [`read`] reads a path, [`decode`] a byte slice
-//! (`include_bytes!`), and [`NpyBlocks`] a file larger than memory. [`write_csv`] and [`write_npy`]
-//! write files.
+//! In arrays, the axes after the first are flattened into the variables of an observation; an
+//! `.npy` file of one axis has one variable. Each name may end in `.gz`; whether content is
+//! compressed is recognised by its first bytes, whatever the name. [`read`] reads a path,
+//! [`decode`] a byte slice (`include_bytes!`), and [`NpyBlocks`] a file larger than memory.
+//! [`write()`] writes a table in the format of the file name; a failure leaves an existing file as it
+//! was.
 //!
 //! Files are untrusted input. The sizes in a header are checked against the length of the file
-//! before memory is allocated, the output of decompression is bounded
-//! ([`ReadOptions::max_bytes`]), and every error is a [`FileError`] whose message is one line with
+//! before memory is allocated; the bytes that are read, the memory for the table, the number of
+//! columns and the length of a record have limits ([`ReadOptions::max_bytes`],
+//! [`ReadOptions::max_columns`]); and every error is a [`FileError`] whose message is one line with
 //! the sizes and positions that disagree.
 //!
-//! In CSV, blank lines are skipped, white space around a field is removed, a field may be quoted, a
-//! byte-order mark is skipped, and every line ending is read as `\n`. A number has the syntax of
-//! Rust's `f64::from_str` and must be finite.
+//! In delimited text, blank lines are skipped, white space around a field is removed, a field may
+//! be quoted, every line ending is accepted, and UTF-8 (with or without a byte-order mark), UTF-16
+//! and Latin-1 are read. What the file does not state is detected from its first records and can be
+//! set in [`ReadOptions`]: the separator (a comma, semicolon, tab, `|`, white space, or that of a
+//! line `sep=;`), the decimal mark, the header, and a first column of row names. Marks between
+//! groups of thousands (`1,100.50`, `1 100.50`, `1'100.50`), a typographic minus sign and Fortran's
+//! exponents (`1.5D+03`) are read where they have one meaning. [`Table::notes`] contains what was
+//! assumed.
 //!
 //! ```
 //! use elbo::data::files::{decode, Format, Missing, ReadOptions};
@@ -33,18 +40,25 @@
 //! # Ok::<(), elbo::data::files::FileError>(())
 //! ```
 
+mod array;
 mod csv;
+mod dialect;
+mod element;
+mod encoding;
 mod error;
+mod header;
 mod idx;
-mod newlines;
 mod npy;
 mod npy_blocks;
 mod npy_header;
+mod npz;
+mod number;
 mod options;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 mod write;
 
 pub use error::FileError;
@@ -60,22 +74,38 @@ pub use table::Table;
 pub use table::TextColumn;
 #[doc(hidden)]
 pub use write::encode_csv;
-pub use write::write_csv;
+#[doc(hidden)] // for the programs, before the work
+pub use write::written_format;
+pub use write::{write, write_csv};
 
 use crate::Real;
 use source::Source;
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 /// File format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// Comma-separated values (`.csv`).
+    /// Delimited text (`.csv`, `.tsv`, `.tab`, `.txt`, `.data`, `.dat`).
     Csv,
-    /// NumPy array (`.npy`).
+    /// NumPy array (`.npy`) or archive of arrays (`.npz`).
     Npy,
-    /// IDX array of bytes (`.idxN-ubyte`), the format of the MNIST files.
+    /// IDX array (`.idxN-ubyte` and its other element types), the format of the MNIST files.
     Idx,
+}
+
+/// Endings of delimited text, and those of them whose separator is a tab.
+const TEXT: [&str; 6] = [".csv", ".tsv", ".tab", ".txt", ".data", ".dat"];
+const TABS: [&str; 2] = [".tsv", ".tab"];
+
+/// Whether a file name has one of these endings, which a `.gz` may follow.
+fn ends_in(path: &Path, endings: &[&str]) -> bool {
+    // Case-insensitive, for files from systems that write `.CSV`.
+    let lower = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
+    endings.iter().any(|ending| stem.ends_with(ending))
 }
 
 impl Format {
@@ -85,29 +115,30 @@ impl Format {
     /// use elbo::data::files::Format;
     /// assert_eq!(Format::of("iris.csv.gz")?, Format::Csv);
     /// assert_eq!(Format::of("t10k-images.idx3-ubyte.gz")?, Format::Idx);
-    /// assert!(Format::of("notes.txt").is_err());
+    /// assert!(Format::of("notes.pdf").is_err());
     /// # Ok::<(), elbo::data::files::FileError>(())
     /// ```
     ///
     /// # Errors
-    /// [`FileError::UnknownFormat`] for a name that ends in none of `.csv`, `.npy` and
-    /// `.idxN-ubyte`.
+    /// [`FileError::UnknownFormat`] for a name with another extension.
     pub fn of(path: impl AsRef<Path>) -> Result<Self, FileError> {
-        let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
-        // Case-insensitive, for files from systems that write `.CSV`.
-        let lower = name.to_lowercase();
-        let stem = lower.strip_suffix(".gz").unwrap_or(&lower);
+        let path = path.as_ref();
         // The MNIST files are found under both names, `images.idx3-ubyte` and `images-idx3-ubyte`.
-        let idx = stem
-            .strip_suffix("-ubyte")
-            .and_then(|stem| stem.strip_suffix(|axes: char| axes.is_ascii_digit()));
-        match stem {
-            _ if stem.ends_with(".csv") => Ok(Self::Csv),
-            _ if stem.ends_with(".npy") => Ok(Self::Npy),
-            _ if idx.is_some_and(|stem| stem.ends_with(".idx") || stem.ends_with("-idx")) => {
-                Ok(Self::Idx)
+        let idx = |axes: u8| {
+            let kinds = ["ubyte", "byte", "short", "int", "float", "double"];
+            kinds.iter().any(|kind| {
+                let [point, dash] = ['.', '-'].map(|mark| format!("{mark}idx{axes}-{kind}"));
+                ends_in(path, &[&point, &dash])
+            })
+        };
+        match () {
+            () if ends_in(path, &TEXT) => Ok(Self::Csv),
+            () if ends_in(path, &[".npy", ".npz"]) => Ok(Self::Npy),
+            () if (0..10).any(idx) => Ok(Self::Idx),
+            () => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                Err(FileError::UnknownFormat { name: name.into_owned() })
             }
-            _ => Err(FileError::UnknownFormat { name: name.into_owned() }),
         }
     }
 }
@@ -130,7 +161,28 @@ impl Format {
 pub fn read<T: Real>(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Table<T>, FileError> {
     let path = path.as_ref();
     let format = Format::of(path)?;
-    table(Source::open(path, options.max_bytes)?, format, options)
+    if format == Format::Npy
+        && let Some(archive) = archive(path).map_err(FileError::reading)?
+    {
+        return npz::read(BufReader::new(archive), options);
+    }
+    let source = Source::open(path, options.max_bytes)?;
+    if ends_in(path, &TABS) && options.separator.is_none() {
+        return table(source, format, &options.clone().separator('\t'));
+    }
+    table(source, format, options)
+}
+
+/// Opens a file if it is a NumPy archive, by its first bytes. Its directory is at its end, so that
+/// it must be a file and no pipe.
+fn archive(path: &Path) -> std::io::Result<Option<File>> {
+    let mut file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut magic = Vec::new();
+    file.by_ref().take(npz::MAGIC.len() as u64).read_to_end(&mut magic)?;
+    Ok((magic == npz::MAGIC).then_some(file))
 }
 
 /// Reads a table from the bytes of a file in memory, plain or gzip-compressed.
@@ -142,6 +194,9 @@ pub fn decode<T: Real>(
     format: Format,
     options: &ReadOptions,
 ) -> Result<Table<T>, FileError> {
+    if format == Format::Npy && bytes.starts_with(npz::MAGIC) {
+        return npz::read(Cursor::new(bytes), options);
+    }
     table(Source::memory(bytes, options.max_bytes)?, format, options)
 }
 

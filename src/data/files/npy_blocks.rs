@@ -1,9 +1,8 @@
 //! Block-wise reader of `.npy` files larger than memory.
 
-use super::idx::flatten;
-use super::npy::storage;
+use super::array::{flatten, storage};
 use super::npy_header::NpyHeader;
-use super::options::numbered;
+use super::options::numbered_name;
 use super::source::Source;
 use super::table::check;
 use super::{FileError, Location, Missing};
@@ -42,8 +41,6 @@ pub struct NpyBlocks<T: Real> {
     missing: Missing,
     /// Fortran order: the index of each variable's run of n values in the file. C order: empty.
     places: Vec<usize>,
-    /// Names of the variables, for errors.
-    names: Vec<String>,
     n: usize,
     d: usize,
     /// Observations in a block.
@@ -63,8 +60,8 @@ impl<T: Real> NpyBlocks<T> {
     /// compressed file, which does not support seeking.
     pub fn open(path: impl AsRef<Path>, block: usize, missing: Missing) -> Result<Self, FileError> {
         let path = path.as_ref();
-        // The limit concerns gzip alone, which is rejected next: its length is unknown.
-        let mut source = Source::open(path, 1 << 32)?;
+        // Without a limit: only the header is read here, and only blocks are held in memory.
+        let mut source = Source::open(path, u64::MAX)?;
         let Some(actual) = source.length() else {
             return Err(FileError::Magic { format: "a plain npy file", found: vec![0x1f, 0x8b] });
         };
@@ -84,13 +81,11 @@ impl<T: Real> NpyBlocks<T> {
         }
         let places = if header.fortran { storage(&header.shape[1..]) } else { Vec::new() };
         let file = File::open(path).map_err(FileError::reading)?;
-        let names = numbered(d);
         Ok(Self {
             file,
             header,
             missing,
             places,
-            names,
             n,
             d,
             block,
@@ -116,18 +111,30 @@ impl<T: Real> NpyBlocks<T> {
     }
 
     /// Reads `count` consecutive elements, starting at element `first` (counted from 0).
+    ///
+    /// # Errors
+    /// [`FileError::Inexact`] for an integer that is no `f64`; `position` returns the row and the
+    /// variable of an element of this run.
     fn run(
         &mut self,
         first: usize,
         count: usize,
+        position: impl Fn(usize) -> (usize, usize),
     ) -> Result<impl Iterator<Item = T> + '_, FileError> {
-        let item = self.header.item;
+        let element = self.header.element;
+        let item = element.item;
         self.buffer.resize(count * item, 0);
         let start = self.header.offset + (first * item) as u64;
         self.file.seek(SeekFrom::Start(start)).map_err(FileError::reading)?;
         self.file.read_exact(&mut self.buffer).map_err(FileError::reading)?;
-        let header = &self.header;
-        Ok(self.buffer.chunks_exact(item).map(|item| T::of(header.element(item))))
+        let items = self.buffer.chunks_exact(item);
+        let inexact = |(index, item)| element.inexact(item).map(|text| (index, text));
+        if let Some((index, text)) = items.clone().enumerate().find_map(inexact) {
+            let (row, variable) = position(index);
+            let (place, column) = (Location::Row(row as u64 + 1), numbered_name(variable));
+            return Err(FileError::Inexact { place, column, text });
+        }
+        Ok(items.map(move |item| T::of(element.value(item))))
     }
 
     /// Reads the next b observations and checks their values, as a whole file is checked.
@@ -141,16 +148,19 @@ impl<T: Real> NpyBlocks<T> {
                 values
                     .row_mut(variable)
                     .iter_mut()
-                    .zip(self.run(start, b)?)
+                    .zip(self.run(start, b, |index| (first + index, variable))?)
                     .for_each(|(to, from)| *to = from);
             }
         } else {
             // b rows are contiguous, and already d×b in column-major order: one read.
-            values.iter_mut().zip(self.run(first * d, b * d)?).for_each(|(to, from)| *to = from);
+            let position = |index| (first + index / d, index % d);
+            let run = self.run(first * d, b * d, position)?;
+            values.iter_mut().zip(run).for_each(|(to, from)| *to = from);
         }
         for (row, observation) in values.column_iter().enumerate() {
-            for (&value, name) in observation.iter().zip(&self.names) {
-                check(value, Location::Row((first + row) as u64 + 1), name, self.missing)?;
+            for (variable, &value) in observation.iter().enumerate() {
+                let place = Location::Row((first + row) as u64 + 1);
+                check(value, place, || numbered_name(variable), self.missing)?;
             }
         }
         Ok(values)

@@ -6,25 +6,14 @@
 //! compiler. The header of an array needs no more than a dictionary with three keys.
 
 use super::FileError;
-use super::idx::product;
+use super::array::product;
+use super::element::{Element, Kind};
 use super::source::Source;
-
-/// Kind of an element type, without its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bool,
-    Unsigned,
-    Signed,
-    Float,
-}
 
 /// Contents of the header of an `.npy` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NpyHeader {
-    pub kind: Kind,
-    /// Bytes per element.
-    pub item: usize,
-    pub big_endian: bool,
+    pub element: Element,
     /// Whether the first axis varies fastest.
     pub fortran: bool,
     pub shape: Vec<u64>,
@@ -97,15 +86,15 @@ impl NpyHeader {
         if cursor.peek().is_some() {
             return Err(cursor.wrong("nothing after the dictionary"));
         }
-        let Some((kind, item, big_endian)) = element(&descr) else {
+        let Some(element) = element(&descr) else {
             return Err(FileError::ElementType { name: descr });
         };
-        Ok(Self { kind, item, big_endian, fortran, shape, offset })
+        Ok(Self { element, fortran, shape, offset })
     }
 
     /// Returns the size of all elements in bytes; an error if it exceeds the address space.
     pub(super) fn bytes(&self) -> Result<u64, FileError> {
-        product(&self.shape, self.item as u64)
+        product(&self.shape, self.element.item as u64)
     }
 
     /// Returns the header (version 1.0) of an n×d array of little-endian floats in C order.
@@ -120,36 +109,10 @@ impl NpyHeader {
         let length = (dictionary.len() as u16).to_le_bytes();
         [b"\x93NUMPY\x01\x00".as_slice(), &length, dictionary.as_bytes()].concat()
     }
-
-    /// Returns the value of one element from exactly `item` bytes; integers beyond 2⁵³ are rounded.
-    pub(super) fn element(&self, bytes: &[u8]) -> f64 {
-        // The element in the low-order bytes of a word, extended by zeros.
-        let mut word = [0; 8];
-        let word = match self.big_endian {
-            true => {
-                word[8 - self.item..].copy_from_slice(bytes);
-                u64::from_be_bytes(word)
-            }
-            false => {
-                word[..self.item].copy_from_slice(bytes);
-                u64::from_le_bytes(word)
-            }
-        };
-        let unused = 64 - 8 * self.item;
-        match self.kind {
-            Kind::Bool => f64::from(u8::from(word != 0)),
-            Kind::Unsigned => word as f64,
-            // Sign extension: to the top of the word, then back by an arithmetic shift.
-            Kind::Signed => ((word << unused) as i64 >> unused) as f64,
-            Kind::Float if self.item == 4 => f32::from_bits(word as u32).into(),
-            Kind::Float => f64::from_bits(word),
-        }
-    }
 }
 
-/// Returns the kind, the size in bytes and whether it is big-endian, for a type string such as
-/// `<f8`; `None` for a type that is not supported.
-fn element(descr: &str) -> Option<(Kind, usize, bool)> {
+/// Returns the element type of a type string such as `<f8`; `None` for a type that is not supported.
+fn element(descr: &str) -> Option<Element> {
     let mut chars = descr.chars();
     // `|`: the byte order does not apply, as for single bytes. `=`: that of this machine.
     let big_endian = match chars.next()? {
@@ -168,11 +131,12 @@ fn element(descr: &str) -> Option<(Kind, usize, bool)> {
         "i2" => (Kind::Signed, 2),
         "i4" => (Kind::Signed, 4),
         "i8" => (Kind::Signed, 8),
+        "f2" => (Kind::Float, 2),
         "f4" => (Kind::Float, 4),
         "f8" => (Kind::Float, 8),
         _ => return None,
     };
-    Some((kind, item, big_endian))
+    Some(Element { kind, item, big_endian })
 }
 
 /// Recursive-descent parser of the dictionary, at a position in its text.

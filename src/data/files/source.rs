@@ -13,11 +13,13 @@ pub(super) struct Source<'a> {
     length: Option<u64>,
     /// Number of bytes read so far, after decompression.
     position: u64,
+    /// The most bytes that may be read.
+    limit: u64,
 }
 
 enum Bytes<'a> {
     Plain(Box<dyn BufRead + 'a>),
-    Gzip { decoder: Box<MultiGzDecoder<Box<dyn BufRead + 'a>>>, limit: u64 },
+    Gzip(Box<MultiGzDecoder<Box<dyn BufRead + 'a>>>),
 }
 
 /// Whether the file name ends in `.gz`.
@@ -34,46 +36,38 @@ impl Source<'static> {
             .ok()
             .filter(|metadata| metadata.is_file())
             .map(|metadata| metadata.len());
-        Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), length, is_gz(path), limit)
+        Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), length, limit)
     }
 }
 
 impl<'a> Source<'a> {
     pub(super) fn memory(bytes: &'a [u8], limit: u64) -> Result<Self, FileError> {
-        Self::new(Box::new(bytes), Some(bytes.len() as u64), false, limit)
+        Self::new(Box::new(bytes), Some(bytes.len() as u64), limit)
     }
 
     fn new(
         mut reader: Box<dyn BufRead + 'a>,
         length: Option<u64>,
-        gz: bool,
         limit: u64,
     ) -> Result<Self, FileError> {
-        // The magic bytes of gzip (RFC 1952). Such content is decompressed under any name; a `.gz`
-        // name with other content is an error.
-        let gzip = reader.fill_buf().map_err(FileError::reading)?.starts_with(&[0x1f, 0x8b]);
-        Ok(match (gzip, gz) {
-            (true, _) => {
-                // A gzip file may consist of several members, whose contents are concatenated.
-                let decoder = Box::new(MultiGzDecoder::new(reader));
-                Self { bytes: Bytes::Gzip { decoder, limit }, length: None, position: 0 }
-            }
-            (false, true) => return Err(FileError::NotGzip),
-            (false, false) => Self { bytes: Bytes::Plain(reader), length, position: 0 },
-        })
+        // The magic bytes of gzip (RFC 1952). Such content is decompressed under any name, and a
+        // file whose name ends in `.gz` may hold plain content.
+        if reader.fill_buf().map_err(FileError::reading)?.starts_with(&[0x1f, 0x8b]) {
+            // A gzip file may consist of several members, whose contents are concatenated.
+            let bytes = Bytes::Gzip(Box::new(MultiGzDecoder::new(reader)));
+            return Ok(Self { bytes, length: None, position: 0, limit });
+        }
+        Ok(Self::plain(reader, length, limit))
+    }
+
+    /// Bytes that are not compressed.
+    pub(super) fn plain(reader: Box<dyn BufRead + 'a>, length: Option<u64>, limit: u64) -> Self {
+        Self { bytes: Bytes::Plain(reader), length, position: 0, limit }
     }
 
     /// Returns the total number of bytes, if it is known in advance: not for gzip, nor for a pipe.
     pub(super) fn length(&self) -> Option<u64> {
         self.length
-    }
-
-    /// Returns an upper bound on the number of bytes that can be read.
-    pub(super) fn limit(&self) -> u64 {
-        match &self.bytes {
-            Bytes::Plain(_) => self.length.unwrap_or(u64::MAX),
-            Bytes::Gzip { limit, .. } => *limit,
-        }
     }
 
     /// Reads until `buffer` is full or the input ends; returns the number of bytes read.
@@ -90,25 +84,33 @@ impl<'a> Source<'a> {
         Ok(filled)
     }
 
-    /// Passes exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes, after
-    /// which the input must end. Memory follows the bytes that arrive, never what a header claims.
+    /// Checks that `bytes` bytes can follow, and nothing after them, as far as that is known.
     ///
     /// # Errors
-    /// [`FileError::Length`], [`FileError::TooLarge`], [`FileError::Trailing`]; a known length and
-    /// the limit are checked before the first piece.
-    pub(super) fn pieces(
-        &mut self,
-        bytes: u64,
-        item: usize,
-        mut take: impl FnMut(&[u8]),
-    ) -> Result<(), FileError> {
+    /// [`FileError::Length`], [`FileError::TooLarge`].
+    pub(super) fn announce(&self, bytes: u64) -> Result<u64, FileError> {
         let expected = self.position.saturating_add(bytes);
         if let Some(actual) = self.length.filter(|&actual| actual != expected) {
             return Err(FileError::Length { expected, actual });
         }
-        if expected > self.limit() {
-            return Err(FileError::TooLarge { limit: self.limit() });
+        match expected > self.limit {
+            true => Err(FileError::TooLarge { limit: self.limit }),
+            false => Ok(expected),
         }
+    }
+
+    /// Passes exactly `bytes` bytes to `take`, in pieces of whole items of `item` bytes, after
+    /// which the input must end. Memory follows the bytes that arrive, never what a header claims.
+    ///
+    /// # Errors
+    /// [`FileError::Trailing`], and those of [`Self::announce`], before the first piece.
+    pub(super) fn pieces(
+        &mut self,
+        bytes: u64,
+        item: usize,
+        mut take: impl FnMut(&[u8]) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        let expected = self.announce(bytes)?;
         // Pieces of 64 KiB, rounded down to whole items.
         let mut buffer = vec![0; item * ((1 << 16) / item).max(1)];
         let mut left = bytes;
@@ -118,7 +120,7 @@ impl<'a> Source<'a> {
             if found < wanted {
                 return Err(FileError::Length { expected, actual: self.position });
             }
-            take(&buffer[..found]);
+            take(&buffer[..found])?;
             left -= found as u64;
         }
         // One byte more than expected is enough to detect trailing bytes.
@@ -132,28 +134,23 @@ impl<'a> Source<'a> {
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // An `io::Error` carries a `FileError` through the CSV parser; `FileError::reading` unwraps
-        // it. The limit is checked after each read: at most one buffer is decompressed beyond it.
+        // it. The limit is checked after each read: at most one buffer is read beyond it.
         let bytes = self.position;
         let read = match &mut self.bytes {
             Bytes::Plain(reader) => reader.read(buffer)?,
-            Bytes::Gzip { decoder, limit } => match decoder.read(buffer) {
-                Ok(read) if bytes + read as u64 > *limit => {
-                    return Err(io::Error::other(FileError::TooLarge { limit: *limit }));
+            Bytes::Gzip(decoder) => decoder.read(buffer).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    io::Error::other(FileError::TruncatedGzip { bytes })
                 }
-                Ok(read) => read,
-                Err(error) => {
-                    return Err(match error.kind() {
-                        io::ErrorKind::UnexpectedEof => {
-                            io::Error::other(FileError::TruncatedGzip { bytes })
-                        }
-                        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-                            io::Error::other(FileError::CorruptGzip { bytes })
-                        }
-                        _ => error,
-                    });
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+                    io::Error::other(FileError::CorruptGzip { bytes })
                 }
-            },
+                _ => error,
+            })?,
         };
+        if bytes + read as u64 > self.limit {
+            return Err(io::Error::other(FileError::TooLarge { limit: self.limit }));
+        }
         self.position += read as u64;
         Ok(read)
     }
@@ -181,7 +178,8 @@ mod tests {
     fn gzip_is_told_by_its_first_bytes_and_members_are_joined() {
         let both = [gzip(b"one,"), gzip(b"two")].concat();
         assert_eq!(all(&both, 100).unwrap(), b"one,two");
-        assert_eq!(all(b"plain", 2).unwrap(), b"plain");
+        assert_eq!(all(b"plain", 5).unwrap(), b"plain");
+        assert_eq!(all(b"plain", 4), Err(FileError::TooLarge { limit: 4 }));
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Table of numbers with column names and text columns, as read from a file.
 
-use super::options::{Role, numbered};
-use super::{FileError, Location, Missing, ReadOptions};
+use super::dialect::Layout;
+use super::options::numbered;
+use super::{FileError, Location, Missing};
 use crate::Real;
 use nalgebra::DMatrix;
 use std::collections::HashMap;
 
 /// Table of n observations of d numbers, with its label and ignored columns as text.
+///
+/// Two tables are equal if their contents are, however they were written in a file.
 ///
 /// ```
 /// use elbo::data::files::{Format, ReadOptions, decode};
@@ -20,7 +23,7 @@ use std::collections::HashMap;
 /// assert_eq!(table.labels().unwrap(), ["u", "v", "u"]);
 /// # Ok::<(), elbo::data::files::FileError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Table<T: Real> {
     /// The numbers, d×n: one observation per column.
@@ -29,37 +32,94 @@ pub struct Table<T: Real> {
     pub names: Vec<String>,
     /// Whether the names were read from the file; if not, the table is written without a header.
     pub header: bool,
-    /// The label and ignored columns, in file order.
+    /// The label and ignored columns, row names and empty columns, in file order.
     pub apart: Vec<TextColumn>,
     /// Number of missing values (NaN) in `values` when the table was read.
     pub missing: usize,
-    /// The text of every number, if it was [kept](ReadOptions::keep_text).
+    /// How often each mark of a missing value was read, in the order of their first occurrence.
+    pub marks: Vec<(String, usize)>,
+    /// What was assumed about the file where it does not state it, one lower-case sentence each,
+    /// with the option for another reading.
+    ///
+    /// ```
+    /// use elbo::data::files::{Format, ReadOptions, decode};
+    /// let years = b"2019,2020,2021\n3.5,6.25,4.5\n4.5,4.25,5.75\n4.75,4.5,4.25\n";
+    /// let table = decode::<f64>(years, Format::Csv, &ReadOptions::default())?;
+    /// assert_eq!(table.values.ncols(), 3);
+    /// assert!(table.notes[0].starts_with("the first line was read as a header"));
+    /// # Ok::<(), elbo::data::files::FileError>(())
+    /// ```
+    pub notes: Vec<String>,
+    /// How the file was written.
+    pub(super) layout: Layout,
+    /// The text of every number, if it was [kept](super::ReadOptions::keep_text).
     pub(super) text: Option<Texts>,
 }
 
-/// Text of the numeric fields in file order: one string, with the end of each field, instead of an
-/// allocation for each field.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Texts {
-    joined: String,
-    ends: Vec<usize>,
+impl<T: Real> PartialEq for Table<T> {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.values, &self.names, self.header) == (&other.values, &other.names, other.header)
+            && (&self.apart, self.missing, &self.text) == (&other.apart, other.missing, &other.text)
+    }
 }
+
+/// Text of the numeric fields in file order, each followed by a character that occurs in no number:
+/// one byte more for a field instead of an allocation for each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Texts(String);
 
 impl Texts {
+    const END: char = '\u{1f}';
+
     pub(super) fn push(&mut self, field: &str) {
-        self.joined.push_str(field);
-        self.ends.push(self.joined.len());
+        // Only a declared mark of a missing value could contain it.
+        self.0.extend(field.chars().filter(|&c| c != Self::END));
+        self.0.push(Self::END);
     }
 
-    pub(super) fn get(&self, entry: usize) -> Option<&str> {
-        // The first field starts at 0, every other one at the end of the field before it.
-        let start =
-            entry.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        self.joined.get(start..*self.ends.get(entry)?)
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split_terminator(Self::END)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len()
     }
 }
 
-/// A label or ignored column, as text.
+/// Counts of the marks of missing values.
+#[derive(Debug, Default)]
+pub(super) struct Marks(Vec<(String, usize)>);
+
+impl Marks {
+    pub(super) fn count(&mut self, mark: &str) {
+        match self.0.iter_mut().find(|(known, _)| known == mark) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((mark.to_owned(), 1)),
+        }
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    /// A note on marks other than those that stand for nothing else.
+    pub(super) fn note(&self) -> Option<String> {
+        let plain = |mark: &str| matches!(mark, "" | "NA" | "nan" | "NaN");
+        let counts: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(mark, _)| !plain(mark))
+            .map(|(mark, count)| format!("{mark:?} ({count})"))
+            .collect();
+        (!counts.is_empty()).then(|| format!("read as missing values: {}", counts.join(", ")))
+    }
+
+    pub(super) fn into_counts(self) -> Vec<(String, usize)> {
+        self.0
+    }
+}
+
+/// A column that is no variable, as text: labels, an ignored column, row names, or an empty column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextColumn {
     /// The name of the column.
@@ -68,7 +128,7 @@ pub struct TextColumn {
     pub position: usize,
     /// Whether it is the label column.
     pub label: bool,
-    /// The entries, one for each observation.
+    /// The entries, one for each observation; none for an empty column.
     pub text: Vec<String>,
 }
 
@@ -83,7 +143,22 @@ impl<T: Real> Table<T> {
     pub fn new(values: DMatrix<T>) -> Self {
         let names = numbered(values.nrows());
         let missing = values.iter().filter(|value| value.as_f64().is_nan()).count();
-        Self { values, names, header: false, apart: Vec::new(), missing, text: None }
+        Self { names, missing, ..Self::without_names(values) }
+    }
+
+    /// A table without names, which the caller adds.
+    pub(super) fn without_names(values: DMatrix<T>) -> Self {
+        Self {
+            values,
+            names: Vec::new(),
+            header: false,
+            apart: Vec::new(),
+            missing: 0,
+            marks: Vec::new(),
+            notes: Vec::new(),
+            layout: Layout::default(),
+            text: None,
+        }
     }
 
     /// Returns the label of each observation, if there is a label column.
@@ -127,52 +202,21 @@ impl<T: Real> Table<T> {
         let classes = labels.iter().map(|label| index[label]).collect();
         Some((classes, names.into_iter().cloned().collect()))
     }
-
-    /// Creates a table from the array of a file: checks every entry, then moves the label and
-    /// ignored columns to `apart`.
-    pub(super) fn from_array(values: DMatrix<T>, options: &ReadOptions) -> Result<Self, FileError> {
-        let names = numbered(values.nrows());
-        let roles = options.roles(&names)?;
-        for (row, observation) in values.column_iter().enumerate() {
-            for ((&value, role), name) in observation.iter().zip(&roles).zip(&names) {
-                // Ignored and label columns may hold anything: only numeric columns are checked.
-                if *role == Role::Number {
-                    check(value, Location::Row(row as u64 + 1), name, options.missing)?;
-                }
-            }
-        }
-        let apart: Vec<TextColumn> = (0..names.len())
-            .filter(|&position| roles[position] != Role::Number)
-            .map(|position| TextColumn {
-                name: names[position].clone(),
-                position,
-                label: roles[position] == Role::Label,
-                text: values.row(position).iter().map(|&value| print(value)).collect(),
-            })
-            .collect();
-        // The common case, without a copy of the values.
-        if apart.is_empty() {
-            return Ok(Self::new(values));
-        }
-        let kept: Vec<usize> = (0..names.len()).filter(|&row| roles[row] == Role::Number).collect();
-        let names = kept.iter().map(|&row| names[row].clone()).collect();
-        Ok(Self { names, apart, ..Self::new(values.select_rows(&kept)) })
-    }
 }
 
 /// Returns an error for an infinite value, and for NaN unless missing values are allowed.
 pub(super) fn check<T: Real>(
     value: T,
     place: Location,
-    column: &str,
+    column: impl Fn() -> String,
     missing: Missing,
 ) -> Result<(), FileError> {
     let number = value.as_f64();
     if number.is_nan() && missing == Missing::Reject {
-        return Err(FileError::Missing { place, column: column.to_owned() });
+        return Err(FileError::Missing { place, column: column() });
     }
     if number.is_infinite() {
-        return Err(FileError::Infinite { place, column: column.to_owned(), text: print(value) });
+        return Err(FileError::Infinite { place, column: column(), text: print(value) });
     }
     Ok(())
 }
@@ -203,38 +247,6 @@ pub(super) fn parse<T: Real>(text: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nalgebra::dmatrix;
-
-    #[test]
-    fn an_array_gives_up_its_label_by_number() {
-        let values = dmatrix![1.0, 2.0; 7.0, 8.5; 3.0, 4.0];
-        let table = Table::from_array(values.clone(), &ReadOptions::default().label("x2")).unwrap();
-        assert_eq!(table.names, ["x1", "x3"]);
-        assert_eq!(table.labels().unwrap(), ["7", "8.5"]);
-        assert_eq!(table.values, dmatrix![1.0, 2.0; 3.0, 4.0]);
-        let absent = Table::from_array(values, &ReadOptions::default().ignore(["x4"])).unwrap_err();
-        assert_eq!(absent, FileError::UnknownColumn { name: "x4".into(), columns: 3 });
-    }
-
-    #[test]
-    fn an_array_is_checked_entry_by_entry() {
-        let incomplete = dmatrix![1.0f32, 2.0; 3.0, f32::NAN];
-        let refused = Table::from_array(incomplete.clone(), &ReadOptions::default()).unwrap_err();
-        assert_eq!(refused.to_string(), r#"row 2, column "x2": the value is missing"#);
-        assert_eq!(
-            Table::from_array(incomplete, &ReadOptions::default().missing(Missing::Allow))
-                .unwrap()
-                .missing,
-            1
-        );
-        let infinite = dmatrix![1.0, f64::NEG_INFINITY];
-        let refused = Table::from_array(infinite, &ReadOptions::default().missing(Missing::Allow))
-            .unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            r#"row 2, column "x1": "-inf" is infinite or out of range"#
-        );
-    }
 
     #[test]
     fn classes_are_sorted_as_numbers_then_as_text() {

@@ -110,9 +110,9 @@ pub const PLATEAU_FACTOR: f64 = 0.3;
 /// Monte Carlo samples, over the held-out observations, of each evaluation of their J.
 const HELD_OUT_SAMPLES: usize = 200;
 
-/// Steps without improvement of the held-out J before the learning rate is cut, at least: a small
-/// table has one to three steps in an epoch.
-const PATIENCE_STEPS: usize = 600;
+/// The share of all steps without improvement of the held-out J before the learning rate is cut: 600
+/// of 12,000. A small table has one to three steps in an epoch, and 20 epochs are soon over.
+const PATIENCE_SHARE: usize = 20;
 
 /// Number of rejected steps after which a fit ends as diverged.
 // Each rejection halves the learning rate: eight leave 1/256 of it. A fit that still diverges has
@@ -173,8 +173,8 @@ impl StochasticGradient {
     /// Returns settings for about `steps` steps on n observations, of which a fifth are held out (a
     /// tenth from 1,000 on, none below 20). A small data set has few batches per epoch and gets more
     /// epochs; there are at least 10. The learning rate is 10⁻² and is cut up to three times when
-    /// the held-out J has not risen for 600 steps and 20 epochs (after two cuts the parameters still
-    /// wander), which suits maps of some ten to some hundred units.
+    /// the held-out J has not risen for a twentieth of the steps and 20 epochs (after two cuts the
+    /// parameters still wander), which suits maps of some ten to some hundred units.
     pub fn of_steps(steps: usize, observations: usize) -> Self {
         let default = Self::default();
         let held_out = match observations {
@@ -187,7 +187,7 @@ impl StochasticGradient {
             epochs: (steps / batches).max(10),
             learning_rate: 1e-2,
             held_out,
-            patience: PATIENCE_STEPS.div_ceil(batches).max(20),
+            patience: (steps / PATIENCE_SHARE).div_ceil(batches).max(20),
             plateau_cuts: 3,
             ..default
         }
@@ -322,7 +322,11 @@ impl StochasticGradient {
             trace.push(start);
             // The held-out observations may be few: their J is a mean over several samples.
             let count = training.parameter_count();
-            let repeats = held_out.map_or(1, |part| repeats(part.len(), HELD_OUT_SAMPLES, count));
+            let repeats = held_out.map_or(1, |part| {
+                // At most as much work as the epoch itself, whose steps have a backward pass.
+                let affordable = (3 * training_set.len()).div_ceil(2 * part.len());
+                repeats(part.len(), HELD_OUT_SAMPLES, count).min(affordable)
+            });
             let mut best = match held_out {
                 Some(part) => training.evaluate(part, repeats)?,
                 None => start,

@@ -22,12 +22,13 @@ type VaeOf<T, L> = GenerativeModel<Mlp<T>, L>;
 /// The subnormal numbers in the `Debug` output of a value, which shows private buffers as well.
 fn subnormal<T: Real>(state: &impl std::fmt::Debug) -> Vec<f64> {
     let text = format!("{state:?}");
-    // A number in double precision beside a state in single precision (β₁ᵗ) is none.
-    let least = T::of(0.5) * T::MIN_POSITIVE * T::EPSILON;
     let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | '-' | '+');
     text.split(|c| !is_part(c))
         .filter_map(|token| token.parse::<f64>().ok())
-        .filter(|v| (least.as_f64()..T::MIN_POSITIVE.as_f64()).contains(&v.abs()))
+        // A number in double precision beside a state in single precision (β₁ᵗ) becomes 0 here.
+        .map(T::of)
+        .filter(|v| *v != T::zero() && v.abs() < T::MIN_POSITIVE)
+        .map(|v| v.as_f64())
         .collect()
 }
 

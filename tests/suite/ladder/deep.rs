@@ -40,7 +40,7 @@ fn estimated<T: Real, Q: PosteriorFamily<T>, L: elbo::steps::DeepLikelihood<T>>(
 ) -> (f64, f64) {
     let values: Vec<f64> = (0..10)
         .map(|draw| {
-            let each = (2_000 / x.ncols()).clamp(1, 50);
+            let each = (1_000 / x.ncols()).clamp(1, 25);
             let terms = vae.estimate_elbo(each, x, &mut rng(100 * seed + draw)).unwrap();
             terms.values().iter().map(|v| v.as_f64()).sum::<f64>() / x.ncols() as f64
         })
@@ -115,7 +115,8 @@ fn a_vae_is_never_below_the_linear_model_that_it_contains() {
             vae_is_not_below::<f64, Isotropic<f64>>(name, table, analytic, isotropic, &[1]);
             continue;
         }
-        vae_is_not_below::<f64, Isotropic<f64>>(name, table, analytic, isotropic, &[1, 2, 3]);
+        let seeds: &[u64] = if matches!(name, "wine" | "iris") { &[1, 2, 3] } else { &[1] };
+        vae_is_not_below::<f64, Isotropic<f64>>(name, table, analytic, isotropic, seeds);
         vae_is_not_below::<f64, Diagonal<f64>>(name, table, learned, best, &[1]);
         vae_is_not_below::<f64, Full<f64>>(name, table, analytic, best, &[2]);
         let single = x.map(|v| v as f32);

@@ -45,9 +45,14 @@ fn every_element_type_in_both_byte_orders() {
     }
     both! {
         f32: "f4", [1.5, -0.1]; f64: "f8", [1.5, -1e300];
-        u16: "u2", [7, u16::MAX]; u32: "u4", [7, u32::MAX]; u64: "u8", [7, u64::MAX];
+        u16: "u2", [7, u16::MAX]; u32: "u4", [7, u32::MAX]; u64: "u8", [7, 1 << 63];
         i16: "i2", [-7, i16::MIN]; i32: "i4", [-7, i32::MAX]; i64: "i8", [-7, i64::MIN];
     }
+    let halves = [0x3c00u16, 0xb555].map(u16::to_be_bytes).concat();
+    let expected = dmatrix![1.0, -0.333251953125];
+    assert_eq!(values(&array(">f2", false, "(2, 1)", &halves)), expected);
+    let halves = [0x3c00u16, 0xb555].map(u16::to_le_bytes).concat();
+    assert_eq!(values(&array("<f2", true, "(2, 1)", &halves)), expected);
     assert_eq!(values(&array("|u1", false, "(2, 1)", &[3, 255])), dmatrix![3.0, 255.0]);
     assert_eq!(values(&array("|i1", false, "(2, 1)", &[3, 255])), dmatrix![3.0, -1.0]);
     assert_eq!(values(&array("|b1", false, "(2, 1)", &[1, 0])), dmatrix![1.0, 0.0]);
@@ -58,6 +63,10 @@ fn orders_and_axes() {
     let table = dmatrix![0.0, 3.0; 1.0, 4.0; 2.0, 5.0];
     assert_eq!(values(&array("|u1", false, "(2, 3)", &[0, 1, 2, 3, 4, 5])), table);
     assert_eq!(values(&array("|u1", true, "(2, 3)", &[0, 3, 1, 4, 2, 5])), table);
+    for order in [false, true] {
+        let column = values(&array("|u1", order, "(3,)", &[1, 2, 3]));
+        assert_eq!(column, dmatrix![1.0, 2.0, 3.0]);
+    }
     // a[i, j, k] = 4 i + 2 j + k, 3x2x2: as written by numpy in both orders
     let c: Vec<u8> = (0..12).collect();
     let fortran = [0, 4, 8, 2, 6, 10, 1, 5, 9, 3, 7, 11];
@@ -65,6 +74,25 @@ fn orders_and_axes() {
         values(&array("|u1", false, "(3, 2, 2)", &c)),
         values(&array("|u1", true, "(3, 2, 2)", &fortran))
     );
+}
+
+/// What a float cannot hold is an error in a variable, and kept as text elsewhere.
+#[test]
+fn integers_beyond_the_precision_of_floats() {
+    let digits: Vec<u8> =
+        [1i64, 2, 3, (1 << 53) + 1].iter().flat_map(|x| x.to_le_bytes()).collect();
+    for (order, place) in [(false, "row 2, column \"x2\""), (true, "row 2, column \"x2\"")] {
+        let file = array("<i8", order, "(2, 2)", &digits);
+        let message = refused(&file);
+        let expected = "the integer 9007199254740993 has more digits than a floating-point number";
+        assert_eq!(message, format!("{place}: {expected}"));
+        let options = ReadOptions::default().ignore(["x2"]);
+        let table = decode::<f32>(&file, Format::Npy, &options).unwrap();
+        assert_eq!(table.apart[0].text[1], "9007199254740993");
+        let file = Scratch::of("ids.npy", &file);
+        let mut blocks = NpyBlocks::<f64>::open(&file.0, 2, Missing::Reject).unwrap();
+        assert!(matches!(blocks.next(), Some(Err(FileError::Inexact { .. }))));
+    }
 }
 
 #[test]
@@ -81,10 +109,6 @@ fn versions_and_ways_to_write_the_dictionary() {
 
 #[test]
 fn shapes_that_are_no_table() {
-    assert!(
-        refused(&array("|u1", false, "(3,)", &[1, 2, 3]))
-            .starts_with("an array of shape [3] is no table")
-    );
     assert!(
         refused(&array("|u1", false, "()", &[1])).starts_with("an array of shape [] is no table")
     );
@@ -144,7 +168,7 @@ fn headers_that_are_none() {
     ] {
         assert_eq!(refused(&npy(1, dictionary, &[])), expected);
     }
-    for descr in ["<c16", "|S5", "<M8[ns]", "<f2", "|O", "f8", ""] {
+    for descr in ["<c16", "|S5", "<M8[ns]", "<f16", "|O", "f8", ""] {
         let message = refused(&array(descr, false, "(1, 1)", &[0; 16]));
         assert_eq!(
             message,
@@ -155,7 +179,7 @@ fn headers_that_are_none() {
         refused(&npy(1, "{'descr': [('a', '<f8')], 'shape': (1, 1)}", &[]))
             .contains("element type")
     );
-    assert!(refused(b"PK\x03\x04").starts_with("not npy: the first bytes are [50, 4b, 03, 04]"));
+    assert!(refused(b"PK\x03\x04").starts_with("not npz: the first bytes are [50, 4b, 03, 04]"));
     assert_eq!(refused(b""), "the file is empty");
     assert!(
         refused(&npy(1, &format!("{{'shape': ({}", "1,".repeat(1000)), &[]))
@@ -169,7 +193,7 @@ fn holes_and_infinities() {
     let bytes: Vec<u8> =
         [1.0, f64::NAN, 2.0, 3.0].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
     let file = array("<f8", false, "(2, 2)", &bytes);
-    assert_eq!(refused(&file), "row 1, column \"x2\": the value is missing");
+    assert!(refused(&file).starts_with("row 1, column \"x2\": the value is missing"));
     let options = ReadOptions::default().missing(Missing::Allow);
     assert_eq!(decode::<f32>(&file, Format::Npy, &options).unwrap().missing, 1);
     let huge: Vec<u8> = [1.0, 1e300].iter().flat_map(|value: &f64| value.to_le_bytes()).collect();
@@ -213,10 +237,8 @@ fn blocks_are_checked_like_whole_files() {
     assert_eq!(error.to_string(), "observations in a block: expected 1, got 0");
     let mut blocks = NpyBlocks::<f64>::open(&good.0, 2, Missing::Reject).unwrap();
     assert!(blocks.next().unwrap().is_ok());
-    assert_eq!(
-        blocks.next().unwrap().unwrap_err().to_string(),
-        "row 3, column \"x1\": the value is missing"
-    );
+    let error = blocks.next().unwrap().unwrap_err().to_string();
+    assert!(error.starts_with("row 3, column \"x1\": the value is missing"), "{error}");
     assert!(blocks.next().is_none());
     let short = Scratch::of("short.npy", &file[..file.len() - 1]);
     assert!(matches!(

@@ -28,6 +28,22 @@ fn round_trip<T: Real>(values: DMatrix<T>) -> Result<(), TestCaseError> {
     )
     .unwrap();
     prop_assert!(back.header && same_bits(&back.values, &table.values));
+    // As other programs write text: other separators, with decimal commas.
+    for (separator, decimal) in [(b';', ','), (b'\t', ','), (b'|', '.'), (b' ', '.')] {
+        table.layout.separator = separator;
+        table.layout.crlf = separator == b';';
+        table.layout.decimal =
+            if decimal == ',' { number::Decimal::Comma } else { Default::default() };
+        let bytes = encode_csv(&table).unwrap();
+        let stated = options.clone().separator(separator.into()).decimal(decimal);
+        let stated = stated.header(Header::Present);
+        let back: Table<T> = decode(&bytes, Format::Csv, &stated).unwrap();
+        prop_assert!(same_bits(&back.values, &table.values));
+        prop_assert_eq!(&back.names, &table.names);
+        // Text that was kept is written as it stood.
+        let kept: Table<T> = decode(&bytes, Format::Csv, &stated.keep_text(true)).unwrap();
+        prop_assert_eq!(encode_csv(&kept).unwrap(), bytes);
+    }
     for name in ["round.npy", "round.npy.gz"] {
         let file = Scratch::new(name);
         write_npy(&file.0, &table.values).unwrap();
@@ -39,9 +55,12 @@ fn round_trip<T: Real>(values: DMatrix<T>) -> Result<(), TestCaseError> {
 fn survive(bytes: &[u8]) {
     let options = ReadOptions::default().max_bytes(1 << 20);
     for format in [Format::Csv, Format::Npy, Format::Idx] {
-        for options in
-            [options.clone(), options.clone().missing(Missing::Allow).label("x1").ignore(["b"])]
-        {
+        for options in [
+            options.clone(),
+            options.clone().missing(Missing::Allow).label("x1").ignore(["b"]),
+            options.clone().missing(Missing::Allow).separator(' ').decimal(',').max_columns(5),
+            options.clone().row_names(true).keep_text(true).header(Header::Present),
+        ] {
             if let Err(error) = decode::<f32>(bytes, format, &options) {
                 let message = error.to_string();
                 assert!(
@@ -82,9 +101,26 @@ proptest! {
     }
 
     #[test]
-    fn text_like_bytes_never_panic(bytes in "[0-9a-c,\"\n\r .xNAinfe-]{0,200}") {
+    fn text_like_bytes_never_panic(bytes in "[0-9a-c,;|\t\"'\n\r .xNAinfe#=-]{0,200}") {
         survive(bytes.as_bytes());
         survive(&super::source::gzip(bytes.as_bytes()));
+        survive(&bytes.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>());
+    }
+
+    /// What was read is written, and read again, whatever the text is.
+    #[test]
+    fn tables_of_any_text_round_trip(text in "([0-9]{1,3}[,.;| \n]{1,2}){0,30}", head in "[a-c,;]{0,6}") {
+        let options = ReadOptions::default().missing(Missing::Allow).keep_text(true);
+        if let Ok(table) = super::csv_with(&format!("{head}\n{text}"), &options) {
+            let bytes = encode_csv(&table).unwrap();
+            let stated = options
+                .separator(table.layout.separator.into())
+                .decimal(table.layout.decimal.mark())
+                .header(if table.header { Header::Present } else { Header::Absent });
+            let again = decode::<f64>(&bytes, Format::Csv, &stated).unwrap();
+            prop_assert!(same_bits(&again.values, &table.values), "{:?}", bytes);
+            prop_assert_eq!(&again.names, &table.names);
+        }
     }
 
     #[test]

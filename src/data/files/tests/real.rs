@@ -34,7 +34,8 @@ fn penguins_have_holes_and_are_written_again() {
     assert_eq!(text.to_string(), "line 2, column \"species\": \"Adelie\" is not a number");
     let options = ReadOptions::default().label("species").ignore(["island", "sex", "year"]);
     let hole = read::<f64>(&path, &options).unwrap_err();
-    assert_eq!(hole.to_string(), "line 5, column \"bill_length_mm\": the value is missing");
+    let message = hole.to_string();
+    assert!(message.starts_with("line 5, column \"bill_length_mm\": the value is missing"));
     let options = options.missing(Missing::Allow);
     let table = read::<f64>(&path, &options).unwrap();
     assert_eq!((table.values.shape(), table.missing), ((4, 344), 8));
