@@ -282,7 +282,10 @@ pub enum Error {
         support: &'static str,
     },
     /// A saved model of an unknown format version.
-    #[error("the saved model has format version {found}, and only version {known} is known")]
+    #[error(
+        "the saved model has format version {found}, and only version {known} is known: read it \
+         with the version of elbo that has written it, or fit it again"
+    )]
     FormatVersion {
         /// The version found.
         found: u32,

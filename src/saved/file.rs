@@ -136,10 +136,8 @@ fn replace(
     if earlier.as_ref().is_some_and(|earlier| !earlier.is_file()) {
         return Err(SavedFileError::NotRegular);
     }
-    let beside = temporary_name(&target)
-        .ok_or(SavedFileError::Unwritable { kind: io::ErrorKind::InvalidInput })?;
+    let (file, beside) = temporary_file(&target).map_err(unwritable)?;
     let write = || {
-        let file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
         if let Some(earlier) = &earlier {
             file.set_permissions(earlier.permissions())?;
         }
@@ -155,15 +153,25 @@ fn replace(
     Ok(())
 }
 
-/// A name in the directory of `target` that no other writer uses.
-fn temporary_name(target: &Path) -> Option<PathBuf> {
+/// Creates a file in the directory of `target` under a name that no other writer uses.
+fn temporary_file(target: &Path) -> io::Result<(File, PathBuf)> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
-    // Relaxed: only that no two numbers are equal matters.
-    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name()?);
-    name.push(format!(".{}.{number}.tmp", std::process::id()));
-    Some(target.with_file_name(name))
+    if target.file_name().is_none() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    loop {
+        // Relaxed: only that no two numbers are equal matters.
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        // Without the name of the target, which may be as long as the system allows.
+        let name = format!(".elbo-{}-{number}.tmp", std::process::id());
+        let beside = target.with_file_name(name);
+        match OpenOptions::new().write(true).create_new(true).open(&beside) {
+            // The file of a process of this number that was killed, or that runs elsewhere: in a
+            // container the numbers start at 1.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (file, beside)),
+        }
+    }
 }
 
 /// Makes the new name of a file survive a loss of power, where the system has this.

@@ -6,8 +6,9 @@
 //! [`MixtureOfPpca`](crate::mixture::MixtureOfPpca),
 //! [`BayesianPpca`](crate::selection::BayesianPpca),
 //! [`ArdPosterior`](crate::selection::ArdPosterior), [`Rotation`](crate::rotation::Rotation),
-//! [`Standardization`](crate::data::Standardization) and [`Moments`](crate::data::Moments); for the
-//! maps [`Linear`](crate::map::Linear) and [`Mlp`](crate::map::Mlp); and for the optimiser
+//! [`Standardization`](crate::data::Standardization), [`Moments`](crate::data::Moments) and
+//! [`ResidualStatistics`](crate::model::ResidualStatistics); for the maps
+//! [`Linear`](crate::map::Linear) and [`Mlp`](crate::map::Mlp); and for the optimiser
 //! [`Adam`](crate::fit::Adam). With the feature `save`, each has the methods `save(path)` and
 //! `load(path)`, which write and read a JSON file:
 //!
@@ -109,6 +110,11 @@ pub const FORMAT_VERSION: u32 = 2;
 /// with validation. Every model made of such components then implements `Serialize` and
 /// `Deserialize`. That the components fit each other is checked by the model, as in
 /// [`Model::new`](crate::Model::new).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be saved in a model",
+    note = "implement `elbo::saved::Saved` for a map, likelihood, encoder or inference of your own: \
+            its serialisable form, and back"
+)]
 pub trait Saved<T: Real>: Sized {
     /// The serialisable type.
     type Form: Serialize + DeserializeOwned;
@@ -134,6 +140,10 @@ pub trait Saved<T: Real>: Sized {
 }
 
 /// Posterior family with a name in the kind of a saved model.
+#[diagnostic::on_unimplemented(
+    message = "the posterior family `{Self}` has no name in a saved model",
+    note = "implement `elbo::saved::NamedFamily` for a family of your own"
+)]
 pub trait NamedFamily {
     /// The name of the family, with its settings if it has any.
     fn name() -> String;

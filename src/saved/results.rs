@@ -5,6 +5,7 @@ use super::components::MatrixForm;
 use super::header::{Kind, Stored, Version, header, kind_in, stored};
 use crate::data::{Moments, Standardization, expect};
 use crate::fit::{Adam, AdamSettings, StopReason};
+use crate::model::ResidualStatistics;
 use crate::rotation::Rotation;
 use crate::{Error, Pca, Real, Result};
 use serde::{Deserialize, Serialize};
@@ -158,29 +159,39 @@ impl<T: Real> Stored for Rotation<T> {
 
 stored!([T: Real] Rotation<T>);
 
-/// Serialisable form of moments: their [numbers](Moments::to_values).
+/// Serialisable form of statistics: the version and the kind, then their numbers.
 #[derive(Serialize, Deserialize)]
-pub struct MomentsForm {
-    format_version: Version<Moments>,
-    kind: Kind<Moments>,
+#[serde(bound = "S: Stored")]
+pub struct StatisticsForm<S> {
+    format_version: Version<S>,
+    kind: Kind<S>,
     values: Vec<f64>,
 }
 
-impl Stored for Moments {
-    type Document = MomentsForm;
-    fn document_kind() -> String {
-        kind_in::<f64>("moments")
-    }
-    fn to_document(&self) -> MomentsForm {
-        let (format_version, kind) = header();
-        MomentsForm { format_version, kind, values: self.to_values() }
-    }
-    fn from_document(form: MomentsForm) -> Result<Self> {
-        Self::from_values(&form.values)
-    }
-}
+macro_rules! stored_statistics {
+    ($([$($generics:tt)*] $type:ty, $kind:expr;)*) => {
+        $(impl<$($generics)*> Stored for $type {
+            type Document = StatisticsForm<Self>;
+            fn document_kind() -> String {
+                $kind
+            }
+            fn to_document(&self) -> Self::Document {
+                let (format_version, kind) = header();
+                StatisticsForm { format_version, kind, values: self.to_values() }
+            }
+            fn from_document(form: Self::Document) -> Result<Self> {
+                Self::from_values(&form.values)
+            }
+        }
 
-stored!([] Moments);
+        stored!([$($generics)*] $type);)*
+    };
+}
+// Sums in double precision whatever the scalar of the data was; an `f32` is exact in it.
+stored_statistics! {
+    [] Moments, kind_in::<f64>("moments");
+    [T: Real] ResidualStatistics<T>, kind_in::<T>("residual statistics");
+}
 
 /// Serialisable form of the state of an optimiser.
 #[derive(Serialize, Deserialize)]

@@ -208,6 +208,29 @@ fn links_and_permissions_stay_and_devices_are_not_replaced() {
     assert!(!fs::metadata(device).unwrap().is_file());
 }
 
+/// A process that was killed has left its file, and another process has the same number.
+#[test]
+fn files_left_by_a_killed_process_are_no_obstacle() {
+    let directory = Directory::new("left");
+    let left = |number| directory.file(&format!(".elbo-{}-{number}.tmp", std::process::id()));
+    // More than this process writes in all tests.
+    (0..2_000).for_each(|number| fs::write(left(number), "left").unwrap());
+    let path = directory.file("model.json");
+    ppca().save(&path).unwrap();
+    assert_eq!(Ppca::load(&path).unwrap(), ppca());
+    assert_eq!(directory.names().len(), 2_001);
+}
+
+/// A name of the greatest length that file systems allow.
+#[cfg(unix)]
+#[test]
+fn the_name_may_be_long() {
+    let directory = Directory::new("long");
+    let path = directory.file(&"m".repeat(255));
+    ppca().save(&path).unwrap();
+    assert_eq!(Ppca::load(&path).unwrap(), ppca());
+}
+
 /// Readers and writers of one path at the same time: every reader gets a whole model.
 #[test]
 fn a_file_is_whole_at_all_times() {

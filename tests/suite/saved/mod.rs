@@ -1,5 +1,6 @@
 //! Saving and loading: the same bits come back, and nothing that is loaded is trusted.
 
+mod any_fit;
 mod deep;
 mod files;
 mod outside;
@@ -36,6 +37,9 @@ fn round_trip<S: Serialize + DeserializeOwned + PartialEq + Debug>(step: &S) {
     assert!(text.starts_with(r#"{"format_version":2,"kind":"f"#), "{text}");
     let bytes = postcard::to_allocvec(step).unwrap();
     assert_eq!(&postcard::from_bytes::<S>(&bytes).unwrap(), step);
+    // All bits of all numbers, the sign of 0 among them, which is no part of equality.
+    let again = postcard::to_allocvec(&serde_json::from_str::<S>(&text).unwrap()).unwrap();
+    assert_eq!(again, bytes);
     // Cut short anywhere, it is an error and no panic.
     for end in (0..bytes.len()).step_by(7) {
         assert!(postcard::from_bytes::<S>(&bytes[..end]).is_err());

@@ -3,13 +3,13 @@
 
 use super::{refusal, round_trip};
 use elbo::inference::{Amortized, Encoder, GaussianEncoder};
-use elbo::likelihood::{ConditionalMean, IsotropicGaussian, Likelihood};
+use elbo::likelihood::{ConditionalMean, IsotropicGaussian, Likelihood, Weights};
 use elbo::map::{DifferentiableMap, Linear, Parameters};
 use elbo::posterior::{Diagonal, Point};
 use elbo::saved::Saved;
 use elbo::{Error, Model, Observations, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, dmatrix, dvector};
-use rand::Rng;
+use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 /// An affine map times a constant factor, which is no parameter.
@@ -105,9 +105,9 @@ impl ConditionalMean<f64> for Laplace {
     fn mean(&self, output: DMatrixView<'_, f64>) -> DMatrix<f64> {
         output.into_owned()
     }
-    fn expect_output_dim(&self, output_dim: usize) -> Result<()> {
+    fn data_dim(&self, output_dim: usize) -> Result<usize> {
         match self.0.len() {
-            d if d == output_dim => Ok(()),
+            d if d == output_dim => Ok(d),
             d => Err(Error::DimensionMismatch {
                 what: "scales of Laplace noise",
                 expected: output_dim,
@@ -129,18 +129,24 @@ impl Likelihood<f64> for Laplace {
         &self,
         x: DMatrixView<'_, f64>,
         output: DMatrixView<'_, f64>,
-        scale: f64,
+        weights: Weights<'_, f64>,
         d_output: &mut DMatrix<f64>,
         _d_parameters: &mut [f64],
     ) -> f64 {
         *d_output = x - output;
-        for mut column in d_output.column_iter_mut() {
-            column.iter_mut().zip(self.0.iter()).for_each(|(d, b)| *d = scale * d.signum() / b);
+        for (i, mut column) in d_output.column_iter_mut().enumerate() {
+            let of = |d: f64, b: f64| weights.of(i) * d.signum() / b;
+            column.iter_mut().zip(self.0.iter()).for_each(|(d, &b)| *d = of(*d, b));
         }
-        scale * self.log_density(x, output).sum()
+        let values = self.log_density(x, output);
+        values.iter().enumerate().map(|(i, value)| weights.of(i) * value).sum()
     }
-    fn sample(&self, output: DMatrixView<'_, f64>, _rng: &mut dyn Rng) -> DMatrix<f64> {
-        output.into_owned()
+    // The difference of two exponential variables of scale b.
+    fn sample(&self, output: DMatrixView<'_, f64>, rng: &mut dyn Rng) -> DMatrix<f64> {
+        let mut exponential = || -rng.random_range(f64::MIN_POSITIVE..1.0).ln();
+        DMatrix::from_fn(output.nrows(), output.ncols(), |j, i| {
+            output[(j, i)] + self.0[j] * (exponential() - exponential())
+        })
     }
 }
 

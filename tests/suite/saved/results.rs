@@ -5,9 +5,10 @@ use elbo::data::{Centering, Incomplete, Moments, Standardization};
 use elbo::fit::{Adam, AdamSettings};
 use elbo::map::{DifferentiableMap, Mlp, Parameters};
 use elbo::mixture::MixtureOfPpca;
+use elbo::model::{ExactPosterior, MStep, ResidualStatistics};
 use elbo::rotation::{Promax, Rotation, Varimax};
 use elbo::selection::{ArdPosterior, BayesianPpca};
-use elbo::{Pca, Ppca, Real};
+use elbo::{IntoObservations, Pca, Ppca, Real};
 use nalgebra::DMatrix;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
@@ -17,6 +18,12 @@ use std::fmt::Debug;
 
 fn loaded<M: Serialize + DeserializeOwned>(model: &M) -> M {
     postcard::from_bytes(&postcard::to_allocvec(model).unwrap()).unwrap()
+}
+
+fn statistics_of<T: Real>(x: &DMatrix<T>) -> ResidualStatistics<T> {
+    let model = Ppca::fit(2, x).unwrap().model.into_parts().0;
+    let x = x.into_observations().unwrap();
+    model.statistics(x, &model.posterior(x).unwrap()).unwrap()
 }
 
 fn results<T: Real>() {
@@ -42,6 +49,7 @@ fn results<T: Real>() {
     round_trip(&Varimax::default().rotate(ppca.loadings().as_view()).unwrap());
     round_trip(&Promax::default().rotate(ppca.loadings().as_view()).unwrap());
     round_trip(ppca.decoder());
+    round_trip(&statistics_of(&x));
 }
 
 #[test]
@@ -139,7 +147,14 @@ fn forged_results_are_refused() {
             ("/stop", json!("bored"), "unknown variant `bored`"),
         ],
     );
-    refuses(&Moments::of(&x).unwrap(), &[("/values", json!([1.0]), "numbers of statistics")]);
+    let numbers = [("/values", json!([1.0]), "numbers of statistics")];
+    refuses(&Moments::of(&x).unwrap(), &numbers);
+    refuses(&statistics_of(&x), &numbers);
+    // The numbers of moments under the header of other statistics.
+    let mut foreign = serde_json::to_value(statistics_of(&x)).unwrap();
+    foreign["values"] = serde_json::to_value(Moments::of(&x).unwrap()).unwrap()["values"].take();
+    let said = refusal::<ResidualStatistics<f64>>(foreign);
+    assert!(said.contains("the kind of the statistics is 1"), "{said}");
 }
 
 /// A training loop: the squared error of a network, by Adam.
