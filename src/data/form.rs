@@ -164,7 +164,7 @@ impl<'a, T: Real> IntoObservations<'a, T> for &Observations<'a, T> {}
 #[diagnostic::on_unimplemented(
     message = "this model cannot be fitted to data of the form `{Self}`",
     label = "this model has no fit for this form of data",
-    note = "it is fitted to complete data in memory: pass `&x`; `Ppca`, `FactorAnalysis` and \
+    note = "it is fitted to complete data in memory: pass `&x`; `Ppca`, `FactorAnalysis`, `Vae` and \
             mixtures take incomplete data"
 )]
 pub trait CompleteForm<T: Real> {

@@ -181,6 +181,14 @@ impl<'a, T: Real> IncompleteObservations<'a, T> {
         }
     }
 
+    /// A copy of the values with NaN for every missing entry.
+    pub(crate) fn marked(&self) -> DMatrix<T> {
+        let missing = T::of(f64::NAN);
+        DMatrix::from_fn(self.data_dim(), self.len(), |row, column| {
+            self.get(row, column).unwrap_or(missing)
+        })
+    }
+
     /// The number d of variables.
     pub fn data_dim(&self) -> usize {
         self.values.nrows()

@@ -20,6 +20,10 @@ pub trait Encoder<T: Real> {
     fn observed_dim(&self) -> usize;
     /// The latent dimension k.
     fn latent_dim(&self) -> usize;
+    /// Whether an entry of x may be missing (NaN). By default it may not.
+    fn reads_missing(&self) -> bool {
+        false
+    }
     /// The posteriors q(z_i|φ(x_i)) of the observations.
     ///
     /// # Errors
@@ -85,6 +89,10 @@ impl<T: Real, F: DifferentiableMap<T>> Encoder<T> for PointEncoder<F> {
         self.map.output_dim()
     }
 
+    fn reads_missing(&self) -> bool {
+        self.map.reads_missing()
+    }
+
     fn encode(&self, x: Observations<'_, T>) -> Result<Point<T>> {
         x.expect_dim(self.map.input_dim())?;
         Ok(Point::new(self.map.apply(x.values())))
@@ -145,6 +153,10 @@ impl<T: Real, F: DifferentiableMap<T>, Q: PosteriorFamily<T>> Encoder<T> for Gau
 
     fn latent_dim(&self) -> usize {
         self.latent_dim
+    }
+
+    fn reads_missing(&self) -> bool {
+        self.map.reads_missing()
     }
 
     fn encode(&self, x: Observations<'_, T>) -> Result<Q> {

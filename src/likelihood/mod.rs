@@ -11,21 +11,33 @@
 mod bernoulli;
 mod diagonal_gaussian;
 mod gaussian_noise;
+mod independent;
 mod isotropic_gaussian;
 mod noiseless;
+mod poisson;
+mod univariate;
 
 pub use bernoulli::Bernoulli;
 pub use diagonal_gaussian::DiagonalGaussian;
 pub use gaussian_noise::GaussianNoise;
 pub(crate) use gaussian_noise::log_two_pi_times;
+pub use independent::Independent;
 pub use isotropic_gaussian::{IsotropicGaussian, NoiseVariance};
 pub(crate) use isotropic_gaussian::{check_share, check_variance};
 pub use noiseless::Noiseless;
+pub use poisson::Poisson;
+pub use univariate::{ExpectedLogDensity, Univariate};
 
 use crate::map::Parameters;
 use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
+
+/// Whether an entry of x is missing: NaN.
+#[inline(always)]
+pub(crate) fn is_missing<T: Real>(x: T) -> bool {
+    x.partial_cmp(&x).is_none()
+}
 
 /// Weights w_i of the observations in a sum over them.
 ///

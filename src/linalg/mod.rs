@@ -58,6 +58,7 @@ mod principal;
 mod product;
 mod qr;
 mod signs;
+pub(crate) mod special;
 mod svd;
 #[cfg(test)]
 pub(crate) mod testing;

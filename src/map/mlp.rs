@@ -19,6 +19,9 @@ use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 /// once. The layers between them then work on standardised data, while inputs and outputs keep the
 /// units of the data.
 ///
+/// With [indicators of missing inputs](Self::with_missing_inputs) an input may be NaN, which is read
+/// as a missing value.
+///
 /// A [skip connection](Self::with_skip_connection) from the input to the output adds a linear map
 /// beside the network, y = f(x) + Sx. Such a network contains every affine map, and where the
 /// weights of its last layer are 0 it is one ([`with_affine_map`](Self::with_affine_map)).
@@ -46,6 +49,8 @@ pub struct Mlp<T: Real> {
     // The layers, then the weights of the skip connection, if there is one.
     parameters: Vec<T>,
     skip: bool,
+    // The first layer reads the input, then an indicator of each input: 1 where it is missing.
+    missing: bool,
     input: Option<FixedScale<T>>,
     output: Option<FixedScale<T>>,
 }
@@ -132,6 +137,7 @@ impl<T: Real> Mlp<T> {
             output_activation,
             parameters,
             skip: false,
+            missing: false,
             input: None,
             output: None,
         })
@@ -172,8 +178,35 @@ impl<T: Real> Mlp<T> {
         mean: DVector<T>,
         deviation: DVector<T>,
     ) -> Result<Self> {
-        let scale = FixedScale::new(self.sizes[0], mean, deviation)?;
+        let scale = FixedScale::new(self.input_dim(), mean, deviation)?;
         Ok(Self { input: Some(scale), ..self })
+    }
+
+    /// Lets inputs be missing (NaN): the first half of the first layer's inputs are the (standardised)
+    /// variables, 0 where one is missing, and the second half are indicators, 1 where it is missing
+    /// and 0 where not. The network then has half as many inputs as its first layer.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] for a first layer with an odd number of inputs, or an input
+    /// standardisation that was set before for another number.
+    ///
+    /// ```
+    /// use elbo::map::{Activation, DifferentiableMap, Mlp};
+    /// use nalgebra::{dmatrix, dvector};
+    /// let layers = vec![(dmatrix![1.0, 10.0], dvector![0.0])];
+    /// let map = Mlp::from_layers(layers, Activation::Tanh, Activation::Identity)?;
+    /// let map = map.with_missing_inputs()?;
+    /// assert_eq!(map.apply(dmatrix![3.0, f64::NAN].as_view()), dmatrix![3.0, 10.0]);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn with_missing_inputs(self) -> Result<Self> {
+        let inputs = self.sizes[0];
+        let even = inputs + inputs % 2;
+        expect("inputs of the first layer, two for each variable", even, inputs)?;
+        if let Some(scale) = &self.input {
+            expect("entries of the mean", inputs / 2, scale.mean.len())?;
+        }
+        Ok(Self { missing: true, ..self })
     }
 
     /// Adds the fixed layer y ↦ mean + deviation·y after the network, entry by entry. `deviation`
@@ -365,7 +398,11 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
     type Tape = MlpTape<T>;
 
     fn input_dim(&self) -> usize {
-        self.sizes[0]
+        if self.missing { self.sizes[0] / 2 } else { self.sizes[0] }
+    }
+
+    fn reads_missing(&self) -> bool {
+        self.missing
     }
 
     fn output_dim(&self) -> usize {
@@ -380,7 +417,7 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
         let n = input.ncols();
         tape.layers.resize_with(self.layers(), LayerTape::default);
         if let Some(FixedScale { mean, divisor, .. }) = &self.input {
-            reshape(&mut tape.input, self.input_dim(), n);
+            reshape(&mut tape.input, self.sizes[0], n);
             for (mut to, from) in tape.input.column_iter_mut().zip(input.column_iter()) {
                 for (((to, &from), &mean), &divisor) in
                     to.iter_mut().zip(from.iter()).zip(mean.iter()).zip(divisor.iter())
@@ -389,7 +426,11 @@ impl<T: Real> DifferentiableMap<T> for Mlp<T> {
                 }
             }
         }
-        let input = if self.input.is_some() { tape.input.as_view() } else { input };
+        if self.missing {
+            self.mark_missing(input, &mut tape.input);
+        }
+        let own = self.missing || self.input.is_some();
+        let input = if own { tape.input.as_view() } else { input };
         for i in 0..self.layers() {
             let (before, at) = tape.layers.split_at_mut(i);
             let input = before.last().map_or(input, |previous| previous.output.as_view());
@@ -468,7 +509,8 @@ impl<T: Real> Mlp<T> {
     ) {
         let (n, end) = (d_output.ncols(), self.layers() - 1);
         let MlpTape { input: standardised, layers } = tape;
-        let input = if self.input.is_some() { standardised.as_view() } else { input };
+        let own = self.missing || self.input.is_some();
+        let input = if own { standardised.as_view() } else { input };
         // Without an activation and an output scale, the derivative by the last affine layer is
         // `d_output` itself, which is not copied.
         let plain = self.activation_of(end) == Activation::Identity && self.output.is_none();
@@ -515,9 +557,33 @@ impl<T: Real> Mlp<T> {
                 gemm(T::one(), transposed, delta, T::one(), d_input.as_view_mut());
             }
         }
+        // The indicators do not depend on the values.
+        if self.missing
+            && let Some(d_input) = d_input.as_deref_mut()
+        {
+            *d_input = d_input.rows(0, self.input_dim()).into_owned();
+        }
         if let (Some(FixedScale { divisor, .. }), Some(d_input)) = (&self.input, d_input) {
             for column in d_input.as_mut_slice().chunks_exact_mut(divisor.len()) {
                 column.iter_mut().zip(divisor.iter()).for_each(|(d, &s)| *d /= s);
+            }
+        }
+    }
+
+    /// Writes the first layer's inputs: the variables, which are standardised already if there is a
+    /// standardisation, with 0 for a missing one, then the indicators.
+    fn mark_missing(&self, input: DMatrixView<'_, T>, tape: &mut DMatrix<T>) {
+        let d = self.input_dim();
+        reshape(tape, self.sizes[0], input.ncols());
+        for (mut to, from) in tape.column_iter_mut().zip(input.column_iter()) {
+            for (j, &value) in from.iter().enumerate() {
+                let missing = value.partial_cmp(&value).is_none();
+                if missing {
+                    to[j] = T::zero();
+                } else if self.input.is_none() {
+                    to[j] = value;
+                }
+                to[d + j] = if missing { T::one() } else { T::zero() };
             }
         }
     }

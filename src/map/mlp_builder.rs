@@ -27,6 +27,7 @@ pub struct MlpBuilder<T: Real> {
     standardization: Option<(DVector<T>, DVector<T>)>,
     output_scale: Option<(DVector<T>, DVector<T>)>,
     skip: bool,
+    missing: bool,
 }
 
 impl<T: Real> MlpBuilder<T> {
@@ -39,6 +40,7 @@ impl<T: Real> MlpBuilder<T> {
             standardization: None,
             output_scale: None,
             skip: false,
+            missing: false,
         }
     }
 
@@ -81,6 +83,13 @@ impl<T: Real> MlpBuilder<T> {
         Self { skip: true, ..self }
     }
 
+    /// Lets inputs be missing (NaN), as [`Mlp::with_missing_inputs`]: the first layer gets an
+    /// indicator beside each input.
+    pub fn missing_inputs(mut self) -> Self {
+        self.sizes[0] = self.sizes[0].saturating_mul(if self.missing { 1 } else { 2 });
+        Self { missing: true, ..self }
+    }
+
     /// Samples the initial weights and returns the network.
     ///
     /// # Errors
@@ -121,6 +130,9 @@ impl<T: Real> MlpBuilder<T> {
         }
         let mut map =
             Mlp::from_parameters(&self.sizes, self.activation, self.output_activation, parameters)?;
+        if self.missing {
+            map = map.with_missing_inputs()?;
+        }
         if let Some((mean, deviation)) = self.standardization {
             map = map.with_input_standardization(mean, deviation)?;
         }

@@ -65,6 +65,11 @@ pub trait DifferentiableMap<T: Real>: Parameters<T> {
     /// The number of rows of the output.
     fn output_dim(&self) -> usize;
 
+    /// Whether an input may be missing (NaN); the output must then be finite. By default it may not.
+    fn reads_missing(&self) -> bool {
+        false
+    }
+
     /// Maps each column of `input` (input_dim×n) and returns the output (output_dim×n), which is
     /// stored in the tape.
     fn forward<'t>(

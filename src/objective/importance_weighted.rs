@@ -11,6 +11,25 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DVector};
 use rand::Rng;
 
+/// Estimator of the gradient by φ of an importance-weighted bound. The value and the gradient by θ
+/// are the same for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WeightedGradient {
+    /// The reparameterisation gradient Σ_s w̃_s ∂ ln w_s: unbiased. Its signal-to-noise ratio falls
+    /// as K grows ([Rainforth et al. 2018](https://arxiv.org/abs/1802.04537)).
+    #[default]
+    Reparameterized,
+    /// Through z alone, with weights w̃: the φ inside ln q is held constant (Roeder et al. 2017).
+    /// Its variance is small near the exact posterior, but **it is biased** for K > 1: the omitted
+    /// term has the expectation 0 for equal weights only.
+    PathDerivative,
+    /// Through z alone, with weights w̃² (DReG, [Tucker et al.
+    /// 2019](https://arxiv.org/abs/1810.04152), equation 8): unbiased, and 0 for every sample under
+    /// the exact posterior. Its signal-to-noise ratio does not fall as K grows.
+    DoublyReparameterized,
+}
+
 /// The importance-weighted bound J = Σ_i E ln (1/K) Σ_s w_is on log p(x), with z_is = m_i + L_i
 /// ε_is. It is non-decreasing in K, and at K = 1 it is the evidence lower bound (ELBO).
 ///
@@ -19,10 +38,8 @@ use rand::Rng;
 /// ```
 ///
 /// ([Burda, Grosse & Salakhutdinov 2016](https://arxiv.org/abs/1509.00519), equation 8). Under the
-/// exact posterior every w_is is p(x_i). The gradient is the standard reparameterisation gradient,
-/// Σ_s w̃_is ∂ ln w_is with w̃ = w/Σw. The signal-to-noise ratio of the gradient by φ falls as K
-/// grows ([Rainforth et al. 2018](https://arxiv.org/abs/1802.04537)): use a large K to evaluate a
-/// model, not to train an encoder.
+/// exact posterior every w_is is p(x_i). The gradient by θ is Σ_s w̃_is ∂ ln w_is with w̃ = w/Σw;
+/// that by φ has several estimators ([`WeightedGradient`]).
 ///
 /// ```
 /// use elbo::objective::{ImportanceWeighted, Objective};
@@ -51,12 +68,18 @@ use rand::Rng;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImportanceWeighted {
     samples: usize,
+    gradient: WeightedGradient,
 }
 
 impl ImportanceWeighted {
     /// The bound with K = `samples` importance samples for each observation (at least 1).
     pub fn new(samples: usize) -> Self {
-        Self { samples: samples.max(1) }
+        Self { samples: samples.max(1), gradient: WeightedGradient::default() }
+    }
+
+    /// Sets the estimator of the gradient by φ.
+    pub fn with_gradient(self, gradient: WeightedGradient) -> Self {
+        Self { gradient, ..self }
     }
 
     /// The log-weights ln w_is, K×n.
@@ -123,10 +146,20 @@ pub(crate) fn log_weights<T: Real>(
     DVector::from_fn(densities.len(), |i, _| densities[i] + ratio(i))
 }
 
-/// The logarithm of the mean weight of each observation. Overwrites the log-weights by the
-/// normalised weights w̃, which sum to 1.
-fn normalize<T: Real>(log_weights: &mut DMatrix<T>) -> DVector<T> {
+/// The bound (1/(1 − α)) ln (1/K) Σ_s w_s^{1−α} of each observation, for α = 0 the logarithm of the
+/// mean weight and for α = 1 the mean of the log-weights. Overwrites the log-weights by the
+/// normalised weights w̃ ∝ w^{1−α}, which sum to 1.
+pub(super) fn normalize<T: Real>(log_weights: &mut DMatrix<T>, order: f64) -> DVector<T> {
     let count = T::of_usize(log_weights.nrows());
+    if order == 1.0 {
+        let means = log_weights.column_iter().map(|column| column.sum() / count).collect();
+        log_weights.fill(T::one() / count);
+        return DVector::from_vec(means);
+    }
+    let power = T::of(1.0 - order);
+    if order != 0.0 {
+        *log_weights *= power;
+    }
     let bounds = log_weights.column_iter_mut().map(|mut column| {
         let largest = column.max();
         if !largest.is_finite() {
@@ -148,7 +181,8 @@ fn normalize<T: Real>(log_weights: &mut DMatrix<T>) -> DVector<T> {
         column /= sum;
         largest + (sum / count).ln()
     });
-    DVector::from_vec(bounds.collect())
+    let bounds = DVector::from_vec(bounds.collect());
+    if order == 0.0 { bounds } else { bounds / power }
 }
 
 impl<T: Real, M, Q> Objective<T, M, Q> for ImportanceWeighted
@@ -157,7 +191,7 @@ where
     Q: GaussianPosterior<T>,
 {
     fn evaluate(&self, model: &M, q: &Q, x: Observations<'_, T>, rng: &mut dyn Rng) -> Result<T> {
-        Ok(normalize(&mut self.log_weights(model, q, x, rng)?).sum() * x.scale())
+        Ok(normalize(&mut self.log_weights(model, q, x, rng)?, 0.0).sum() * x.scale())
     }
 }
 
@@ -173,6 +207,7 @@ pub struct ImportanceWorkspace<T: Real, E, D> {
     weights: DMatrix<T>,
     z: DMatrix<T>,
     d_z: DMatrix<T>,
+    score: DMatrix<T>,
     d_output: DMatrix<T>,
     // The weights w̃_is of one sample s.
     of_sample: Vec<T>,
@@ -191,6 +226,7 @@ impl<T: Real, E: Default, D: Default> Default for ImportanceWorkspace<T, E, D> {
             weights: empty(),
             z: empty(),
             d_z: empty(),
+            score: empty(),
             d_output: empty(),
             of_sample: Vec::new(),
             d_theta: Vec::new(),
@@ -216,6 +252,29 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
+        self.bound_and_gradient(0.0, model, inference, x, rng, workspace, gradient)
+    }
+}
+
+impl ImportanceWeighted {
+    /// The bound of order α, (1/(1 − α)) ln (1/K) Σ_s w_s^{1−α}, and its gradient.
+    #[allow(clippy::too_many_arguments)] // those of an objective, and the order
+    pub(super) fn bound_and_gradient<T, D, L, I>(
+        &self,
+        order: f64,
+        model: &GenerativeModel<D, L>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        workspace: &mut ImportanceWorkspace<T, I::Tape, D::Tape>,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T>
+    where
+        T: Real,
+        D: DifferentiableMap<T>,
+        L: Likelihood<T>,
+        I: DifferentiableInference<T>,
+    {
         x.expect_dim(model.likelihood.data_dim(model.decoder.output_dim())?)?;
         let w = workspace;
         let q = inference.forward(
@@ -240,7 +299,7 @@ where
                 &log_weights(&densities, &w.z, noise, &half_log_determinants).transpose(),
             );
         }
-        let value = normalize(&mut w.weights).sum() * scale;
+        let value = normalize(&mut w.weights, order).sum() * scale;
 
         // Second pass: w̃_is depends on all K samples, so that the backward pass needs the weights
         // of the first. Each sample goes forward and backward again, which costs a second forward
@@ -278,13 +337,32 @@ where
             for (i, (mut d_z, z)) in w.d_z.column_iter_mut().zip(w.z.column_iter()).enumerate() {
                 d_z.axpy(-w.of_sample[i], &z, T::one());
             }
+            if self.gradient != WeightedGradient::Reparameterized {
+                // −∂ ln q/∂z = Σ⁻¹(z − m), for each observation with its weight.
+                reshape(&mut w.score, k, n);
+                w.score.fill(T::zero());
+                q.add_negative_score(w.z.as_view(), T::one(), &mut w.score)?;
+                let squared = self.gradient == WeightedGradient::DoublyReparameterized;
+                for (i, mut d_z) in w.d_z.column_iter_mut().enumerate() {
+                    d_z.axpy(w.of_sample[i], &w.score.column(i), T::one());
+                    if squared {
+                        d_z *= w.weights[(s, i)];
+                    }
+                }
+            }
             q.add_transform_gradient(noise.as_view(), w.d_z.as_view(), &mut w.d_phi);
         }
-        // −ln q contributes ½ ln|Σ| = −KL + ½‖m‖² + ½ tr Σ − ½k, and Σ_s w̃_is = 1: its derivative
-        // is that of −KL, minus the derivatives of the mean's and the trace's terms of −KL.
-        q.add_negative_kl_gradient(scale, &mut w.d_phi);
-        add_mean_kl_gradient(q.mean(), -scale, &mut w.d_phi);
-        q.add_negative_half_trace_gradient(DMatrix::identity(k, k).as_view(), -scale, &mut w.d_phi);
+        if self.gradient == WeightedGradient::Reparameterized {
+            // −ln q contributes ½ ln|Σ| = −KL + ½‖m‖² + ½ tr Σ − ½k, and Σ_s w̃_is = 1: its derivative
+            // is that of −KL, minus the derivatives of the mean's and the trace's terms of −KL.
+            q.add_negative_kl_gradient(scale, &mut w.d_phi);
+            add_mean_kl_gradient(q.mean(), -scale, &mut w.d_phi);
+            q.add_negative_half_trace_gradient(
+                DMatrix::identity(k, k).as_view(),
+                -scale,
+                &mut w.d_phi,
+            );
+        }
         inference.backward(x, &mut w.encoder, &w.d_phi, &mut gradient.phi);
         w.phi = q.into_parameters();
         Ok(value)

@@ -4,24 +4,31 @@
 //! From PCA to the variational autoencoder: [`SquaredError`] (of the autoencoder, with negative
 //! sign), [`LogLikelihood`], and the evidence lower bound [`Elbo`] in [closed form](ClosedForm), by
 //! the [reparameterisation trick](Reparameterization) and by its [path derivative](PathDerivative);
-//! then the [importance-weighted bound](ImportanceWeighted).
+//! then the [importance-weighted bound](ImportanceWeighted), the [Rényi bound](Renyi) between the two,
+//! and a [choice at run time](SampledBound).
 
 mod elbo;
 mod importance_weighted;
 mod log_likelihood;
 mod path_derivative;
+mod renyi;
+mod sampled_bound;
 mod squared_error;
 
 #[doc(hidden)]
 pub use elbo::ElboWorkspace;
 pub(crate) use elbo::check_samples;
 pub use elbo::{ClosedForm, Elbo, ElboTerms, Reparameterization};
-pub use importance_weighted::ImportanceWeighted;
 #[doc(hidden)]
 pub use importance_weighted::ImportanceWorkspace;
+pub use importance_weighted::{ImportanceWeighted, WeightedGradient};
 pub(crate) use importance_weighted::{half_log_determinants, log_weights};
 pub use log_likelihood::LogLikelihood;
 pub use path_derivative::PathDerivative;
+pub use renyi::Renyi;
+pub use sampled_bound::SampledBound;
+#[doc(hidden)]
+pub use sampled_bound::SampledWorkspace;
 pub use squared_error::SquaredError;
 #[doc(hidden)]
 pub use squared_error::SquaredErrorWorkspace;

@@ -283,7 +283,7 @@ pub trait SquaredErrorOf<T: Real, F> {
 impl<'a, T: Real> SquaredErrorOf<T, Dense<'a, T>> for LinearAutoencoder<T> {
     fn squared_error_form(&self, x: Dense<'a, T>) -> Result<T> {
         let x = x.validate()?;
-        let codes = self.encode_form(x.into())?;
+        let codes = self.encode_form(Dense::from(x))?;
         Ok(Decoder::residuals(self.decoder(), codes.mean(), x.values()).norm_squared())
     }
 }

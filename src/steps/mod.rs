@@ -28,6 +28,7 @@ mod deep;
 mod dyn_model;
 mod factor_analysis;
 mod fit_methods;
+mod incomplete_codes;
 mod linear_autoencoder;
 mod linear_gaussian;
 pub(crate) use linear_gaussian::covariance_parameters;
@@ -43,10 +44,10 @@ pub use amortized_ppca::AmortizedPpcaBuilder;
 #[doc(hidden)] // bounds of methods, of which the compiler reports the words
 pub use apply::{EncodeOf, LogLikelihoodOf, SquaredErrorOf, TransformOf};
 #[doc(hidden)] // bound of `Vae::builder`
-pub use deep::DeepLikelihood;
+pub use deep::DefaultLikelihood;
 #[doc(hidden)] // listed at the root of the crate
 pub use deep::{BinaryVae, DeepEncoderPpca, Vae};
-pub use deep::{DeepBuilder, DeepInitialization};
+pub use deep::{DeepBuilder, DeepInitialization, DeepLikelihood, OutputStart};
 #[doc(hidden)] // an alias
 pub use dyn_model::DynFit;
 pub use dyn_model::{Budget, DynModel, ModelKind};

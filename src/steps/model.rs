@@ -246,7 +246,7 @@ impl<T: Real, D: Decoder<T>, L: ConditionalMean<T>, I> Model<T, D, L, I> {
         I: OutOfSample<T, GenerativeModel<D, L>>,
     {
         let x = x.into_observations()?;
-        let codes = self.encode_form(x.into())?;
+        let codes = self.encode_form(crate::data::Dense::from(x))?;
         let residuals = residuals(&self.generative, codes.mean(), x.values());
         Ok(DVector::from_iterator(x.len(), residuals.column_iter().map(|r| r.norm_squared())))
     }

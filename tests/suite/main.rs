@@ -37,3 +37,4 @@ mod stochastic_gradient;
 mod streams;
 mod support;
 mod threads;
+mod weighted_bounds;

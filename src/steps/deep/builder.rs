@@ -1,15 +1,16 @@
 //! The builder of deep models.
 
-use crate::data::{CompleteForm, constant_but_for_rounding, resolution};
+use crate::data::{
+    Dense, IncompleteObservations, constant_but_for_rounding, resolution, resolution_of,
+};
 use crate::fit::{FitData, Fitted, Observer, StochasticGradient};
-use crate::likelihood::{NoiseVariance, check_share};
+use crate::likelihood::{NoiseVariance, check_share, is_missing};
 use crate::map::{Activation, Mlp, MlpBuilder};
-use crate::objective::check_samples;
+use crate::objective::SampledBound;
 use crate::steps::fit_methods::fit_methods;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::DVector;
 use rand::Rng;
-use std::marker::PhantomData;
 
 /// Builder of a fit of a model with a deep encoder.
 ///
@@ -24,16 +25,17 @@ use std::marker::PhantomData;
 /// contains, and never ends below it.
 #[must_use]
 #[derive(Debug, Clone, PartialEq)]
-pub struct DeepBuilder<T: Real, S> {
+pub struct DeepBuilder<T: Real, S: DeepModel<T>> {
     pub(super) latent_dim: usize,
+    pub(super) likelihood: Option<S::Likelihood>,
     pub(super) hidden: Vec<usize>,
+    pub(super) decoder_hidden: Option<Vec<usize>>,
     pub(super) activation: Activation,
     pub(super) initialization: DeepInitialization,
     pub(super) noise: NoiseVariance<T>,
     pub(super) relative_floor: Option<f64>,
     pub(super) fitter: Option<StochasticGradient>,
-    pub(super) samples: usize,
-    step: PhantomData<S>,
+    pub(super) objective: SampledBound,
 }
 
 /// Initialisation of a deep model with Gaussian noise.
@@ -58,20 +60,39 @@ const LARGEST_LATENT_DIM: usize = 4096;
 pub struct Scales<T: Real> {
     pub(super) mean: DVector<T>,
     pub(super) deviations: DVector<T>,
+    /// Whether entries are missing.
+    pub(super) missing: bool,
 }
 
-impl<T: Real, S> DeepBuilder<T, S> {
-    pub(super) fn new(latent_dim: usize) -> Self {
+/// The means and the mean squared deviations of the observed entries of each variable.
+fn moments_of_observed<T: Real>(x: Observations<'_, T>) -> Result<(DVector<f64>, DVector<f64>)> {
+    let (mut means, mut variances) = (Vec::new(), Vec::new());
+    for (variable, row) in x.values().row_iter().enumerate() {
+        let observed = || row.iter().filter(|&&v| !is_missing(v)).map(|v| v.as_f64());
+        let count = observed().count();
+        if count == 0 {
+            return Err(Error::NeverObserved { variable, observations: x.len() });
+        }
+        let mean = observed().sum::<f64>() / count as f64;
+        means.push(mean);
+        variances.push(observed().map(|v| (v - mean) * (v - mean)).sum::<f64>() / count as f64);
+    }
+    Ok((DVector::from_vec(means), DVector::from_vec(variances)))
+}
+
+impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
+    pub(super) fn new(latent_dim: usize, likelihood: Option<S::Likelihood>) -> Self {
         Self {
             latent_dim,
+            likelihood,
             hidden: vec![64],
+            decoder_hidden: None,
             activation: Activation::Silu,
             initialization: DeepInitialization::default(),
             noise: NoiseVariance::Analytic,
             relative_floor: None,
             fitter: None,
-            samples: 1,
-            step: PhantomData,
+            objective: SampledBound::default(),
         }
     }
 
@@ -79,6 +100,12 @@ impl<T: Real, S> DeepBuilder<T, S> {
     /// reverse order. One layer of 64 units by default.
     pub fn hidden(self, units: &[usize]) -> Self {
         Self { hidden: units.to_vec(), ..self }
+    }
+
+    /// Sets the number of units of each hidden layer of a deep decoder, in order from the code,
+    /// where it is not to mirror the encoder.
+    pub fn decoder_hidden(self, units: &[usize]) -> Self {
+        Self { decoder_hidden: Some(units.to_vec()), ..self }
     }
 
     /// Sets the activation function of the hidden layers; [`Activation::Silu`] by default.
@@ -122,7 +149,12 @@ impl<T: Real, S> DeepBuilder<T, S> {
     /// Sets the number of Monte Carlo samples of ε per observation and step, at least 1; 1 by
     /// default.
     pub fn samples(self, samples: usize) -> Self {
-        Self { samples, ..self }
+        Self { objective: self.objective.with_samples(samples), ..self }
+    }
+
+    /// Sets the bound that the fit maximises: the ELBO with one sample by default.
+    pub fn objective(self, objective: SampledBound) -> Self {
+        Self { objective, ..self }
     }
 
     /// Validates the settings for the data, and returns the mean and the standard deviation of each
@@ -136,19 +168,27 @@ impl<T: Real, S> DeepBuilder<T, S> {
         if !(1..=largest).contains(&latent_dim) {
             return Err(Error::LatentDim { latent_dim, smallest: 1, largest });
         }
-        check_samples(self.samples)?;
+        self.objective.check()?;
         self.relative_floor
             .map_or(Ok(()), |share| check_share("the floor of the noise variance", share))?;
         // The fixed first layer divides by the standard deviations: constant data are rejected.
-        let (mean, squares) = x.mean_and_squares(|mean| mean);
-        let (mean, variances) =
-            (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
-        resolution(x.values(), &mean, variances.sum())?;
+        let missing = x.values().iter().any(|&value| is_missing(value));
+        let (mean, variances) = if missing {
+            let (mean, variances) = moments_of_observed(x)?;
+            resolution_of(variances.sum(), &mean, x.len())?;
+            (mean, variances)
+        } else {
+            let (mean, squares) = x.mean_and_squares(|mean| mean);
+            let (mean, variances) =
+                (DVector::from_vec(mean), DVector::from_vec(squares) / x.len() as f64);
+            resolution(x.values(), &mean, variances.sum())?;
+            (mean, variances)
+        };
         let deviations = mean.zip_map(&variances, |mean, variance| {
             let constant = constant_but_for_rounding(mean, variance, T::EPSILON.as_f64());
             if constant { T::zero() } else { T::of(variance.sqrt()) }
         });
-        Ok(Scales { mean: mean.map(T::of), deviations })
+        Ok(Scales { mean: mean.map(T::of), deviations, missing })
     }
 
     /// The optimiser that was set, or the default for the number of observations.
@@ -172,6 +212,7 @@ impl<T: Real, S> DeepBuilder<T, S> {
         // The decoder mirrors the encoder: the encoder's last hidden layer is its first.
         if backwards {
             hidden.reverse();
+            hidden = self.decoder_hidden.clone().unwrap_or(hidden);
         }
         Mlp::builder(inputs, outputs).hidden(&hidden).activation(self.activation)
     }
@@ -179,17 +220,44 @@ impl<T: Real, S> DeepBuilder<T, S> {
 
 fit_methods!([T: Real, S: DeepModel<T>] T, DeepBuilder<T, S> => S);
 
-impl<T: Real, S: DeepModel<T>, F: CompleteForm<T>> FitData<F> for DeepBuilder<T, S> {
+impl<T: Real, S: DeepModel<T>> FitData<Dense<'_, T>> for DeepBuilder<T, S> {
     type Model = S;
 
-    fn fit_form(&self, x: F, rng: &mut dyn Rng, observer: &mut dyn Observer) -> Result<Fitted<S>> {
-        S::fit_deep(self, x.observations()?, rng, observer)
+    fn fit_form(
+        &self,
+        x: Dense<'_, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<S>> {
+        S::fit_deep(self, x.validate()?, rng, observer)
+    }
+}
+
+/// Entries that are missing are left out of log p(x|z), and the encoder reads 0 (in standardised
+/// units) and an indicator in their place.
+impl<T: Real, S: DeepModel<T>> FitData<IncompleteObservations<'_, T>> for DeepBuilder<T, S> {
+    type Model = S;
+
+    fn fit_form(
+        &self,
+        x: IncompleteObservations<'_, T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+    ) -> Result<Fitted<S>> {
+        if let Some(complete) = x.complete() {
+            return S::fit_deep(self, complete, rng, observer);
+        }
+        let marked = x.marked();
+        S::fit_deep(self, Observations::trusted(marked.as_view(), x.len()), rng, observer)
     }
 }
 
 /// A model that a [`DeepBuilder`] fits: [`DeepEncoderPpca`](crate::DeepEncoderPpca),
 /// [`Vae`](crate::Vae) or [`BinaryVae`](crate::BinaryVae).
 pub trait DeepModel<T: Real>: Sized {
+    /// The likelihood p(x|z).
+    type Likelihood: Clone;
+
     /// Maximises the ELBO from the builder's initialisation.
     ///
     /// # Errors

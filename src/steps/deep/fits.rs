@@ -1,12 +1,13 @@
 //! Fits of the deep models: their initialisation, and the objective that is maximised.
 
 use super::builder::{DeepBuilder, DeepInitialization, DeepModel, Scales};
+use super::likelihood::DeepLikelihood;
 use super::linear_solution::LinearSolution;
 use super::noise::{DeepNoise, NoiseSettings};
 use super::{DeepEncoderPpca, Vae};
 use crate::fit::{Fitted, Observer, Preconditioner, StopReason, Trace};
 use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::{Bernoulli, DiagonalGaussian, IsotropicGaussian, Likelihood};
+use crate::likelihood::{IsotropicGaussian, NoiseVariance};
 use crate::map::{Linear, Mlp};
 use crate::model::{GenerativeModel, LinearGaussian};
 use crate::objective::{DifferentiableObjective, Elbo};
@@ -21,43 +22,45 @@ use rand::Rng;
 // The rounding error of the gradient in single precision reaches 1e-6 on the tables of the tests.
 const NEGLIGIBLE_GAIN: f64 = 1e-4;
 
-type DeepEncoder<T, Q> = Amortized<GaussianEncoder<Mlp<T>, Q>>;
+pub(super) type DeepEncoder<T, Q> = Amortized<GaussianEncoder<Mlp<T>, Q>>;
 
-impl<T: Real, S> DeepBuilder<T, S> {
+impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     /// A random encoder. The rows of its last layer that determine the scale of q are 0, so that
     /// this scale is that of the prior.
-    fn random_encoder<Q: PosteriorFamily<T>>(
+    pub(super) fn random_encoder<Q: PosteriorFamily<T>>(
         &self,
         scales: &Scales<T>,
         mut rng: &mut dyn Rng,
     ) -> Result<DeepEncoder<T, Q>> {
         let map = self.layers(scales.mean.len(), Q::parameter_count(self.latent_dim), false);
         let map = map.input_standardization(scales.mean.clone(), scales.deviations.clone());
+        let map = if scales.missing { map.missing_inputs() } else { map };
         let map = map.build(&mut rng)?.with_zero_outputs_from(self.latent_dim);
         Ok(Amortized::new(GaussianEncoder::new(map, self.latent_dim)?))
     }
 
-    /// A random decoder, whose outputs have the mean and the scale of the variables, unless they
-    /// are logits.
-    fn random_decoder(
+    /// A random decoder, whose outputs have the given means and scales.
+    pub(super) fn random_decoder(
         &self,
-        scales: &Scales<T>,
-        logits: bool,
+        (means, scales): (DVector<T>, DVector<T>),
         mut rng: &mut dyn Rng,
     ) -> Result<Mlp<T>> {
-        let layers = self.layers(self.latent_dim, scales.mean.len(), true);
-        if logits {
-            return layers.build(&mut rng);
-        }
-        layers.output_scale(scales.mean.clone(), scales.deviations.clone()).build(&mut rng)
+        self.layers(self.latent_dim, means.len(), true).output_scale(means, scales).build(&mut rng)
     }
 
-    fn noise_settings(&self) -> NoiseSettings<T> {
-        NoiseSettings { noise: self.noise, floor: self.relative_floor }
+    pub(super) fn noise_settings(&self, scales: &Scales<T>) -> NoiseSettings<T> {
+        // The closed-form optimum of a noise variance counts the entries of all variables alike.
+        let noise = match self.noise {
+            NoiseVariance::Analytic if scales.missing => NoiseVariance::Learned,
+            noise => noise,
+        };
+        NoiseSettings { noise, floor: self.relative_floor, missing: scales.missing }
     }
 }
 
 impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> DeepModel<T> for Vae<T, Q, L> {
+    type Likelihood = L;
+
     fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
@@ -65,97 +68,32 @@ impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> DeepModel<T> for Vae<
         observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
         // Before the scales, so that the error of data outside the support is returned first.
-        L::check_data(x)?;
+        L::check_data(builder.likelihood.as_ref(), x)?;
         let scales = builder.scales(x)?;
         let (decoder, likelihood, encoder) = L::initialize::<Q, _>(builder, x, &scales, rng)?;
-        let model = GenerativeModel::new(decoder, likelihood);
-        let objective = Elbo::reparameterized(builder.samples);
-        let linear = L::HAS_LINEAR && builder.initialization == DeepInitialization::Linear;
+        let linear = L::HAS_LINEAR
+            && builder.likelihood.is_none()
+            && builder.initialization == DeepInitialization::Linear;
         let fitter = builder.fitter_for(x, linear);
-        let fitted = fitter.fit(&objective, model, encoder, x, rng, observer)?;
+        let model = GenerativeModel::new(decoder, likelihood);
+        let fitted = fitter.fit(&builder.objective, model, encoder, x, rng, observer)?;
         Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
     }
 }
 
-/// A likelihood that the builder of a [`Vae`] can initialise.
-#[diagnostic::on_unimplemented(
-    message = "the builder of `Vae` cannot initialise the likelihood `{Self}`",
-    note = "build decoder and encoder, and fit them with `StochasticGradient`"
-)]
-pub trait DeepLikelihood<T: Real>: Likelihood<T> {
-    /// Whether there is a linear model with this likelihood to start from.
-    #[doc(hidden)]
-    const HAS_LINEAR: bool;
-
-    /// Checks that the data are in the support of the likelihood.
-    ///
-    /// # Errors
-    /// [`Error::OutsideSupport`](crate::Error::OutsideSupport).
-    #[doc(hidden)]
-    fn check_data(x: Observations<'_, T>) -> Result<()> {
-        let _ = x;
-        Ok(())
-    }
-
-    /// The initial decoder, likelihood and encoder.
-    ///
-    /// # Errors
-    /// Those of [`DeepBuilder::fit`].
-    #[doc(hidden)]
-    fn initialize<Q: PosteriorFamily<T>, S>(
-        builder: &DeepBuilder<T, S>,
-        x: Observations<'_, T>,
-        scales: &Scales<T>,
-        rng: &mut dyn Rng,
-    ) -> Result<(Mlp<T>, Self, DeepEncoder<T, Q>)>;
-}
-
-impl<T: Real> DeepLikelihood<T> for Bernoulli {
-    const HAS_LINEAR: bool = false;
-
-    fn check_data(x: Observations<'_, T>) -> Result<()> {
-        Self.check_support(x)
-    }
-
-    fn initialize<Q: PosteriorFamily<T>, S>(
-        builder: &DeepBuilder<T, S>,
-        _x: Observations<'_, T>,
-        scales: &Scales<T>,
-        rng: &mut dyn Rng,
-    ) -> Result<(Mlp<T>, Self, DeepEncoder<T, Q>)> {
-        // The encoder is initialised before the decoder: a seed determines the fit only in a fixed
-        // order of the random numbers.
-        let encoder = builder.random_encoder(scales, rng)?;
-        Ok((builder.random_decoder(scales, true, rng)?, Self, encoder))
-    }
-}
-
-/// [`DeepLikelihood`] of Gaussian noise.
-macro_rules! gaussian_deep_likelihood {
-    ($noise:ident) => {
-        impl<T: Real> DeepLikelihood<T> for $noise<T> {
-            const HAS_LINEAR: bool = true;
-
-            fn initialize<Q: PosteriorFamily<T>, S>(
-                builder: &DeepBuilder<T, S>,
-                x: Observations<'_, T>,
-                scales: &Scales<T>,
-                rng: &mut dyn Rng,
-            ) -> Result<(Mlp<T>, Self, DeepEncoder<T, Q>)> {
-                initialize_gaussian(builder, x, scales, rng)
-            }
-        }
-    };
-}
-gaussian_deep_likelihood!(IsotropicGaussian);
-gaussian_deep_likelihood!(DiagonalGaussian);
-
-fn initialize_gaussian<T: Real, Q: PosteriorFamily<T>, L: DeepNoise<T>, S>(
+/// Decoder, noise and encoder of the settings' initialisation.
+pub(super) fn initialize_gaussian<T, Q, L, S>(
     builder: &DeepBuilder<T, S>,
     x: Observations<'_, T>,
     scales: &Scales<T>,
     rng: &mut dyn Rng,
-) -> Result<(Mlp<T>, L, DeepEncoder<T, Q>)> {
+) -> Result<(Mlp<T>, L, DeepEncoder<T, Q>)>
+where
+    T: Real,
+    Q: PosteriorFamily<T>,
+    L: DeepNoise<T>,
+    S: DeepModel<T>,
+{
     match builder.initialization {
         DeepInitialization::Linear => {
             let solution = LinearSolution::<L>::of::<T, Q, _>(builder, x, scales, rng)?;
@@ -163,14 +101,17 @@ fn initialize_gaussian<T: Real, Q: PosteriorFamily<T>, L: DeepNoise<T>, S>(
             Ok((solution.decoder(builder, scales, rng)?, solution.noise, encoder))
         }
         DeepInitialization::Random => {
-            let noise = L::of_data(builder.noise_settings(), &scales.deviations)?;
+            let noise = L::of_data(builder.noise_settings(scales), &scales.deviations)?;
             let encoder = builder.random_encoder(scales, rng)?;
-            Ok((builder.random_decoder(scales, false, rng)?, noise, encoder))
+            let output = (scales.mean.clone(), scales.deviations.clone());
+            Ok((builder.random_decoder(output, rng)?, noise, encoder))
         }
     }
 }
 
 impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
+    type Likelihood = IsotropicGaussian<T>;
+
     fn fit_deep(
         builder: &DeepBuilder<T, Self>,
         x: Observations<'_, T>,
@@ -178,6 +119,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         observer: &mut dyn Observer,
     ) -> Result<Fitted<Self>> {
         let scales = builder.scales(x)?;
+        let scales_missing = scales.missing;
         let (decoder, noise, encoder, units) = match builder.initialization {
             DeepInitialization::Linear => {
                 let solution = LinearSolution::<IsotropicGaussian<T>>::of::<T, Q, _>(
@@ -188,8 +130,10 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
                 (decoder, solution.noise, encoder, solution.output_units.map(T::of))
             }
             DeepInitialization::Random => {
-                let noise =
-                    IsotropicGaussian::of_data(builder.noise_settings(), &scales.deviations)?;
+                let noise = IsotropicGaussian::of_data(
+                    builder.noise_settings(&scales),
+                    &scales.deviations,
+                )?;
                 let encoder = builder.random_encoder::<Q>(&scales, rng)?;
                 let decoder = random_loadings(&scales, builder.latent_dim, rng)?;
                 (decoder, noise, encoder, scales.deviations)
@@ -198,6 +142,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         let model = GenerativeModel::new(decoder, noise);
         let preconditioner = row_units(&model.decoder, &units);
         if builder.initialization == DeepInitialization::Linear
+            && !scales_missing
             && let Some(value) = optimum(&model, &encoder, x, &preconditioner, rng)?
         {
             let mut trace = Trace::new();
@@ -205,11 +150,10 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
             let model = Model::from_fitting_parts(model, encoder);
             return Ok(Fitted::new(model, trace, StopReason::Converged));
         }
-        let objective = Elbo::reparameterized(builder.samples);
         let linear = builder.initialization == DeepInitialization::Linear;
         let fitter = builder.fitter_for(x, linear);
         let fitted = fitter.fit_preconditioned(
-            &objective,
+            &builder.objective,
             model,
             encoder,
             x,

@@ -1,7 +1,7 @@
 //! The linear model that a deep one contains, with the affine encoder of the best q of a family:
 //! the initialisation of a deep model.
 
-use super::builder::{DeepBuilder, Scales};
+use super::builder::{DeepBuilder, DeepModel, Scales};
 use super::noise::{DeepNoise, NoiseSettings};
 use crate::inference::{Amortized, GaussianEncoder};
 use crate::linalg::{fix_directions, thin_svd};
@@ -33,7 +33,7 @@ pub(super) struct LinearSolution<L> {
 
 impl<L> LinearSolution<L> {
     /// The optimum for the data and the settings of a builder.
-    pub(super) fn of<T: Real, Q: PosteriorFamily<T>, S>(
+    pub(super) fn of<T: Real, Q: PosteriorFamily<T>, S: DeepModel<T>>(
         builder: &DeepBuilder<T, S>,
         x: Observations<'_, T>,
         scales: &Scales<T>,
@@ -43,7 +43,7 @@ impl<L> LinearSolution<L> {
         L: DeepNoise<T>,
     {
         let k = builder.latent_dim;
-        let settings = NoiseSettings { noise: builder.noise, floor: builder.relative_floor };
+        let settings = builder.noise_settings(scales);
         let noise = L::of_data(settings, &scales.deviations)?;
         let (d, loadings) = (x.data_dim(), maximum_likelihood::<T, L>(settings, k, x, rng)?);
         let (loadings, noise) = match loadings {
@@ -77,7 +77,7 @@ impl<L> LinearSolution<L> {
 
     /// The encoder: the affine map of the solution, with a random network beside it whose last
     /// layer is 0.
-    pub(super) fn encoder<T: Real, Q: PosteriorFamily<T>, S>(
+    pub(super) fn encoder<T: Real, Q: PosteriorFamily<T>, S: DeepModel<T>>(
         &self,
         builder: &DeepBuilder<T, S>,
         scales: &Scales<T>,
@@ -94,18 +94,22 @@ impl<L> LinearSolution<L> {
         let mut bias = DVector::zeros(rows);
         bias.rows_range_mut(k..).copy_from(&self.scale);
         bias.component_div_assign(&self.phi_units);
-        let map = builder
+        let mut map = builder
             .layers(d, rows, false)
             .input_standardization(scales.mean.clone(), scales.deviations.clone())
-            .output_scale(DVector::zeros(rows), self.phi_units.map(T::of))
-            .build(&mut rng)?
-            .with_affine_map(weights.map(T::of), bias.map(T::of))?;
+            .output_scale(DVector::zeros(rows), self.phi_units.map(T::of));
+        if scales.missing {
+            // The indicators of missing values have no weight at first.
+            map = map.missing_inputs();
+            weights = weights.resize_horizontally(2 * d, 0.0);
+        }
+        let map = map.build(&mut rng)?.with_affine_map(weights.map(T::of), bias.map(T::of))?;
         Ok(Amortized::new(GaussianEncoder::new(map, k)?))
     }
 
     /// The decoder: the linear map of the solution, with a random network beside it whose last
     /// layer is 0.
-    pub(super) fn decoder<T: Real, S>(
+    pub(super) fn decoder<T: Real, S: DeepModel<T>>(
         &self,
         builder: &DeepBuilder<T, S>,
         scales: &Scales<T>,

@@ -3,11 +3,12 @@
 
 mod builder;
 mod fits;
+mod likelihood;
 mod linear_solution;
 mod noise;
 
 pub use builder::{DeepBuilder, DeepInitialization};
-pub use fits::DeepLikelihood;
+pub use likelihood::{DeepLikelihood, DefaultLikelihood, OutputStart};
 
 use super::Model;
 use crate::Real;
@@ -71,14 +72,40 @@ pub type BinaryVae<T = f64, Q = Diagonal<T>> = Vae<T, Q, Bernoulli>;
 impl<T: Real, Q: PosteriorFamily<T>> DeepEncoderPpca<T, Q> {
     /// Returns a builder with k latent dimensions.
     pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
-        DeepBuilder::new(latent_dim)
+        DeepBuilder::new(latent_dim, None)
     }
 }
 
 impl<T: Real, Q: PosteriorFamily<T>, L: DeepLikelihood<T>> Vae<T, Q, L> {
     /// Returns a builder with k latent dimensions.
-    pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self> {
-        DeepBuilder::new(latent_dim)
+    pub fn builder(latent_dim: usize) -> DeepBuilder<T, Self>
+    where
+        L: DefaultLikelihood,
+    {
+        DeepBuilder::new(latent_dim, None)
+    }
+
+    /// Returns a builder with k latent dimensions and the given likelihood, whose parameters the fit
+    /// starts from the data.
+    ///
+    /// ```
+    /// use elbo::likelihood::{Independent, Poisson};
+    /// use elbo::{Vae, fit::StochasticGradient, posterior::Diagonal};
+    /// use rand::{SeedableRng, rngs::StdRng};
+    /// let counts = nalgebra::dmatrix![
+    ///     1.0, 0.0, 3.0, 4.0, 9.0, 7.0;
+    ///     2.0, 3.0, 6.0, 7.0, 12.0, 15.0;
+    ///     0.0, 1.0, 0.0, 0.0, 1.0, 0.0];
+    /// let likelihood = Independent::new(Poisson, 3)?;
+    /// let builder = Vae::<f64, Diagonal<f64>, _>::builder_with(likelihood, 1)
+    ///     .hidden(&[8])
+    ///     .fitter(StochasticGradient { epochs: 20, ..Default::default() });
+    /// let model = builder.fit(&counts, &mut StdRng::seed_from_u64(1))?.model;
+    /// assert!(model.reconstruct(&counts)?.iter().all(|mean| *mean > 0.0));
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    pub fn builder_with(likelihood: L, latent_dim: usize) -> DeepBuilder<T, Self> {
+        DeepBuilder::new(latent_dim, Some(likelihood))
     }
 }
 

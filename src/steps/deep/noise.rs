@@ -1,5 +1,6 @@
 //! Gaussian noise of a deep decoder, and the linear model with the same noise.
 
+use crate::data::IncompleteObservations;
 use crate::fit::Fitted;
 use crate::inference::Exact;
 use crate::likelihood::{DiagonalGaussian, GaussianNoise, IsotropicGaussian, NoiseVariance};
@@ -14,6 +15,8 @@ use rand::Rng;
 pub struct NoiseSettings<T> {
     pub(super) noise: NoiseVariance<T>,
     pub(super) floor: Option<f64>,
+    /// Whether entries of the data are missing.
+    pub(super) missing: bool,
 }
 
 impl<T> NoiseSettings<T> {
@@ -97,8 +100,12 @@ impl<T: Real> DeepNoise<T> for IsotropicGaussian<T> {
         mut rng: &mut dyn Rng,
     ) -> Result<Model<T, Linear<T>, Self, Exact>> {
         // Without a floor: a latent dimension that leaves no noise is to be an error.
-        let fitted: Fitted<Ppca<T>> =
-            Ppca::builder(latent_dim).noise_variance(settings.noise).fit(x, &mut rng)?;
+        let builder = Ppca::builder(latent_dim).noise_variance(settings.noise);
+        let fitted: Fitted<Ppca<T>> = if settings.missing {
+            builder.fit(IncompleteObservations::new(x.values())?, &mut rng)?
+        } else {
+            builder.fit(x, &mut rng)?
+        };
         Ok(fitted.model)
     }
 }
@@ -147,6 +154,9 @@ impl<T: Real> DeepNoise<T> for DiagonalGaussian<T> {
             return Model::new(model.decoder, DiagonalGaussian::fixed(noise)?, Exact);
         }
         let builder = FactorAnalysis::<T>::builder(latent_dim).noise_floor(settings.share());
+        if settings.missing {
+            return Ok(builder.fit(IncompleteObservations::new(x.values())?, &mut rng)?.model);
+        }
         Ok(builder.fit(x, &mut rng)?.model)
     }
 }
