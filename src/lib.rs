@@ -227,6 +227,7 @@
 //! | `sparse` | no | input from nalgebra-sparse | 2 | no | 4 |
 //! | `serde` | no | saving and loading in any format of serde's: see `saved` | 3 | no | 6 |
 //! | `save` | no | `save(path)` and `load(path)`: files of JSON; includes `serde` | 7 | no | TODO |
+//! | `safetensors` | no | weights of `Mlp` from PyTorch and JAX, and to them; includes `save` | 12 | no | TODO3 |
 //!
 //! *Crates* and *seconds* are in addition to the build without features: 29 other crates and 100 s,
 //! half of which are this crate itself. Seconds are processor time of a cold release build, measured

@@ -1,9 +1,12 @@
 //! The saved forms of components: maps, likelihoods, encoders and inferences.
 
+use super::checks::{Sign, check_all};
 use super::{NamedFamily, Saved};
 use crate::data::expect;
 use crate::inference::{Amortized, Encoder, Exact, GaussianEncoder, PerPoint, PointEncoder};
-use crate::likelihood::{Bernoulli, DiagonalGaussian, IsotropicGaussian, Noiseless};
+use crate::likelihood::{
+    Bernoulli, DiagonalGaussian, Independent, IsotropicGaussian, Noiseless, Poisson, Univariate,
+};
 use crate::linalg::check_finite;
 use crate::map::{Activation, DifferentiableMap, Linear, Mlp, Parameters};
 use crate::posterior::PosteriorFamily;
@@ -100,6 +103,7 @@ pub struct MlpForm<T> {
     activation: Activation,
     output_activation: Activation,
     skip_connection: bool,
+    missing_inputs: bool,
     input: Option<FixedLayerForm<T>>,
     output: Option<FixedLayerForm<T>>,
     parameters: Vec<T>,
@@ -116,6 +120,7 @@ impl<T: Real> Saved<T> for Mlp<T> {
             activation: self.activation(),
             output_activation: self.output_activation(),
             skip_connection: self.skip_connection().is_some(),
+            missing_inputs: self.reads_missing(),
             input: self.input_standardization().map(FixedLayerForm::of),
             output: self.output_scale().map(FixedLayerForm::of),
             parameters: self.parameters().to_vec(),
@@ -136,6 +141,10 @@ impl<T: Real> Saved<T> for Mlp<T> {
             check_finite(DMatrixView::from_slice(&skip, skip.len(), 1))?;
             map = map.with_skip_connection()?;
             map.parameters_mut()[layers..].copy_from_slice(&skip);
+        }
+        // Before the standardisation, which has an entry for each input and not for each indicator.
+        if form.missing_inputs {
+            map = map.with_missing_inputs()?;
         }
         if let Some(layer) = form.input {
             let (mean, deviation) = layer.into_vectors();
@@ -169,7 +178,9 @@ macro_rules! without_parameters {
         })*
     };
 }
-without_parameters!(Noiseless => "noiseless", Bernoulli => "bernoulli", Exact => "exact");
+without_parameters!(
+    Noiseless => "noiseless", Bernoulli => "bernoulli", Poisson => "poisson", Exact => "exact"
+);
 
 // σ² and its logarithm are both saved, because exp(ln σ²) may differ from σ² in the last digit.
 /// Serialisable form of isotropic noise: σ² as it was given, its logarithm (which a fit may have
@@ -220,6 +231,54 @@ impl<T: Real> Saved<T> for DiagonalGaussian<T> {
     }
     fn from_form(form: DiagonalNoiseForm<T>) -> Result<Self> {
         Self::of_form(form)
+    }
+}
+
+/// Serialisable form of one of several independent variables: its distribution, where it is not that
+/// of the first one, and its parameters.
+// A list of the distributions alone could be forged to any length where they have no bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VariableForm<T, F> {
+    distribution: Option<F>,
+    parameters: Vec<T>,
+}
+
+impl<T: Real, U: Univariate<T> + Saved<T>> Saved<T> for Independent<T, U> {
+    type Form = Vec<VariableForm<T, U::Form>>;
+    const FORM_SINCE: u32 = U::FORM_SINCE;
+    fn kind() -> String {
+        format!("independent {}", U::kind())
+    }
+    fn to_form(&self) -> Self::Form {
+        let distributions = self.distributions();
+        let variable = |j| VariableForm {
+            distribution: distributions.get(j).map(Saved::to_form),
+            parameters: self.parameters_of(j).to_vec(),
+        };
+        (0..self.variables()).map(variable).collect()
+    }
+    fn from_form(form: Self::Form) -> Result<Self> {
+        let (mut distributions, mut parameters) = (Vec::new(), Vec::with_capacity(form.len()));
+        for variable in form {
+            distributions.extend(variable.distribution);
+            parameters.push(variable.parameters);
+        }
+        let d = parameters.len();
+        let distributions = distributions.into_iter().map(U::from_form);
+        let distributions = distributions.collect::<Result<Vec<U>>>()?;
+        // One for all, or one for each.
+        if distributions.len() != 1 {
+            expect("distributions of the saved variables", d, distributions.len())?;
+        }
+        for (own, distribution) in parameters.iter().zip(distributions.iter().cycle()) {
+            // Before memory is allocated for the number that a forged distribution has.
+            let count = distribution.parameter_count();
+            expect("parameters of a saved variable", count, own.len())?;
+            check_all("a parameter of a saved variable", own, Sign::Any)?;
+        }
+        let mut likelihood = Self::from_distributions(distributions, d)?;
+        likelihood.parameters_mut().copy_from_slice(&parameters.concat());
+        Ok(likelihood)
     }
 }
 

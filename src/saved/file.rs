@@ -48,7 +48,7 @@ pub enum SavedFileError {
 }
 
 impl SavedFileError {
-    fn at(self, path: &Path) -> Error {
+    pub(super) fn at(self, path: &Path) -> Error {
         Error::SavedFile { path: path.to_path_buf(), problem: Box::new(self) }
     }
 }
@@ -125,7 +125,7 @@ pub fn save<S: Stored>(value: &S, path: &Path) -> Result<()> {
 }
 
 /// Writes a file as a whole or not at all: beside its place, synced to the disk, and renamed.
-fn replace(
+pub(super) fn replace(
     path: &Path,
     content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), SavedFileError> {

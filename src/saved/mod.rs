@@ -27,6 +27,9 @@
 //! # Ok::<(), elbo::Error>(())
 //! ```
 //!
+//! Weights of an [`Mlp`](crate::map::Mlp) go to PyTorch and JAX, and come from there, in
+//! safetensors files: `save_safetensors` and `load_safetensors` (feature `safetensors`).
+//!
 //! # The format
 //!
 //! The output begins with the format version and the kind of the model (its scalar and components),
@@ -44,7 +47,8 @@
 //!
 //! # Components of your own
 //!
-//! Implement [`Saved`] for a map, a likelihood, an encoder or an inference, and [`NamedFamily`] for
+//! Implement [`Saved`] for a map, a likelihood, the distribution of a variable
+//! ([`Univariate`](crate::likelihood::Univariate)), an encoder or an inference, and [`NamedFamily`] for
 //! a posterior family. Every model and encoder made of them can then be saved.
 //!
 //! ```
@@ -88,6 +92,8 @@ mod file;
 mod header;
 mod models;
 mod results;
+#[cfg(feature = "safetensors")]
+mod safetensors;
 
 pub use components::MatrixForm;
 pub(crate) use components::{DiagonalNoiseForm, IsotropicNoiseForm};

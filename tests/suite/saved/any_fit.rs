@@ -46,14 +46,11 @@ fn any_fit<T: Real>() -> usize {
         let rng = &mut StdRng::seed_from_u64(3);
         macro_rules! saves {
             ($fit:expr) => {
-                match $fit {
-                    Ok(fitted) => {
-                        println!("{name}: {}", stringify!($fit));
-                        round_trip(&fitted);
-                        saved.set(saved.get() + 1);
-                    }
-                    // A typed error is an answer as well; which one is tested where it belongs.
-                    Err(_) => {}
+                // A typed error is an answer as well; which one is tested where it belongs.
+                if let Ok(fitted) = $fit {
+                    println!("{name}: {}", stringify!($fit));
+                    round_trip(&fitted);
+                    saved.set(saved.get() + 1);
                 }
             };
         }
@@ -90,5 +87,6 @@ fn whatever_a_fit_returns_is_saved_in_f64() {
 #[test]
 fn whatever_a_fit_returns_is_saved_in_f32() {
     let saved = any_fit::<f32>();
-    assert!(saved > 150, "{saved}");
+    // Fewer: most powers of 10 are outside its range.
+    assert!(saved > 100, "{saved}");
 }

@@ -1,10 +1,10 @@
 //! Deep models: every likelihood and family, and networks that are forged.
 
 use super::{iris, refusal, round_trip};
-use elbo::data::Standardization;
+use elbo::data::{Incomplete, Standardization};
 use elbo::fit::StochasticGradient;
 use elbo::inference::{Amortized, GaussianEncoder};
-use elbo::likelihood::{DiagonalGaussian, NoiseVariance};
+use elbo::likelihood::{DiagonalGaussian, Independent, NoiseVariance, Poisson};
 use elbo::map::{Activation, DifferentiableMap, Mlp, Parameters};
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::saved::NamedFamily;
@@ -79,6 +79,27 @@ fn deep_models<T: Real>() {
     }
 }
 
+/// A likelihood of independent variables, complete and with missing values.
+fn counts<T: Real>() {
+    let x = iris::<T>().map(|v| v.round());
+    let likelihood = Independent::new(Poisson, 4).unwrap();
+    let builder = Vae::<T, Diagonal<T>, _>::builder_with(likelihood, 1).hidden(&[3]);
+    let builder = builder.fitter(few_epochs());
+    same_results(&builder.fit(&x, &mut rng()).unwrap().model, |model| {
+        vec![model.reconstruct(&x).unwrap(), model.sample(5, &mut rng())]
+    });
+    let mut incomplete = x.clone();
+    incomplete[(1, 3)] = T::of(f64::NAN);
+    let fit = builder.fit(Incomplete(&incomplete), &mut rng()).unwrap();
+    same_results(&fit.model, |model| vec![model.transform(Incomplete(&incomplete)).unwrap()]);
+}
+
+#[test]
+fn counts_and_missing_values() {
+    counts::<f64>();
+    counts::<f32>();
+}
+
 #[test]
 fn every_deep_model_in_f64() {
     deep_models::<f64>();
@@ -106,7 +127,7 @@ proptest! {
     fn any_network_comes_back(
         sizes in proptest::collection::vec(1usize..5, 2..5),
         activations in (0usize..6, 0usize..6),
-        (skip, input, output) in any::<(bool, bool, bool)>(),
+        (skip, missing, input, output) in any::<(bool, bool, bool, bool)>(),
         seed in any::<u64>(),
     ) {
         let rng = &mut StdRng::seed_from_u64(seed);
@@ -125,15 +146,21 @@ proptest! {
         if output {
             builder = builder.output_scale(scale(last).0, scale(last).1);
         }
+        if missing {
+            builder = builder.missing_inputs();
+        }
         let mut map = builder.build(rng).unwrap();
         if skip {
             map = map.with_skip_connection().unwrap();
-            let weights = map.parameters_mut().len() - first * last;
+            let weights = map.parameters_mut().len() - map.sizes()[0] * last;
             map.parameters_mut()[weights..].fill(0.7);
         }
         round_trip(&map);
         let again: Mlp<f64> = serde_json::from_str(&serde_json::to_string(&map).unwrap()).unwrap();
-        let x = DMatrix::from_fn(first, 3, |j, i| (j + 2 * i) as f64 - 1.3);
+        let mut x = DMatrix::from_fn(first, 3, |j, i| (j + 2 * i) as f64 - 1.3);
+        if missing {
+            x[(0, 1)] = f64::NAN;
+        }
         prop_assert_eq!(again.apply(x.as_view()), map.apply(x.as_view()));
     }
 }
@@ -162,6 +189,7 @@ fn a_forged_network_is_refused() {
         ("/map/parameters/31", json!(null), "invalid type: null"),
         ("/map/activation", json!("step"), "unknown variant `step`"),
         ("/map/output_activation", json!("relu"), "a skip connection beside an activation"),
+        ("/map/missing_inputs", json!(true), "inputs of the first layer, two for each variable"),
         ("/map/input/mean", json!([1.0]), "entries of the mean: expected 3, got 1"),
         ("/map/input/deviation/1", json!(-1.0), "the deviation is -1, and must be at least 0"),
     ] {

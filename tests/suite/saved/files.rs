@@ -14,21 +14,21 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// An empty directory, removed at the end of the test.
-struct Directory(PathBuf);
+pub struct Directory(PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("elbo-saved-{name}-{}", std::process::id()));
         drop(fs::remove_dir_all(&path));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         let names = fs::read_dir(&self.0).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
@@ -41,7 +41,10 @@ impl Drop for Directory {
 }
 
 #[track_caller]
-fn problem<T: std::fmt::Debug>(result: elbo::Result<T>, of: &std::path::Path) -> SavedFileError {
+pub fn problem<T: std::fmt::Debug>(
+    result: elbo::Result<T>,
+    of: &std::path::Path,
+) -> SavedFileError {
     match result.unwrap_err() {
         Error::SavedFile { path, problem } => {
             assert_eq!(path, of);

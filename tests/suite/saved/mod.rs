@@ -5,6 +5,7 @@ mod deep;
 mod files;
 mod outside;
 mod results;
+mod safetensors;
 mod versions;
 
 use crate::support::VoidRng;

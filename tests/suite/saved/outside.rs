@@ -3,7 +3,9 @@
 
 use super::{refusal, round_trip};
 use elbo::inference::{Amortized, Encoder, GaussianEncoder};
-use elbo::likelihood::{ConditionalMean, IsotropicGaussian, Likelihood, Weights};
+use elbo::likelihood::{
+    ConditionalMean, Independent, IsotropicGaussian, Likelihood, Univariate, Weights,
+};
 use elbo::map::{DifferentiableMap, Linear, Parameters};
 use elbo::posterior::{Diagonal, Point};
 use elbo::saved::Saved;
@@ -202,6 +204,103 @@ fn ones_own_components_are_checked_by_themselves_and_by_the_model() {
     let said = model.save(&path).unwrap_err().to_string();
     assert!(said.ends_with("the factor is inf, and must be finite"), "{said}");
     assert!(!path.exists());
+}
+
+/// The distribution of a variable: exponential with rate exp(y + ξ₁ + … + ξ_c).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Exponential {
+    count: usize,
+}
+
+impl Univariate<f64> for Exponential {
+    fn parameter_count(&self) -> usize {
+        self.count
+    }
+    fn log_density(&self, x: f64, y: f64, parameters: &[f64]) -> f64 {
+        let log_rate = y + parameters.iter().sum::<f64>();
+        log_rate - x * log_rate.exp()
+    }
+    fn log_density_gradient(&self, x: f64, y: f64, own: &[f64], d_own: &mut [f64]) -> (f64, f64) {
+        let slope = 1.0 - x * (y + own.iter().sum::<f64>()).exp();
+        d_own.fill(slope);
+        (self.log_density(x, y, own), slope)
+    }
+    fn mean(&self, y: f64, parameters: &[f64]) -> f64 {
+        (-y - parameters.iter().sum::<f64>()).exp()
+    }
+    fn sample(&self, y: f64, parameters: &[f64], rng: &mut dyn Rng) -> f64 {
+        -self.mean(y, parameters) * rng.random_range(f64::MIN_POSITIVE..1.0).ln()
+    }
+    fn contains(&self, x: f64) -> bool {
+        x >= 0.0
+    }
+    fn support(&self) -> &'static str {
+        "numbers of at least 0"
+    }
+    fn start(&self, values: &[f64], _offsets: &[f64], parameters: &mut [f64]) -> f64 {
+        parameters.fill(0.0);
+        -(values.iter().sum::<f64>() / values.len() as f64).ln()
+    }
+}
+
+impl Saved<f64> for Exponential {
+    type Form = Self;
+    fn kind() -> String {
+        "exponential".into()
+    }
+    fn to_form(&self) -> Self {
+        self.clone()
+    }
+    fn from_form(form: Self) -> Result<Self> {
+        Ok(form)
+    }
+}
+
+#[test]
+fn a_distribution_of_ones_own_is_saved() {
+    type Own = Model<f64, Linear<f64>, Independent<f64, Exponential>, Amortized<FirstVariables>>;
+    let own = |likelihood: Independent<f64, Exponential>| -> Own {
+        let decoder = Linear::new(dmatrix![1.0; 2.0], dvector![0.0, 0.0]).unwrap();
+        let encoder = Amortized::new(FirstVariables { kept: 1, variables: 2 });
+        Model::new(decoder, likelihood, encoder).unwrap()
+    };
+    let mut same = Independent::new(Exponential { count: 1 }, 2).unwrap();
+    same.parameters_mut().copy_from_slice(&[0.3, -0.2]);
+    round_trip(&own(same));
+    let each = vec![Exponential { count: 0 }, Exponential { count: 2 }];
+    let mut each = Independent::of_each(each).unwrap();
+    each.parameters_mut().copy_from_slice(&[0.1, -0.0]);
+    round_trip(&own(each.clone()));
+    let value = serde_json::to_value(own(each)).unwrap();
+    assert_eq!(value["kind"], "f64: linear, independent exponential, amortized first variables");
+    for (field, wrong, expected) in [
+        ("/likelihood", serde_json::json!([]), "the data are empty"),
+        (
+            "/likelihood/1/distribution/count",
+            serde_json::json!(1u64 << 60),
+            "parameters of a saved variable: expected 1152921504606846976, got 2",
+        ),
+        (
+            "/likelihood/1/parameters",
+            serde_json::json!([1.0]),
+            "parameters of a saved variable: expected 2, got 1",
+        ),
+        (
+            "/likelihood/0/distribution",
+            serde_json::json!(null),
+            "parameters of a saved variable: expected 2, got 0",
+        ),
+        (
+            "/likelihood",
+            serde_json::json!([{"distribution": {"count": 0}, "parameters": []}]),
+            "variables of the likelihood: expected 2, got 1",
+        ),
+    ] {
+        let mut value = value.clone();
+        *value.pointer_mut(field).unwrap() = wrong;
+        let refused = refusal::<Own>(value);
+        assert!(refused.contains(expected), "{field}: {refused}");
+    }
 }
 
 /// An encoder to the first variables as they are.
