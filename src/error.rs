@@ -282,7 +282,10 @@ pub enum Error {
         support: &'static str,
     },
     /// A saved model of an unknown format version.
-    #[error("the saved model has format version {found}, and only version {known} is known")]
+    #[error(
+        "the saved model has format version {found}, and only version {known} is known: read it \
+         with the version of elbo that has written it, or fit it again"
+    )]
     FormatVersion {
         /// The version found.
         found: u32,
@@ -296,6 +299,15 @@ pub enum Error {
         found: String,
         /// The kind wanted.
         wanted: String,
+    },
+    /// A file of a saved model that cannot be read or written.
+    #[cfg(feature = "save")]
+    #[error("{}: {problem}", path.display())]
+    SavedFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        problem: Box<crate::saved::SavedFileError>,
     },
     /// A name that no model kind has.
     #[error("there is no step named {name:?}")]

@@ -209,6 +209,7 @@
 //! | `covariance` | covariance of x, d×d | `Pca`, linear-Gaussian models, mixtures |
 //! | `precision` | inverse of the covariance, d×d | linear-Gaussian models |
 //! | `components`, `explained_variance`, `whiten` | principal components | `Pca`, isotropic noise |
+//! | `save(path)`, `load(path)` | a file; the model of a file | all (feature `save`) |
 //! | `impute`, `conditional` | missing entries | linear-Gaussian models; `impute`: mixtures |
 //!
 //! The fit report is a [`Fitted`](fit::Fitted) with the model. The builders of `Pca` and of
@@ -224,7 +225,9 @@
 //! | `rayon` | yes | threads, with bit-identical results for any number of threads | 6 | no | 10 |
 //! | `files` | no | tables from delimited text, NumPy and IDX files, plain or in gzip | 11 | no | 13 |
 //! | `sparse` | no | input from nalgebra-sparse | 2 | no | 4 |
-//! | `serde` | no | saving and loading of the models with linear maps | 3 | no | 6 |
+//! | `serde` | no | saving and loading in any format of serde's: see `saved` | 3 | no | 6 |
+//! | `save` | no | `save(path)` and `load(path)`: files of JSON; includes `serde` | 7 | no | TODO |
+//! | `safetensors` | no | weights of `Mlp` from PyTorch and JAX, and to them; includes `save` | 12 | no | TODO3 |
 //!
 //! *Crates* and *seconds* are in addition to the build without features: 29 other crates and 100 s,
 //! half of which are this crate itself. Seconds are processor time of a cold release build, measured
@@ -235,7 +238,8 @@
 //! The traits of the components can be implemented: [`Decoder`], [`Encoder`], [`Objective`],
 //! [`Likelihood`](likelihood::Likelihood), [`PosteriorFamily`](posterior::PosteriorFamily),
 //! [`DifferentiableMap`](map::DifferentiableMap) and [`Inference`](inference::Inference); a
-//! [`Model`] takes any of them. [`testing`] has a conformance check for each.
+//! [`Model`] takes any of them. [`testing`] has a conformance check for each. With the trait `Saved`
+//! (module `saved`, feature `serde`) a component of your own is saved inside a model.
 // Labels of the features that an item needs: on docs.rs only, because it needs a nightly compiler.
 #![cfg_attr(elbo_docs, feature(doc_cfg))]
 
@@ -261,9 +265,7 @@ pub mod posterior;
 pub mod prior;
 mod real;
 pub mod rotation;
-// Not part of the public interface: the forms of saved models.
 #[cfg(feature = "serde")]
-#[doc(hidden)]
 pub mod saved;
 pub mod selection;
 pub mod steps;

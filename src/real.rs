@@ -5,6 +5,18 @@ use nalgebra::RealField;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+/// With the feature `serde`, a scalar can be saved. As [`Real`] is sealed, a feature may add a bound.
+#[cfg(feature = "serde")]
+pub trait SavedScalar: serde::Serialize + serde::de::DeserializeOwned {}
+#[cfg(feature = "serde")]
+impl<T: serde::Serialize + serde::de::DeserializeOwned> SavedScalar for T {}
+
+/// Without the feature `serde` there is nothing to require.
+#[cfg(not(feature = "serde"))]
+pub trait SavedScalar {}
+#[cfg(not(feature = "serde"))]
+impl<T> SavedScalar for T {}
+
 /// A real scalar type, `f32` or `f64`.
 ///
 /// The trait is sealed: matrix products are dispatched to kernels by it, which exist for these two
@@ -14,7 +26,7 @@ use rand_distr::{Distribution, StandardNormal};
 /// fn half<T: elbo::Real>() -> T { T::of(0.5) }
 /// assert_eq!(half::<f32>(), 0.5);
 /// ```
-pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> {
+pub trait Real: RealField + Copy + Kernel + std::iter::Sum<Self> + SavedScalar {
     /// The machine epsilon: the distance from 1 to the next larger number.
     const EPSILON: Self;
     /// The largest finite number.

@@ -27,13 +27,15 @@ static ON_POOL_THREADS: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     // Of the own thread only: the test harness allocates on others.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
     static IS_POOL_THREAD: Cell<bool> = const { Cell::new(false) };
 }
 
-fn count(layout: Layout) {
+fn count(size: usize) {
     // While a thread ends, its counter is gone; nothing is measured then.
     let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-    if layout.size() > JOB_BYTES && IS_POOL_THREAD.try_with(Cell::get).unwrap_or(false) {
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+    if size > JOB_BYTES && IS_POOL_THREAD.try_with(Cell::get).unwrap_or(false) {
         ON_POOL_THREADS.fetch_add(1, Relaxed);
     }
 }
@@ -42,14 +44,14 @@ fn count(layout: Layout) {
 // SAFETY: every call is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout);
+        count(layout.size());
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         unsafe { System.dealloc(memory, layout) }
     }
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(layout);
+        count(size);
         unsafe { System.realloc(memory, layout, size) }
     }
 }
@@ -113,6 +115,65 @@ fn an_epoch_after_the_first_allocates_nothing() {
         [0; 5]
     );
     assert_eq!(allocations::<_, _, Full<f32>>(linear, noise, 3, 0.0), [0; 5]);
+}
+
+/// The largest allocation while forged bytes are read as a saved value.
+fn largest_of<S: serde::de::DeserializeOwned>(read: impl Fn() -> Option<S>) -> usize {
+    LARGEST.set(0);
+    drop(read());
+    LARGEST.get()
+}
+
+/// A forged size or count allocates no memory before that many numbers have been read: at most the
+/// 1 MiB that serde reserves for a sequence of a stated length.
+#[test]
+fn a_forged_file_allocates_little() {
+    const LIMIT: usize = 1 << 20;
+    let network = Mlp::<f64>::builder(3, 4).hidden(&[2]).skip_connection();
+    let network = network.build(&mut StdRng::seed_from_u64(3)).unwrap();
+    let encoder = GaussianEncoder::<_, Full<f64>>::new(
+        Mlp::builder(4, Full::<f64>::parameter_count(3))
+            .build(&mut StdRng::seed_from_u64(4))
+            .unwrap(),
+        3,
+    );
+    let model: elbo::Vae<f64, Full<f64>> = elbo::Model::new(
+        network,
+        IsotropicGaussian::new(1.0).unwrap(),
+        Amortized::new(encoder.unwrap()),
+    )
+    .unwrap();
+    type Vae = elbo::Vae<f64, Full<f64>>;
+    let bytes = postcard::to_allocvec(&model).unwrap();
+    // Lengths and sizes are varints in postcard: of 2⁶⁴ − 1, of 2⁴⁰ and of 2²⁸.
+    let sizes: [&[u8]; 3] =
+        [&[0xff; 9], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x20], &[0x80, 0x80, 0x80, 0x80, 0x01]];
+    for place in 0..bytes.len() {
+        for size in sizes {
+            let end: &[u8] = if size.len() == 9 { &[0x01] } else { &[] };
+            let forged = [&bytes[..place], size, end, &bytes[place + 1..]].concat();
+            let largest = largest_of(|| postcard::from_bytes::<Vae>(&forged).ok());
+            assert!(largest <= LIMIT, "{largest} bytes at {place}");
+        }
+    }
+    let value = serde_json::to_value(&model).unwrap();
+    for field in [
+        "/decoder/sizes/0",
+        "/decoder/sizes/1",
+        "/decoder/sizes/2",
+        "/inference/map/sizes/0",
+        "/inference/map/sizes/1",
+        "/inference/latent_dim",
+    ] {
+        for size in [u64::MAX, 1 << 40, 1 << 28, 0] {
+            let mut forged = value.clone();
+            *forged.pointer_mut(field).unwrap() = size.into();
+            let text = forged.to_string();
+            assert!(serde_json::from_str::<Vae>(&text).is_err(), "{field}");
+            let largest = largest_of(|| serde_json::from_str::<Vae>(&text).ok());
+            assert!(largest <= LIMIT, "{largest} bytes for {field} of {size}");
+        }
+    }
 }
 
 #[test]

@@ -30,12 +30,12 @@ use nalgebra::{DMatrix, DVector};
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Standardization<T: Real = f64> {
-    mean: DVector<T>,
+    pub(crate) mean: DVector<T>,
     /// What rounding to `T` has taken from the mean.
-    mean_rest: DVector<T>,
-    scale: DVector<T>,
+    pub(crate) mean_rest: DVector<T>,
+    pub(crate) scale: DVector<T>,
     /// The deviation up to which a value of a constant variable is rounding; 0 for the others.
-    rounding: DVector<T>,
+    pub(crate) rounding: DVector<T>,
 }
 
 impl<T: Real> Standardization<T> {

@@ -1,7 +1,10 @@
 //! Stopping: the reason why a fit ended, the trace of its objective, and the convergence test.
 
 /// Reason why a fit ended.
+// Saved by name or, in a binary format, by position: a new reason is added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StopReason {
     /// The optimum was computed in closed form, without iterations.

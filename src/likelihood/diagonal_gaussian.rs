@@ -101,7 +101,8 @@ impl<T: Real> DiagonalGaussian<T> {
         let all = |v: &DVector<T>| v.iter().copied().collect();
         let (given, log_variances, floors) =
             (all(&self.given), all(&self.log_variances), all(&self.floors));
-        crate::saved::DiagonalNoiseForm { given, log_variances, floors, fixed: self.fixed }
+        let (fixed, analytic) = (self.fixed, self.analytic);
+        crate::saved::DiagonalNoiseForm { given, log_variances, floors, fixed, analytic }
     }
 
     /// The noise of a saved form; every number is validated.
@@ -122,6 +123,7 @@ impl<T: Real> DiagonalGaussian<T> {
         Ok(Self {
             log_variances: DVector::from_vec(form.log_variances),
             fixed: form.fixed,
+            analytic: form.analytic,
             ..noise
         })
     }

@@ -221,6 +221,24 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
         (if j == 0 { 0 } else { self.ends[j - 1] })..self.ends[j]
     }
 
+    /// The distribution of all variables, or one for each.
+    #[cfg(feature = "serde")]
+    pub(crate) fn distributions(&self) -> &[U] {
+        &self.distributions
+    }
+
+    /// d variables with one distribution for all, or one for each.
+    #[cfg(feature = "serde")]
+    pub(crate) fn from_distributions(mut distributions: Vec<U>, data_dim: usize) -> Result<Self> {
+        match distributions.pop() {
+            Some(last) if distributions.is_empty() => Self::new(last, data_dim),
+            last => {
+                distributions.extend(last);
+                Self::of_each(distributions)
+            }
+        }
+    }
+
     /// The number d of variables.
     pub(crate) fn variables(&self) -> usize {
         self.ends.len()

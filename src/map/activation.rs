@@ -14,7 +14,10 @@ use nalgebra::DMatrixView;
 /// assert_eq!(Activation::Identity.apply(-2.0), -2.0);
 /// assert!((Activation::Softplus.apply(0.0f64) - 2f64.ln()).abs() < 1e-15);
 /// ```
+// Saved by name or, in a binary format, by position: a new function is added at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Activation {
     /// Hyperbolic tangent: f(a) = tanh a.
     #[default]

@@ -489,6 +489,30 @@ impl Data {
                 _ => component(c, &weights, *size)?,
             });
         }
-        Ok(MixtureOfPpca { weights: sizes / n, components })
+        // Not n, from which the sum of millions of rounded responsibilities differs.
+        let total = sizes.sum();
+        Ok(MixtureOfPpca { weights: sizes / total, components })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of responsibilities that are all rounded in the same direction: 3,000 ε from n.
+    #[test]
+    fn the_weights_of_many_observations_add_up_to_1() {
+        let n = 100_000;
+        let setting = MixtureOfPpca::<f64>::builder(2, 1);
+        let data = Data::new(DMatrix::from_element(2, n, 1.0), vec![1.0; n], &setting, 1.0);
+        let shares = DMatrix::from_fn(2, n, |c, _| [0.1, 0.9][c]);
+        let ppca = || {
+            let (loadings, mean) = (DMatrix::from_element(2, 1, 1.0), DVector::zeros(2));
+            Ppca::<f64>::from_parameters(loadings, mean, 0.5)
+        };
+        let mixture = data.with_shares(&shares, None, |_, _, _| ppca()).unwrap();
+        assert!((mixture.weights.sum() - 1.0).abs() <= f64::EPSILON);
+        let components = vec![ppca().unwrap(), ppca().unwrap()];
+        MixtureOfPpca::from_components(mixture.weights, components).unwrap();
     }
 }

@@ -32,7 +32,8 @@ impl<T: Real> ResidualStatistics<T> {
         Ok(())
     }
 
-    /// Returns the statistics as a list of numbers, for any file or message format.
+    /// Returns the statistics as a list of numbers, for any file or message format; with the feature
+    /// `serde` they implement `Serialize` and `Deserialize`.
     pub fn to_values(&self) -> Vec<f64> {
         let (d, k) = self.dimensions();
         let sums = self.squared_residuals.iter().chain(self.residual_products.iter());

@@ -33,14 +33,14 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pca<T: Real = f64> {
-    mean: DVector<T>,
+    pub(crate) mean: DVector<T>,
     /// What rounding to `T` has taken from the mean: 0 in double precision.
-    mean_rest: DVector<T>,
-    components: DMatrix<T>,
-    variances: DVector<T>,
+    pub(crate) mean_rest: DVector<T>,
+    pub(crate) components: DMatrix<T>,
+    pub(crate) variances: DVector<T>,
     /// The sum of the variances of the components that were left out.
-    outside: T,
-    observations: usize,
+    pub(crate) outside: T,
+    pub(crate) observations: usize,
 }
 
 /// The score distance and the orthogonal distance of each observation

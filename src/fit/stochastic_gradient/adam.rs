@@ -120,6 +120,70 @@ impl<T: Real> Adam<T> {
         Ok(Self { scales, ..self })
     }
 
+    /// Sets the moments and the powers β₁ᵗ and β₂ᵗ that [`first_moment`](Self::first_moment),
+    /// [`second_moment`](Self::second_moment) and [`powers`](Self::powers) of another state have
+    /// returned: the steps that follow are bit-identical to its own.
+    ///
+    /// ```
+    /// use elbo::fit::{Adam, AdamSettings};
+    /// let mut whole = Adam::new(1, AdamSettings::default())?;
+    /// let (mut p, mut q) = ([1.0f64], [1.0f64]);
+    /// whole.step(&mut p, &[0.5], 0.1, 1.0);
+    /// q.copy_from_slice(&p);
+    /// let (first, second) = (whole.first_moment().to_vec(), whole.second_moment().to_vec());
+    /// let resumed = Adam::new(1, whole.settings())?;
+    /// let mut resumed = resumed.with_state(first, second, whole.powers())?;
+    /// whole.step(&mut p, &[0.25], 0.1, 1.0);
+    /// resumed.step(&mut q, &[0.25], 0.1, 1.0);
+    /// assert_eq!(p, q);
+    /// # Ok::<(), elbo::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] unless there are two moments for each parameter;
+    /// [`Error::InvalidParameter`] for a moment that is not finite, a second moment below 0, and a
+    /// power outside \[0, 1\].
+    pub fn with_state(self, first: Vec<T>, second: Vec<T>, powers: [f64; 2]) -> Result<Self> {
+        expect("first moments of the parameters", self.first.len(), first.len())?;
+        expect("second moments of the parameters", self.second.len(), second.len())?;
+        let check = |name, value: Option<f64>, must| match value {
+            Some(value) => Err(Error::InvalidParameter { name, value, must }),
+            None => Ok(()),
+        };
+        let bad = first.iter().find(|m| !m.is_finite());
+        check("a first moment", bad.map(|m| m.as_f64()), "finite")?;
+        let bad = second.iter().find(|&&v| !(v >= T::zero() && v.is_finite()));
+        check("a second moment", bad.map(|v| v.as_f64()), "at least 0 and finite")?;
+        let bad = powers.into_iter().find(|power| !(0.0..=1.0).contains(power));
+        check("a power of a decay rate", bad, "between 0 and 1")?;
+        Ok(Self { first, second, powers, ..self })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> AdamSettings {
+        self.settings
+    }
+
+    /// The moving average m of the gradient, an entry for each parameter.
+    pub fn first_moment(&self) -> &[T] {
+        &self.first
+    }
+
+    /// The moving average v of the squared gradient, an entry for each parameter.
+    pub fn second_moment(&self) -> &[T] {
+        &self.second
+    }
+
+    /// The scales s of the parameters; empty where all are 1.
+    pub fn scales(&self) -> &[T] {
+        &self.scales
+    }
+
+    /// β₁ᵗ and β₂ᵗ after t steps.
+    pub fn powers(&self) -> [f64; 2] {
+        self.powers
+    }
+
     /// Resets both moments and the step count.
     pub fn reset(&mut self) {
         self.first.fill(T::zero());

@@ -1,5 +1,13 @@
 //! Saving and loading: the same bits come back, and nothing that is loaded is trusted.
 
+mod any_fit;
+mod deep;
+mod files;
+mod outside;
+mod results;
+mod safetensors;
+mod versions;
+
 use crate::support::VoidRng;
 use elbo::data::Centering;
 use elbo::data::files::{Format, ReadOptions, decode};
@@ -15,17 +23,24 @@ use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 fn iris<T: Real>() -> DMatrix<T> {
-    decode(include_bytes!("../../examples/data/iris.csv.gz"), Format::Csv, &ReadOptions::default())
-        .unwrap()
-        .values
+    decode(
+        include_bytes!("../../../examples/data/iris.csv.gz"),
+        Format::Csv,
+        &ReadOptions::default(),
+    )
+    .unwrap()
+    .values
 }
 
 fn round_trip<S: Serialize + DeserializeOwned + PartialEq + Debug>(step: &S) {
     let text = serde_json::to_string(step).unwrap();
     assert_eq!(&serde_json::from_str::<S>(&text).unwrap(), step);
-    assert!(text.starts_with(r#"{"format_version":1,"kind":"f"#), "{text}");
+    assert!(text.starts_with(r#"{"format_version":2,"kind":"f"#), "{text}");
     let bytes = postcard::to_allocvec(step).unwrap();
     assert_eq!(&postcard::from_bytes::<S>(&bytes).unwrap(), step);
+    // All bits of all numbers, the sign of 0 among them, which is no part of equality.
+    let again = postcard::to_allocvec(&serde_json::from_str::<S>(&text).unwrap()).unwrap();
+    assert_eq!(again, bytes);
     // Cut short anywhere, it is an error and no panic.
     for end in (0..bytes.len()).step_by(7) {
         assert!(postcard::from_bytes::<S>(&bytes[..end]).is_err());
@@ -95,20 +110,6 @@ fn saved() -> serde_json::Value {
 
 fn refusal<S: DeserializeOwned + Debug>(value: serde_json::Value) -> String {
     serde_json::from_str::<S>(&value.to_string()).unwrap_err().to_string()
-}
-
-#[test]
-fn another_version_is_refused_by_its_number() {
-    let mut value = saved();
-    value["format_version"] = 7.into();
-    assert!(
-        refusal::<Ppca>(value)
-            .starts_with("the saved model has format version 7, and only version 1 is known")
-    );
-    // Also where the format says nothing of what follows: the version is the first thing that is
-    // read.
-    let bytes = postcard::to_allocvec(&(9u32, "something else", [1u8; 3])).unwrap();
-    assert!(postcard::from_bytes::<Ppca>(&bytes).is_err());
 }
 
 #[test]
@@ -195,11 +196,11 @@ fn noise_of_each_variable_is_checked() {
         assert!(refused.contains(said), "{field}: {refused}");
     }
     let mut value = serde_json::to_value(&model).unwrap();
-    value["likelihood"] = serde_json::json!({"given": [1.0], "log_variances": [0.0], "floors": [0.0], "fixed": false});
-    assert!(
-        refusal::<elbo::FactorAnalysis>(value)
-            .contains("variables of the saved noise: expected 4, got 1")
-    );
+    value["likelihood"] = serde_json::json!({
+        "given": [1.0], "log_variances": [0.0], "floors": [0.0], "fixed": false, "analytic": false
+    });
+    let refused = refusal::<elbo::FactorAnalysis>(value);
+    assert!(refused.contains("noise variances: expected 4, got 1"), "{refused}");
 }
 
 #[test]
@@ -218,7 +219,7 @@ fn slots_must_fit_each_other() {
     let mut mixed = of(2);
     mixed["inference"] = of(1)["inference"].take();
     let said = refusal::<VariationalPpca>(mixed);
-    assert!(said.contains("latent dimensions of the saved table: expected 2, got 1"), "{said}");
+    assert!(said.contains("latent dimension of the inference: expected 2, got 1"), "{said}");
     let mut forged = of(2);
     forged["inference"]["latent_dim"] = u64::MAX.into();
     assert!(
@@ -233,7 +234,7 @@ fn slots_must_fit_each_other() {
             .unwrap();
     encoder["inference"] = of_three["inference"].take();
     let said = refusal::<AmortizedPpca>(encoder);
-    assert!(said.contains("variables of the saved encoder: expected 4, got 3"), "{said}");
+    assert!(said.contains("variables of the encoder: expected 4, got 3"), "{said}");
 }
 
 proptest! {
