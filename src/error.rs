@@ -309,6 +309,16 @@ pub enum Error {
         /// What is wrong with it.
         problem: Box<crate::saved::SavedFileError>,
     },
+    /// A checkpoint of a fit with other data or settings.
+    #[error("the checkpoint is of a fit with other {what}: {saved}, and now {given}")]
+    CheckpointMismatch {
+        /// What differs.
+        what: &'static str,
+        /// The checkpoint's.
+        saved: String,
+        /// That of the fit that was to continue from it.
+        given: String,
+    },
     /// A name that no model kind has.
     #[error("there is no step named {name:?}")]
     UnknownModelKind {

@@ -49,11 +49,14 @@ pub use joint_quasi_newton::JointQuasiNewton;
 pub use local_refinement::LocalRefinement;
 pub use missing_data::{EmAcceleration, MissingDataEm};
 pub(crate) use missing_data::{MissingDataRequest, Observed, WeightedEm, check_weights};
-pub use observer::Observer;
+pub use observer::{EpochProgress, Observer};
 pub use profile_likelihood::ProfileLikelihood;
 #[doc(hidden)] // listed in `advanced`
 pub use stochastic_gradient::{Adam, AdamSettings, Preconditioner};
-pub use stochastic_gradient::{LearningRateSchedule, StochasticGradient};
+pub use stochastic_gradient::{Checkpoint, Checkpoints};
+pub use stochastic_gradient::{KlWeight, LearningRateSchedule, StochasticGradient};
+#[cfg(feature = "safetensors")]
+pub(crate) use stochastic_gradient::{Origin, Progress};
 #[doc(hidden)] // listed in `advanced`
 pub use stop::RemainingGain;
 pub use stop::{StopReason, Trace};

@@ -27,11 +27,31 @@ pub trait Observer {
     /// Takes the iteration or epoch that ended, counted from 1, and the objective per observation.
     fn observe(&mut self, iteration: usize, value: f64) -> ControlFlow<()>;
 
+    /// Takes the progress of a gradient fit at the end of an epoch; by default it passes epoch and J
+    /// to [`observe`](Self::observe).
+    fn observe_epoch(&mut self, progress: &EpochProgress) -> ControlFlow<()> {
+        self.observe(progress.epoch, progress.objective)
+    }
+
     /// Whether the observer does nothing, so that random restarts may run in parallel.
     #[doc(hidden)]
     fn is_silent(&self) -> bool {
         false
     }
+}
+
+/// Progress of a gradient fit at the end of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct EpochProgress {
+    /// The epoch, counted from 1.
+    pub epoch: usize,
+    /// J per observation, averaged over the batches of the epoch while they were trained on.
+    pub objective: f64,
+    /// J per observation on the held-out observations, if there are any.
+    pub held_out: Option<f64>,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
 }
 
 impl Observer for () {

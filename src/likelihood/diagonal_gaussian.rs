@@ -218,6 +218,12 @@ impl<T: Real> Parameters<T> for DiagonalGaussian<T> {
         true
     }
 
+    fn settle(&mut self) {
+        if !self.fixed {
+            self.given = self.log_variances.map(|v| v.exp());
+        }
+    }
+
     fn rests_on_floor(&self) -> bool {
         (0..self.given.len()).any(|j| self.floors[j] > T::zero() && self.is_at_floor(j))
     }

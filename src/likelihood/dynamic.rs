@@ -69,7 +69,10 @@ macro_rules! of_variant_mut {
             Self::Bernoulli($likelihood) => $call,
             Self::Independent($likelihood) => $call,
             Self::Categorical($likelihood) => $call,
-            Self::Product($likelihood) => $call,
+            Self::Product($likelihood) => {
+                let $likelihood = &mut **$likelihood;
+                $call
+            }
         }
     };
 }
@@ -249,6 +252,9 @@ impl<T: Real> Parameters<T> for DynLikelihood<T> {
     }
     fn step_to_optimum_of_observed(&mut self, d_parameters: &[T], counts: &[T], weight: T) -> bool {
         of_variant_mut!(self, l => l.step_to_optimum_of_observed(d_parameters, counts, weight))
+    }
+    fn settle(&mut self) {
+        of_variant_mut!(self, l => Parameters::<T>::settle(l));
     }
     fn rests_on_floor(&self) -> bool {
         of_variant!(self, l => Parameters::<T>::rests_on_floor(l))

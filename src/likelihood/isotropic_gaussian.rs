@@ -248,6 +248,12 @@ impl<T: Real> Parameters<T> for IsotropicGaussian<T> {
         true
     }
 
+    fn settle(&mut self) {
+        if !self.fixed {
+            self.given = self.log_variance[0].exp();
+        }
+    }
+
     fn rests_on_floor(&self) -> bool {
         self.is_at_floor()
     }

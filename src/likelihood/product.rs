@@ -203,6 +203,13 @@ impl<T: Real, A: Likelihood<T>, B: Likelihood<T>> Parameters<T> for Product<T, A
         false
     }
 
+    fn settle(&mut self) {
+        let (mut first, mut second) = (self.first(), self.second());
+        first.settle();
+        second.settle();
+        self.set(first, second);
+    }
+
     fn rests_on_floor(&self) -> bool {
         self.first().rests_on_floor() || self.second().rests_on_floor()
     }

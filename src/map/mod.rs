@@ -49,6 +49,11 @@ pub trait Parameters<T: Real> {
         self.step_to_optimum(d_parameters, entries, weight)
     }
 
+    /// Makes the component a function of its parameters alone, where it holds other numbers that equal
+    /// functions of them but for rounding, such as a variance beside its logarithm. By default it
+    /// does nothing.
+    fn settle(&mut self) {}
+
     /// Whether a parameter is at its declared floor; a fit that ends so reports
     /// [`StopReason::Floor`](crate::fit::StopReason::Floor).
     fn rests_on_floor(&self) -> bool {

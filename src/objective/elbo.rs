@@ -228,7 +228,7 @@ impl Elbo<Reparameterization> {
         model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
-        noise: impl FnMut(&mut [T]),
+        mut noise: impl FnMut(&mut [T]),
         workspace: &mut ElboWorkspace<T, I::Tape, D::Tape>,
         gradient: &mut Gradient<T>,
     ) -> Result<T>
@@ -241,25 +241,28 @@ impl Elbo<Reparameterization> {
     {
         self.monte_carlo_gradient(
             Derivative::Formula,
+            T::one(),
             model,
             inference,
             x,
-            noise,
+            &mut noise,
             workspace,
             gradient,
         )
     }
 
     /// J and, unless `derivative` is [`Derivative::None`], its gradient, with the chosen estimator
-    /// of the derivative of the divergence.
+    /// of the derivative of the divergence, which `kl_weight` multiplies in the gradient.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn monte_carlo_gradient<T, D, L, P, I>(
         &self,
         derivative: Derivative,
+        kl_weight: T,
         model: &GenerativeModel<D, L, P>,
         inference: &I,
         x: Observations<'_, T>,
-        mut noise: impl FnMut(&mut [T]),
+        // Not generic: one instance serves every source of noise.
+        noise: &mut dyn FnMut(&mut [T]),
         workspace: &mut ElboWorkspace<T, I::Tape, D::Tape>,
         gradient: &mut Gradient<T>,
     ) -> Result<T>
@@ -328,12 +331,19 @@ impl Elbo<Reparameterization> {
             );
             // The divergence below is that from N(0, I); what another prior adds is estimated.
             if !model.prior.is_standard() {
-                let (z, weights) = (w.z.as_view(), Weights::Equal(scale));
-                value += add_log_ratio_gradient(&model.prior, z, weights, &mut w.d_z, d_prior);
+                let (z, weights) = (w.z.as_view(), Weights::Equal(scale * kl_weight));
+                let weighted =
+                    add_log_ratio_gradient(&model.prior, z, weights, &mut w.d_z, d_prior);
+                value += if kl_weight == T::one() {
+                    weighted
+                } else {
+                    log_ratio_sum(&model.prior, z, Weights::Equal(scale))
+                };
             }
             // ∂/∂z of log π(z) − log q(z) is −z + Σ⁻¹(z − m), with the φ inside log q held constant
             // (Roeder et al. 2017).
             if derivative == Derivative::AlongThePath {
+                let scale = scale * kl_weight;
                 w.d_z.zip_apply(&w.z, |d: &mut T, z| *d -= scale * z);
                 q.add_negative_score(w.z.as_view(), scale, &mut w.d_z)?;
             }
@@ -341,7 +351,8 @@ impl Elbo<Reparameterization> {
             // One pass for the derivatives of the sample and of the KL: for a diagonal posterior it
             // needs one exponential per log-variance instead of three.
             if sample == 0 && derivative == Derivative::Formula {
-                kl = Some(q.bound_gradient(noise, d_z, x.scale(), &mut w.d_phi));
+                let scale = x.scale() * kl_weight;
+                kl = Some(q.bound_gradient(noise, d_z, scale, &mut w.d_phi));
                 continue;
             }
             if sample == 0 {
@@ -386,8 +397,7 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.value_and_gradient_at(model, inference, x, draw, workspace, gradient)
+        self.value_and_weighted_gradient(1.0, model, inference, x, rng, workspace, gradient)
     }
 
     fn value(
@@ -399,8 +409,24 @@ where
         workspace: &mut Self::Workspace,
         unused: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
-        self.monte_carlo_gradient(Derivative::None, model, inference, x, draw, workspace, unused)
+        let draw = &mut |noise: &mut [T]| fill_standard_normal(noise, rng);
+        let (none, one) = (Derivative::None, T::one());
+        self.monte_carlo_gradient(none, one, model, inference, x, draw, workspace, unused)
+    }
+
+    fn value_and_weighted_gradient(
+        &self,
+        kl_weight: f64,
+        model: &GenerativeModel<D, L, P>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        workspace: &mut Self::Workspace,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T> {
+        let draw = &mut |noise: &mut [T]| fill_standard_normal(noise, rng);
+        let (formula, weight) = (Derivative::Formula, T::of(kl_weight));
+        self.monte_carlo_gradient(formula, weight, model, inference, x, draw, workspace, gradient)
     }
 }
 

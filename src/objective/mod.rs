@@ -91,6 +91,35 @@ pub trait DifferentiableObjective<T: Real, M, I> {
         gradient: &mut Gradient<T>,
     ) -> Result<T>;
 
+    /// J, and the gradient of J with its divergence from the prior multiplied by `kl_weight` (β),
+    /// which a fit may climb in its place. The value is still J, the bound.
+    ///
+    /// By default there is a gradient for β = 1 only.
+    ///
+    /// # Errors
+    /// As [`value_and_gradient`](Self::value_and_gradient);
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for an objective without a weight of its
+    /// divergence.
+    #[allow(clippy::too_many_arguments)] // those of `value_and_gradient`, and the weight
+    fn value_and_weighted_gradient(
+        &self,
+        kl_weight: f64,
+        model: &M,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        workspace: &mut Self::Workspace,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T> {
+        if kl_weight == 1.0 {
+            return self.value_and_gradient(model, inference, x, rng, workspace, gradient);
+        }
+        Err(crate::Error::Unsupported {
+            what: "a weight of the divergence in this objective",
+            must: "`Elbo::reparameterized` or `Elbo::path_derivative`",
+        })
+    }
+
     /// J without its gradient; with the same random numbers it equals the value of
     /// [`value_and_gradient`](Self::value_and_gradient). `unused` is a buffer for the gradient.
     /// Override it where the value alone costs less.

@@ -117,13 +117,26 @@ where
         workspace: &mut Self::Workspace,
         gradient: &mut Gradient<T>,
     ) -> Result<T> {
-        let draw = |noise: &mut [T]| fill_standard_normal(noise, rng);
+        self.value_and_weighted_gradient(1.0, model, inference, x, rng, workspace, gradient)
+    }
+
+    fn value_and_weighted_gradient(
+        &self,
+        kl_weight: f64,
+        model: &GenerativeModel<D, L, P>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        workspace: &mut Self::Workspace,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T> {
         self.plain().monte_carlo_gradient(
             Derivative::AlongThePath,
+            T::of(kl_weight),
             model,
             inference,
             x,
-            draw,
+            &mut |noise: &mut [T]| fill_standard_normal(noise, rng),
             workspace,
             gradient,
         )

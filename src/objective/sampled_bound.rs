@@ -148,6 +148,23 @@ where
         of_bound!(self, workspace, value_and_gradient(model, inference, x, rng; gradient))
     }
 
+    fn value_and_weighted_gradient(
+        &self,
+        kl_weight: f64,
+        model: &GenerativeModel<D, L, P>,
+        inference: &I,
+        x: Observations<'_, T>,
+        rng: &mut dyn Rng,
+        workspace: &mut Self::Workspace,
+        gradient: &mut Gradient<T>,
+    ) -> Result<T> {
+        of_bound!(
+            self,
+            workspace,
+            value_and_weighted_gradient(kl_weight, model, inference, x, rng; gradient)
+        )
+    }
+
     fn value(
         &self,
         model: &GenerativeModel<D, L, P>,

@@ -85,6 +85,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "safetensors")]
+mod checkpoint;
 mod checks;
 mod components;
 #[cfg(feature = "save")]

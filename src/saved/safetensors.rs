@@ -181,7 +181,7 @@ fn read_layers<T: Real>(content: &[u8], prefix: &str) -> Result<Vec<Layer<T>>, S
     layers.into_iter().map(layer).collect()
 }
 
-fn malformed(message: String) -> SavedFileError {
+pub(super) fn malformed(message: String) -> SavedFileError {
     SavedFileError::Malformed { message }
 }
 
@@ -197,12 +197,12 @@ fn dimensions(
     ))
 }
 
-fn dtype<T: Real>() -> Dtype {
+pub(super) fn dtype<T: Real>() -> Dtype {
     if size_of::<T>() == 4 { Dtype::F32 } else { Dtype::F64 }
 }
 
 /// The bytes of the entries by columns, little-endian.
-fn bytes<'m, T: Real>(entries: impl IntoIterator<Item = &'m T>) -> Vec<u8> {
+pub(super) fn bytes<'m, T: Real>(entries: impl IntoIterator<Item = &'m T>) -> Vec<u8> {
     let entries = entries.into_iter();
     match dtype::<T>() {
         // Exact: the number is one of `f32`.
@@ -212,7 +212,7 @@ fn bytes<'m, T: Real>(entries: impl IntoIterator<Item = &'m T>) -> Vec<u8> {
 }
 
 /// The numbers of a tensor, in a precision that `T` holds exactly.
-fn numbers<T: Real>(tensor: &TensorView<'_>) -> Result<Vec<T>, SavedFileError> {
+pub(super) fn numbers<T: Real>(tensor: &TensorView<'_>) -> Result<Vec<T>, SavedFileError> {
     let data = tensor.data();
     match (tensor.dtype(), dtype::<T>()) {
         (Dtype::F32, _) => {

@@ -5,6 +5,7 @@
 //! The crate is its own development dependency with every feature on, so that no module depends on
 //! the command line.
 
+mod checkpoints;
 mod command_line;
 mod components;
 mod conventions;

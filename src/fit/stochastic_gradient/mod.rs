@@ -1,21 +1,29 @@
 //! Stochastic gradient ascent of J(θ, φ) on mini-batches.
 
 mod adam;
+mod checkpoint;
 mod schedule;
 #[cfg(test)]
 mod subnormal_test;
 mod training;
 
 pub use adam::{Adam, AdamSettings};
-pub use schedule::LearningRateSchedule;
+#[cfg(not(feature = "safetensors"))]
+use checkpoint::Origin;
+pub use checkpoint::{Checkpoint, Checkpoints};
+#[cfg(feature = "safetensors")]
+pub(crate) use checkpoint::{Origin, Progress};
+pub use schedule::{KlWeight, LearningRateSchedule};
 
-use super::{Fitted, Observer, StopReason, Trace};
+use super::{EpochProgress, Fitted, Observer, StopReason, Trace};
 use crate::linalg::parallel::fork_join_scope;
 use crate::map::Parameters;
 use crate::model::GenerativeModel;
 use crate::objective::DifferentiableObjective;
 use crate::{Error, IntoObservations, Observations, Real, Result};
-use rand::Rng;
+use checkpoint::trace_of;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, RngExt, SeedableRng};
 use training::{Training, repeats, split};
 
 /// Stochastic gradient ascent of the objective J(θ, φ) with [`Adam`], on mini-batches that are
@@ -88,6 +96,13 @@ pub struct StochasticGradient {
     /// Gradient clipping: a gradient of J *per observation* with a larger norm is scaled down to
     /// this norm. No clipping by default.
     pub clip_norm: Option<f64>,
+    /// Weight decay, decoupled from the gradient as in AdamW ([Loshchilov & Hutter
+    /// 2019](https://arxiv.org/abs/1711.05101)): in each step the parameters of decoder and encoder
+    /// shrink by this share of the learning rate. 0 by default.
+    pub weight_decay: f64,
+    /// Weight β of the divergence from the prior in what the fit climbs; 1, J itself, by default. The
+    /// trace, early stopping and the returned model are those of J at every weight.
+    pub kl_weight: KlWeight,
     /// Fraction of the observations that is held out, drawn at random; at least 0 and below 1.
     pub held_out: f64,
     /// Patience: number of epochs without improvement of J on the held-out observations before the
@@ -129,6 +144,8 @@ impl Default for StochasticGradient {
             warm_up_steps: 0,
             adam: AdamSettings::default(),
             clip_norm: None,
+            weight_decay: 0.0,
+            kl_weight: KlWeight::default(),
             held_out: 0.0,
             patience: 20,
             plateau_cuts: 2,
@@ -197,7 +214,8 @@ impl StochasticGradient {
     ///
     /// # Errors
     /// [`Error::InvalidParameter`] for zero epochs, a batch size of 0, a learning rate or clipping
-    /// norm that is not positive and finite, or a held-out fraction outside \[0, 1).
+    /// norm that is not positive and finite, a weight of the divergence that is negative, or a weight
+    /// decay or held-out fraction outside \[0, 1).
     pub fn check(&self) -> Result<()> {
         let positive = |name, value: f64| {
             if value > 0.0 && value.is_finite() {
@@ -215,6 +233,14 @@ impl StochasticGradient {
         }
         positive("the learning rate", self.learning_rate)?;
         self.clip_norm.map_or(Ok(()), |norm| positive("the largest norm of the gradient", norm))?;
+        self.kl_weight.check()?;
+        if !(0.0..1.0).contains(&self.weight_decay) {
+            return Err(Error::InvalidParameter {
+                name: "the weight decay",
+                value: self.weight_decay,
+                must: "at least 0 and below 1",
+            });
+        }
         if !(0.0..1.0).contains(&self.held_out) {
             return Err(Error::InvalidParameter {
                 name: "the held-out part",
@@ -293,7 +319,78 @@ impl StochasticGradient {
         I: Parameters<T>,
         J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
     {
+        self.fit_from(objective, model, inference, x, preconditioner, rng, observer, None)
+    }
+
+    /// [`fit_preconditioned`](Self::fit_preconditioned) with checkpoints, from which a fit that was
+    /// interrupted continues.
+    ///
+    /// The random numbers of each epoch are derived from one seed, which is drawn from `rng`; those
+    /// of a fit without checkpoints are drawn from `rng` itself, and differ. A fit that continues
+    /// ends with the bits of one that was not interrupted; the model and the inference given to it
+    /// are those of its start.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); [`Error::CheckpointMismatch`] for a checkpoint of another fit; errors
+    /// of the function that keeps the checkpoints.
+    #[allow(clippy::too_many_arguments)] // the components of a model, the observer, and checkpoints
+    pub fn fit_with_checkpoints<T, D, L, P, I, J>(
+        &self,
+        objective: &J,
+        model: GenerativeModel<D, L, P>,
+        inference: I,
+        x: Observations<'_, T>,
+        preconditioner: &Preconditioner<T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+        checkpoints: Checkpoints<'_, T>,
+    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    where
+        T: Real,
+        D: Parameters<T>,
+        L: Parameters<T>,
+        P: Parameters<T>,
+        I: Parameters<T>,
+        J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
+    {
+        let checkpoints = Some(checkpoints);
+        self.fit_from(objective, model, inference, x, preconditioner, rng, observer, checkpoints)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn fit_from<T, D, L, P, I, J>(
+        &self,
+        objective: &J,
+        model: GenerativeModel<D, L, P>,
+        inference: I,
+        x: Observations<'_, T>,
+        preconditioner: &Preconditioner<T>,
+        rng: &mut dyn Rng,
+        observer: &mut dyn Observer,
+        mut checkpoints: Option<Checkpoints<'_, T>>,
+    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    where
+        T: Real,
+        D: Parameters<T>,
+        L: Parameters<T>,
+        P: Parameters<T>,
+        I: Parameters<T>,
+        J: DifferentiableObjective<T, GenerativeModel<D, L, P>, I>,
+    {
         self.check()?;
+        let mut from = None;
+        let mut origin = None;
+        if let Some(checkpoints) = &mut checkpoints {
+            let own = Origin::new(self, &checkpoints.label, x);
+            from = checkpoints.take(&own)?;
+            origin = Some(own);
+        }
+        // With checkpoints, each epoch has a generator of its own, so that no state of a generator
+        // has to be kept.
+        let drawn = if checkpoints.is_some() { rng.random() } else { 0 };
+        let seed = from.as_ref().map_or(drawn, |from| from.progress.seed);
+        let mut of_start = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let rng: &mut dyn Rng = if checkpoints.is_some() { &mut of_start } else { rng };
         // The whole fit is one fork–join scope: a step forks some twenty times, and workers that
         // were parked between forks would have to be woken each time.
         fork_join_scope(|| {
@@ -314,14 +411,6 @@ impl StochasticGradient {
                 preconditioner,
                 rng,
             )?;
-            let mut trace = Trace::new();
-            // Reserved here, so that an epoch allocates nothing.
-            trace.reserve(self.epochs + 1);
-            let start = training.evaluate(training_set, 1)?;
-            if !start.is_finite() {
-                return Err(Error::ObjectiveAtStart { value: start });
-            }
-            trace.push(start);
             // The held-out observations may be few: their J is a mean over several samples.
             let count = training.parameter_count();
             let repeats = held_out.map_or(1, |part| {
@@ -329,52 +418,97 @@ impl StochasticGradient {
                 let affordable = (3 * training_set.len()).div_ceil(2 * part.len());
                 repeats(part.len(), HELD_OUT_SAMPLES, count).min(affordable)
             });
-            let mut best = match held_out {
-                Some(part) => training.evaluate(part, repeats)?,
-                None => start,
+            let mut trace = Trace::new();
+            let mut at = match from {
+                Some(from) => {
+                    trace = trace_of(&from);
+                    training.continue_from(from)?
+                }
+                None => {
+                    let start = training.evaluate(training_set, 1)?;
+                    if !start.is_finite() {
+                        return Err(Error::ObjectiveAtStart { value: start });
+                    }
+                    trace.push(start);
+                    let best = match held_out {
+                        Some(part) => training.evaluate(part, repeats)?,
+                        None => start,
+                    };
+                    if held_out.is_some() {
+                        trace.push_held_out(best);
+                    }
+                    training.start_at(seed, start, best)
+                }
             };
-            if held_out.is_some() {
-                trace.push_held_out(best);
-            }
-            let mut best_on_training = start;
-            let (mut since_best, mut cuts) = (0, 0);
+            // Reserved here, so that an epoch allocates nothing.
+            trace.reserve(self.epochs + 1);
             let mut stop = StopReason::IterationLimit;
-            for epoch in 1..=self.epochs {
+            for epoch in at.epoch + 1..=self.epochs {
+                // At the start of an epoch, so that a fit that continues ends here as well. Without
+                // held-out observations `since_best` stays 0.
+                if at.since_best > self.patience {
+                    stop = StopReason::EarlyStop;
+                    break;
+                }
+                let mut of_epoch =
+                    Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add(epoch as u64));
+                let rng: &mut dyn Rng =
+                    if checkpoints.is_some() { &mut of_epoch } else { &mut *rng };
                 let Some(value) = training.epoch(epoch - 1, &mut trace, rng)? else {
                     stop = StopReason::Diverged;
                     break;
                 };
                 trace.push(value);
+                at.epoch = epoch;
+                let mut on_held_out = None;
                 if let Some(part) = held_out {
                     let value = training.evaluate(part, repeats)?;
+                    on_held_out = Some(value);
                     trace.push_held_out(if value.is_finite() { value } else { f64::NEG_INFINITY });
                     // J on the training set guards the choice: one step of Adam can move the q of a
                     // single training observation that nothing held out resembles (a pixel that is
                     // set once) to an extreme variance, while the held-out J still rises. Such
                     // parameters lose more than half of what the training J had gained, and do not
                     // become the best.
-                    let on_training =
-                        if value > best { training.evaluate(training_set, 1)? } else { f64::NAN };
-                    if on_training >= 0.5 * (start + best_on_training) {
-                        (best, best_on_training, since_best) = (value, on_training, 0);
+                    let on_training = if value > at.best {
+                        training.evaluate(training_set, 1)?
+                    } else {
+                        f64::NAN
+                    };
+                    if on_training >= 0.5 * (at.start + at.best_on_training) {
+                        (at.best, at.best_on_training, at.since_best) = (value, on_training, 0);
                         training.keep_best();
                     } else {
-                        since_best += 1;
+                        at.since_best += 1;
                     }
                 }
-                if observer.observe(epoch, value).is_break() {
+                let progress = EpochProgress {
+                    epoch,
+                    objective: value,
+                    held_out: on_held_out,
+                    learning_rate: training.learning_rate(),
+                };
+                let interrupted = observer.observe_epoch(&progress).is_break();
+                if at.since_best > self.patience && at.cuts < self.plateau_cuts {
+                    training.back_to_best(PLATEAU_FACTOR);
+                    (at.since_best, at.cuts) = (0, at.cuts + 1);
+                }
+                if let (Some(checkpoints), Some(origin)) = (&mut checkpoints, &origin) {
+                    training.settle();
+                    if interrupted || epoch.is_multiple_of(checkpoints.every) {
+                        let checkpoint = training.checkpoint(&mut at, &trace, origin.clone());
+                        (checkpoints.keep)(&checkpoint)?;
+                    }
+                }
+                if interrupted {
                     stop = StopReason::Interrupted;
                     break;
                 }
-                if held_out.is_some() && since_best > self.patience {
-                    if cuts == self.plateau_cuts {
-                        stop = StopReason::EarlyStop;
-                        break;
-                    }
-                    training.back_to_best(PLATEAU_FACTOR);
-                    (since_best, cuts) = (0, cuts + 1);
-                }
             }
+            if stop == StopReason::IterationLimit && at.since_best > self.patience {
+                stop = StopReason::EarlyStop;
+            }
+            let start = at.start;
             let all = x.of_population(x.len());
             let (value, model, inference, better) = training.finish(all, held_out, start)?;
             trace.replace_last(value);

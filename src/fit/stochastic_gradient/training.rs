@@ -1,7 +1,9 @@
 //! State of a stochastic gradient fit: the batch, the gradient, the optimiser, and the parameters
 //! to return to.
 
+use super::checkpoint::{Checkpoint, Origin, Progress};
 use super::{Adam, MAX_REJECTIONS, Preconditioner, StochasticGradient};
+use crate::data::expect;
 use crate::fit::Trace;
 use crate::likelihood::is_missing;
 use crate::linalg::parallel::sum_over;
@@ -40,6 +42,7 @@ pub(super) struct Training<
     best: Vec<T>, // by the held-out observations
     steps: usize,
     rate_factor: f64,
+    last_rate: f64,
     noise_seed: u64,
     // The observed entries of each variable of a batch, in units of the population; empty for
     // complete data.
@@ -169,6 +172,7 @@ where
             best: vec![T::zero(); counts.iter().sum()],
             steps: 0,
             rate_factor: 1.0,
+            last_rate: settings.learning_rate,
             // Drawn once: every evaluation then uses the same Monte Carlo samples (common random
             // numbers), so that two values of J are comparable.
             noise_seed: rng.random(),
@@ -191,6 +195,87 @@ where
         J::Workspace: std::fmt::Debug,
     {
         (&self.adam, &self.gradient, &self.workspace, &self.good, &self.batch)
+    }
+
+    /// The counters of a fit at its start, with J of the training set and of the held-out part.
+    pub(super) fn start_at(&self, seed: u64, start: f64, best: f64) -> Progress {
+        Progress {
+            epoch: 0,
+            seed,
+            noise_seed: self.noise_seed,
+            rate_factor: self.rate_factor,
+            rejected: 0,
+            start,
+            best,
+            best_on_training: start,
+            since_best: 0,
+            cuts: 0,
+        }
+    }
+
+    /// Sets the state to that of a checkpoint and returns its counters.
+    ///
+    /// # Errors
+    /// [`Error::DimensionMismatch`] for a checkpoint of another model.
+    pub(super) fn continue_from(&mut self, from: Checkpoint<T>) -> Result<Progress> {
+        let what = "parameters of the checkpoint";
+        for parameters in &from.parameters {
+            expect(what, self.initial.len(), parameters.len())?;
+        }
+        expect("observations of the checkpoint", self.order.len(), from.order.len())?;
+        let [current, initial, good, best] = from.parameters;
+        (self.initial, self.good, self.best) = (initial, good, best);
+        Self::restore(&current, &mut self.model, &mut self.inference);
+        self.settle();
+        self.order = from.order;
+        let [mut first, mut second] = from.moments.map(|all| all.into_iter());
+        for (adam, powers) in self.adam.iter_mut().zip(from.powers) {
+            let count = adam.first_moment().len();
+            let part = |all: &mut std::vec::IntoIter<T>| all.by_ref().take(count).collect();
+            *adam = adam.clone().with_state(part(&mut first), part(&mut second), powers)?;
+        }
+        self.noise_seed = from.progress.noise_seed;
+        self.rate_factor = from.progress.rate_factor;
+        Ok(from.progress)
+    }
+
+    /// The state at the end of an epoch.
+    pub(super) fn checkpoint(
+        &self,
+        at: &mut Progress,
+        trace: &Trace,
+        origin: Origin,
+    ) -> Checkpoint<T> {
+        (at.rate_factor, at.rejected) = (self.rate_factor, trace.rejected_steps());
+        let mut current = self.good.clone();
+        Self::store(&mut current, &self.model, &self.inference);
+        let moments = |of: fn(&Adam<T>) -> &[T]| {
+            self.adam.iter().flat_map(|adam| of(adam).iter().copied()).collect()
+        };
+        Checkpoint {
+            parameters: [current, self.initial.clone(), self.good.clone(), self.best.clone()],
+            moments: [moments(Adam::first_moment), moments(Adam::second_moment)],
+            powers: std::array::from_fn(|i| self.adam[i].powers()),
+            order: self.order.clone(),
+            progress: *at,
+            values: trace.values().to_vec(),
+            held_out: trace.held_out().to_vec(),
+            origin,
+        }
+    }
+
+    /// Makes the components functions of their parameters alone, as they are after a checkpoint was
+    /// read.
+    pub(super) fn settle(&mut self) {
+        self.model.decoder.settle();
+        self.model.likelihood.settle();
+        self.model.prior.settle();
+        self.inference.settle();
+    }
+
+    /// The learning rate of the last step.
+    pub(super) fn learning_rate(&self) -> f64 {
+        self.last_rate
     }
 
     /// The number of parameters of model and inference.
@@ -237,6 +322,7 @@ where
         // Set, not counted: an epoch that is repeated after a rejection has the place in the
         // schedule that it had before.
         self.steps = epoch * self.batches();
+        let kl_weight = self.settings.kl_weight.at(epoch);
         let mut sum = 0.0;
         for start in (0..n).step_by(size) {
             let count = size.min(n - start);
@@ -244,7 +330,8 @@ where
                 self.count_observed(start..start + count);
             }
             let value = if whole {
-                self.objective.value_and_gradient(
+                self.objective.value_and_weighted_gradient(
+                    kl_weight,
                     &self.model,
                     &self.inference,
                     self.x,
@@ -257,7 +344,8 @@ where
                     .x
                     .gather(&self.order[start..start + count], &mut self.batch)?
                     .of_population(n);
-                self.objective.value_and_gradient(
+                self.objective.value_and_weighted_gradient(
+                    kl_weight,
                     &self.model,
                     &self.inference,
                     batch,
@@ -310,6 +398,7 @@ where
             * self.rate_factor
             * warm
             * settings.schedule.factor(self.steps as f64 / steps as f64);
+        self.last_rate = rate;
         let n = self.x.len();
         // Per observation: learning rate, ε and the clipping norm then mean the same for any n.
         let mut scale = T::one() / T::of_usize(n);
@@ -331,6 +420,11 @@ where
             inference.step(self.inference.parameters_mut(), &self.gradient.phi, rate, scale);
         squares += decoder.step(self.model.decoder.parameters_mut(), d_decoder, rate, scale);
         squares += prior.step(self.model.prior.parameters_mut(), d_prior, rate, scale);
+        if settings.weight_decay > 0.0 {
+            let factor = T::of(1.0 - rate * settings.weight_decay);
+            self.inference.parameters_mut().iter_mut().for_each(|w| *w *= factor);
+            self.model.decoder.parameters_mut().iter_mut().for_each(|w| *w *= factor);
+        }
         let weight = T::one() / T::of_usize((self.steps + 1).min(window));
         let entries = T::of_usize(n) * T::of_usize(self.x.data_dim());
         let at_optimum = if self.counts.is_empty() {

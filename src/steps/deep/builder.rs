@@ -2,9 +2,9 @@
 
 use super::{DeepLikelihood, Vae};
 use crate::data::{
-    Dense, IncompleteObservations, constant_but_for_rounding, resolution, resolution_of,
+    Data, Dense, IncompleteObservations, constant_but_for_rounding, resolution, resolution_of,
 };
-use crate::fit::{FitData, Fitted, Observer, StochasticGradient};
+use crate::fit::{Checkpoints, FitData, Fitted, Observer, StochasticGradient};
 use crate::likelihood::{NoiseVariance, check_share, is_missing};
 use crate::map::{Activation, Mlp, MlpBuilder};
 use crate::objective::SampledBound;
@@ -272,35 +272,73 @@ where
 
 fit_methods!([T: Real, S: DeepModel<T>] T, DeepBuilder<T, S> => S);
 
-impl<T: Real, S: DeepModel<T>> FitData<Dense<'_, T>> for DeepBuilder<T, S> {
-    type Model = S;
-
-    fn fit_form(
+impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
+    /// [`fit_with_observer`](Self::fit_with_observer) with checkpoints, from which a fit that was
+    /// interrupted continues to the same bits; see [`StochasticGradient::fit_with_checkpoints`].
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit), and [`Error::CheckpointMismatch`].
+    pub fn fit_with_checkpoints<X, R>(
         &self,
-        x: Dense<'_, T>,
-        rng: &mut dyn Rng,
+        x: X,
+        mut rng: &mut R,
         observer: &mut dyn Observer,
-    ) -> Result<Fitted<S>> {
-        S::fit_deep(self, x.validate()?, rng, observer)
+        checkpoints: Checkpoints<'_, T>,
+    ) -> Result<Fitted<S>>
+    where
+        X: Data<T>,
+        X::Form: DeepForm<T>,
+        R: Rng + ?Sized,
+    {
+        x.into_form()?
+            .with_observations(|x| S::fit_deep(self, x, &mut rng, observer, Some(checkpoints)))
+    }
+}
+
+/// A form of data that deep models are fitted to.
+#[diagnostic::on_unimplemented(
+    message = "a deep model cannot be fitted to data of the form `{Self}`",
+    note = "it is fitted to data in memory: `&x`, or `Incomplete(&x)`"
+)]
+pub trait DeepForm<T: Real>: Sized {
+    /// Calls `work` with the observations; NaN marks a missing entry.
+    ///
+    /// # Errors
+    /// Those of [`Observations::new`], and of `work`.
+    #[doc(hidden)]
+    fn with_observations<V>(self, work: impl FnOnce(Observations<'_, T>) -> Result<V>)
+    -> Result<V>;
+}
+
+impl<T: Real> DeepForm<T> for Dense<'_, T> {
+    fn with_observations<V>(
+        self,
+        work: impl FnOnce(Observations<'_, T>) -> Result<V>,
+    ) -> Result<V> {
+        work(self.validate()?)
     }
 }
 
 /// Entries that are missing are left out of log p(x|z), and the encoder reads 0 (in standardised
 /// units) and an indicator in their place.
-impl<T: Real, S: DeepModel<T>> FitData<IncompleteObservations<'_, T>> for DeepBuilder<T, S> {
+impl<T: Real> DeepForm<T> for IncompleteObservations<'_, T> {
+    fn with_observations<V>(
+        self,
+        work: impl FnOnce(Observations<'_, T>) -> Result<V>,
+    ) -> Result<V> {
+        if let Some(complete) = self.complete() {
+            return work(complete);
+        }
+        let marked = self.marked();
+        work(Observations::trusted(marked.as_view(), self.len()))
+    }
+}
+
+impl<T: Real, S: DeepModel<T>, F: DeepForm<T>> FitData<F> for DeepBuilder<T, S> {
     type Model = S;
 
-    fn fit_form(
-        &self,
-        x: IncompleteObservations<'_, T>,
-        rng: &mut dyn Rng,
-        observer: &mut dyn Observer,
-    ) -> Result<Fitted<S>> {
-        if let Some(complete) = x.complete() {
-            return S::fit_deep(self, complete, rng, observer);
-        }
-        let marked = x.marked();
-        S::fit_deep(self, Observations::trusted(marked.as_view(), x.len()), rng, observer)
+    fn fit_form(&self, x: F, rng: &mut dyn Rng, observer: &mut dyn Observer) -> Result<Fitted<S>> {
+        x.with_observations(|x| S::fit_deep(self, x, rng, observer, None))
     }
 }
 
@@ -312,7 +350,7 @@ pub trait DeepModel<T: Real>: Sized {
     /// The prior π(z).
     type Prior: Clone;
 
-    /// Maximises the ELBO from the builder's initialisation.
+    /// Maximises the ELBO from the builder's initialisation, or from a checkpoint.
     ///
     /// # Errors
     /// Those of [`DeepBuilder::fit`].
@@ -321,5 +359,6 @@ pub trait DeepModel<T: Real>: Sized {
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
+        checkpoints: Option<Checkpoints<'_, T>>,
     ) -> Result<Fitted<Self>>;
 }

@@ -6,12 +6,14 @@ use super::linear_solution::LinearSolution;
 use super::noise::{DeepNoise, NoiseSettings};
 use super::{DeepEncoderPpca, Vae};
 use crate::data::expect;
-use crate::fit::{Fitted, Observer, Preconditioner, StopReason, Trace};
-use crate::inference::{Amortized, GaussianEncoder};
-use crate::likelihood::IsotropicGaussian;
-use crate::map::{Linear, Mlp};
+use crate::fit::{
+    Checkpoints, Fitted, Observer, Preconditioner, StochasticGradient, StopReason, Trace,
+};
+use crate::inference::{Amortized, DifferentiableInference, GaussianEncoder};
+use crate::likelihood::{IsotropicGaussian, Likelihood};
+use crate::map::{DifferentiableMap, Linear, Mlp};
 use crate::model::{GenerativeModel, LinearGaussian};
-use crate::objective::{DifferentiableObjective, Elbo};
+use crate::objective::{DifferentiableObjective, Elbo, SampledBound};
 use crate::posterior::PosteriorFamily;
 use crate::prior::{Prior, StandardNormal};
 use crate::steps::Model;
@@ -70,6 +72,7 @@ where
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
+        checkpoints: Option<Checkpoints<'_, T>>,
     ) -> Result<Fitted<Self>> {
         // Before the scales, so that the error of data outside the support is returned first.
         L::check_data(builder.likelihood.as_ref(), x)?;
@@ -83,7 +86,16 @@ where
         if let Some(latent_dim) = model.prior.latent_dim() {
             expect("latent dimension of the prior", builder.latent_dim, latent_dim)?;
         }
-        let fitted = fitter.fit(&builder.objective, model, encoder, x, rng, observer)?;
+        let fitted = fit_parts(
+            &fitter,
+            &builder.objective,
+            (model, encoder),
+            x,
+            &Preconditioner::default(),
+            rng,
+            observer,
+            checkpoints,
+        )?;
         Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
     }
 }
@@ -125,6 +137,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         x: Observations<'_, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
+        checkpoints: Option<Checkpoints<'_, T>>,
     ) -> Result<Fitted<Self>> {
         let scales = builder.scales(x)?;
         let scales_missing = scales.missing;
@@ -160,16 +173,53 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         }
         let linear = builder.initialization == DeepInitialization::Linear;
         let fitter = builder.fitter_for(x, linear);
-        let fitted = fitter.fit_preconditioned(
+        let fitted = fit_parts(
+            &fitter,
             &builder.objective,
-            model,
-            encoder,
+            (model, encoder),
             x,
             &preconditioner,
             rng,
             observer,
+            checkpoints,
         )?;
         Ok(fitted.map(|(model, inference)| Model::from_fitting_parts(model, inference)))
+    }
+}
+
+/// Maximises J over the parts of a model, with checkpoints if they are asked for.
+#[allow(clippy::too_many_arguments)] // those of the fitter
+fn fit_parts<T, D, L, P, I>(
+    fitter: &StochasticGradient,
+    objective: &SampledBound,
+    (model, inference): (GenerativeModel<D, L, P>, I),
+    x: Observations<'_, T>,
+    preconditioner: &Preconditioner<T>,
+    rng: &mut dyn Rng,
+    observer: &mut dyn Observer,
+    checkpoints: Option<Checkpoints<'_, T>>,
+) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+where
+    T: Real,
+    D: DifferentiableMap<T>,
+    L: Likelihood<T>,
+    P: Prior<T>,
+    I: DifferentiableInference<T>,
+{
+    match checkpoints {
+        None => {
+            fitter.fit_preconditioned(objective, model, inference, x, preconditioner, rng, observer)
+        }
+        Some(checkpoints) => fitter.fit_with_checkpoints(
+            objective,
+            model,
+            inference,
+            x,
+            preconditioner,
+            rng,
+            observer,
+            checkpoints,
+        ),
     }
 }
 
