@@ -19,6 +19,7 @@ mod hostile;
 mod hostile_family;
 mod impute;
 mod ladder;
+mod likelihoods;
 mod missing;
 mod mixture;
 mod online;
