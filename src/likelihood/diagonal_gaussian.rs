@@ -9,6 +9,7 @@ use crate::map::Parameters;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
+use std::cell::OnceCell;
 
 /// Gaussian likelihood with diagonal covariance: x|y ~ N(y, diag(ψ_1, …, ψ_d)).
 ///
@@ -260,14 +261,16 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         let half = T::of(0.5);
         let constant =
             -half * variances.iter().fold(T::zero(), |sum, &v| sum + log_two_pi_times(v));
+        let constants = OnceCell::new();
         let of_column = |(x, y): (nalgebra::DVectorView<'_, T>, nalgebra::DVectorView<'_, T>)| {
             let errors = x.iter().zip(y.iter()).zip(precisions.iter());
             let density = constant
                 - half * errors.fold(T::zero(), |sum, ((&x, &y), &p)| sum + (x - y) * (x - y) * p);
             // A missing entry makes the sum NaN; complete data are not searched for one.
             if is_nan(density) {
-                let variances: Vec<f64> = variances.iter().map(|v| v.as_f64()).collect();
-                return observed::log_density(x.as_slice(), y.as_slice(), &variances);
+                let constants =
+                    constants.get_or_init(|| observed::constants(variances.iter().copied()));
+                return observed::log_density(x.as_slice(), y.as_slice(), constants);
             }
             density
         };
@@ -302,8 +305,8 @@ impl<T: Real> Likelihood<T> for DiagonalGaussian<T> {
         }
         let total: T = squares.sum();
         if is_nan(total) && any_missing(&x) {
-            let variances: Vec<f64> = variances.iter().map(|v| v.as_f64()).collect();
-            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &variances);
+            let constants = observed::constants(variances.iter().copied());
+            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &constants);
             for (j, (to, d)) in d_parameters.iter_mut().zip(by_variable).enumerate() {
                 let held = !self.analytic && self.is_at_floor(j) && d < 0.0;
                 *to = if held { T::zero() } else { T::of(d) };

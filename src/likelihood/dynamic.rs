@@ -1,7 +1,7 @@
 //! A likelihood that is chosen at run time.
 
 use super::kind::category_count;
-use super::product::check_partition;
+use super::product::{check_partition, in_table};
 use super::start::scale_floor;
 use super::{
     Bernoulli, Categorical, ConditionalMean, DiagonalGaussian, DynUnivariate, Independent,
@@ -107,7 +107,8 @@ impl<T: Real> DynLikelihood<T> {
                 let same = variables.iter().all(|&j| kind(j) == kind(first));
                 let kinds: Vec<_> = variables.iter().map(|&j| kind(j)).collect();
                 let likelihood =
-                    Self::of_group(if same { &kinds[..1] } else { &kinds }, own.as_view())?;
+                    Self::of_group(if same { &kinds[..1] } else { &kinds }, own.as_view())
+                        .map_err(|error| in_table(error, &variables))?;
                 parts.push((variables, likelihood));
             }
         }
@@ -215,10 +216,16 @@ impl<T: Real> DynLikelihood<T> {
             Self::Independent(independent) => independent.start(x, None),
             Self::Categorical(categorical) => categorical.start(x),
             Self::Product(product) => {
-                let [one, other] = product.variables().map(|own| x.select_rows(own));
+                let [of_first, of_second] = product.variables();
+                expect("variables", of_first.len() + of_second.len(), x.nrows())?;
                 let (mut first, mut second) = (product.first(), product.second());
-                let of_first = first.start(one.as_view())?;
-                let of_second = second.start(other.as_view())?;
+                let start = |likelihood: &mut Self, variables: &[usize]| {
+                    likelihood
+                        .start(x.select_rows(variables).as_view())
+                        .map_err(|error| in_table(error, variables))
+                };
+                let of_first = start(&mut first, of_first)?;
+                let of_second = start(&mut second, of_second)?;
                 product.set(first, second);
                 let all = of_first.iter().chain(of_second.iter()).copied();
                 Ok(DVector::from_iterator(of_first.len() + of_second.len(), all))

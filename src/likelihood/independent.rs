@@ -179,12 +179,11 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
             predictors[j] = distribution.start(&values, &of_values, &mut self.parameters[range]);
             distributions.push(distribution);
         }
-        // One distribution remains one where the data have changed none.
-        if self.distributions.len() != 1 || distributions.iter().any(|d| *d != distributions[0]) {
-            self.distributions = distributions;
-        } else {
-            self.distributions.clone_from(&distributions[..1].to_vec());
+        // One distribution remains one where the data have not made them differ.
+        if self.distributions.len() == 1 && distributions.iter().all(|d| *d == distributions[0]) {
+            distributions.truncate(1);
         }
+        self.distributions = distributions;
         Ok(predictors)
     }
 

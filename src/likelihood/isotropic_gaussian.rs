@@ -10,6 +10,7 @@ use crate::map::Parameters;
 use crate::{Error, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
 use rand::Rng;
+use std::cell::OnceCell;
 
 /// How the noise variance σ² is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -279,12 +280,14 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let half = T::of(0.5);
         let constant = -half * T::of_usize(x.nrows()) * log_two_pi_times(variance);
         // Squared errors are summed before the division by σ²: one division per observation.
+        let constants = OnceCell::new();
         let densities = x.column_iter().zip(output.column_iter()).map(|(x, y)| {
             let density = constant - half * squared_distance(x.iter(), y.iter()) / variance;
             // A missing entry makes the sum NaN; complete data are not searched for one.
             if is_nan(density) {
-                let variances = vec![variance.as_f64(); x.nrows()];
-                return observed::log_density(x.as_slice(), y.as_slice(), &variances);
+                let constants = constants
+                    .get_or_init(|| observed::constants(std::iter::repeat_n(variance, x.nrows())));
+                return observed::log_density(x.as_slice(), y.as_slice(), constants);
             }
             density
         });
@@ -325,8 +328,8 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
                 })
             });
         if is_nan(squared_error) && any_missing(&x) {
-            let variances = vec![variance.as_f64(); d];
-            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &variances);
+            let constants = observed::constants(std::iter::repeat_n(variance, d));
+            let (value, by_variable) = observed::gradient(x, output, weights, d_output, &constants);
             if let Some(to) = d_parameters.first_mut() {
                 let sum: f64 = by_variable.iter().sum();
                 let held = !self.analytic && self.is_at_floor() && sum < 0.0;

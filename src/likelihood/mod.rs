@@ -33,8 +33,6 @@ mod bernoulli;
 mod bernoulli_univariate;
 mod binomial;
 mod categorical;
-#[cfg(test)]
-mod conformance;
 mod continuous_bernoulli;
 mod diagonal_gaussian;
 mod dynamic;

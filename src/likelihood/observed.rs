@@ -31,19 +31,18 @@ impl Entrywise<3, 1> for Noise {
     }
 }
 
-/// The constants of variables with these variances: the first of all variables, then the second.
-fn constants(variances: &[f64]) -> Vec<f64> {
-    let each: Vec<_> = variances.iter().map(|&v| Entrywise::constants(&Noise, |_| v)).collect();
+/// The constants of the loop for variables with these variances: the first of all variables, then
+/// the second.
+pub(super) fn constants<T: Real>(variances: impl Iterator<Item = T>) -> Vec<f64> {
+    let of_variance = |v: T| Entrywise::constants(&Noise, |_| v.as_f64());
+    let each: Vec<[f64; 3]> = variances.map(of_variance).collect();
     (0..3).flat_map(|c| each.iter().map(move |own| own[c])).collect()
 }
 
 /// The log-density of the entries of one observation that are not missing.
-pub(super) fn log_density<T: Real>(x: &[T], y: &[T], variances: &[f64]) -> T {
-    let constants = &constants(variances);
-    finite(sum_of_entries::<T, Noise, 3, 1>(
-        &Noise,
-        Entries { x, y, parameters: &[], constants, gradient: None },
-    ))
+pub(super) fn log_density<T: Real>(x: &[T], y: &[T], constants: &[f64]) -> T {
+    let entries = Entries { x, y, parameters: &[], constants, gradient: None };
+    finite(sum_of_entries::<T, Noise, 3, 1>(&Noise, entries))
 }
 
 /// The weighted log-density of the entries that are not missing with its derivatives by the output,
@@ -53,10 +52,9 @@ pub(super) fn gradient<T: Real>(
     output: DMatrixView<'_, T>,
     weights: Weights<'_, T>,
     d_output: &mut DMatrix<T>,
-    variances: &[f64],
+    constants: &[f64],
 ) -> (T, Vec<f64>) {
-    let constants = &constants(variances);
-    let count = variances.len();
+    let count = x.nrows();
     let sums = sum_over_observations(x.shape(), weights, d_output, count, &|i, gradient| {
         let (x, y) = (x.column(i), output.column(i));
         let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));

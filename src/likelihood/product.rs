@@ -282,10 +282,20 @@ fn check_part<T: Real>(
     x: DMatrixView<'_, T>,
 ) -> Result<()> {
     let own = part.select(&x);
-    match likelihood.check_support(Observations::trusted(own.as_view(), own.ncols())) {
-        Err(Error::OutsideSupport { row, column, value, support }) => {
-            let row = part.variables.get(row).copied().unwrap_or(row);
-            Err(Error::OutsideSupport { row, column, value, support })
+    likelihood
+        .check_support(Observations::trusted(own.as_view(), own.ncols()))
+        .map_err(|error| in_table(error, &part.variables))
+}
+
+/// An error about a part of the variables, with the variable's number in the whole table.
+pub(super) fn in_table(error: Error, variables: &[usize]) -> Error {
+    let of = |row: usize| variables.get(row).copied().unwrap_or(row);
+    match error {
+        Error::OutsideSupport { row, column, value, support } => {
+            Error::OutsideSupport { row: of(row), column, value, support }
+        }
+        Error::NeverObserved { variable, observations } => {
+            Error::NeverObserved { variable: of(variable), observations }
         }
         other => other,
     }

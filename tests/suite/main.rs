@@ -21,6 +21,7 @@ mod hostile;
 mod hostile_family;
 mod impute;
 mod ladder;
+mod likelihoods;
 mod missing;
 mod mixture;
 mod online;
