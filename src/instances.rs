@@ -5,14 +5,16 @@
 //! dependent crate instantiates the fits of all models again. Nothing is ever called here.
 
 use crate::data::{Data, Incomplete, Moments, Source};
-use crate::diagnostics::InferenceGapSummary;
+use crate::diagnostics::{GapEstimation, ImportanceSampling, InferenceGapSummary};
 use crate::fit::{AutoencoderDescent, ExpectationMaximization, PxEm};
+use crate::likelihood::DiagonalGaussian;
 use crate::mixture::MixtureOfPpca;
+use crate::objective::ImportanceWeighted;
 use crate::posterior::{Diagonal, Full, Isotropic};
 use crate::steps::ModelKind;
 use crate::{
-    AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, LinearAutoencoder, Pca, Ppca, Real,
-    Result, Vae, VariationalPpca,
+    AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, IntoObservations, LinearAutoencoder,
+    Pca, Ppca, Real, Result, Vae, VariationalPpca,
 };
 use nalgebra::DMatrix;
 use rand::rngs::StdRng;
@@ -52,6 +54,30 @@ fn of_scalar<T: Real>(x: &DMatrix<T>, source: &mut dyn Source<T>, rng: &mut StdR
     Ok(())
 }
 
+macro_rules! estimates_of_family {
+    ($family:ty, $x:ident, $rng:ident) => {
+        let linear = DeepEncoderPpca::<f64, $family>::builder(1).fit($x, $rng)?.model;
+        let (model, q) = (linear.generative_model(), linear.encode($x)?);
+        drop(GapEstimation::default().estimate(model, &q, $x, $rng)?);
+        drop(ImportanceSampling::default().log_likelihood(model, &q, $x, $rng)?);
+        drop(ImportanceWeighted::new(1).log_weights(model, &q, $x, $rng)?);
+        let vae = Vae::<f64, $family>::builder(1).fit($x, $rng)?.model;
+        let (model, q) = (vae.generative_model(), vae.encode($x)?);
+        drop(GapEstimation::default().estimate(model, &q, $x, $rng)?);
+    };
+}
+
+/// What tests of the diagnostics and of a noise variance per variable use, in `f64` alone.
+fn estimates(x: &DMatrix<f64>, rng: &mut StdRng) -> Result<()> {
+    let x = x.into_observations()?;
+    estimates_of_family!(Isotropic<f64>, x, rng);
+    estimates_of_family!(Diagonal<f64>, x, rng);
+    estimates_of_family!(Full<f64>, x, rng);
+    let vae = Vae::<f64, Diagonal<f64>, DiagonalGaussian<f64>>::builder(1).fit(x, rng)?.model;
+    drop(vae.estimate_elbo(1, x, rng)?);
+    Ok(())
+}
+
 #[doc(hidden)]
 pub fn single(x: &DMatrix<f32>, source: &mut dyn Source<f32>, rng: &mut StdRng) -> Result<()> {
     of_scalar(x, source, rng)
@@ -59,5 +85,6 @@ pub fn single(x: &DMatrix<f32>, source: &mut dyn Source<f32>, rng: &mut StdRng) 
 
 #[doc(hidden)]
 pub fn double(x: &DMatrix<f64>, source: &mut dyn Source<f64>, rng: &mut StdRng) -> Result<()> {
+    estimates(x, rng)?;
     of_scalar(x, source, rng)
 }

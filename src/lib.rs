@@ -250,7 +250,7 @@ pub mod fit;
 #[cfg(doc)]
 pub mod guide;
 pub mod inference;
-#[cfg(all(feature = "instances", debug_assertions))]
+#[cfg(all(feature = "instances", debug_assertions, not(test)))]
 #[doc(hidden)]
 pub mod instances;
 pub mod likelihood;

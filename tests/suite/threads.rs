@@ -25,8 +25,8 @@ fn data<T: Real>(d: usize, n: usize) -> DMatrix<T> {
 
 fn trained<L: Likelihood<f32> + Send + Sync>(likelihood: L, x: &DMatrix<f32>) -> Vec<f32> {
     let (d, k, rng) = (x.nrows(), 10, &mut StdRng::seed_from_u64(5));
-    let encoder = Mlp::builder(d, 2 * k).hidden(&[250]).build(rng).unwrap();
-    let decoder = Mlp::builder(k, d).hidden(&[250]).build(rng).unwrap();
+    let encoder = Mlp::builder(d, 2 * k).hidden(&[120]).build(rng).unwrap();
+    let decoder = Mlp::builder(k, d).hidden(&[120]).build(rng).unwrap();
     let inference = Amortized::new(GaussianEncoder::<_, Diagonal<f32>>::new(encoder, k).unwrap());
     let fitter = StochasticGradient { epochs: 2, batch_size: 48, ..Default::default() };
     let x = Observations::new(x.as_view()).unwrap();
@@ -53,7 +53,7 @@ fn trained<L: Likelihood<f32> + Send + Sync>(likelihood: L, x: &DMatrix<f32>) ->
 
 #[test]
 fn training() {
-    let x = data::<f32>(300, 80);
+    let x = data::<f32>(150, 80);
     let binary = x.map(|v| if v > 0.0 { 1.0 } else { 0.0 });
     let noise = IsotropicGaussian::new(1.0f32).unwrap();
     let (one, one_binary) = on(1, || (trained(noise, &x), trained(Bernoulli, &binary)));
@@ -66,7 +66,7 @@ fn training() {
 /// A half of the inputs is more than the matrix kernel sums in one go.
 #[test]
 fn training_on_many_variables() {
-    let x = data::<f32>(2200, 60);
+    let x = data::<f32>(1100, 60);
     let noise = IsotropicGaussian::new(1.0f32).unwrap();
     let one = on(1, || trained(noise, &x));
     for threads in [2, 3] {
@@ -79,7 +79,7 @@ fn training_on_many_variables() {
 fn deep_steps() {
     fn fitted<T: Real>(x: &DMatrix<T>, binary: &DMatrix<T>) -> Vec<T> {
         let fitter = StochasticGradient { epochs: 2, held_out: 0.1, ..Default::default() };
-        let (hidden, rng) = ([150, 60], &mut StdRng::seed_from_u64(7));
+        let (hidden, rng) = ([70, 40], &mut StdRng::seed_from_u64(7));
         let encoder =
             DeepEncoderPpca::<T>::builder(6).hidden(&hidden).fitter(fitter).fit(x, rng).unwrap();
         let vae =
@@ -105,7 +105,7 @@ fn deep_steps() {
             .chain(values)
             .collect()
     }
-    let (x, single) = (data::<f64>(200, 150), data::<f32>(200, 150));
+    let (x, single) = (data::<f64>(100, 150), data::<f32>(100, 150));
     let (binary, single_binary) =
         (x.map(|v| f64::from(v > 0.0)), single.map(|v| if v > 0.0 { 1.0f32 } else { 0.0 }));
     let (one, one_single) = on(1, || (fitted(&x, &binary), fitted(&single, &single_binary)));

@@ -855,17 +855,18 @@ mod tests {
         }
     }
 
-    /// α·A·B + β·C in `f64`, by the definition.
-    fn definition<T: Real>(
-        (alpha, beta): (f64, f64),
-        a: &DMatrix<T>,
-        b: &DMatrix<T>,
-        c: &DMatrix<T>,
-    ) -> DMatrix<f64> {
-        DMatrix::from_fn(a.nrows(), b.ncols(), |i, j| {
-            let sum: f64 = (0..a.ncols()).map(|p| a[(i, p)].as_f64() * b[(p, j)].as_f64()).sum();
-            alpha * sum + beta * c[(i, j)].as_f64()
-        })
+    /// A·B in `f64`, by the definition; a column of A at a time, as it lies in memory.
+    fn definition<T: Real>(a: &DMatrix<T>, b: &DMatrix<T>) -> DMatrix<f64> {
+        let a = a.map(|v| v.as_f64());
+        let mut product = DMatrix::zeros(a.nrows(), b.ncols());
+        let rows = a.nrows().max(1);
+        for (sums, b) in product.as_mut_slice().chunks_exact_mut(rows).zip(b.column_iter()) {
+            for (a, b) in a.as_slice().chunks_exact(rows).zip(b.iter()) {
+                let b = b.as_f64();
+                sums.iter_mut().zip(a).for_each(|(sum, a)| *sum += a * b);
+            }
+        }
+        product
     }
 
     fn agrees<T: Real>(level: SimdLevel, m: usize, n: usize, k: usize, layouts: &[[Layout; 3]]) {
@@ -873,8 +874,9 @@ mod tests {
         // k + 2 roundings, each of a partial sum of numbers in (−1, 1), which stays below 4√k with
         // all but certainty.
         let tolerance = T::EPSILON.as_f64() * 4.0 * (k as f64 + 4.0).powf(1.5);
+        let product = definition(&a, &b);
         for (alpha, beta) in [(1.0, 0.0), (2.0, 0.5)] {
-            let expected = definition((alpha, beta), &a, &b, &c);
+            let expected = product.zip_map(&c, |sum, c| alpha * sum + beta * c.as_f64());
             for &[of_a, of_b, of_c] in layouts {
                 let (a, b) = (Stored::new(&a, of_a), Stored::new(&b, of_b));
                 // With β = 0 the old C is not read.

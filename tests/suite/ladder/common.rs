@@ -7,6 +7,7 @@ use nalgebra::{DMatrix, DVector, DefaultAllocator, Dim, Dyn, OMatrix};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 use std::f64::consts::TAU;
+use std::sync::{Mutex, PoisonError};
 
 pub fn iris() -> DMatrix<f64> {
     csv(include_bytes!("../../../examples/data/iris.csv.gz"))
@@ -72,8 +73,23 @@ pub fn hostile() -> Vec<(&'static str, DMatrix<f64>, usize)> {
 
 /// The eigenvalues of S about `mean`, falling, by the singular values of the deviations: all d of
 /// them. One-sided Jacobi on scaled columns, written for the tests alone, so that it shares nothing
-/// with the library.
+/// with the library. Computed once for each table, of which many tests use the same.
 pub fn eigenvalues(x: &DMatrix<f64>, centered: bool) -> DVector<f64> {
+    type Known = (DMatrix<f64>, bool, DVector<f64>);
+    static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+    // Locked while they are computed, so that no other test computes the same. A list remains
+    // valid when a test panics.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known.iter().find(|(table, about_mean, _)| *about_mean == centered && table == x);
+    if let Some((_, _, values)) = found {
+        return values.clone();
+    }
+    let values = jacobi_eigenvalues(x, centered);
+    known.push((x.clone(), centered, values.clone()));
+    values
+}
+
+fn jacobi_eigenvalues(x: &DMatrix<f64>, centered: bool) -> DVector<f64> {
     let (d, n) = x.shape();
     let mut a = if d <= n { x.transpose() } else { x.clone() };
     if centered {

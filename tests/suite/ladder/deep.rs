@@ -20,6 +20,11 @@ fn short(n: usize) -> StochasticGradient {
 /// observations, constant and duplicated columns, a large mean, one huge outlier, five rows.
 fn tables() -> Vec<(&'static str, DMatrix<f64>, usize)> {
     let mut all = hostile();
+    // A fifth of the 1,500 variables shows the same: a step takes time in proportion to them.
+    for (name, x, _) in all.iter_mut().filter(|(_, x, _)| x.nrows() > 300) {
+        *name = "38 observations of 300 variables";
+        *x = x.rows(0, 300).into_owned();
+    }
     let mut outlier = wine();
     outlier[(3, 17)] = 1e6;
     let few = wine().columns(0, 5).into_owned();
@@ -110,7 +115,7 @@ fn a_vae_is_never_below_the_linear_model_that_it_contains() {
             (likelihood_optimum(&values, k), isotropic_optimum(&values, k).unwrap());
         let (analytic, learned) = (NoiseVariance::Analytic, NoiseVariance::Learned);
         let table = (&x, k);
-        // A step on 1,500 variables takes as long as all others together.
+        // A step on 300 variables takes as long as one on all other tables together.
         if x.nrows() > 100 {
             vae_is_not_below::<f64, Isotropic<f64>>(name, table, analytic, isotropic, &[1]);
             continue;

@@ -53,7 +53,7 @@ fn empty_observations_add_nothing() {
 
 #[test]
 fn scales_over_ten_orders_of_magnitude() {
-    let mut x = table(10, 500, 3, 0.3, 0.2, 21);
+    let mut x = table(10, 200, 3, 0.3, 0.2, 21);
     for (j, mut row) in x.row_iter_mut().enumerate() {
         row *= 10f64.powf(-5.0 + j as f64 * 10.0 / 9.0);
     }

@@ -1,0 +1,1 @@
+//! The benchmarks of `elbo` are in the files beside this one; this library is empty.
