@@ -9,6 +9,7 @@
 //! over the variables, not a mean.
 
 mod bernoulli;
+mod bernoulli_univariate;
 mod diagonal_gaussian;
 mod gaussian_noise;
 mod independent;
