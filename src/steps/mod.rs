@@ -55,7 +55,7 @@ pub use factor_analysis::FactorAnalysisBuilder;
 #[doc(hidden)]
 pub use factor_analysis::{FactorAnalysis, FactorAnalysisFitter};
 pub(crate) use fit_methods::fit_methods;
-pub use generalized::{GeneralizedPpca, GeneralizedPpcaBuilder};
+pub use generalized::{GeneralizedPpca, GeneralizedPpcaBuilder, StandardErrors};
 pub use linear_autoencoder::LinearAutoencoderBuilder;
 #[doc(hidden)]
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderFitter};

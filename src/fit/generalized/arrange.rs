@@ -36,7 +36,16 @@ impl<U: Univariate<f64>> Problem<'_, U> {
         self.rotate(point, &signs)
     }
 
-    /// z = a + Rz' with BBᵗ... the prior N(a, B = RRᵗ) of the point becomes N(0, I) of z'.
+    /// Makes WᵗW diagonal, with falling entries, and fixes the signs, where no q depends on it.
+    pub(super) fn rotate_loadings(&self, theta: &mut super::problem::Theta) -> Result<()> {
+        let svd = thin_svd(theta.loadings.as_view())?.with_fixed_signs();
+        if svd.v.ncols() == self.latent_dim {
+            theta.loadings = &theta.loadings * &svd.v;
+        }
+        Ok(())
+    }
+
+    /// With z = a + Rz' the prior N(a, RRᵗ) of the point becomes N(0, I) of z'.
     fn standardize(&self, point: &mut Point) {
         let k = self.latent_dim;
         let (mean, covariance) = self.prior_moments(&point.phi);

@@ -124,8 +124,13 @@ impl Preconditioner {
         Self { variables, parameters, observations, factors, weights, shape: problem.shape }
     }
 
+    /// The part for θ.
+    pub(super) fn of_theta(self) -> Self {
+        Self { observations: Vec::new(), factors: Vec::new(), weights: Vec::new(), ..self }
+    }
+
     /// The product of the inverse curvature and a gradient.
-    fn apply(&self, gradient: &Point) -> Point {
+    pub(super) fn apply(&self, gradient: &Point) -> Point {
         let mut step = gradient.clone();
         let k = step.theta.loadings.ncols();
         for (j, factor) in self.variables.iter().enumerate() {
@@ -259,9 +264,9 @@ pub(crate) fn ascend<U: Univariate<f64>>(
     Ascended { point, trace, stop }
 }
 
-/// Whether the curvature is computed anew: often at first, then every fifty iterations.
+/// Whether the curvature is computed anew: often at first, then every twenty iterations.
 fn refresh_at(iteration: usize, last: usize) -> bool {
-    matches!(iteration, 3 | 8 | 15 | 30) || iteration - last >= 50
+    matches!(iteration, 3 | 8 | 15) || iteration - last >= 20
 }
 
 fn masked(mut step: Point, frozen: bool) -> Point {

@@ -25,6 +25,7 @@ const SMALL_VARIANCE: f64 = 1e-10;
 /// integrand that vanishes at both ends it converges faster than any power of the step, and its
 /// lattices are nested, so that the difference of the last two of them bounds the error. The step
 /// is halved until it is about 1e-10. The derivatives are those of the sum: exact.
+#[inline]
 pub(crate) fn expectation<U: Univariate<f64>>(
     distribution: &U,
     x: f64,

@@ -10,6 +10,8 @@
 mod arrange;
 pub(crate) mod ascent;
 mod expectation;
+mod likelihood_fit;
+mod marginal;
 mod problem;
 mod shape;
 mod start;
@@ -22,6 +24,7 @@ pub(crate) use shape::Shape;
 pub use table::PredictorForm;
 pub(crate) use table::{Table, check_table, expect_shape};
 
+pub(crate) use marginal::{LARGEST_DIM, Place, integrate};
 pub(crate) use problem::Theta;
 
 use crate::Result;
@@ -86,6 +89,54 @@ pub(crate) fn fit<U: Univariate<f64>>(
     }
     problem.arrange(&mut point)?;
     Ok(Fit { theta: point.theta, phi: point.phi, trace, stop })
+}
+
+/// Maximises log p(x) over θ by quadrature over z (k ≤ 2), from the maximum of J; the returned φ is
+/// that of the maximum of J, and belongs to another θ.
+pub(crate) fn fit_likelihood<U: Univariate<f64>>(
+    table: &Table<'_>,
+    likelihood: &Independent<f64, U>,
+    (shape, latent_dim): (Shape, usize),
+    restarts: usize,
+    settings: Settings,
+    rng: &mut dyn Rng,
+    observer: &mut dyn Observer,
+) -> Result<Fit> {
+    let family = (shape, latent_dim);
+    let bound = fit(table, likelihood, family, restarts, settings, rng, &mut ())?;
+    let problem = Problem { table, likelihood, shape, latent_dim, prior: Prior::Standard };
+    let start = Point { theta: bound.theta, phi: bound.phi };
+    let (theta, trace, stop) = problem.maximize_likelihood(&start, settings, observer);
+    let mut point = Point { theta, phi: start.phi };
+    // log p does not depend on the rotation of z: that of full covariances is fixed.
+    problem.rotate_loadings(&mut point.theta)?;
+    Ok(Fit { theta: point.theta, phi: point.phi, trace, stop })
+}
+
+/// log p(x_i) and its estimated error, in nats, of each distinct observation, from lattices at the
+/// moments of q.
+pub(crate) fn log_likelihood<U: Univariate<f64>>(
+    table: &Table<'_>,
+    likelihood: &Independent<f64, U>,
+    theta: &Theta,
+    (shape, phi): (Shape, &DMatrix<f64>),
+) -> Vec<(f64, f64)> {
+    let latent_dim = theta.loadings.ncols();
+    let problem = Problem { table, likelihood, shape, latent_dim, prior: Prior::Standard };
+    problem.log_likelihood(theta, &problem.places(phi), false).each
+}
+
+/// The observed information of log p at θ, in the order loadings, intercepts, ξ.
+pub(crate) fn information<U: Univariate<f64>>(
+    table: &Table<'_>,
+    likelihood: &Independent<f64, U>,
+    theta: &Theta,
+    (shape, phi): (Shape, &DMatrix<f64>),
+) -> DMatrix<f64> {
+    let latent_dim = theta.loadings.ncols();
+    let problem = Problem { table, likelihood, shape, latent_dim, prior: Prior::Standard };
+    let found = problem.log_likelihood(theta, &problem.places(phi), false);
+    problem.information(theta, &found.places)
 }
 
 /// The φ of some observations of the data that maximise J at fixed θ, each by an ascent of its own.

@@ -38,7 +38,7 @@ impl Theta {
         [self.loadings.as_mut_slice(), self.intercepts.as_mut_slice(), &mut self.xi]
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         for (to, from) in self.slices_mut().into_iter().zip(other.slices()) {
             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         }
@@ -322,29 +322,32 @@ impl<U: Univariate<f64>> Problem<'_, U> {
         let mut total = 0.0;
         let mut own = vec![0.0; xi.len()];
         let mut scratch = vec![0.0; xi.len()];
-        for (i, observation) in block.enumerate() {
+        let Buffers { x, mean, variance, .. } = buffers;
+        let columns = x
+            .as_slice()
+            .chunks_exact(d)
+            .zip(mean.as_mut_slice().chunks_exact_mut(d))
+            .zip(variance.as_mut_slice().chunks_exact_mut(d));
+        for (((x, mean), variance), observation) in columns.zip(block) {
             let weight = self.table.weights[observation];
             let mut value = 0.0;
-            for j in 0..d {
-                let x = buffers.x[(j, i)];
-                let (mean, variance) = (buffers.mean[(j, i)], buffers.variance[(j, i)]);
+            let entries = x.iter().zip(mean).zip(variance).enumerate();
+            for (j, ((&x, mean), variance)) in entries {
                 if x.is_nan() {
-                    buffers.mean[(j, i)] = 0.0;
-                    buffers.variance[(j, i)] = 0.0;
+                    (*mean, *variance) = (0.0, 0.0);
                     continue;
                 }
                 let places = self.likelihood.range(j);
                 let found = expectation(
                     self.likelihood.distribution(j),
                     x,
-                    (mean, variance),
+                    (*mean, *variance),
                     &xi[places.clone()],
                     &mut own[places.clone()],
                     &mut scratch[places.clone()],
                 );
                 value += found.value;
-                buffers.mean[(j, i)] = weight * found.d_mean;
-                buffers.variance[(j, i)] = weight * found.d_variance;
+                (*mean, *variance) = (weight * found.d_mean, weight * found.d_variance);
                 for (sum, d) in sum.xi[places.clone()].iter_mut().zip(&own[places]) {
                     *sum += weight * d;
                 }

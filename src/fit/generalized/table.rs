@@ -229,6 +229,11 @@ impl<'a> Table<'a> {
         Ok(Self { rows, variables: d, representatives, weights, place, has_offset, total_weight })
     }
 
+    /// The observation of the data that stands for each distinct one.
+    pub(crate) fn representatives(&self) -> &[usize] {
+        &self.representatives
+    }
+
     /// The number of distinct observations.
     pub(crate) fn len(&self) -> usize {
         self.weights.len()

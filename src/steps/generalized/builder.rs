@@ -5,11 +5,8 @@ use crate::data::check_latent_dim;
 use crate::fit::generalized::ascent::Settings;
 use crate::fit::generalized::{self, Fit, Table, check_table};
 use crate::fit::{FitData, Fitted, Observer, PredictorFamily, PredictorForm};
-use crate::inference::PerPoint;
 use crate::likelihood::{Independent, Univariate};
-use crate::map::{Linear, Parameters};
-use crate::model::GenerativeModel;
-use crate::steps::{Model, fit_methods};
+use crate::steps::fit_methods;
 use crate::{Error, Real, Result};
 use nalgebra::DMatrix;
 use rand::Rng;
@@ -92,6 +89,32 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>>
         }
     }
 
+    pub(super) fn latent_dim(&self) -> usize {
+        self.latent_dim
+    }
+
+    pub(super) fn random_restarts(&self) -> usize {
+        self.restarts
+    }
+
+    /// Validates the data and the settings.
+    pub(super) fn prepare<'a, F: PredictorForm<T> + 'a>(
+        &self,
+        data: F,
+    ) -> Result<(Table<'a>, Independent<f64, U>, Settings)> {
+        let settings = self.settings()?;
+        data.validate()?;
+        let (d, n) = data.shape();
+        let likelihood = self.likelihood(d)?;
+        check_latent_dim(self.latent_dim, n, d)?;
+        check_table(&data, |j, value| {
+            let distribution = likelihood.distribution(j);
+            let contains = <U as Univariate<f64>>::contains(distribution, value);
+            (!contains).then(|| <U as Univariate<f64>>::support(distribution))
+        })?;
+        Ok((Table::new(data)?, likelihood, settings))
+    }
+
     fn settings(&self) -> Result<Settings> {
         if !(self.tolerance >= 0.0) {
             return Err(Error::InvalidParameter {
@@ -119,41 +142,22 @@ where
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
     ) -> Result<Fitted<Self::Model>> {
-        let settings = self.settings()?;
-        let (d, n) = data.shape();
-        data.validate()?;
-        let likelihood = self.likelihood(d)?;
-        check_latent_dim(self.latent_dim, n, d)?;
-        check_table(&data, |j, value| {
-            let distribution = likelihood.distribution(j);
-            let contains = <U as Univariate<f64>>::contains(distribution, value);
-            (!contains).then(|| <U as Univariate<f64>>::support(distribution))
-        })?;
-        let table = Table::new(data)?;
+        let n = data.shape().1;
+        let (table, likelihood, settings) = self.prepare(data)?;
         let family = (Q::SHAPE, self.latent_dim);
         let Fit { theta, phi, trace, stop } =
             generalized::fit(&table, &likelihood, family, self.restarts, settings, rng, observer)?;
-        let decoder = Linear::new(theta.loadings.map(T::of), theta.intercepts.map(T::of))?;
-        let mut narrow = Independent::<T, U>::of_each(
-            (0..d).map(|j| likelihood.distribution(j).clone()).collect(),
-        )?;
-        let parameters = narrow.parameters_mut();
-        parameters.iter_mut().zip(&theta.xi).for_each(|(to, &from)| *to = T::of(from));
-        let model = Model::from_fitting_parts(
-            GenerativeModel::new(decoder, narrow),
-            PerPoint::new(Q::at_prior(self.latent_dim, n)),
-        );
-        let placed = |i: usize| table.place[i];
-        let mut table_of_all = DMatrix::zeros(phi.nrows(), n);
-        for i in 0..n {
-            if let Some(place) = placed(i) {
-                table_of_all.set_column(i, &phi.column(place));
+        let model = GeneralizedPpca::<T, U, Q>::from_theta(&likelihood, &theta, n)?;
+        let mut all = DMatrix::zeros(phi.nrows(), n);
+        // An observation of weight 0 has no part in the fit; its q_i is that of a new one.
+        let mut absent = Vec::new();
+        for (i, place) in table.place.iter().enumerate() {
+            match place {
+                Some(place) => all.set_column(i, &phi.column(*place)),
+                None => absent.push(i),
             }
         }
-        let model = model.with_table(table_of_all)?;
-        // An observation of weight 0 has no part in the fit; its q_i is that of a new one.
-        let absent: Vec<usize> = (0..n).filter(|&i| placed(i).is_none()).collect();
-        let model = model.with_ascended(&table, &absent)?;
+        let model = model.with_table(all)?.with_ascended(&table, &absent)?;
         Ok(Fitted::new(model, trace, stop))
     }
 }

@@ -17,7 +17,7 @@ use crate::{Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector, DVectorView};
 
 /// Settings of the ascent of a single q_i.
-const OF_ONE: Settings = Settings { tolerance: 1e-12, max_iterations: 500 };
+pub(super) const OF_ONE: Settings = Settings { tolerance: 1e-12, max_iterations: 500 };
 
 /// θ of a model in double precision.
 pub(super) fn wide<T: Real, U: Univariate<T> + Univariate<f64>>(
@@ -83,16 +83,15 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>> General
         let form = x.into_form()?;
         self.check(&form)?;
         let n = form.shape().1;
-        let table = Table::new(form)?;
         let model = Self::from_fitting_parts(
             self.generative.clone(),
             PerPoint::new(Q::at_prior(self.latent_dim(), n)),
         );
-        model.with_ascended(&table, &(0..n).collect::<Vec<_>>())
+        model.with_all_ascended(&Table::new(form)?)
     }
 
     /// Returns an error unless the data fit the model and its likelihood.
-    fn check<F: PredictorForm<T>>(&self, form: &F) -> Result<()> {
+    pub(super) fn check<F: PredictorForm<T>>(&self, form: &F) -> Result<()> {
         form.validate()?;
         expect_shape(form, self.data_dim())?;
         let likelihood = &self.generative.likelihood;

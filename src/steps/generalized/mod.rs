@@ -2,9 +2,11 @@
 //! one linear predictor each, and one q_i for each observation.
 
 mod builder;
+mod likelihood;
 mod methods;
 
 pub use builder::GeneralizedPpcaBuilder;
+pub use likelihood::StandardErrors;
 
 use super::Model;
 use crate::inference::PerPoint;
