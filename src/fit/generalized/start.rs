@@ -94,6 +94,10 @@ impl<U: Univariate<f64>> Problem<'_, U> {
                 let places = self.likelihood.range(first + j);
                 let distribution = self.likelihood.distribution(first + j);
                 let parameters = &mut null.xi[places];
+                // As where observations of weight 0 are the only ones with a value.
+                if values[j].is_empty() {
+                    return Err(Error::NeverObserved { variable: first + j, observations: n });
+                }
                 let start = distribution.start(&values[j], &offsets[j], parameters);
                 self.check_interior(first + j, &values[j], start, parameters)?;
                 null.intercepts[first + j] = start;

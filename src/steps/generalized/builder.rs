@@ -93,6 +93,10 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>>
         self.latent_dim
     }
 
+    pub(super) fn with_latent_dim(self, latent_dim: usize) -> Self {
+        Self { latent_dim, ..self }
+    }
+
     pub(super) fn random_restarts(&self) -> usize {
         self.restarts
     }

@@ -165,7 +165,7 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>> General
     }
 
     /// φ of each distinct observation of a table, by ascents.
-    fn phi_of(&self, table: &Table<'_>) -> Result<DMatrix<f64>> {
+    pub(super) fn phi_of(&self, table: &Table<'_>) -> Result<DMatrix<f64>> {
         let (likelihood, theta) = wide(&self.generative)?;
         let all = table.representatives();
         Ok(generalized::posterior(

@@ -141,7 +141,10 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>> General
     where
         X::Form: PredictorForm<T>,
     {
-        let form = x.into_form()?;
+        self.elbo_of_form(x.into_form()?)
+    }
+
+    pub(super) fn elbo_of_form<F: PredictorForm<T>>(&self, form: F) -> Result<ElboTerms<T>> {
         self.check(&form)?;
         self.generative.elbo_terms(form, &self.inference.posterior)
     }

@@ -2,8 +2,10 @@
 //! one linear predictor each, and one q_i for each observation.
 
 mod builder;
+mod importance;
 mod likelihood;
 mod methods;
+mod selection;
 
 pub use builder::GeneralizedPpcaBuilder;
 pub use likelihood::StandardErrors;
