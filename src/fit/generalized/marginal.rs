@@ -6,9 +6,9 @@ use nalgebra::{DMatrix, DVector};
 /// Largest latent dimension of a product rule.
 pub(crate) const LARGEST_DIM: usize = 2;
 /// Passes until the lattice fits the posterior.
-const PASSES: usize = 40;
+const PASSES: usize = 15;
 /// Share of the integrand that may lie on the border of the lattice.
-const BORDER: f64 = 1e-12;
+const BORDER: f64 = 1e-11;
 
 /// Where the lattice of an observation lies: the mean and a square-root factor of the covariance of
 /// its posterior.
@@ -56,6 +56,7 @@ pub(crate) fn integrate(
     let indices = indices(k, reach);
     let whitened = DMatrix::from_fn(k, indices.len(), |a, q| step * f64::from(indices[q][a]));
     let mut pass = 0;
+    let mut widening = 1.0;
     loop {
         let mut nodes = &place.factor * &whitened;
         nodes.column_iter_mut().for_each(|mut z| z += &place.mean);
@@ -87,7 +88,11 @@ pub(crate) fn integrate(
         if fits || pass >= PASSES || !value.is_finite() {
             return Marginal { value, error, place, nodes, shares };
         }
-        place = moved(&place, &mean, moment, (border, step));
+        // The same moments again would give the same border: each failure widens the lattice more.
+        if border > BORDER {
+            widening *= if border > 1e-3 { 3.0 } else { 1.3 };
+        }
+        place = moved(&place, &mean, moment, (widening, step));
     }
 }
 
@@ -119,7 +124,7 @@ fn moments(nodes: &DMatrix<f64>, shares: &[f64]) -> (DVector<f64>, DMatrix<f64>)
 /// Whether a posterior of these moments is near enough to the standard normal of the lattice.
 fn fits(mean: &DVector<f64>, moment: &DMatrix<f64>) -> bool {
     mean.norm() < 0.5
-        && moment.diagonal().iter().all(|v| (0.6..1.5).contains(v))
+        && moment.diagonal().iter().all(|v| (0.2..1.5).contains(v))
         && (moment.nrows() < 2 || moment[(1, 0)].abs() < 0.5)
 }
 
@@ -128,21 +133,14 @@ fn moved(
     place: &Place,
     mean: &DVector<f64>,
     mut moment: DMatrix<f64>,
-    (border, step): (f64, f64),
+    (widening, step): (f64, f64),
 ) -> Place {
     // A posterior between two nodes shows no variance: the next lattice is as wide as a step.
     let least = (0.5 * step).powi(2);
-    // One beyond the border shows too little.
-    let growth = if border > 1e-3 {
-        4.0
-    } else if border > BORDER {
-        1.3
-    } else {
-        1.0
-    };
     for a in 0..moment.nrows() {
-        moment[(a, a)] = moment[(a, a)].max(least) * growth;
+        moment[(a, a)] = moment[(a, a)].max(least);
     }
+    moment *= widening;
     let diagonal = moment.diagonal().map(f64::sqrt);
     let root = moment.cholesky().map_or_else(|| DMatrix::from_diagonal(&diagonal), |c| c.unpack());
     Place { mean: &place.mean + &place.factor * mean, factor: &place.factor * root }
