@@ -13,6 +13,7 @@ mod example_support;
 mod factor_analysis;
 mod factor_maxima;
 mod files;
+mod fit_table;
 mod generalized;
 mod gradients;
 mod gradients_reference;

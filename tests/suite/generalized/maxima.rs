@@ -6,7 +6,7 @@ use elbo::data::{Data, Offset, log_totals};
 use elbo::likelihood::{Bernoulli, Poisson};
 use elbo::posterior::{Diagonal, Full, Isotropic};
 use elbo::steps::GeneralizedPpca;
-use nalgebra::dvector;
+use nalgebra::{DVector, dvector};
 
 /// Item response theory: the likelihood and its maximum are printed in Bock & Aitkin 1981; the best
 /// J was found by an independent program from four initialisations.
@@ -47,7 +47,7 @@ fn lsat6_by_elbo() {
             assert!((1000.0 * start + 2467.04488).abs() < 1e-5, "{start}");
         }
         let log_p = fit.model.log_likelihood_by_quadrature(&x).unwrap().values;
-        assert!((log_p.dot(&persons.clone().into()) + 2466.66673).abs() < 1e-5);
+        assert!((log_p.dot(&DVector::from(persons.clone())) + 2466.66673).abs() < 1e-5);
         assert!(fit.trace.values().windows(2).all(|pair| pair[1] >= pair[0]));
     }
 }
