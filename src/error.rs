@@ -207,6 +207,41 @@ pub enum Error {
         /// Its weight.
         value: f64,
     },
+    /// An offset of a linear predictor that is not finite.
+    #[error(
+        "the offset {value} in row {row}, column {column} is not finite: an exposure must be \
+         positive and finite, and its logarithm is the offset"
+    )]
+    InvalidOffset {
+        /// Its row (a variable), counted from 0; 0 where it belongs to an observation.
+        row: usize,
+        /// Its column (an observation), counted from 0; 0 where it belongs to a variable.
+        column: usize,
+        /// The offset.
+        value: f64,
+    },
+    /// An observation whose total, the logarithm of which is its offset, is not positive.
+    #[error(
+        "the entries of observation {observation} sum to {total}, which has no logarithm: leave the \
+         observation out, or use another offset"
+    )]
+    ZeroTotal {
+        /// The observation, counted from 0.
+        observation: usize,
+        /// The sum of its entries.
+        total: f64,
+    },
+    /// A variable with one value, for which the likelihood has no maximum.
+    #[error(
+        "variable {variable} is {value} in every observation: the likelihood rises for ever with its \
+         intercept; leave the variable out"
+    )]
+    NoFiniteIntercept {
+        /// The variable (a row), counted from 0.
+        variable: usize,
+        /// Its only value.
+        value: f64,
+    },
     /// Column offsets of a sparse table that do not rise from 0 to the number of its entries.
     #[error(
         "the offsets of column {column} are {start} and {end}, and must rise from 0 to {entries} \

@@ -65,6 +65,31 @@ const OPTIONS: &[(&str, &str, &str)] = &[
         "impute within these limits, either of which may be empty: the mean of the conditional \
          distribution truncated to them; may be repeated",
     ),
+    (
+        "likelihood",
+        "NAME",
+        "p(x|z) of every column: gaussian, gaussian_per_variable, bernoulli, poisson (default: \
+         gaussian)",
+    ),
+    ("columns", "COLUMN:NAME,…|auto", "a likelihood for each column, in place of --likelihood"),
+    (
+        "offset",
+        "total|none|FILE",
+        "what is added to the predictors: the logarithm of the row's total, nothing (default), or \
+         the logarithms of the exposures in a file of one column, or of one for each column",
+    ),
+    ("decoder", "linear|deep", "the map from z to x (default: linear)"),
+    ("hidden", "N,N,…", "hidden units of a deep decoder and its encoder (default: 64)"),
+    (
+        "inference",
+        "per_point|amortized",
+        "one q for each row, or a map from x to q (default: per_point, amortized if deep)",
+    ),
+    ("posterior", "isotropic|diagonal|full", "the covariances of q (default: diagonal)"),
+    ("fit", "elbo|likelihood", "what is maximised (default: elbo; likelihood needs k ≤ 2)"),
+    ("scale", "auto|none|V", "divide the data by V, or images of bytes by their largest value"),
+    ("test", "FILE", "rows that are not fitted, of which J and log p are reported"),
+    ("codes", "FILE", "write the means of q, a row for each row of the data"),
     ("dtype", "f32|f64", "precision (default: f64)"),
     ("threads", "T", "threads (default: all)"),
     ("standardize", "", "give every column mean 0 and variance 1 first"),
@@ -180,7 +205,24 @@ pub struct Arguments {
     pub no_plots: bool,
     pub json: Option<PathBuf>,
     pub out: Option<PathBuf>,
+    /// The options of `fit_table` alone, as they stand.
+    pub table: Vec<(String, String)>,
 }
+
+/// Options that are parsed by their program.
+const TABLE_OPTIONS: [&str; 11] = [
+    "likelihood",
+    "columns",
+    "offset",
+    "decoder",
+    "hidden",
+    "inference",
+    "posterior",
+    "fit",
+    "scale",
+    "test",
+    "codes",
+];
 
 impl Program {
     /// The arguments of this process. Prints the usage and exits with code 0 on `--help`; exits
@@ -228,6 +270,9 @@ impl Program {
                 "data" => found.data = Some(path(&name, &value)?),
                 _ if FILE_OPTIONS.contains(&name.as_str()) => {
                     found.reading = reading(found.reading, &name, &text)?;
+                }
+                _ if TABLE_OPTIONS.contains(&name.as_str()) => {
+                    found.table.push((name, text.into_owned()));
                 }
                 "latent-dim" => {
                     found.rule = Rule::parse(&text);
@@ -331,11 +376,11 @@ impl Program {
     }
 }
 
-fn wrong(name: &str, value: &str, expected: &str) -> String {
+pub fn wrong(name: &str, value: &str, expected: &str) -> String {
     format!("option '--{name}': {value:?} is not {expected}")
 }
 
-fn positive(name: &str, value: &str) -> Result<usize, String> {
+pub fn positive(name: &str, value: &str) -> Result<usize, String> {
     value
         .parse()
         .ok()
@@ -399,7 +444,7 @@ fn separator(name: &str, value: &str) -> Result<char, String> {
 
 /// The entries of one CSV record. An empty one stands for a column without a name if it is quoted
 /// or alone.
-fn list(name: &str, value: &str, expected: &str) -> Result<Vec<String>, String> {
+pub fn list(name: &str, value: &str, expected: &str) -> Result<Vec<String>, String> {
     let mut record = csv::StringRecord::new();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -437,7 +482,7 @@ impl Arguments {
 }
 
 /// Checks that a file can be created at this path, without creating it: the work may still fail.
-fn can_be_written(path: &Path) -> Result<(), String> {
+pub fn can_be_written(path: &Path) -> Result<(), String> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (path.is_dir(), folder.is_dir()) {

@@ -96,6 +96,24 @@ impl<'a> Location<'a> {
                     "{place}: {value:e} is too large, the sum of squares overflows beyond {limit:e}"
                 )
             }
+            Error::OutsideSupport { row, column: observation, value, support } => {
+                let place = format!("row {}, column {:?}", observation + 1, column(*row));
+                format!("{place}: {value} is outside the support of the likelihood, {support}")
+            }
+            Error::NoFiniteIntercept { variable, value } => {
+                let name = column(*variable);
+                format!(
+                    "column {name:?} is {value} in every row: its likelihood has no maximum; --ignore \
+                     leaves the column out"
+                )
+            }
+            Error::ZeroTotal { observation, total } => {
+                format!(
+                    "row {}: its entries sum to {total}, which has no logarithm: leave the row out, \
+                     or use --offset none",
+                    observation + 1
+                )
+            }
             Error::Offset { variable, mean, spacing, precision } => {
                 format!(
                     "near the mean {mean:e} of column {:?} the numbers of {precision} are \

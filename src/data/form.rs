@@ -1,7 +1,10 @@
 //! The forms in which data come: one trait for everything that a model can be fitted to or applied
 //! to.
 
-use super::{Dense, IncompleteObservations, Moments, Observations, Source, SparseObservations};
+use super::{
+    Dense, IncompleteObservations, Moments, Observations, Offset, Source, SparseObservations,
+    WithOffset,
+};
 use crate::{Real, Result};
 use nalgebra::{DMatrix, DMatrixView};
 
@@ -16,6 +19,7 @@ use nalgebra::{DMatrix, DMatrixView};
 /// | `&mut` [`Source`] | blocks that are read again and again, such as a file larger than memory |
 /// | `&`[`Moments`] | sufficient statistics of data that need no longer exist |
 /// | [`Weighted`] | dense or incomplete data with a weight for each observation |
+/// | [`WithOffset`] | data with known offsets of the linear predictors |
 ///
 /// A model that cannot serve a form does not compile with it.
 ///
@@ -60,6 +64,12 @@ pub trait Data<T: Real>: Sized {
     /// The same data with a weight w_i ≥ 0 for each observation.
     fn weighted(self, weights: &[T]) -> Weighted<'_, Self, T> {
         Weighted { data: self, weights }
+    }
+
+    /// The same data with known offsets of the predictors, for models whose likelihood has linear
+    /// predictors, such as [`GeneralizedPpca`](crate::steps::GeneralizedPpca).
+    fn offset<'o>(self, offset: impl Into<Offset<'o, T>>) -> WithOffset<'o, Self, T> {
+        WithOffset { data: self, offset: offset.into() }
     }
 }
 

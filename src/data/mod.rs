@@ -8,6 +8,7 @@ mod form;
 mod incomplete;
 mod moments;
 mod observations;
+mod offset;
 mod patterns;
 mod rounding;
 mod scatter_factor;
@@ -29,6 +30,9 @@ pub use moments::Moments;
 pub use observations::Dense;
 pub use observations::Observations;
 pub(crate) use observations::{expect, expect_variables, largest_square};
+#[doc(hidden)] // what `Data::offset` returns
+pub use offset::WithOffset;
+pub use offset::{Offset, log_totals};
 pub(crate) use patterns::Patterns;
 pub(crate) use rounding::{ModelRounding, constant_but_for_rounding};
 pub use scatter_factor::Centering;

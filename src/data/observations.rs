@@ -301,6 +301,11 @@ impl<'a, T: Real> Dense<'a, T> {
         }
     }
 
+    /// The values, which may not be validated yet.
+    pub(crate) fn view(&self) -> DMatrixView<'a, T> {
+        self.values
+    }
+
     /// The values if they are not validated yet; the caller must then validate them.
     pub(crate) fn to_validate(self) -> Option<DMatrixView<'a, T>> {
         (!self.validated).then_some(self.values)

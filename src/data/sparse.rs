@@ -174,7 +174,7 @@ impl<'a, T: Real> SparseObservations<'a, T> {
     }
 
     /// Returns the stored entries of observation i, as (variable, value).
-    fn observation(&self, i: usize) -> impl Iterator<Item = (usize, T)> + '_ {
+    pub(crate) fn observation(&self, i: usize) -> impl Iterator<Item = (usize, T)> + '_ {
         let entries = self.offsets[i]..self.offsets[i + 1];
         self.rows[entries.clone()].iter().copied().zip(self.values[entries].iter().copied())
     }

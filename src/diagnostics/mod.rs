@@ -6,6 +6,7 @@ mod estimates;
 mod gap_summary;
 mod importance;
 mod inference_gaps;
+mod quadrature;
 
 pub use active_units::ActiveUnits;
 pub use estimates::Estimates;
@@ -18,3 +19,4 @@ pub use importance::{ImportanceEstimate, ImportanceSampling};
 #[doc(hidden)]
 pub use inference_gaps::kl_to_exact;
 pub use inference_gaps::{GapEstimation, InferenceGapEstimates, InferenceGaps};
+pub use quadrature::{QuadratureEstimate, quadrature_log_likelihood};

@@ -20,6 +20,7 @@ pub(crate) mod autoencoder_descent;
 pub(crate) mod closed_form;
 pub(crate) mod em;
 mod form;
+pub(crate) mod generalized;
 mod joint_quasi_newton;
 mod local_refinement;
 mod missing_data;
@@ -43,6 +44,8 @@ pub use em::{ExpectationMaximization, GradientVariationalEm, PxEm, SubspaceVem};
 pub use form::Deterministic;
 pub use form::FitData;
 pub(crate) use form::unused_generator;
+#[doc(hidden)] // bounds of the fits with linear predictors
+pub use generalized::{PredictorFamily, PredictorForm};
 #[doc(hidden)] // bound of the fits of `AmortizedPpca`: the families of this crate have it
 pub use joint_quasi_newton::AffineScaleHead;
 pub use joint_quasi_newton::JointQuasiNewton;

@@ -74,6 +74,7 @@ pub(crate) use centred::{Centred, centred_moments};
 pub use cholesky::{
     cholesky_lower, log_determinant, solve_cholesky, solve_lower, solve_lower_transposed,
 };
+pub(crate) use eigen::pseudo_random;
 pub use eigen::{SymmetricEigen, leading_eigenpairs, leading_eigenpairs_of, symmetric_eigen};
 pub use elementary::Elementary;
 pub(crate) use gram::scatter_f64;

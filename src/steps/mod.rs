@@ -28,6 +28,7 @@ mod deep;
 mod dyn_model;
 mod factor_analysis;
 mod fit_methods;
+mod generalized;
 mod incomplete_codes;
 mod linear_autoencoder;
 mod linear_gaussian;
@@ -55,6 +56,7 @@ pub use factor_analysis::FactorAnalysisBuilder;
 #[doc(hidden)]
 pub use factor_analysis::{FactorAnalysis, FactorAnalysisFitter};
 pub(crate) use fit_methods::fit_methods;
+pub use generalized::{GeneralizedPpca, GeneralizedPpcaBuilder, StandardErrors};
 pub use linear_autoencoder::LinearAutoencoderBuilder;
 #[doc(hidden)]
 pub use linear_autoencoder::{LinearAutoencoder, LinearAutoencoderFitter};

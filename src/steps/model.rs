@@ -3,7 +3,7 @@
 use super::apply::{EncodeOf, LogLikelihoodOf, TransformOf};
 use crate::data::{Data, expect};
 use crate::inference::{Inference, OutOfSample, PerPoint};
-use crate::likelihood::{ConditionalMean, GaussianNoise, Likelihood};
+use crate::likelihood::{ConditionalMean, Likelihood};
 use crate::model::{Decoder, ExpectedLogLikelihood, GenerativeModel, ProbabilisticModel};
 use crate::objective::{Elbo, ElboTerms};
 use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
@@ -292,8 +292,9 @@ impl<T: Real, D: Decoder<T>, L, Q: PosteriorFamily<T>, P> Model<T, D, L, PerPoin
 impl<T: Real, D: Decoder<T>, L, I, P> Model<T, D, L, I, P> {
     /// The two terms of the evidence lower bound (ELBO) in closed form, one entry an observation.
     ///
-    /// Available for a linear decoder with Gaussian noise; [`Self::estimate_elbo`] serves every
-    /// decoder.
+    /// Available for a linear decoder with Gaussian noise, and with
+    /// [`Independent`](crate::likelihood::Independent) variables, for which a one-dimensional
+    /// quadrature to 1e-10 counts as a closed form; [`Self::estimate_elbo`] serves every decoder.
     ///
     /// # Errors
     /// Those of [`Observations::new`](crate::Observations::new), and
@@ -301,7 +302,7 @@ impl<T: Real, D: Decoder<T>, L, I, P> Model<T, D, L, I, P> {
     /// observations that it was fitted to.
     pub fn elbo<'a>(&self, x: impl IntoObservations<'a, T>) -> Result<ElboTerms<T>>
     where
-        L: GaussianNoise<T>,
+        L: Likelihood<T>,
         I: Inference<T, GenerativeModel<D, L, P>>,
         I::Posterior: GaussianPosterior<T>,
         GenerativeModel<D, L, P>: ExpectedLogLikelihood<T, I::Posterior>,

@@ -15,6 +15,8 @@ mod example_support;
 mod factor_analysis;
 mod factor_maxima;
 mod files;
+mod fit_table;
+mod generalized;
 mod gradients;
 mod gradients_reference;
 mod hostile;
