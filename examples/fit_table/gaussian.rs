@@ -184,6 +184,7 @@ impl<T: Real> Run<'_, T> {
             test_inference: test_elbo.map(|_| "in closed form at the fitted parameters"),
             codes,
             standard_errors: None,
+            trained: None,
         })
     }
 }

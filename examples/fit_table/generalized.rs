@@ -1,6 +1,5 @@
 //! A linear decoder under likelihoods of independent columns.
 
-use super::distribution::Distribution;
 use super::input::{Input, Offsets, Rows};
 use super::options::{Columns, Family, Options};
 use super::report::{LogLikelihood, Outcome};
@@ -10,6 +9,7 @@ use super::support::refusal::Location;
 use elbo::data::{Data, Incomplete, Offset};
 use elbo::diagnostics::ImportanceSampling;
 use elbo::fit::{Fitted, PredictorFamily, PredictorForm};
+use elbo::likelihood::{DynUnivariate, LikelihoodKind};
 use elbo::posterior::{Diagonal, Full, Isotropic};
 use elbo::selection::Criterion;
 use elbo::steps::{GeneralizedPpca, GeneralizedPpcaBuilder};
@@ -31,7 +31,7 @@ pub fn fit<T: Real>(
     arguments: &Arguments,
     options: &Options,
 ) -> std::result::Result<Outcome<T>, String> {
-    let distributions = distributions(columns, &input.names)?;
+    let distributions = distributions(columns, input)?;
     let run = Run { input, distributions, arguments, options };
     match options.posterior {
         Family::Isotropic => run.family::<Isotropic<T>>(),
@@ -41,33 +41,32 @@ pub fn fit<T: Real>(
 }
 
 /// The distribution of each column, or one for all.
-fn distributions(
+fn distributions<T: Real>(
     columns: &Columns,
-    names: &[String],
-) -> std::result::Result<Vec<Distribution>, String> {
-    match columns {
-        Columns::All(distribution, _) => Ok(vec![*distribution]),
-        Columns::Named(given) => {
-            if let Some((unknown, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
-                return Err(format!(
-                    "option '--columns': there is no column {unknown:?} among the {} columns",
-                    names.len()
-                ));
-            }
-            let of = |name: &String| {
-                let found = given.iter().find(|(own, _)| own == name);
-                found
-                    .map(|(_, distribution)| *distribution)
-                    .ok_or_else(|| format!("option '--columns': column {name:?} has no likelihood"))
-            };
-            names.iter().map(of).collect()
-        }
-    }
+    input: &Input<T>,
+) -> std::result::Result<Vec<DynUnivariate>, String> {
+    let values = &input.rows.values;
+    let kinds = columns.kinds(&input.names, values)?;
+    // The number of ordered categories is that of the column: each has a distribution of its own.
+    let each = kinds.len() > 1 || kinds == [LikelihoodKind::Ordinal];
+    let of = |j: usize| {
+        let kind = if kinds.len() == 1 { kinds[0] } else { kinds[j] };
+        let values: Vec<T> = values.row(j).iter().copied().collect();
+        let found = kind.univariate(&values).map_err(|error| input.place().says(error))?;
+        found.ok_or_else(|| {
+            format!(
+                "option '--columns': column {:?} is categorical, which a linear decoder has no \
+                 predictors for; use --decoder deep, or ordinal",
+                input.names[j]
+            )
+        })
+    };
+    (0..if each { values.nrows() } else { 1 }).map(of).collect()
 }
 
 struct Run<'a, T: Real> {
     input: &'a Input<T>,
-    distributions: Vec<Distribution>,
+    distributions: Vec<DynUnivariate>,
     arguments: &'a Arguments,
     options: &'a Options,
 }
@@ -102,8 +101,8 @@ impl<T: Real> Run<'_, T> {
     fn builder<Q: PredictorFamily<T>>(
         &self,
         latent_dim: usize,
-    ) -> GeneralizedPpcaBuilder<T, Distribution, Q> {
-        let builder = GeneralizedPpca::<T, Distribution, Q>::builder_of_each(
+    ) -> GeneralizedPpcaBuilder<T, DynUnivariate, Q> {
+        let builder = GeneralizedPpca::<T, DynUnivariate, Q>::builder_of_each(
             self.distributions.clone(),
             latent_dim,
         );
@@ -166,7 +165,7 @@ impl<T: Real> Run<'_, T> {
 
     fn outcome<Q, X>(
         &self,
-        fitted: &Fitted<GeneralizedPpca<T, Distribution, Q>>,
+        fitted: &Fitted<GeneralizedPpca<T, DynUnivariate, Q>>,
         x: X,
         rng: &mut StdRng,
     ) -> Result<Outcome<T>>
@@ -201,6 +200,7 @@ impl<T: Real> Run<'_, T> {
             test_inference: None,
             codes: model.codes().into_owned(),
             standard_errors: standard_errors.map(|errors| (errors.loadings, errors.intercepts)),
+            trained: None,
         })
     }
 
@@ -208,7 +208,7 @@ impl<T: Real> Run<'_, T> {
     fn tested<Q, X>(
         &self,
         outcome: &mut Outcome<T>,
-        model: &GeneralizedPpca<T, Distribution, Q>,
+        model: &GeneralizedPpca<T, DynUnivariate, Q>,
         x: X,
         rng: &mut StdRng,
     ) -> Result<()>
@@ -228,7 +228,7 @@ impl<T: Real> Run<'_, T> {
 
 /// log p by quadrature where k ≤ 2, else by importance sampling.
 fn log_likelihood<T, Q, X>(
-    model: &GeneralizedPpca<T, Distribution, Q>,
+    model: &GeneralizedPpca<T, DynUnivariate, Q>,
     x: X,
     rng: &mut StdRng,
 ) -> Result<LogLikelihood>

@@ -8,12 +8,12 @@
 mod support;
 
 mod deep;
-mod distribution;
 mod gaussian;
 mod generalized;
 mod input;
 mod options;
 mod report;
+mod training;
 
 use elbo::Real;
 use elbo::data::files::written_format;
@@ -49,6 +49,22 @@ const PROGRAM: Program = Program {
         "test",
         "json",
         "codes",
+        "objective",
+        "samples",
+        "epochs",
+        "batch",
+        "learning-rate",
+        "schedule",
+        "kl-warm-up",
+        "prior",
+        "binarize",
+        "activation",
+        "nll-samples",
+        "nll-observations",
+        "checkpoint",
+        "checkpoint-every",
+        "resume",
+        "time-limit",
         "quick",
     ],
     needs_data: true,

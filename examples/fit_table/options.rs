@@ -1,7 +1,10 @@
 //! The options of this program, and which of them have no meaning together.
 
-use super::distribution::{Distribution, NAMES};
-use super::support::arguments::{Arguments, Rule, list, positive, wrong};
+use super::support::arguments::{Arguments, Rule, list, note, positive, wrong};
+use super::training::{self, Training};
+use elbo::Real;
+use elbo::likelihood::{LikelihoodKind, propose};
+use nalgebra::DMatrix;
 use std::path::PathBuf;
 
 /// The likelihood slot.
@@ -18,8 +21,48 @@ pub enum Likelihood {
 /// Which distribution each column has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Columns {
-    All(Distribution, &'static str),
-    Named(Vec<(String, Distribution)>),
+    All(LikelihoodKind),
+    Named(Vec<(String, LikelihoodKind)>),
+    /// As the values suggest.
+    Proposed,
+}
+
+impl Columns {
+    /// The kind of each column, or one for all.
+    pub fn kinds<T: Real>(
+        &self,
+        names: &[String],
+        values: &DMatrix<T>,
+    ) -> Result<Vec<LikelihoodKind>, String> {
+        match self {
+            Self::All(kind) => Ok(vec![*kind]),
+            Self::Named(given) => {
+                if let Some((unknown, _)) = given.iter().find(|(name, _)| !names.contains(name)) {
+                    return Err(format!(
+                        "option '--columns': there is no column {unknown:?} among the {} columns",
+                        names.len()
+                    ));
+                }
+                let of = |name: &String| {
+                    let found = given.iter().find(|(own, _)| own == name).map(|(_, kind)| *kind);
+                    found.ok_or_else(|| {
+                        format!("option '--columns': column {name:?} has no likelihood")
+                    })
+                };
+                names.iter().map(of).collect()
+            }
+            Self::Proposed => Ok(names
+                .iter()
+                .zip(values.row_iter())
+                .map(|(name, row)| {
+                    let values: Vec<T> = row.iter().copied().collect();
+                    let proposal = propose(&values);
+                    note(&format!("column {name:?}: {}, {}", proposal.likelihood, proposal.reason));
+                    proposal.likelihood
+                })
+                .collect()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +112,9 @@ pub struct Options {
     pub scale: Scale,
     pub test: Option<PathBuf>,
     pub codes: Option<PathBuf>,
+    /// How a deep model is trained.
+    pub training: Training,
+    name: String,
 }
 
 impl Options {
@@ -85,6 +131,8 @@ impl Options {
             scale: Scale::None,
             test: None,
             codes: None,
+            training: Training::default(),
+            name: "gaussian".into(),
         };
         let given = |name: &str| arguments.table.iter().any(|(given, _)| given == name);
         for (name, value) in &arguments.table {
@@ -110,13 +158,17 @@ impl Options {
                 self.likelihood = match value {
                     "gaussian" => Likelihood::Gaussian,
                     "gaussian_per_variable" => Likelihood::GaussianPerVariable,
-                    _ => {
-                        let found = Distribution::parse(value).ok_or_else(|| one_of(NAMES))?;
-                        Likelihood::Each(Columns::All(found, leaked(value)))
-                    }
-                }
+                    _ => Likelihood::Each(Columns::All(kind(name, value)?)),
+                };
+                self.name = value.to_owned();
             }
-            "columns" => self.likelihood = Likelihood::Each(columns(name, value)?),
+            "columns" => {
+                self.likelihood = Likelihood::Each(match value {
+                    "auto" => Columns::Proposed,
+                    _ => columns(name, value)?,
+                });
+                self.name = "columns".to_owned();
+            }
             "offset" => {
                 self.offset = match value {
                     "none" => Offset::None,
@@ -171,7 +223,7 @@ impl Options {
             }
             "test" => self.test = Some(value.into()),
             "codes" => self.codes = Some(value.into()),
-            _ => return Err(format!("invalid option '--{name}'")),
+            _ => return self.training.set(name, value),
         }
         Ok(())
     }
@@ -183,17 +235,15 @@ impl Options {
 
     /// The name of the likelihood.
     pub fn likelihood_name(&self) -> &str {
-        match &self.likelihood {
-            Likelihood::Gaussian => "gaussian",
-            Likelihood::GaussianPerVariable => "gaussian_per_variable",
-            Likelihood::Each(Columns::All(_, name)) => name,
-            Likelihood::Each(Columns::Named(_)) => "columns",
-        }
+        &self.name
     }
 
     /// Returns a message for options that have no meaning together.
     fn check(&self, arguments: &Arguments) -> Result<(), String> {
         let (gaussian, linear) = (self.is_gaussian(), self.decoder == Decoder::Linear);
+        let trains =
+            arguments.table.iter().any(|(name, _)| training::NAMES.contains(&name.as_str()));
+        self.training.check()?;
         let needs_spectrum =
             arguments.rule.filter(|rule| !matches!(rule, Rule::Bic | Rule::HeldOut));
         let refusals = [
@@ -246,15 +296,16 @@ impl Options {
                  diagonal and full",
             ),
             (
-                !linear
-                    && !matches!(
-                        self.likelihood,
-                        Likelihood::Gaussian
-                            | Likelihood::GaussianPerVariable
-                            | Likelihood::Each(Columns::All(Distribution::Bernoulli, _))
-                    ),
-                "option '--decoder deep': the likelihoods are gaussian, gaussian_per_variable and \
-                 bernoulli",
+                linear
+                    && self.likelihood
+                        == Likelihood::Each(Columns::All(LikelihoodKind::Categorical)),
+                "option '--likelihood categorical': a linear decoder has one predictor for each \
+                 column; use --decoder deep, or ordinal",
+            ),
+            (
+                linear && trains,
+                "options of training, such as --epochs: a linear decoder is fitted to its optimum \
+                 without them",
             ),
             (
                 !linear && !gaussian && arguments.rule.is_some(),
@@ -275,22 +326,22 @@ impl Options {
     }
 }
 
-/// The names of the command line live as long as the program.
-fn leaked(name: &str) -> &'static str {
-    match name {
-        "bernoulli" => "bernoulli",
-        "poisson" => "poisson",
-        _ => "other",
-    }
+/// A likelihood by its name.
+fn kind(name: &str, value: &str) -> Result<LikelihoodKind, String> {
+    value.parse().map_err(|error| format!("option '--{name}': {error}"))
 }
 
 /// COLUMN:NAME,…
 fn columns(name: &str, value: &str) -> Result<Columns, String> {
-    let expected = "COLUMN:NAME,…, where NAME is bernoulli or poisson";
-    let one = |entry: &String| -> Result<(String, Distribution), String> {
-        let (column, kind) = entry.rsplit_once(':').ok_or_else(|| wrong(name, value, expected))?;
-        let kind = Distribution::parse(kind).ok_or_else(|| wrong(name, value, expected))?;
-        Ok((column.to_owned(), kind))
+    let expected = "COLUMN:NAME,…";
+    let one = |entry: &String| -> Result<(String, LikelihoodKind), String> {
+        // The name of a likelihood may contain a colon itself: binomial:N.
+        let split = match entry.rfind(":binomial:") {
+            Some(at) => Some((&entry[..at], &entry[at + 1..])),
+            None => entry.rsplit_once(':'),
+        };
+        let (column, of) = split.ok_or_else(|| wrong(name, value, expected))?;
+        Ok((column.to_owned(), kind(name, of)?))
     };
     let entries = list(name, value, expected)?;
     Ok(Columns::Named(entries.iter().map(one).collect::<Result<_, _>>()?))

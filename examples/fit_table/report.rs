@@ -39,6 +39,30 @@ pub struct Outcome<T: Real> {
     pub codes: DMatrix<T>,
     /// Standard errors of loadings and intercepts.
     pub standard_errors: Option<(DMatrix<T>, DVector<T>)>,
+    /// The figures of a deep fit.
+    pub trained: Option<Trained>,
+}
+
+/// The figures of a deep fit, in nats for each row.
+pub struct Trained {
+    /// J, J of the held-out rows, and seconds, after each epoch.
+    pub history: Vec<(f64, Option<f64>, f64)>,
+    pub test_nll: Option<TestLikelihood>,
+    pub active_units: usize,
+    /// The mean KL(q ‖ π).
+    pub rate: f64,
+    pub mutual_information: f64,
+    /// The latent dimensions that are not active, counted from 0.
+    pub collapsed: Vec<usize>,
+}
+
+/// −log p of the rows for testing by importance sampling, a mean in nats for each row.
+pub struct TestLikelihood {
+    pub value: f64,
+    pub standard_error: f64,
+    /// A mean over the rows.
+    pub effective_sample_size: f64,
+    pub observations: usize,
 }
 
 impl<T: Real> Outcome<T> {
@@ -57,7 +81,7 @@ impl<T: Real> Outcome<T> {
         };
         let log_likelihood = self.log_likelihood;
         let intercepts = self.intercepts.as_ref();
-        Json::Object(vec![
+        let mut entries = vec![
             ("observations", input.rows.values.ncols().into()),
             ("data_dim", input.rows.values.nrows().into()),
             ("latent_dim", self.latent_dim.into()),
@@ -82,7 +106,11 @@ impl<T: Real> Outcome<T> {
             ("seconds", seconds.into()),
             ("test_elbo", self.test_elbo.into()),
             ("test_log_likelihood", self.test_log_likelihood.into()),
-        ])
+        ];
+        if let Some(trained) = &self.trained {
+            entries.extend(trained.json());
+        }
+        Json::Object(entries)
     }
 
     pub fn text(&self, input: &Input<T>, options: &Options, seconds: f64) -> String {
@@ -125,6 +153,9 @@ impl<T: Real> Outcome<T> {
         }
         if let Some(value) = self.test_log_likelihood {
             line("test log-likelihood", format!(" {value:.6} nats"));
+        }
+        if let Some(trained) = &self.trained {
+            trained.lines(&mut line);
         }
         line("fit", format!("{} iterations, {}, {seconds:.3} s", self.iterations, self.stop));
         text + &self.table(input)
@@ -176,6 +207,54 @@ impl<T: Real> Outcome<T> {
         let written = page.write(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         note(&format!("pictures: {}", written.display()));
         Ok(())
+    }
+}
+
+impl Trained {
+    fn json(&self) -> Vec<(&'static str, Json)> {
+        let history = self.history.iter().map(|&(elbo, held_out, seconds)| {
+            Json::Object(vec![
+                ("elbo", elbo.into()),
+                ("held_out_elbo", held_out.into()),
+                ("seconds", seconds.into()),
+            ])
+        });
+        let test_nll = self.test_nll.as_ref().map_or(Json::Null, |test| {
+            Json::Object(vec![
+                ("value", test.value.into()),
+                ("standard_error", test.standard_error.into()),
+                ("effective_sample_size", test.effective_sample_size.into()),
+                ("observations", test.observations.into()),
+            ])
+        });
+        let collapsed: Vec<Json> = self.collapsed.iter().map(|&unit| unit.into()).collect();
+        vec![
+            ("history", Json::List(history.collect())),
+            ("test_nll", test_nll),
+            ("active_units", self.active_units.into()),
+            ("rate", self.rate.into()),
+            ("mutual_information", self.mutual_information.into()),
+            ("collapsed", Json::List(collapsed)),
+        ]
+    }
+
+    fn lines(&self, line: &mut impl FnMut(&str, String)) {
+        let dead = match self.collapsed.len() {
+            0 => String::new(),
+            count => format!(", {count} not"),
+        };
+        line("active dimensions", format!("{}{dead}", self.active_units));
+        line("rate", format!("{:.4} nats a row", self.rate));
+        line("mutual information", format!(" {:.4} nats a row", self.mutual_information));
+        if let Some(test) = &self.test_nll {
+            line(
+                "−log p of the test",
+                format!(
+                    " {:.4} ± {:.4} nats a row, of {} rows ({:.0} effective samples)",
+                    test.value, test.standard_error, test.observations, test.effective_sample_size
+                ),
+            );
+        }
     }
 }
 

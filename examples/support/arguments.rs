@@ -68,8 +68,9 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     (
         "likelihood",
         "NAME",
-        "p(x|z) of every column: gaussian, gaussian_per_variable, bernoulli, poisson (default: \
-         gaussian)",
+        "p(x|z) of every column: gaussian, gaussian_per_variable, student_t, laplace, log_normal, \
+         bernoulli, continuous_bernoulli, binomial:N, poisson, negative_binomial, \
+         zero_inflated_poisson, categorical, ordinal (default: gaussian)",
     ),
     ("columns", "COLUMN:NAME,…|auto", "a likelihood for each column, in place of --likelihood"),
     (
@@ -90,6 +91,39 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("scale", "auto|none|V", "divide the data by V, or images of bytes by their largest value"),
     ("test", "FILE", "rows that are not fitted, of which J and log p are reported"),
     ("codes", "FILE", "write the means of q, a row for each row of the data"),
+    (
+        "objective",
+        "elbo|iwae|dreg|renyi:A|beta:B",
+        "what a deep fit climbs (default: elbo); J is reported for all",
+    ),
+    ("samples", "K", "samples of z for each row and step (default: 1, or 5 for iwae, dreg, renyi)"),
+    (
+        "epochs",
+        "N",
+        "passes over the rows, none of which are held out then (default: about 12,000 steps with \
+         early stopping on a fifth of the rows)",
+    ),
+    ("batch", "B", "rows of a step (default: 64, or 100 with --epochs)"),
+    ("learning-rate", "R", "of Adam (default: 0.01, or 0.001 with --epochs)"),
+    (
+        "schedule",
+        "constant|linear|cosine|steps:N:F",
+        "of the learning rate (default: cosine, or constant with --epochs)",
+    ),
+    ("kl-warm-up", "EPOCHS", "raise the weight of the divergence from 0 to 1 in these epochs"),
+    ("prior", "standard|gaussian|mixture:C", "the prior of z under a deep decoder"),
+    (
+        "binarize",
+        "dynamic|fixed|none",
+        "make fractions in [0, 1] binary: anew in each epoch, once, or not (default: none)",
+    ),
+    ("activation", "NAME", "of hidden layers: silu (default), tanh, relu, softplus, gelu"),
+    ("nll-samples", "N", "importance samples of log p of the rows for testing (default: 1000)"),
+    ("nll-observations", "M", "the number of these rows (default: all)"),
+    ("checkpoint", "FILE", "write the state of the fit there (safetensors)"),
+    ("checkpoint-every", "EPOCHS", "how often (default: 1)"),
+    ("resume", "", "continue from the checkpoint, to the bits of a run without interruption"),
+    ("time-limit", "SECONDS", "end the fit after the epoch that passes it"),
     ("dtype", "f32|f64", "precision (default: f64)"),
     ("threads", "T", "threads (default: all)"),
     ("standardize", "", "give every column mean 0 and variance 1 first"),
@@ -210,7 +244,7 @@ pub struct Arguments {
 }
 
 /// Options that are parsed by their program.
-const TABLE_OPTIONS: [&str; 11] = [
+const TABLE_OPTIONS: [&str; 27] = [
     "likelihood",
     "columns",
     "offset",
@@ -222,6 +256,22 @@ const TABLE_OPTIONS: [&str; 11] = [
     "scale",
     "test",
     "codes",
+    "objective",
+    "samples",
+    "epochs",
+    "batch",
+    "learning-rate",
+    "schedule",
+    "kl-warm-up",
+    "prior",
+    "binarize",
+    "activation",
+    "nll-samples",
+    "nll-observations",
+    "checkpoint",
+    "checkpoint-every",
+    "resume",
+    "time-limit",
 ];
 
 impl Program {

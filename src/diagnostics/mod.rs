@@ -8,7 +8,7 @@ mod importance;
 mod inference_gaps;
 mod quadrature;
 
-pub use active_units::ActiveUnits;
+pub use active_units::{ActiveUnits, mutual_information};
 pub use estimates::Estimates;
 #[doc(hidden)] // a field of the summary
 pub use gap_summary::EstimateBasis;

@@ -7,6 +7,7 @@
 //! then the [importance-weighted bound](ImportanceWeighted), the [Rényi bound](Renyi) between the two,
 //! and a [choice at run time](SampledBound).
 
+mod binarized;
 mod elbo;
 mod importance_weighted;
 mod log_likelihood;
@@ -15,6 +16,9 @@ mod renyi;
 mod sampled_bound;
 mod squared_error;
 
+pub use binarized::Binarized;
+#[doc(hidden)]
+pub use binarized::BinarizedWorkspace;
 #[doc(hidden)]
 pub use elbo::ElboWorkspace;
 pub(crate) use elbo::check_samples;

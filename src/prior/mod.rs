@@ -1,12 +1,14 @@
 //! Priors π(z) of the latent variable.
 //!
 //! [`StandardNormal`] in all models of the progression; [`GaussianPrior`] and [`MixturePrior`] with
-//! free parameters, for a deep decoder.
+//! free parameters, for a deep decoder; [`DynPrior`] is any of them, chosen at run time.
 
+mod dynamic;
 mod gaussian;
 mod mixture;
 mod standard_normal;
 
+pub use dynamic::DynPrior;
 pub use gaussian::GaussianPrior;
 pub use mixture::MixturePrior;
 pub use standard_normal::StandardNormal;

@@ -4,12 +4,14 @@
 use super::Model;
 use super::apply::{EncodeOf, TransformOf};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations, expect_variables};
-use crate::diagnostics::Estimates;
+use crate::diagnostics::{Estimates, ImportanceEstimate};
 use crate::inference::{Amortized, Encoder};
 use crate::likelihood::{ConditionalMean, Likelihood, is_missing};
 use crate::linalg::vector::fill_standard_normal;
 use crate::model::{Decoder, GenerativeModel};
-use crate::objective::{check_samples, half_log_determinants, log_density_with_prior, log_weights};
+use crate::objective::{
+    Elbo, ElboTerms, check_samples, half_log_determinants, log_density_with_prior, log_weights,
+};
 use crate::posterior::{GaussianPosterior, Posterior};
 use crate::prior::Prior;
 use crate::{Error, Observations, Real, Result};
@@ -153,8 +155,9 @@ where
         samples: usize,
         x: impl IntoIncompleteObservations<'a, T>,
         mut rng: &mut R,
-    ) -> Result<Estimates> {
+    ) -> Result<ImportanceEstimate> {
         let (mut values, mut errors) = (Vec::new(), Vec::new());
+        let mut effective_samples = Vec::new();
         let mut marked = x.into_incomplete()?.marked();
         self.in_weighted_blocks(samples, &mut marked, &mut rng, &mut |model, block, x, rng| {
             let mut sums = WeightSums::new(x.ncols());
@@ -165,12 +168,40 @@ where
             })?;
             for i in 0..x.ncols() {
                 let (value, error) = sums.log_mean(i, samples);
+                effective_samples.push(sums.effective(i));
                 values.push(value);
                 errors.push(error);
             }
             Ok(())
         })?;
-        Ok(Estimates::estimated(values, errors))
+        let log_likelihood = Estimates::estimated(values, errors);
+        Ok(ImportanceEstimate { log_likelihood, effective_samples, samples })
+    }
+
+    /// The two terms of the ELBO of the observed entries in nats, one entry for each observation: the
+    /// expected log-likelihood is the mean over `samples` Monte Carlo samples of the encoder's q.
+    ///
+    /// # Errors
+    /// As [`Self::estimate_imputation`].
+    pub fn estimate_elbo_of_observed<'a, R: Rng + ?Sized>(
+        &self,
+        samples: usize,
+        x: impl IntoIncompleteObservations<'a, T>,
+        mut rng: &mut R,
+    ) -> Result<ElboTerms<T>> {
+        let (mut reconstruction, mut negative_kl) = (Vec::new(), Vec::new());
+        let mut marked = x.into_incomplete()?.marked();
+        self.in_weighted_blocks(samples, &mut marked, &mut rng, &mut |model, block, x, rng| {
+            let x = Observations::trusted(x.as_view(), x.ncols());
+            let terms = Elbo::reparameterized(samples).terms(&model.generative, block, x, rng)?;
+            reconstruction.extend_from_slice(terms.reconstruction.as_slice());
+            negative_kl.extend_from_slice(terms.negative_kl.as_slice());
+            Ok(())
+        })?;
+        Ok(ElboTerms {
+            reconstruction: DVector::from_vec(reconstruction),
+            negative_kl: DVector::from_vec(negative_kl),
+        })
     }
 
     /// Calls `work` with each block of observations: q, and its columns of the marked table.
@@ -311,6 +342,12 @@ impl WeightSums {
         *sum += weight;
         *squares += weight * weight;
         weight / *sum
+    }
+
+    /// The effective sample size (Σw)²/Σw².
+    fn effective(&self, i: usize) -> f64 {
+        let [_, sum, squares] = self.of[i];
+        if sum == 0.0 { 0.0 } else { sum * sum / squares }
     }
 
     /// The logarithm of the mean weight, and its standard error by the delta method.

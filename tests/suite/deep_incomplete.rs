@@ -64,6 +64,8 @@ fn estimates_tend_to_the_exact_figures<T: Real>() {
     let expected = exact.impute(&x).unwrap();
     assert!((completed.clone() - expected).amax().as_f64() < 0.05, "{completed}");
     let found = model.estimate_log_likelihood(20_000, &x, rng).unwrap();
+    assert!(found.effective_samples.iter().all(|&worth| (1.0..=20_000.0).contains(&worth)));
+    let found = found.log_likelihood;
     let expected = exact.log_likelihood(Incomplete(&x)).unwrap();
     for i in 0..4 {
         let (value, error) = (found.values()[i], found.errors()[i].max(1e-6));

@@ -7,7 +7,7 @@ use crate::data::{
 use crate::fit::{Checkpoints, FitData, Fitted, Observer, StochasticGradient};
 use crate::likelihood::{NoiseVariance, check_share, is_missing};
 use crate::map::{Activation, Mlp, MlpBuilder};
-use crate::objective::SampledBound;
+use crate::objective::{Binarized, SampledBound};
 use crate::posterior::PosteriorFamily;
 use crate::prior::Prior;
 use crate::steps::fit_methods::fit_methods;
@@ -40,6 +40,7 @@ pub struct DeepBuilder<T: Real, S: DeepModel<T>> {
     pub(super) relative_floor: Option<f64>,
     pub(super) fitter: Option<StochasticGradient>,
     pub(super) objective: SampledBound,
+    pub(super) binarize: bool,
 }
 
 /// Initialisation of a deep model with Gaussian noise.
@@ -104,6 +105,7 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
             relative_floor: None,
             fitter: None,
             objective: SampledBound::default(),
+            binarize: false,
         }
     }
 
@@ -166,6 +168,17 @@ impl<T: Real, S: DeepModel<T>> DeepBuilder<T, S> {
     /// Sets the bound that the fit maximises: the ELBO with one sample by default.
     pub fn objective(self, objective: SampledBound) -> Self {
         Self { objective, ..self }
+    }
+
+    /// Sets dynamic binarisation: in each evaluation of the bound, fractions in \[0, 1\] become binary
+    /// data, drawn with their values as probabilities ([`Binarized`]). Off by default.
+    pub fn dynamic_binarization(self, binarize: bool) -> Self {
+        Self { binarize, ..self }
+    }
+
+    /// The objective of the fit.
+    pub(super) fn bound(&self) -> Binarized<SampledBound> {
+        Binarized { objective: self.objective, draw: self.binarize }
     }
 
     /// Validates the settings for the data, and returns the mean and the standard deviation of each
@@ -266,6 +279,7 @@ where
             relative_floor: self.relative_floor,
             fitter: self.fitter,
             objective: self.objective,
+            binarize: self.binarize,
         }
     }
 }

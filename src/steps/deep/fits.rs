@@ -13,7 +13,7 @@ use crate::inference::{Amortized, DifferentiableInference, GaussianEncoder};
 use crate::likelihood::{IsotropicGaussian, Likelihood};
 use crate::map::{DifferentiableMap, Linear, Mlp};
 use crate::model::{GenerativeModel, LinearGaussian};
-use crate::objective::{DifferentiableObjective, Elbo, SampledBound};
+use crate::objective::{Binarized, DifferentiableObjective, Elbo, SampledBound};
 use crate::posterior::PosteriorFamily;
 use crate::prior::{Prior, StandardNormal};
 use crate::steps::Model;
@@ -88,7 +88,7 @@ where
         }
         let fitted = fit_parts(
             &fitter,
-            &builder.objective,
+            &builder.bound(),
             (model, encoder),
             x,
             &Preconditioner::default(),
@@ -175,7 +175,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
         let fitter = builder.fitter_for(x, linear);
         let fitted = fit_parts(
             &fitter,
-            &builder.objective,
+            &builder.bound(),
             (model, encoder),
             x,
             &preconditioner,
@@ -191,7 +191,7 @@ impl<T: Real, Q: PosteriorFamily<T>> DeepModel<T> for DeepEncoderPpca<T, Q> {
 #[allow(clippy::too_many_arguments)] // those of the fitter
 fn fit_parts<T, D, L, P, I>(
     fitter: &StochasticGradient,
-    objective: &SampledBound,
+    objective: &Binarized<SampledBound>,
     (model, inference): (GenerativeModel<D, L, P>, I),
     x: Observations<'_, T>,
     preconditioner: &Preconditioner<T>,
