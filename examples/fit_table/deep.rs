@@ -11,10 +11,10 @@ use elbo::fit::{
     Checkpoint, Checkpoints, EpochProgress, Fitted, LearningRateSchedule, Observer,
     StochasticGradient,
 };
-use elbo::likelihood::{DiagonalGaussian, DynLikelihood, IsotropicGaussian};
+use elbo::likelihood::{DynLikelihood, LikelihoodKind};
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
 use elbo::prior::{DynPrior, GaussianPrior, MixturePrior};
-use elbo::steps::{DeepBuilder, DeepLikelihood};
+use elbo::steps::DeepBuilder;
 use elbo::{Real, Result, Vae};
 use nalgebra::{DMatrix, DVector};
 use rand::rngs::StdRng;
@@ -30,7 +30,7 @@ const QUICK: usize = 500;
 /// A dimension whose posterior means have a smaller variance is not active (Burda et al. 2016).
 const ACTIVE: f64 = 0.01;
 
-type Model<T, Q, L> = Vae<T, Q, L, DynPrior<T>>;
+type Model<T, Q> = Vae<T, Q, DynLikelihood<T>, DynPrior<T>>;
 
 pub fn fit<T: Real>(
     input: &Input<T>,
@@ -42,34 +42,29 @@ pub fn fit<T: Real>(
         (true, None) if input.rows.missing == 0 => super::gaussian::latent_dim(input, arguments)?,
         _ => 2.min(input.rows.values.nrows()),
     };
-    let run = Run { input, arguments, options, latent_dim };
-    let says = |error| input.place().says(error);
-    match &options.likelihood {
-        Likelihood::Gaussian => run.given::<IsotropicGaussian<T>>(|| run.default_builders()),
-        Likelihood::GaussianPerVariable => {
-            run.given::<DiagonalGaussian<T>>(|| run.default_builders())
-        }
-        Likelihood::Each(columns) => {
-            let kinds = columns.kinds(&input.names, &input.rows.values)?;
-            let found = DynLikelihood::for_data(&kinds, input.rows.values.as_view());
-            let likelihood = found.map_err(says)?;
-            run.given::<DynLikelihood<T>>(|| run.builders_with(&likelihood))
-        }
+    let kinds = match &options.likelihood {
+        Likelihood::Gaussian => vec![LikelihoodKind::Gaussian],
+        Likelihood::GaussianPerVariable => vec![LikelihoodKind::GaussianPerVariable],
+        Likelihood::Each(columns) => columns.kinds(&input.names, &input.rows.values)?,
+    };
+    // One type for all likelihoods and one for all priors: each combination of types would be
+    // compiled by itself.
+    let likelihood = DynLikelihood::for_data(&kinds, input.rows.values.as_view());
+    let likelihood = likelihood.map_err(|error| input.place().says(error))?;
+    let run = Run { input, arguments, options, latent_dim, likelihood };
+    match options.posterior {
+        Family::Isotropic => run.family::<Isotropic<T>>(),
+        Family::Diagonal => run.family::<Diagonal<T>>(),
+        Family::Full => run.family::<Full<T>>(),
     }
 }
-
-/// A builder for each family of q.
-type Builders<T, L> = (
-    DeepBuilder<T, Model<T, Isotropic<T>, L>>,
-    DeepBuilder<T, Model<T, Diagonal<T>, L>>,
-    DeepBuilder<T, Model<T, Full<T>, L>>,
-);
 
 struct Run<'a, T: Real> {
     input: &'a Input<T>,
     arguments: &'a Arguments,
     options: &'a Options,
     latent_dim: usize,
+    likelihood: DynLikelihood<T>,
 }
 
 /// Reports each epoch, and ends a fit at the limit of time.
@@ -107,31 +102,6 @@ impl Observer for Watch {
 }
 
 impl<T: Real> Run<'_, T> {
-    fn default_builders<L>(&self) -> std::result::Result<Builders<T, L>, elbo::Error>
-    where
-        L: DeepLikelihood<T> + elbo::steps::DefaultLikelihood,
-    {
-        let prior = self.prior()?;
-        Ok((
-            Vae::<T, Isotropic<T>, L>::builder(self.latent_dim).prior(prior.clone()),
-            Vae::<T, Diagonal<T>, L>::builder(self.latent_dim).prior(prior.clone()),
-            Vae::<T, Full<T>, L>::builder(self.latent_dim).prior(prior),
-        ))
-    }
-
-    fn builders_with<L: DeepLikelihood<T>>(
-        &self,
-        likelihood: &L,
-    ) -> std::result::Result<Builders<T, L>, elbo::Error> {
-        let prior = self.prior()?;
-        let k = self.latent_dim;
-        Ok((
-            Vae::<T, Isotropic<T>, L>::builder_with(likelihood.clone(), k).prior(prior.clone()),
-            Vae::<T, Diagonal<T>, L>::builder_with(likelihood.clone(), k).prior(prior.clone()),
-            Vae::<T, Full<T>, L>::builder_with(likelihood.clone(), k).prior(prior),
-        ))
-    }
-
     fn prior(&self) -> Result<DynPrior<T>> {
         // A generator of its own: the prior does not move the other random numbers of the seed.
         let rng = &mut StdRng::seed_from_u64(self.arguments.seed ^ 0x7072_696f);
@@ -142,19 +112,6 @@ impl<T: Real> Run<'_, T> {
                 MixturePrior::random(components, self.latent_dim, rng)?.into()
             }
         })
-    }
-
-    fn given<L: DeepLikelihood<T>>(
-        &self,
-        builders: impl FnOnce() -> std::result::Result<Builders<T, L>, elbo::Error>,
-    ) -> std::result::Result<Outcome<T>, String> {
-        let (isotropic, diagonal, full) =
-            builders().map_err(|error| self.input.place().says(error))?;
-        match self.options.posterior {
-            Family::Isotropic => self.family(isotropic),
-            Family::Diagonal => self.family(diagonal),
-            Family::Full => self.family(full),
-        }
     }
 
     /// The optimiser: the library's default, or what the options say, without held-out rows as soon
@@ -187,10 +144,7 @@ impl<T: Real> Run<'_, T> {
         Some(fitter)
     }
 
-    fn family<Q: PosteriorFamily<T>, L: DeepLikelihood<T>>(
-        &self,
-        builder: DeepBuilder<T, Model<T, Q, L>>,
-    ) -> std::result::Result<Outcome<T>, String> {
+    fn family<Q: PosteriorFamily<T>>(&self) -> std::result::Result<Outcome<T>, String> {
         let (place, training) = (self.input.place(), &self.options.training);
         let rng = &mut StdRng::seed_from_u64(self.arguments.seed);
         let x = &self.input.rows.values;
@@ -198,7 +152,10 @@ impl<T: Real> Run<'_, T> {
             Binarize::Fixed => &binarized(x, rng),
             _ => x,
         };
-        let mut builder = builder
+        let prior = self.prior().map_err(|error| place.says(error))?;
+        let likelihood = self.likelihood.clone();
+        let mut builder = Vae::<T, Q, _>::builder_with(likelihood, self.latent_dim)
+            .prior(prior)
             .hidden(&self.options.hidden)
             .objective(training.bound())
             .dynamic_binarization(training.binarize == Binarize::Dynamic);
@@ -220,13 +177,13 @@ impl<T: Real> Run<'_, T> {
     }
 
     /// The fit, with checkpoints if there is a file for them.
-    fn trained<Q: PosteriorFamily<T>, L: DeepLikelihood<T>>(
+    fn trained<Q: PosteriorFamily<T>>(
         &self,
-        builder: &DeepBuilder<T, Model<T, Q, L>>,
+        builder: &DeepBuilder<T, Model<T, Q>>,
         x: &DMatrix<T>,
         rng: &mut StdRng,
         watch: &mut Watch,
-    ) -> std::result::Result<Fitted<Model<T, Q, L>>, String> {
+    ) -> std::result::Result<Fitted<Model<T, Q>>, String> {
         let (place, training) = (self.input.place(), &self.options.training);
         let Some(path) = &training.checkpoint else {
             let fitted = builder.fit_with_observer(Incomplete(x), rng, watch);
@@ -255,9 +212,9 @@ impl<T: Real> Run<'_, T> {
         fitted.map_err(|error| place.says(error))
     }
 
-    fn outcome<Q: PosteriorFamily<T>, L: DeepLikelihood<T>>(
+    fn outcome<Q: PosteriorFamily<T>>(
         &self,
-        fitted: &Fitted<Model<T, Q, L>>,
+        fitted: &Fitted<Model<T, Q>>,
         x: &DMatrix<T>,
         history: Vec<(f64, Option<f64>, f64)>,
         rng: &mut StdRng,

@@ -78,8 +78,7 @@ where
         L::check_data(builder.likelihood.as_ref(), x)?;
         let scales = builder.scales(x)?;
         let (decoder, likelihood, encoder) = L::initialize::<Q, _>(builder, x, &scales, rng)?;
-        let linear = L::HAS_LINEAR
-            && builder.likelihood.is_none()
+        let linear = L::has_linear(builder.likelihood.as_ref())
             && builder.initialization == DeepInitialization::Linear;
         let fitter = builder.fitter_for(x, linear);
         let model = GenerativeModel::with_prior(decoder, likelihood, builder.prior.clone());

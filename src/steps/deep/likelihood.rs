@@ -30,9 +30,12 @@ pub trait DeepLikelihood<T: Real>: Likelihood<T> {
     /// [`Error::DimensionMismatch`] for another number of variables.
     fn start(self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>>;
 
-    /// Whether there is a linear model to start from if no likelihood is given.
+    /// Whether there is a linear model to start from, for the given likelihood or the default one.
     #[doc(hidden)]
-    const HAS_LINEAR: bool = false;
+    fn has_linear(given: Option<&Self>) -> bool {
+        let _ = given;
+        false
+    }
 
     /// Checks that the data are in the support of the given likelihood, or of the default one.
     ///
@@ -55,13 +58,13 @@ pub trait DeepLikelihood<T: Real>: Likelihood<T> {
         rng: &mut dyn Rng,
     ) -> Result<(Mlp<T>, Self, DeepEncoder<T, Q>)> {
         // `builder` exists for default likelihoods only, and these override the method.
-        let given = builder.likelihood.clone().ok_or(Error::Unsupported {
-            what: "a model without a likelihood",
-            must: "`Vae::builder_with`",
-        })?;
+        let given = builder.likelihood.clone().ok_or(NO_LIKELIHOOD)?;
         initialize_given(given, builder, x, scales, rng)
     }
 }
+
+const NO_LIKELIHOOD: Error =
+    Error::Unsupported { what: "a model without a likelihood", must: "`Vae::builder_with`" };
 
 /// Random encoder and decoder, with the outputs at the start of the likelihood.
 fn initialize_given<T, Q, L, S>(
@@ -193,7 +196,8 @@ impl<T: Real, A: DeepLikelihood<T>, B: DeepLikelihood<T>> DeepLikelihood<T> for 
     }
 }
 
-/// The start of the likelihood that was chosen.
+/// The start of the likelihood that was chosen; for Gaussian noise of all variables that of the
+/// linear model.
 impl<T: Real> DeepLikelihood<T> for DynLikelihood<T> {
     fn start(mut self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
         if let Self::Product(product) = self {
@@ -211,13 +215,39 @@ impl<T: Real> DeepLikelihood<T> for DynLikelihood<T> {
         };
         Ok(OutputStart { likelihood: self, means, scales })
     }
+
+    fn has_linear(given: Option<&Self>) -> bool {
+        matches!(given, Some(Self::IsotropicGaussian(_) | Self::DiagonalGaussian(_)))
+    }
+
+    fn initialize<Q: PosteriorFamily<T>, S: DeepModel<T, Likelihood = Self>>(
+        builder: &DeepBuilder<T, S>,
+        x: Observations<'_, T>,
+        scales: &Scales<T>,
+        rng: &mut dyn Rng,
+    ) -> Result<(Mlp<T>, Self, DeepEncoder<T, Q>)> {
+        match builder.likelihood.clone() {
+            Some(Self::IsotropicGaussian(_)) => {
+                let (decoder, noise, encoder) = initialize_gaussian(builder, x, scales, rng)?;
+                Ok((decoder, Self::IsotropicGaussian(noise), encoder))
+            }
+            Some(Self::DiagonalGaussian(_)) => {
+                let (decoder, noise, encoder) = initialize_gaussian(builder, x, scales, rng)?;
+                Ok((decoder, Self::DiagonalGaussian(noise), encoder))
+            }
+            Some(given) => initialize_given(given, builder, x, scales, rng),
+            None => Err(NO_LIKELIHOOD),
+        }
+    }
 }
 
 /// [`DeepLikelihood`] of Gaussian noise: the outputs start at the means of the variables.
 macro_rules! gaussian_deep_likelihood {
     ($noise:ident) => {
         impl<T: Real> DeepLikelihood<T> for $noise<T> {
-            const HAS_LINEAR: bool = true;
+            fn has_linear(given: Option<&Self>) -> bool {
+                given.is_none()
+            }
 
             fn start(self, x: Observations<'_, T>) -> Result<OutputStart<T, Self>> {
                 let (means, variances) = moments_of_observed(x)?;
