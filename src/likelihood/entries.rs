@@ -77,13 +77,13 @@ impl<T> Gradient<'_, T> {
     /// The part of some variables and their parameters.
     pub(super) fn part(
         &mut self,
-        variables: &std::ops::Range<usize>,
-        parameters: &std::ops::Range<usize>,
+        variables: std::ops::Range<usize>,
+        parameters: std::ops::Range<usize>,
     ) -> Gradient<'_, T> {
         Gradient {
             weight: self.weight,
-            d_output: &mut self.d_output[variables.clone()],
-            d_parameters: &mut self.d_parameters[parameters.clone()],
+            d_output: &mut self.d_output[variables],
+            d_parameters: &mut self.d_parameters[parameters],
             scratch: self.scratch,
         }
     }
@@ -315,15 +315,15 @@ impl std::ops::Add for Sums {
     }
 }
 
-/// Sums Σ_i w_i f(i, gradient) over the observations, in parallel and in a fixed order, where f
+/// Sums Σ_i w_i f(i, buffer, gradient) over the observations, in parallel and in a fixed order, where f
 /// returns the log-density of observation i, overwrites its part of `d_output` and adds to the
-/// `parameters` sums.
-pub(super) fn sum_over_observations<T: Real>(
+/// `parameters` sums. A buffer B is kept from one observation to the next.
+pub(super) fn sum_over_observations<T: Real, B: Default>(
     shape: (usize, usize),
     weights: Weights<'_, T>,
     d_output: &mut DMatrix<T>,
     parameters: usize,
-    f: &(impl Fn(usize, Gradient<'_, T>) -> f64 + Sync),
+    f: &(impl Fn(usize, &mut B, Gradient<'_, T>) -> f64 + Sync),
 ) -> Sums {
     let (d, n) = shape;
     reshape(d_output, d, n);
@@ -337,7 +337,7 @@ pub(super) fn sum_over_observations<T: Real>(
         WORK * d * n,
         &|first, part: &mut [T]| {
             let mut sums = Sums { value: 0.0, d_parameters: vec![0.0; parameters] };
-            let mut scratch = Vec::new();
+            let (mut scratch, mut buffer) = (Vec::new(), B::default());
             for (i, d_column) in (first / rows..).zip(part.chunks_exact_mut(rows)) {
                 let weight = weights.of(i).as_f64();
                 let gradient = Gradient {
@@ -346,7 +346,7 @@ pub(super) fn sum_over_observations<T: Real>(
                     d_parameters: &mut sums.d_parameters,
                     scratch: &mut scratch,
                 };
-                sums.value += weight * f(i, gradient);
+                sums.value += weight * f(i, &mut buffer, gradient);
             }
             sums
         },
