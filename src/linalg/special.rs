@@ -87,6 +87,9 @@ pub(crate) fn ln_binomial(n: f64, x: f64) -> f64 {
         return ln_factorial(n) - ln_factorial(x) - ln_factorial(n - x);
     }
     let fewer = x.min(n - x);
+    if fewer == 0.0 {
+        return 0.0;
+    }
     let r = n - fewer + 1.0;
     ln_rising(fewer, &RisingConstants::new(r).0).0 + fewer * r.ln() - ln_factorial(fewer)
 }
