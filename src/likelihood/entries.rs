@@ -160,8 +160,8 @@ where
             let missing = x[l].is_nan();
             densities[l] = choose(missing, 0.0, entry.density);
             slopes[l] = choose(missing, 0.0, entry.d_output);
-            for p in 0..P {
-                by_parameters[p][l] = choose(missing, 0.0, entry.d_parameters[p]);
+            for (values, d) in by_parameters.iter_mut().zip(entry.d_parameters) {
+                values[l] = choose(missing, 0.0, d);
             }
         }
         for l in 0..LANES {
@@ -172,10 +172,10 @@ where
         for (to, slope) in gradient.d_output[first..end].iter_mut().zip(slopes) {
             *to = finite::<T>(gradient.weight * slope).flushed();
         }
-        for p in 0..P {
-            if let Some(slot) = slots[p] {
+        for (slot, values) in slots.iter().zip(by_parameters) {
+            if let Some(slot) = slot {
                 let sums = &mut gradient.d_parameters[slot * len..][first..end];
-                for (sum, d) in sums.iter_mut().zip(by_parameters[p]) {
+                for (sum, d) in sums.iter_mut().zip(values) {
                     *sum += gradient.weight * d;
                 }
             }
