@@ -137,12 +137,13 @@ impl Bernoulli {
         weights: Weights<'_, T>,
         d_output: &mut DMatrix<T>,
     ) -> T {
-        let sums = sum_over_observations(x.shape(), weights, d_output, 0, &|i, gradient| {
-            let (x, y) = (x.column(i), output.column(i));
-            let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));
-            let entries = Entries { x, y, parameters: &[], constants: &[], gradient };
-            sum_of_entries::<T, Self, 0, 0>(self, entries)
-        });
+        let sums =
+            sum_over_observations(x.shape(), weights, d_output, 0, &|i, (): &mut (), gradient| {
+                let (x, y) = (x.column(i), output.column(i));
+                let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));
+                let entries = Entries { x, y, parameters: &[], constants: &[], gradient };
+                sum_of_entries::<T, Self, 0, 0>(self, entries)
+            });
         finite(sums.value)
     }
 }

@@ -6,7 +6,7 @@ use super::poisson::{LARGEST_COUNT, is_count};
 use super::start::{logit_bound, root_of_score};
 use super::univariate::Univariate;
 use crate::linalg::Elementary;
-use crate::linalg::special::ln_binomial;
+use crate::linalg::special::{ln_binomial, ln_factorial, ln_factorials};
 use crate::{Error, Real, Result};
 use rand::Rng;
 use rand_distr::Distribution;
@@ -51,22 +51,35 @@ impl Binomial {
     }
 }
 
-impl Entrywise<1, 0> for Binomial {
+impl Entrywise<2, 0> for Binomial {
     fn slots(&self) -> [Option<usize>; 0] {
         []
     }
 
-    fn constants(&self, _: impl Fn(usize) -> f64) -> [f64; 1] {
-        [self.trials as f64]
+    fn constants(&self, _: impl Fn(usize) -> f64) -> [f64; 2] {
+        [self.trials as f64, ln_factorial(self.trials as f64)]
     }
 
     #[inline(always)]
-    fn of_x(x: &[f64; LANES], [trials]: &[[f64; LANES]; 1]) -> [f64; LANES] {
-        std::array::from_fn(|l| ln_binomial(trials[l], x[l]))
+    fn of_x(x: &[f64; LANES], [trials, ln_all]: &[[f64; LANES]; 2]) -> [f64; LANES] {
+        // Beyond the table of factorials their difference would cancel.
+        if trials.iter().any(|&n| n >= 256.0) {
+            return std::array::from_fn(|l| ln_binomial(trials[l], x[l]));
+        }
+        let mut failures = *trials;
+        for l in 0..LANES {
+            failures[l] = trials[l] - x[l];
+        }
+        let (of_x, of_failures) = (ln_factorials(x), ln_factorials(&failures));
+        let mut values = *ln_all;
+        for l in 0..LANES {
+            values[l] = ln_all[l] - of_x[l] - of_failures[l];
+        }
+        values
     }
 
     #[inline(always)]
-    fn entry(x: f64, y: f64, ln_binomial: f64, [trials]: [f64; 1]) -> Entry<0> {
+    fn entry(x: f64, y: f64, ln_binomial: f64, [trials, _]: [f64; 2]) -> Entry<0> {
         let (softplus, sigmoid) = y.quick_softplus_and_sigmoid();
         Entry {
             density: ln_binomial + x * y - trials * softplus,
@@ -77,7 +90,7 @@ impl Entrywise<1, 0> for Binomial {
 }
 
 impl<T: Real> Univariate<T> for Binomial {
-    univariate_by_entries!(1, 0);
+    univariate_by_entries!(2, 0);
 
     fn mean(&self, y: T, _parameters: &[T]) -> T {
         T::of(self.trials as f64 * y.as_f64().quick_sigmoid())

@@ -1,8 +1,9 @@
 //! Categories without an order.
 
-use super::entries::{finite, sum_over_observations};
+use super::entries::{Gradient, finite, sum_over_observations};
 use super::{ConditionalMean, Likelihood, Weights, is_missing};
 use crate::data::expect;
+use crate::linalg::vector::exp;
 use crate::map::Parameters;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -117,23 +118,42 @@ impl Categorical {
         Ok(())
     }
 
-    /// Calls `f(j, rows, category, ln p)` for each entry that is not missing, and returns the sum of
-    /// the ln p.
-    fn for_each<T: Real>(
-        &self,
-        x: &[T],
-        y: &[T],
-        mut f: impl FnMut(Range<usize>, usize, f64),
-    ) -> f64 {
-        let mut sum = 0.0;
+    /// The log-density of one observation.
+    fn log_density_of<T: Real>(&self, x: &[T], y: &[T]) -> f64 {
+        let entry = |(j, &x): (usize, &T)| {
+            let own = &y[self.rows(j)];
+            let c = category(x).min(own.len() - 1);
+            own[c].as_f64() - log_sum(own.iter().map(|y| y.as_f64()))
+        };
+        x.iter().enumerate().filter(|(_, x)| !is_missing(**x)).map(entry).sum()
+    }
+
+    /// The log-density of one observation and its derivative.
+    fn gradient_of<T: Real>(&self, x: &[T], y: &[T], gradient: Gradient<'_, T>) -> f64 {
+        let (d_output, mut sum) = (gradient.d_output, 0.0);
+        let largest_of = |own: &[T]| own.iter().fold(own[0], |a, &y| if y > a { y } else { a });
+        for j in 0..x.len() {
+            let largest = largest_of(&y[self.rows(j)]);
+            for (to, &y) in d_output[self.rows(j)].iter_mut().zip(&y[self.rows(j)]) {
+                *to = y - largest;
+            }
+        }
+        // One vectorised loop over the rows of all variables.
+        exp(d_output);
         for (j, &x) in x.iter().enumerate() {
+            let (y, d_output) = (&y[self.rows(j)], &mut d_output[self.rows(j)]);
             if is_missing(x) {
+                d_output.fill(T::zero());
                 continue;
             }
-            let (rows, c) = (self.rows(j), category(x).min(self.rows(j).len() - 1));
-            let normaliser = log_sum(y[rows.clone()].iter().map(|y| y.as_f64()));
-            sum += y[rows.start + c].as_f64() - normaliser;
-            f(rows, c, normaliser);
+            let c = category(x).min(y.len() - 1);
+            let total: f64 = d_output.iter().map(|power| power.as_f64()).sum();
+            sum += (y[c] - largest_of(y)).as_f64() - total.ln();
+            let scale = -gradient.weight / total;
+            for to in d_output.iter_mut() {
+                *to = finite::<T>(scale * to.as_f64()).flushed();
+            }
+            d_output[c] += finite::<T>(gradient.weight);
         }
         sum
     }
@@ -185,7 +205,7 @@ impl<T: Real> Likelihood<T> for Categorical {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
         DVector::from_fn(x.ncols(), |i, _| {
             let (x, y) = (x.column(i), output.column(i));
-            finite(self.for_each(x.as_slice(), y.as_slice(), |_, _, _| {}))
+            finite(self.log_density_of(x.as_slice(), y.as_slice()))
         })
     }
 
@@ -197,19 +217,16 @@ impl<T: Real> Likelihood<T> for Categorical {
         d_output: &mut DMatrix<T>,
         _d_parameters: &mut [T],
     ) -> T {
-        let sums = sum_over_observations(output.shape(), weights, d_output, 0, &|i, gradient| {
-            let (x, y) = (x.column(i), output.column(i));
-            let y = y.as_slice();
-            let (weight, d_output) = (gradient.weight, gradient.d_output);
-            d_output.fill(T::zero());
-            self.for_each(x.as_slice(), y, |rows, c, normaliser| {
-                for row in rows.clone() {
-                    let hit = if row == rows.start + c { 1.0 } else { 0.0 };
-                    let probability = (y[row].as_f64() - normaliser).exp();
-                    d_output[row] = finite::<T>(weight * (hit - probability)).flushed();
-                }
-            })
-        });
+        let sums = sum_over_observations(
+            output.shape(),
+            weights,
+            d_output,
+            0,
+            &|i, (): &mut (), gradient| {
+                let (x, y) = (x.column(i), output.column(i));
+                self.gradient_of(x.as_slice(), y.as_slice(), gradient)
+            },
+        );
         finite(sums.value)
     }
 

@@ -77,13 +77,13 @@ impl<T> Gradient<'_, T> {
     /// The part of some variables and their parameters.
     pub(super) fn part(
         &mut self,
-        variables: &std::ops::Range<usize>,
-        parameters: &std::ops::Range<usize>,
+        variables: std::ops::Range<usize>,
+        parameters: std::ops::Range<usize>,
     ) -> Gradient<'_, T> {
         Gradient {
             weight: self.weight,
-            d_output: &mut self.d_output[variables.clone()],
-            d_parameters: &mut self.d_parameters[parameters.clone()],
+            d_output: &mut self.d_output[variables],
+            d_parameters: &mut self.d_parameters[parameters],
             scratch: self.scratch,
         }
     }
@@ -160,8 +160,8 @@ where
             let missing = x[l].is_nan();
             densities[l] = choose(missing, 0.0, entry.density);
             slopes[l] = choose(missing, 0.0, entry.d_output);
-            for p in 0..P {
-                by_parameters[p][l] = choose(missing, 0.0, entry.d_parameters[p]);
+            for (values, d) in by_parameters.iter_mut().zip(entry.d_parameters) {
+                values[l] = choose(missing, 0.0, d);
             }
         }
         for l in 0..LANES {
@@ -172,10 +172,10 @@ where
         for (to, slope) in gradient.d_output[first..end].iter_mut().zip(slopes) {
             *to = finite::<T>(gradient.weight * slope).flushed();
         }
-        for p in 0..P {
-            if let Some(slot) = slots[p] {
+        for (slot, values) in slots.iter().zip(by_parameters) {
+            if let Some(slot) = slot {
                 let sums = &mut gradient.d_parameters[slot * len..][first..end];
-                for (sum, d) in sums.iter_mut().zip(by_parameters[p]) {
+                for (sum, d) in sums.iter_mut().zip(values) {
                     *sum += gradient.weight * d;
                 }
             }
@@ -315,15 +315,15 @@ impl std::ops::Add for Sums {
     }
 }
 
-/// Sums Σ_i w_i f(i, gradient) over the observations, in parallel and in a fixed order, where f
+/// Sums Σ_i w_i f(i, buffer, gradient) over the observations, in parallel and in a fixed order, where f
 /// returns the log-density of observation i, overwrites its part of `d_output` and adds to the
-/// `parameters` sums.
-pub(super) fn sum_over_observations<T: Real>(
+/// `parameters` sums. A buffer B is kept from one observation to the next.
+pub(super) fn sum_over_observations<T: Real, B: Default>(
     shape: (usize, usize),
     weights: Weights<'_, T>,
     d_output: &mut DMatrix<T>,
     parameters: usize,
-    f: &(impl Fn(usize, Gradient<'_, T>) -> f64 + Sync),
+    f: &(impl Fn(usize, &mut B, Gradient<'_, T>) -> f64 + Sync),
 ) -> Sums {
     let (d, n) = shape;
     reshape(d_output, d, n);
@@ -337,7 +337,7 @@ pub(super) fn sum_over_observations<T: Real>(
         WORK * d * n,
         &|first, part: &mut [T]| {
             let mut sums = Sums { value: 0.0, d_parameters: vec![0.0; parameters] };
-            let mut scratch = Vec::new();
+            let (mut scratch, mut buffer) = (Vec::new(), B::default());
             for (i, d_column) in (first / rows..).zip(part.chunks_exact_mut(rows)) {
                 let weight = weights.of(i).as_f64();
                 let gradient = Gradient {
@@ -346,7 +346,7 @@ pub(super) fn sum_over_observations<T: Real>(
                     d_parameters: &mut sums.d_parameters,
                     scratch: &mut scratch,
                 };
-                sums.value += weight * f(i, gradient);
+                sums.value += weight * f(i, &mut buffer, gradient);
             }
             sums
         },

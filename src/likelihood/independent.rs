@@ -1,6 +1,6 @@
 //! Likelihood of variables that are independent given one predictor each.
 
-use super::entries::{Entries, finite, sum_over_observations};
+use super::entries::{Entries, Gradient, finite, sum_over_observations};
 use super::{ConditionalMean, Likelihood, Univariate, Weights, is_missing};
 use crate::data::expect;
 use crate::map::Parameters;
@@ -36,17 +36,47 @@ pub struct Independent<T: Real, U> {
     parameters: Vec<T>,
     // The parameters of variable j are those from ends[j − 1] to ends[j].
     ends: Vec<usize>,
-    // Runs of consecutive variables that one loop computes.
+    // The variables by the loop that computes them.
     runs: Vec<Run>,
 }
 
-/// Consecutive variables whose distributions share one loop over entries.
+/// Variables whose distributions share one loop over entries.
 #[derive(Debug, Clone, PartialEq)]
 struct Run {
-    variables: Range<usize>,
-    parameters: Range<usize>,
-    /// Their places in a list of the constants of all runs.
+    /// In increasing order.
+    variables: Vec<usize>,
+    /// The number of parameters of each.
+    parameters: usize,
+    /// The places of their constants, and of their parameters, in lists of all runs.
     constants: Range<usize>,
+    sums: Range<usize>,
+}
+
+impl Run {
+    /// The range of the variables, if they are consecutive.
+    fn consecutive(&self) -> Option<Range<usize>> {
+        let (first, len) = (self.variables[0], self.variables.len());
+        (self.variables[len - 1] == first + len - 1).then_some(first..first + len)
+    }
+}
+
+/// What depends on the parameters alone: the constants of all runs, and their parameters.
+struct Prepared<T> {
+    constants: Vec<f64>,
+    parameters: Vec<T>,
+}
+
+/// The entries of one observation that belong to a run of variables that are not consecutive.
+struct Gathered<T> {
+    x: Vec<T>,
+    y: Vec<T>,
+    d_output: Vec<T>,
+}
+
+impl<T> Default for Gathered<T> {
+    fn default() -> Self {
+        Self { x: Vec::new(), y: Vec::new(), d_output: Vec::new() }
+    }
 }
 
 impl<T: Real, U: Univariate<T>> Independent<T, U> {
@@ -83,55 +113,97 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
     }
 
     fn runs(&self) -> Vec<Run> {
-        let (d, mut runs) = (self.variables(), Vec::new());
-        let (mut first, mut constants) = (0, 0);
-        for j in 1..=d {
-            let same = |j| self.distribution(first).shares_loop_with(self.distribution(j));
-            if j < d && (self.distributions.len() == 1 || same(j)) {
-                continue;
+        let mut runs: Vec<Run> = Vec::new();
+        for j in 0..self.variables() {
+            let own = self.distribution(j);
+            let shares = |run: &&mut Run| {
+                self.distributions.len() == 1
+                    || self.distribution(run.variables[0]).shares_loop_with(own)
+            };
+            match runs.iter_mut().find(shares) {
+                Some(run) => run.variables.push(j),
+                None => runs.push(Run {
+                    variables: vec![j],
+                    parameters: own.parameter_count(),
+                    constants: 0..0,
+                    sums: 0..0,
+                }),
             }
-            let count = (j - first) * self.distribution(first).constant_count();
-            runs.push(Run {
-                variables: first..j,
-                parameters: self.range(first).start..self.ends[j - 1],
-                constants: constants..constants + count,
-            });
-            (first, constants) = (j, constants + count);
+        }
+        let (mut constants, mut sums) = (0, 0);
+        for run in &mut runs {
+            let len = run.variables.len();
+            let count = len * self.distribution(run.variables[0]).constant_count();
+            run.constants = constants..constants + count;
+            run.sums = sums..sums + len * run.parameters;
+            (constants, sums) = (run.constants.end, run.sums.end);
         }
         runs
     }
 
-    /// The constants of the loops: in each run the first of all its variables, then the second.
-    fn constants(&self) -> Vec<f64> {
-        let mut all = vec![0.0; self.runs.last().map_or(0, |run| run.constants.end)];
+    /// The constants of the loops, in each run the first of all its variables, then the second; and
+    /// the parameters, one variable after the other.
+    fn prepared(&self) -> Prepared<T> {
+        let mut constants = vec![0.0; self.runs.last().map_or(0, |run| run.constants.end)];
+        let mut parameters = Vec::with_capacity(self.parameters.len());
         for run in &self.runs {
-            let (first, len) = (run.variables.start, run.variables.len());
-            let count = self.distribution(first).constant_count();
+            let count = run.constants.len() / run.variables.len();
             let mut own = vec![0.0; count];
-            for j in run.variables.clone() {
+            for (l, &j) in run.variables.iter().enumerate() {
                 self.distribution(j).constants(self.parameters_of(j), &mut own);
                 for (c, &constant) in own.iter().enumerate() {
-                    all[run.constants.start + c * len + j - first] = constant;
+                    constants[run.constants.start + c * run.variables.len() + l] = constant;
+                }
+                parameters.extend_from_slice(self.parameters_of(j));
+            }
+        }
+        Prepared { constants, parameters }
+    }
+
+    /// The log-density of an observation, with its weighted derivatives if wanted.
+    fn sum_of_runs(
+        &self,
+        (x, y): (&[T], &[T]),
+        prepared: &Prepared<T>,
+        buffers: &mut Gathered<T>,
+        mut gradient: Option<Gradient<'_, T>>,
+    ) -> f64 {
+        let mut sum = 0.0;
+        for run in &self.runs {
+            let distribution = self.distribution(run.variables[0]);
+            let entries = |x, y, gradient| Entries {
+                x,
+                y,
+                parameters: &prepared.parameters[run.sums.clone()],
+                constants: &prepared.constants[run.constants.clone()],
+                gradient,
+            };
+            if let Some(all) = run.consecutive() {
+                let (x, y) = (&x[all.clone()], &y[all.clone()]);
+                let part = gradient.as_mut().map(|of| of.part(all, run.sums.clone()));
+                sum += distribution.sum_of_entries(entries(x, y, part));
+                continue;
+            }
+            let Gathered { x: own_x, y: own_y, d_output } = &mut *buffers;
+            own_x.clear();
+            own_x.extend(run.variables.iter().map(|&j| x[j]));
+            own_y.clear();
+            own_y.extend(run.variables.iter().map(|&j| y[j]));
+            d_output.resize(run.variables.len(), T::zero());
+            let part = gradient.as_mut().map(|of| Gradient {
+                weight: of.weight,
+                d_output,
+                d_parameters: &mut of.d_parameters[run.sums.clone()],
+                scratch: of.scratch,
+            });
+            sum += distribution.sum_of_entries(entries(own_x, own_y, part));
+            if let Some(of) = &mut gradient {
+                for (&j, &d) in run.variables.iter().zip(&buffers.d_output) {
+                    of.d_output[j] = d;
                 }
             }
         }
-        all
-    }
-
-    /// The entries of an observation that belong to a run.
-    fn entries<'a>(
-        &'a self,
-        run: &Run,
-        (x, y): (&'a [T], &'a [T]),
-        constants: &'a [f64],
-    ) -> Entries<'a, T> {
-        Entries {
-            x: &x[run.variables.clone()],
-            y: &y[run.variables.clone()],
-            parameters: &self.parameters[run.parameters.clone()],
-            constants: &constants[run.constants.clone()],
-            gradient: None,
-        }
+        sum
     }
 
     /// Sets the parameters ξ_j to values from which a fit can start, and the floors that the caller
@@ -272,14 +344,11 @@ impl<T: Real, U: Univariate<T>> ConditionalMean<T> for Independent<T, U> {
 
 impl<T: Real, U: Univariate<T>> Likelihood<T> for Independent<T, U> {
     fn log_density(&self, x: DMatrixView<'_, T>, output: DMatrixView<'_, T>) -> DVector<T> {
-        let constants = self.constants();
+        let (prepared, mut buffers) = (self.prepared(), Gathered::default());
         DVector::from_fn(x.ncols(), |i, _| {
             let (x, y) = (x.column(i), output.column(i));
-            let sum = self.runs.iter().fold(0.0, |sum, run| {
-                let entries = self.entries(run, (x.as_slice(), y.as_slice()), &constants);
-                sum + self.distribution(run.variables.start).sum_of_entries(entries)
-            });
-            finite(sum)
+            let both = (x.as_slice(), y.as_slice());
+            finite(self.sum_of_runs(both, &prepared, &mut buffers, None))
         })
     }
 
@@ -291,25 +360,20 @@ impl<T: Real, U: Univariate<T>> Likelihood<T> for Independent<T, U> {
         d_output: &mut DMatrix<T>,
         d_parameters: &mut [T],
     ) -> T {
-        let constants = self.constants();
-        let count = self.parameters.len();
-        let sums = sum_over_observations(x.shape(), weights, d_output, count, &|i, mut of| {
-            let (x, y) = (x.column(i), output.column(i));
-            let (x, y) = (x.as_slice(), y.as_slice());
-            self.runs.iter().fold(0.0, |sum, run| {
-                let gradient = of.part(&run.variables, &run.parameters);
-                let entries =
-                    Entries { gradient: Some(gradient), ..self.entries(run, (x, y), &constants) };
-                sum + self.distribution(run.variables.start).sum_of_entries(entries)
-            })
-        });
+        let (prepared, count) = (self.prepared(), self.parameters.len());
+        let sums =
+            sum_over_observations(x.shape(), weights, d_output, count, &|i, buffers, gradient| {
+                let (x, y) = (x.column(i), output.column(i));
+                let both = (x.as_slice(), y.as_slice());
+                self.sum_of_runs(both, &prepared, buffers, Some(gradient))
+            });
         for run in &self.runs {
-            let len = run.variables.len();
-            let own = &sums.d_parameters[run.parameters.clone()];
-            let count = own.len() / len;
+            let own = &sums.d_parameters[run.sums.clone()];
             // The sums are in the order of the constants, the parameters in that of the variables.
-            for (at, to) in d_parameters[run.parameters.clone()].iter_mut().enumerate() {
-                *to = finite(own[at % count * len + at / count]);
+            for (l, &j) in run.variables.iter().enumerate() {
+                for (c, to) in d_parameters[self.range(j)].iter_mut().enumerate() {
+                    *to = finite(own[c * run.variables.len() + l]);
+                }
             }
         }
         finite(sums.value)

@@ -75,27 +75,27 @@ impl NegativeBinomial {
     }
 }
 
-impl Entrywise<9, 1> for NegativeBinomial {
+impl Entrywise<10, 1> for NegativeBinomial {
     fn slots(&self) -> [Option<usize>; 1] {
         [(!self.size.is_fixed()).then_some(0)]
     }
 
     /// The constants of [`ln_rising`], ln r, dr/dξ.
-    fn constants(&self, parameter: impl Fn(usize) -> f64) -> [f64; 9] {
+    fn constants(&self, parameter: impl Fn(usize) -> f64) -> [f64; 10] {
         let (size, slope) = self.size_and_slope(|| parameter(0));
-        let [r, a, b, c, d, e, f] = RisingConstants::new(size).0;
-        [r, a, b, c, d, e, f, size.ln(), slope]
+        let [a, b, c, d, e, f, g, h] = RisingConstants::new(size).0;
+        [a, b, c, d, e, f, g, h, size.ln(), slope]
     }
 
     #[inline(always)]
-    fn of_x(x: &[f64; LANES], _: &[[f64; LANES]; 9]) -> [f64; LANES] {
+    fn of_x(x: &[f64; LANES], _: &[[f64; LANES]; 10]) -> [f64; LANES] {
         ln_factorials(x)
     }
 
     #[inline(always)]
-    fn entry(x: f64, y: f64, ln_factorial: f64, constants: [f64; 9]) -> Entry<1> {
-        let [size, a, b, c, d, e, inverse, ln_size, slope] = constants;
-        let (rising, d_rising) = ln_rising(x, &[size, a, b, c, d, e, inverse]);
+    fn entry(x: f64, y: f64, ln_factorial: f64, constants: [f64; 10]) -> Entry<1> {
+        let [size, inverse, a, b, c, d, e, f, ln_size, slope] = constants;
+        let (rising, d_rising) = ln_rising(x, &[size, inverse, a, b, c, d, e, f]);
         // ln(1 + μ/r) and μ/(μ + r), with all digits where μ/r is small.
         let (growth, share) = (y - ln_size).quick_softplus_and_sigmoid();
         let total = x + size;
@@ -108,7 +108,7 @@ impl Entrywise<9, 1> for NegativeBinomial {
 }
 
 impl<T: Real> Univariate<T> for NegativeBinomial {
-    univariate_by_entries!(9, 1);
+    univariate_by_entries!(10, 1);
 
     fn mean(&self, y: T, _parameters: &[T]) -> T {
         finite(exp_with_tangent(y.as_f64()).0)

@@ -55,11 +55,12 @@ pub(super) fn gradient<T: Real>(
     constants: &[f64],
 ) -> (T, Vec<f64>) {
     let count = x.nrows();
-    let sums = sum_over_observations(x.shape(), weights, d_output, count, &|i, gradient| {
-        let (x, y) = (x.column(i), output.column(i));
-        let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));
-        let entries = Entries { x, y, parameters: &[], constants, gradient };
-        sum_of_entries::<T, Noise, 3, 1>(&Noise, entries)
-    });
+    let sums =
+        sum_over_observations(x.shape(), weights, d_output, count, &|i, (): &mut (), gradient| {
+            let (x, y) = (x.column(i), output.column(i));
+            let (x, y, gradient) = (x.as_slice(), y.as_slice(), Some(gradient));
+            let entries = Entries { x, y, parameters: &[], constants, gradient };
+            sum_of_entries::<T, Noise, 3, 1>(&Noise, entries)
+        });
     (finite(sums.value), sums.d_parameters)
 }

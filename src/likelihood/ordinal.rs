@@ -1,6 +1,7 @@
 //! Ordered categories.
 
-use super::entries::finite;
+use super::entries::{Entries, finite};
+use super::is_missing;
 use super::positive::Positive;
 use super::univariate::Univariate;
 use crate::linalg::Elementary;
@@ -78,30 +79,44 @@ impl Ordinal {
         let high = parameters.get(below).map_or(f64::INFINITY, |p| low + difference(p));
         (low, high)
     }
+}
 
-    /// ln P(x|y), and its derivatives by τ below and above x, apart from the part that both have by
-    /// their difference Δ, which is the last: ln(σ(a)σ(−b)(1 − e^−Δ)) with a = τ above − y and b = τ
-    /// below − y.
-    fn parts<T: Real>(&self, x: T, y: f64, parameters: &[T]) -> (f64, [f64; 3]) {
-        let (low, high) = self.bounds(x.as_f64().max(0.0) as usize, parameters);
-        let (mut value, mut slopes) = (0.0, [0.0; 3]);
-        if high.is_finite() {
-            let (softplus, sigmoid) = (y - high).quick_softplus_and_sigmoid();
-            value -= softplus;
-            slopes[1] = sigmoid;
-        }
-        if low.is_finite() {
-            let (softplus, sigmoid) = (low - y).quick_softplus_and_sigmoid();
-            value -= softplus;
-            slopes[0] = -sigmoid;
-        }
-        if low.is_finite() && high.is_finite() {
-            let power = (high - low).exp_m1();
-            value += (-(low - high).exp_m1()).ln();
-            slopes[2] = 1.0 / power;
-        }
-        (value, slopes)
+/// ln P(x|y) between two thresholds, and its derivatives by them, apart from the part that both have
+/// by their difference Δ, which is the last: ln(σ(a)σ(−b)(1 − e^−Δ)) with a = high − y, b = low − y.
+fn between((low, high): (f64, f64), y: f64) -> (f64, [f64; 3]) {
+    let (mut value, mut slopes) = (0.0, [0.0; 3]);
+    if high.is_finite() {
+        let (softplus, sigmoid) = (y - high).quick_softplus_and_sigmoid();
+        value -= softplus;
+        slopes[1] = sigmoid;
     }
+    if low.is_finite() {
+        let (softplus, sigmoid) = (low - y).quick_softplus_and_sigmoid();
+        value -= softplus;
+        slopes[0] = -sigmoid;
+    }
+    if low.is_finite() && high.is_finite() {
+        // e^−Δ − 1; the derivative of ln(1 − e^−Δ) is 1/(e^Δ − 1).
+        let missing = (low - high).quick_exp_m1();
+        value += (-missing).quick_ln();
+        slopes[2] = -(1.0 + missing) / missing;
+    }
+    (value, slopes)
+}
+
+/// The derivative by the difference of parameter l, for category c, which lies between τ_c and
+/// τ_{c+1}: it moves the thresholds from τ_{l+2} on.
+fn slope_of_difference(c: usize, l: usize, [below, above, difference]: [f64; 3]) -> f64 {
+    match c.cmp(&(l + 1)) {
+        std::cmp::Ordering::Less => 0.0,
+        std::cmp::Ordering::Equal => above + difference,
+        std::cmp::Ordering::Greater => above + below,
+    }
+}
+
+/// The number of a category.
+fn category<T: Real>(x: T) -> usize {
+    x.as_f64().max(0.0) as usize
 }
 
 impl<T: Real> Univariate<T> for Ordinal {
@@ -110,23 +125,64 @@ impl<T: Real> Univariate<T> for Ordinal {
     }
 
     fn log_density(&self, x: T, y: T, parameters: &[T]) -> T {
-        finite(self.parts(x, y.as_f64(), parameters).0)
+        finite(between(self.bounds(category(x), parameters), y.as_f64()).0)
     }
 
     fn log_density_gradient(&self, x: T, y: T, parameters: &[T], d: &mut [T]) -> (T, T) {
-        let (value, [below, above, difference]) = self.parts(x, y.as_f64(), parameters);
-        // Category c lies between τ_c and τ_{c+1}; difference l − 1 of the parameters moves the
-        // thresholds from τ_{l+1} on.
-        let c = x.as_f64().max(0.0) as usize;
+        let c = category(x);
+        let (value, slopes) = between(self.bounds(c, parameters), y.as_f64());
         for (l, (to, p)) in d.iter_mut().zip(parameters).enumerate() {
-            let slope = match c.cmp(&(l + 1)) {
-                std::cmp::Ordering::Less => 0.0,
-                std::cmp::Ordering::Equal => above + difference,
-                std::cmp::Ordering::Greater => above + below,
-            };
-            *to = finite(slope * DIFFERENCE.at(|| p.as_f64()).1);
+            let by_parameter = DIFFERENCE.at(|| p.as_f64()).1;
+            *to = finite(slope_of_difference(c, l, slopes) * by_parameter);
         }
-        (finite(value), finite(-(below + above)))
+        (finite(value), finite(-(slopes[0] + slopes[1])))
+    }
+
+    /// The thresholds from the second on, and the derivatives of their differences by ξ.
+    fn constant_count(&self) -> usize {
+        2 * (self.categories - 2)
+    }
+
+    fn constants(&self, parameters: &[T], constants: &mut [f64]) {
+        let (thresholds, slopes) = constants.split_at_mut(self.categories - 2);
+        let mut last = 0.0;
+        for ((p, threshold), slope) in parameters.iter().zip(thresholds).zip(slopes) {
+            let (difference, by_parameter) = DIFFERENCE.at(|| p.as_f64());
+            last += difference;
+            (*threshold, *slope) = (last, by_parameter);
+        }
+    }
+
+    fn sum_of_entries(&self, entries: Entries<'_, T>) -> f64 {
+        let Entries { x, y, constants, mut gradient, .. } = entries;
+        let (len, differences) = (x.len(), self.categories - 2);
+        let mut sum = 0.0;
+        for l in 0..len {
+            if is_missing(x[l]) {
+                if let Some(of) = &mut gradient {
+                    of.d_output[l] = T::zero();
+                }
+                continue;
+            }
+            let c = category(x[l]);
+            // Threshold τ_m, with −∞ below the first and ∞ above the last.
+            let threshold = |m: usize| match m {
+                0 => f64::NEG_INFINITY,
+                1 => 0.0,
+                m if m <= differences + 1 => constants[(m - 2) * len + l],
+                _ => f64::INFINITY,
+            };
+            let (value, slopes) = between((threshold(c), threshold(c + 1)), y[l].as_f64());
+            sum += value;
+            let Some(of) = &mut gradient else { continue };
+            of.d_output[l] = finite::<T>(-of.weight * (slopes[0] + slopes[1])).flushed();
+            for m in 0..differences.min(c) {
+                let by_parameter = constants[(differences + m) * len + l];
+                of.d_parameters[m * len + l] +=
+                    of.weight * slope_of_difference(c, m, slopes) * by_parameter;
+            }
+        }
+        sum
     }
 
     fn mean(&self, y: T, parameters: &[T]) -> T {
@@ -154,7 +210,7 @@ impl<T: Real> Univariate<T> for Ordinal {
     fn start(&self, values: &[T], offsets: &[T], parameters: &mut [T]) -> T {
         let mut counts = vec![0.5; self.categories];
         for x in values {
-            if let Some(count) = counts.get_mut(x.as_f64().max(0.0) as usize) {
+            if let Some(count) = counts.get_mut(category(*x)) {
                 *count += 1.0;
             }
         }

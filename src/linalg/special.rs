@@ -29,10 +29,10 @@ const STIRLING: [f64; 8] = [
     -3617.0 / 122_400.0,
 ];
 
-/// Stirling's series S(z) = ln Γ(z) − (z − ½) ln z + z − ½ ln 2π, and S′(z), for z of at least 8.
+/// Stirling's series S(z) = ln Γ(z) − (z − ½) ln z + z − ½ ln 2π, and S′(z), given 1/z for z of at
+/// least 8.
 #[inline(always)]
-fn stirling_series(z: f64) -> (f64, f64) {
-    let inverse = 1.0 / z;
+fn stirling_series(inverse: f64) -> (f64, f64) {
     let square = inverse * inverse;
     let (mut value, mut derivative) = (0.0, 0.0);
     for k in (0..STIRLING.len()).rev() {
@@ -45,7 +45,7 @@ fn stirling_series(z: f64) -> (f64, f64) {
 /// ln x! of a large count.
 #[inline(always)]
 fn ln_factorial_of_large(x: f64) -> f64 {
-    (x + 0.5) * x.quick_ln() - x + HALF_LN_TWO_PI + stirling_series(x).0
+    (x + 0.5) * x.quick_ln() - x + HALF_LN_TWO_PI + stirling_series(1.0 / x).0
 }
 
 /// ln x! = ln Γ(x + 1).
@@ -87,32 +87,36 @@ pub(crate) fn ln_binomial(n: f64, x: f64) -> f64 {
         return ln_factorial(n) - ln_factorial(x) - ln_factorial(n - x);
     }
     let fewer = x.min(n - x);
+    if fewer == 0.0 {
+        return 0.0;
+    }
     let r = n - fewer + 1.0;
     ln_rising(fewer, &RisingConstants::new(r).0).0 + fewer * r.ln() - ln_factorial(fewer)
 }
 
-/// z(z + 1)…(z + 7) and Σ_{i<8} 1/(z + i), with one division.
+/// The product z(z + 1)…(z + 7), and that times Σ_{i<8} 1/(z + i).
 #[inline(always)]
 fn product_of_eight(z: f64) -> (f64, f64) {
     // The factors z + i and z + 7 − i have the product t + i(7 − i) with t = z(z + 7).
     let t = z * (z + 7.0);
     let (outer, inner) = (t * (t + 12.0), (t + 6.0) * (t + 10.0));
-    let product = outer * inner;
     let derivative = (2.0 * t + 12.0) * inner + outer * (2.0 * t + 16.0);
-    (product, (2.0 * z + 7.0) * derivative / product)
+    (outer * inner, (2.0 * z + 7.0) * derivative)
 }
 
-/// What [`ln_rising`] needs of r: r, ln((r + 8)/r), S and S′ at r + 8, the inverse of the product of
-/// eight factors and the sum of their inverses, and 1/r.
+/// What [`ln_rising`] needs of r: r, 1/r, 1/(r + 8), ln((r + 8)/r), S and S′ at r + 8, and of the
+/// eight factors from r on the inverse of the product and the sum of the inverses.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RisingConstants(pub [f64; 7]);
+pub(crate) struct RisingConstants(pub [f64; 8]);
 
 impl RisingConstants {
     /// For an r between 1e-40 and 1e30.
     pub(crate) fn new(r: f64) -> Self {
-        let (series, d_series) = stirling_series(r + 8.0);
+        let inverse = 1.0 / (r + 8.0);
+        let (series, d_series) = stirling_series(inverse);
         let (product, inverses) = product_of_eight(r);
-        Self([r, (8.0 / r).ln_1p(), series, d_series, 1.0 / product, inverses, 1.0 / r])
+        let ln_shift = (8.0 / r).ln_1p();
+        Self([r, 1.0 / r, inverse, ln_shift, series, d_series, 1.0 / product, inverses / product])
     }
 }
 
@@ -120,18 +124,22 @@ impl RisingConstants {
 /// derivative by r, ψ(x + r) − ψ(r) − x/r.
 ///
 /// It is computed as a difference, so that it keeps its digits where r is large: then G is about
-/// x(x − 1)/2r beside ln Γ(r) of the size r ln r.
+/// x(x − 1)/2r beside ln Γ(r) of the size r ln r. Divisions take most of its time: 1/(x + r + 8) and
+/// that by the product of eight factors are one.
 #[inline(always)]
-pub(crate) fn ln_rising(x: f64, constants: &[f64; 7]) -> (f64, f64) {
-    let [r, ln_shift, series, d_series, inverse_product, inverses, inverse] = *constants;
-    let shifted = r + 8.0;
-    let growth = (x / shifted).quick_ln_1p();
-    let (above, d_above) = stirling_series(x + shifted);
+pub(crate) fn ln_rising(x: f64, constants: &[f64; 8]) -> (f64, f64) {
+    let [r, inverse, inverse_shifted, ln_shift, series, d_series, inverse_product, inverses] =
+        *constants;
+    let total = x + (r + 8.0);
     let (product, inverses_above) = product_of_eight(x + r);
-    let value = x * ln_shift + (x + shifted - 0.5) * growth - x + (above - series)
+    let of_both = 1.0 / (total * product);
+    let inverse_total = product * of_both;
+    let growth = (x * inverse_shifted).quick_ln_1p();
+    let (above, d_above) = stirling_series(inverse_total);
+    let value = x * ln_shift + (total - 0.5) * growth - x + (above - series)
         - (product * inverse_product).quick_ln();
-    let derivative = growth + 0.5 * x / (shifted * (x + shifted)) + (d_above - d_series)
-        - (inverses_above - inverses)
+    let derivative = growth + 0.5 * x * inverse_shifted * inverse_total + (d_above - d_series)
+        - (inverses_above * (total * of_both) - inverses)
         - x * inverse;
     (value, derivative)
 }
@@ -143,7 +151,8 @@ mod tests {
     /// The digamma function ψ(x) for x > 0.
     fn digamma(x: f64) -> f64 {
         let shifted = x + 8.0;
-        shifted.ln() - 0.5 / shifted + stirling_series(shifted).1 - product_of_eight(x).1
+        let (product, inverses) = product_of_eight(x);
+        shifted.ln() - 0.5 / shifted + stirling_series(1.0 / shifted).1 - inverses / product
     }
 
     #[test]
