@@ -7,11 +7,11 @@
 use crate::data::{Data, Incomplete, Moments, Source};
 use crate::diagnostics::{GapEstimation, ImportanceSampling, InferenceGapSummary};
 use crate::fit::{AutoencoderDescent, ExpectationMaximization, PxEm};
-use crate::likelihood::DiagonalGaussian;
+use crate::likelihood::{Bernoulli, DiagonalGaussian, Poisson};
 use crate::mixture::MixtureOfPpca;
 use crate::objective::ImportanceWeighted;
 use crate::posterior::{Diagonal, Full, Isotropic};
-use crate::steps::ModelKind;
+use crate::steps::{GeneralizedPpca, ModelKind};
 use crate::{
     AmortizedPpca, BinaryVae, DeepEncoderPpca, FactorAnalysis, IntoObservations, LinearAutoencoder,
     Pca, Ppca, Real, Result, Vae, VariationalPpca,
@@ -33,6 +33,16 @@ macro_rules! of_family {
         drop(BinaryVae::<$scalar, $family>::builder(1).fit($x, $rng)?.model.reconstruct($x)?);
     };
 }
+/// The engine of the fits under other likelihoods is in double precision for both scalar types.
+macro_rules! of_distribution {
+    ($scalar:ty, $family:ty, $distribution:expr, $x:ident, $rng:ident) => {
+        let builder = GeneralizedPpca::<$scalar, _, $family>::builder($distribution, 1);
+        let model = builder.fit(Incomplete($x).weighted($x.as_slice()), $rng)?.model;
+        let fitted = builder.fit_likelihood($x, $rng)?.model.with_observations($x)?;
+        drop((model.elbo_of($x)?, model.log_likelihood_by_quadrature($x)?));
+        drop(fitted.standard_errors($x)?);
+    };
+}
 fn of_scalar<T: Real>(x: &DMatrix<T>, source: &mut dyn Source<T>, rng: &mut StdRng) -> Result<()> {
     let (weights, moments) = (x.as_slice(), Moments::new(1));
     drop(ModelKind::Vae.fit(1, x, rng)?);
@@ -51,6 +61,8 @@ fn of_scalar<T: Real>(x: &DMatrix<T>, source: &mut dyn Source<T>, rng: &mut StdR
     of_family!(T, Isotropic<T>, x, rng);
     of_family!(T, Diagonal<T>, x, rng);
     of_family!(T, Full<T>, x, rng);
+    of_distribution!(T, Diagonal<T>, Poisson, x, rng);
+    of_distribution!(T, Diagonal<T>, Bernoulli, x, rng);
     Ok(())
 }
 

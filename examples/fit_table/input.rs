@@ -180,7 +180,8 @@ fn offsets<T: Real>(
             }
             for (i, column) in table.values.column_iter().enumerate() {
                 for (j, exposure) in column.iter().enumerate() {
-                    if !(exposure.as_f64() > 0.0) {
+                    let value = exposure.as_f64();
+                    if value <= 0.0 || value.is_nan() {
                         return Err(format!(
                             "{file}: row {}, column {:?}: the exposure {exposure} is not positive",
                             i + 1,

@@ -138,7 +138,8 @@ pub trait ExactPosterior<T: Real>: ProbabilisticModel<T> {
     fn posterior_precision_root(&self) -> Result<DMatrix<f64>>;
 }
 
-/// A model whose expected log-likelihood E_q log p(x_i|z_i) is in closed form under a Gaussian q.
+/// A model whose expected log-likelihood E_q log p(x_i|z_i) is in closed form under a Gaussian q, or
+/// a one-dimensional quadrature to 1e-10.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no closed-form expected log-likelihood under `{Q}`",
     note = "estimate it by sampling: `estimate_elbo` of a model, `Elbo::<Reparameterization>`"

@@ -303,7 +303,7 @@ fn search<U: Univariate<f64>>(
     frozen: bool,
 ) -> Option<(Point, f64, Point)> {
     const SUFFICIENT: f64 = 1e-4;
-    if !(slope < 0.0) {
+    if slope >= 0.0 || slope.is_nan() {
         return None;
     }
     let mut length = 1.0;

@@ -533,3 +533,65 @@ impl<U: Univariate<f64>> Problem<'_, U> {
         second
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Data, Incomplete, Offset};
+    use crate::likelihood::{Bernoulli, Poisson};
+    use crate::linalg::testing::random;
+
+    /// The largest difference between the gradient and central differences of J, relative to 1.
+    fn error<U: Univariate<f64>>(distribution: U, shape: Shape, prior: Prior) -> f64 {
+        let (d, k, n) = (4, 2, 5);
+        let mut x = DMatrix::from_fn(d, n, |j, i| f64::from(u8::from((i + 2 * j) % 3 == 0)));
+        x[(1, 2)] = f64::NAN;
+        let offsets = random::<f64>(d, n, 1);
+        let weights = [1.0, 0.5, 2.0, 1.0, 3.0];
+        let data = Incomplete(&x).offset(Offset::from(&offsets)).weighted(&weights);
+        let table = Table::new::<f64, _>(data.into_form().unwrap()).unwrap();
+        let likelihood = Independent::new(distribution, d).unwrap();
+        let problem =
+            Problem { table: &table, likelihood: &likelihood, shape, latent_dim: k, prior };
+        let theta = Theta {
+            loadings: random(d, k, 2),
+            intercepts: random::<f64>(d, 1, 3).column(0).into_owned(),
+            xi: Vec::new(),
+        };
+        let phi = random::<f64>(shape.rows(k), n, 4);
+        let found = problem.evaluate(&theta, &phi);
+        let mut worst = 0.0f64;
+        const STEP: f64 = 1e-5;
+        for p in 0..phi.len() {
+            let at = |sign: f64| {
+                let mut moved = phi.clone();
+                moved[p] += sign * STEP;
+                problem.evaluate(&theta, &moved).value
+            };
+            worst = worst.max((found.phi[p] - (at(1.0) - at(-1.0)) / (2.0 * STEP)).abs());
+        }
+        for p in 0..d * (k + 1) {
+            let at = |sign: f64| {
+                let mut moved = theta.clone();
+                if let Some(value) = moved.slices_mut().into_iter().flatten().nth(p) {
+                    *value += sign * STEP;
+                }
+                problem.evaluate(&moved, &phi).value
+            };
+            let slices = found.theta.slices();
+            let own = slices.into_iter().flatten().nth(p).copied().unwrap_or(f64::NAN);
+            worst = worst.max((own - (at(1.0) - at(-1.0)) / (2.0 * STEP)).abs());
+        }
+        worst
+    }
+
+    #[test]
+    fn gradients_are_those_of_j() {
+        for shape in [Shape::Isotropic, Shape::Diagonal, Shape::Full] {
+            for prior in [Prior::Standard, Prior::Best] {
+                assert!(error(Poisson, shape, prior) < 1e-6, "{shape:?} {prior:?}");
+                assert!(error(Bernoulli, shape, prior) < 1e-6, "{shape:?} {prior:?}");
+            }
+        }
+    }
+}

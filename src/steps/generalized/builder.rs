@@ -120,7 +120,7 @@ impl<T: Real, U: Univariate<T> + Univariate<f64>, Q: PredictorFamily<T>>
     }
 
     fn settings(&self) -> Result<Settings> {
-        if !(self.tolerance >= 0.0) {
+        if self.tolerance < 0.0 || self.tolerance.is_nan() {
             return Err(Error::InvalidParameter {
                 name: "the tolerance",
                 value: self.tolerance,

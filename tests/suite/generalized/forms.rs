@@ -39,9 +39,9 @@ fn a_constant_offset_is_a_shift_of_the_intercepts() {
     let offsets = [1.5, -2.0, 0.0, 3.0, 0.5, 1.0];
     let shifted = builder(1).fit((&x).offset(Offset::Variables(&offsets)), &mut rng(3)).unwrap();
     assert!((plain.trace.last().unwrap() - shifted.trace.last().unwrap()).abs() < 1e-8);
-    for j in 0..6 {
+    for (j, offset) in offsets.iter().enumerate() {
         let change = plain.model.intercepts()[j] - shifted.model.intercepts()[j];
-        assert!((change - offsets[j]).abs() < 1e-3);
+        assert!((change - offset).abs() < 1e-3);
     }
     // The same offset in each of its forms.
     let of_rows = vec![0.7; 14];
