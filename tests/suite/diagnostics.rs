@@ -416,7 +416,7 @@ fn what_is_better_on_the_draws_of_the_refinement_alone_is_not_the_best_member() 
 #[test]
 fn figures_of_a_part_are_not_taken_for_those_of_all() {
     let rng = &mut StdRng::seed_from_u64(16);
-    let mut x = normal::<f64>(4, 700, 17);
+    let mut x = normal::<f64>(4, 350, 17);
     // Their squared deviations have heavy tails.
     x.column_iter_mut()
         .enumerate()
