@@ -226,8 +226,8 @@
 //! | `files` | no | tables from delimited text, NumPy and IDX files, plain or in gzip | 11 | no | 13 |
 //! | `sparse` | no | input from nalgebra-sparse | 2 | no | 4 |
 //! | `serde` | no | saving and loading in any format of serde's: see `saved` | 3 | no | 6 |
-//! | `save` | no | `save(path)` and `load(path)`: files of JSON; includes `serde` | 7 | no | TODO |
-//! | `safetensors` | no | weights of `Mlp` from PyTorch and JAX, and to them; includes `save` | 12 | no | TODO3 |
+//! | `save` | no | `save(path)` and `load(path)`: files of JSON; includes `serde` | 7 | no | 14 |
+//! | `safetensors` | no | weights of `Mlp` from PyTorch and JAX, and to them; includes `save` | 12 | no | 19 |
 //!
 //! *Crates* and *seconds* are in addition to the build without features: 29 other crates and 100 s,
 //! half of which are this crate itself. Seconds are processor time of a cold release build, measured

@@ -5,7 +5,8 @@ use super::{NamedFamily, Saved};
 use crate::data::expect;
 use crate::inference::{Amortized, Encoder, Exact, GaussianEncoder, PerPoint, PointEncoder};
 use crate::likelihood::{
-    Bernoulli, DiagonalGaussian, Independent, IsotropicGaussian, Noiseless, Poisson, Univariate,
+    Bernoulli, Binomial, ContinuousBernoulli, DiagonalGaussian, Independent, IsotropicGaussian,
+    Noiseless, Ordinal, Poisson, Univariate,
 };
 use crate::linalg::check_finite;
 use crate::map::{Activation, DifferentiableMap, Linear, Mlp, Parameters};
@@ -179,8 +180,27 @@ macro_rules! without_parameters {
     };
 }
 without_parameters!(
-    Noiseless => "noiseless", Bernoulli => "bernoulli", Poisson => "poisson", Exact => "exact"
+    Noiseless => "noiseless", Bernoulli => "bernoulli", ContinuousBernoulli => "continuous_bernoulli",
+    Poisson => "poisson", Exact => "exact"
 );
+
+macro_rules! of_a_number {
+    ($($distribution:ident: $number:ident ($type:ty) => $kind:literal),*) => {
+        $(impl<T: Real> Saved<T> for $distribution {
+            type Form = $type;
+            fn kind() -> String {
+                $kind.into()
+            }
+            fn to_form(&self) -> $type {
+                self.$number()
+            }
+            fn from_form($number: $type) -> Result<Self> {
+                Self::new($number)
+            }
+        })*
+    };
+}
+of_a_number!(Binomial: trials (u64) => "binomial", Ordinal: categories (usize) => "ordinal");
 
 // σ² and its logarithm are both saved, because exp(ln σ²) may differ from σ² in the last digit.
 /// Serialisable form of isotropic noise: σ² as it was given, its logarithm (which a fit may have

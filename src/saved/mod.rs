@@ -2,7 +2,7 @@
 //!
 //! `Serialize` and `Deserialize`, for any serde format, are implemented for every
 //! [`Model`](crate::Model) whose components (decoder, likelihood, inference) are [`Saved`], and so
-//! for every model of this crate; for [`Pca`](crate::Pca),
+//! for every step of the progression; for [`Pca`](crate::Pca),
 //! [`MixtureOfPpca`](crate::mixture::MixtureOfPpca),
 //! [`BayesianPpca`](crate::selection::BayesianPpca),
 //! [`ArdPosterior`](crate::selection::ArdPosterior), [`Rotation`](crate::rotation::Rotation),
@@ -26,6 +26,11 @@
 //! # }
 //! # Ok::<(), elbo::Error>(())
 //! ```
+//!
+//! Not saved yet are priors other than N(0, I) and, among the likelihoods,
+//! [`Categorical`](crate::likelihood::Categorical), [`Product`](crate::likelihood::Product),
+//! [`DynLikelihood`](crate::likelihood::DynLikelihood) and distributions of a variable with a scale or
+//! a share of zeros.
 //!
 //! Weights of an [`Mlp`](crate::map::Mlp) go to PyTorch and JAX, and come from there, in
 //! safetensors files: `save_safetensors` and `load_safetensors` (feature `safetensors`).

@@ -142,7 +142,10 @@ fn read_layers<T: Real>(content: &[u8], prefix: &str) -> Result<Vec<Layer<T>>, S
     let file = SafeTensors::deserialize(content).map_err(|error| malformed(error.to_string()))?;
     // For each number the weights and the bias.
     let mut layers: BTreeMap<u64, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
-    for (name, tensor) in file.iter() {
+    // By name: the crate keeps them in a hash map, and which fault is reported must not change.
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    for &(name, ref tensor) in &tensors {
         let Some(rest) = name.strip_prefix(prefix) else { continue };
         let part = match rest.split_once('.') {
             Some((number, "weight")) => number.parse().ok().map(|number| (number, 0)),
@@ -152,13 +155,13 @@ fn read_layers<T: Real>(content: &[u8], prefix: &str) -> Result<Vec<Layer<T>>, S
         let (number, part) = part.ok_or_else(|| {
             malformed(format!("tensor `{name}`, expected `{prefix}N.weight` or `{prefix}N.bias`"))
         })?;
-        if layers.entry(number).or_default()[part].replace(tensor).is_some() {
+        if layers.entry(number).or_default()[part].replace(tensor.clone()).is_some() {
             return Err(malformed(format!("two tensors for `{prefix}{number}`")));
         }
     }
     if layers.is_empty() {
-        let (names, more) = (file.names(), file.len().saturating_sub(4));
-        let first = names.iter().take(4).map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let more = tensors.len().saturating_sub(4);
+        let first = tensors.iter().take(4).map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>();
         let first = first.join(", ");
         return Err(malformed(format!(
             "no tensor `{prefix}N.weight`; the file has {first} and {more} more"

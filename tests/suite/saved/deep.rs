@@ -4,10 +4,13 @@ use super::{iris, refusal, round_trip};
 use elbo::data::{Incomplete, Standardization};
 use elbo::fit::StochasticGradient;
 use elbo::inference::{Amortized, GaussianEncoder};
-use elbo::likelihood::{DiagonalGaussian, Independent, NoiseVariance, Poisson};
+use elbo::likelihood::{
+    Bernoulli, Binomial, ContinuousBernoulli, DiagonalGaussian, Independent, NoiseVariance,
+    Ordinal, Poisson, Univariate,
+};
 use elbo::map::{Activation, DifferentiableMap, Mlp, Parameters};
 use elbo::posterior::{Diagonal, Full, Isotropic, PosteriorFamily};
-use elbo::saved::NamedFamily;
+use elbo::saved::{NamedFamily, Saved};
 use elbo::{BinaryVae, DeepEncoderPpca, Model, Real, Vae};
 use nalgebra::{DMatrix, DVector};
 use proptest::prelude::*;
@@ -92,6 +95,27 @@ fn counts<T: Real>() {
     incomplete[(1, 3)] = T::of(f64::NAN);
     let fit = builder.fit(Incomplete(&incomplete), &mut rng()).unwrap();
     same_results(&fit.model, |model| vec![model.transform(Incomplete(&incomplete)).unwrap()]);
+}
+
+/// Distributions of a variable with a number of their own, and without parameters.
+#[test]
+fn distributions_of_a_variable() {
+    fn of<U: Univariate<f64> + Saved<f64>>(distribution: U) {
+        let map = || Mlp::builder(2, 2).build(&mut rng()).unwrap();
+        let encoder = GaussianEncoder::<_, Diagonal<f64>>::new(map(), 1).unwrap();
+        let decoder = Mlp::builder(1, 2).build(&mut rng()).unwrap();
+        let mut likelihood = Independent::new(distribution, 2).unwrap();
+        for (p, value) in likelihood.parameters_mut().iter_mut().enumerate() {
+            *value = 0.1 * p as f64;
+        }
+        let model = Model::<f64, _, _, _>::new(decoder, likelihood, Amortized::new(encoder));
+        same_results(&model.unwrap(), |model| vec![model.sample(7, &mut rng())]);
+    }
+    of(Bernoulli);
+    of(ContinuousBernoulli);
+    of(Binomial::new(12).unwrap());
+    of(Ordinal::new(4).unwrap());
+    of(Poisson);
 }
 
 #[test]

@@ -134,8 +134,12 @@ fn forged_and_foreign_files_are_refused() {
         })
     };
     for (content, prefix, expected) in [
-        (FILE.to_vec(), "", "tensor `epoch`, expected `N.weight` or `N.bias`"),
-        (FILE.to_vec(), "encoder.", "no tensor `encoder.N.weight`; the file has `"),
+        (FILE.to_vec(), "", "tensor `decoder.0.bias`, expected `N.weight` or `N.bias`"),
+        (
+            FILE.to_vec(),
+            "encoder.",
+            "no tensor `encoder.N.weight`; the file has `decoder.0.bias`, `decoder.0.weight`, ",
+        ),
         (rename("decoder.2.bias", "lost"), "decoder.", "`decoder.2.bias` is missing"),
         (rename("decoder.2.bias", "decoder.00.bias"), "decoder.", "two tensors for `decoder.0`"),
         (rename("epoch", "decoder.4.running_mean"), "decoder.", "`decoder.4.running_mean`"),
