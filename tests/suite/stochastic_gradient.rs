@@ -58,6 +58,8 @@ const SHORT: StochasticGradient = StochasticGradient {
     warm_up_steps: 3,
     adam: elbo::fit::AdamSettings { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 },
     clip_norm: None,
+    weight_decay: 0.0,
+    kl_weight: elbo::fit::KlWeight::Constant(1.0),
     held_out: 0.0,
     patience: 10,
     plateau_cuts: 0,
