@@ -22,6 +22,7 @@ macro_rules! page {
         #[doc = "[step 4]: crate::guide::step_4_amortized_inference"]
         #[doc = "[step 5]: crate::guide::step_5_deep_encoder"]
         #[doc = "[step 6]: crate::guide::step_6_variational_autoencoder"]
+        #[doc = "[the likelihood swapped]: crate::guide::likelihoods"]
         #[doc = ""]
         #[doc = include_str!(concat!("../", $file))]
         pub mod $name {}
@@ -38,5 +39,6 @@ page!(step_3_variational_em, "docs/steps/3_variational_em.md");
 page!(step_4_amortized_inference, "docs/steps/4_amortized_inference.md");
 page!(step_5_deep_encoder, "docs/steps/5_deep_encoder.md");
 page!(step_6_variational_autoencoder, "docs/steps/6_variational_autoencoder.md");
+page!(likelihoods, "docs/steps/likelihoods.md");
 page!(design, "docs/design.md");
 page!(performance, "docs/performance.md");
