@@ -180,6 +180,27 @@ impl<T: Real> DiagonalGaussian<T> {
         })
     }
 
+    /// A step towards the optima. With the derivative g_j = ½(Σe_j²/ψ_j − n_j), the mean squared
+    /// residual is ψ_j(1 + 2g_j/n_j).
+    fn step_with_counts(
+        &mut self,
+        d_parameters: &[T],
+        count: impl Fn(usize) -> T,
+        weight: T,
+    ) -> bool {
+        if !self.analytic || self.fixed || d_parameters.len() != self.given.len() {
+            return false;
+        }
+        let moved = DVector::from_fn(self.given.len(), |j, _| {
+            // At least ε: rounding of g_j must not make the new variance 0 or negative.
+            let ratio = (T::one() + T::of(2.0) * d_parameters[j] / count(j)).max(T::EPSILON);
+            let moved = self.variance(j) * (T::one() + weight * (ratio - T::one()));
+            if moved.is_finite() { moved } else { self.variance(j) }
+        });
+        self.set(moved);
+        true
+    }
+
     /// Sets the variances, each bounded below by its floor.
     fn set(&mut self, variances: DVector<T>) {
         self.given = variances.zip_map(&self.floors, |variance, floor| variance.max(floor));
@@ -197,26 +218,13 @@ impl<T: Real> Parameters<T> for DiagonalGaussian<T> {
 
     fn step_to_optimum(&mut self, d_parameters: &[T], entries: T, weight: T) -> bool {
         let n = entries / T::of_usize(self.given.len());
-        self.step_to_optimum_of_observed(d_parameters, &vec![n; self.given.len()], weight)
+        self.step_with_counts(d_parameters, |_| n, weight)
     }
 
-    /// With the derivative g_j = ½(Σe_j²/ψ_j − n_j), the mean squared residual is
-    /// ψ_j(1 + 2g_j/n_j).
     fn step_to_optimum_of_observed(&mut self, d_parameters: &[T], counts: &[T], weight: T) -> bool {
-        let d = self.given.len();
-        if !self.analytic || self.fixed || d_parameters.len() != d || counts.len() != d {
-            return false;
-        }
-        let moved = DVector::from_fn(d, |j, _| {
-            // A variable without an observed entry keeps its variance.
-            let n = if counts[j] > T::zero() { counts[j] } else { T::one() };
-            // At least ε: rounding of g_j must not make the new variance 0 or negative.
-            let ratio = (T::one() + T::of(2.0) * d_parameters[j] / n).max(T::EPSILON);
-            let moved = self.variance(j) * (T::one() + weight * (ratio - T::one()));
-            if moved.is_finite() { moved } else { self.variance(j) }
-        });
-        self.set(moved);
-        true
+        // A variable without an observed entry has the derivative 0, and keeps its variance.
+        let count = |j: usize| if counts[j] > T::zero() { counts[j] } else { T::one() };
+        counts.len() == self.given.len() && self.step_with_counts(d_parameters, count, weight)
     }
 
     fn settle(&mut self) {
