@@ -45,7 +45,9 @@ pub fn fit<T: Real>(
     let kinds = match &options.likelihood {
         Likelihood::Gaussian => vec![LikelihoodKind::Gaussian],
         Likelihood::GaussianPerVariable => vec![LikelihoodKind::GaussianPerVariable],
-        Likelihood::Each(columns) => columns.kinds(&input.names, &input.rows.values)?,
+        Likelihood::Each(columns) => {
+            columns.kinds(&input.names, &input.rows.values, &input.categories)?
+        }
     };
     // One type for all likelihoods and one for all priors: each combination of types would be
     // compiled by itself.

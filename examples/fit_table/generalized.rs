@@ -46,7 +46,7 @@ fn distributions<T: Real>(
     input: &Input<T>,
 ) -> std::result::Result<Vec<DynUnivariate>, String> {
     let values = &input.rows.values;
-    let kinds = columns.kinds(&input.names, values)?;
+    let kinds = columns.kinds(&input.names, values, &input.categories)?;
     // The number of ordered categories is that of the column: each has a distribution of its own.
     let each = kinds.len() > 1 || kinds == [LikelihoodKind::Ordinal];
     let of = |j: usize| {

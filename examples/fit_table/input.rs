@@ -1,5 +1,6 @@
 //! The table, the rows for testing, and the offsets of both.
 
+use super::categories::{Categories, read_with_categories};
 use super::options::{Offset, Options, Scale};
 use super::support::arguments::{Arguments, note};
 use super::support::orientation;
@@ -36,6 +37,8 @@ pub struct Input<T: Real> {
     pub classes: Option<(Vec<usize>, Vec<String>)>,
     /// The factor by which the data were divided.
     pub scale: Option<f64>,
+    /// The columns of text, and their categories.
+    pub categories: Vec<Categories>,
 }
 
 impl<T: Real> Input<T> {
@@ -45,7 +48,9 @@ impl<T: Real> Input<T> {
         };
         let reading = arguments.reading.clone().missing(Missing::Allow);
         let file = path.display().to_string();
-        let mut table: Table<T> = read_table(path, &reading)?;
+        let may_be_text = |name: &str| options.may_be_text(name);
+        let (mut table, categories): (Table<T>, _) =
+            read_with_categories(path, &reading, &may_be_text, None)?;
         if let Some(text) = orientation::note(&table) {
             note(text.trim_start_matches("note: "));
         }
@@ -56,7 +61,8 @@ impl<T: Real> Input<T> {
             None => None,
             Some(path) => {
                 let name = path.display().to_string();
-                let test: Table<T> = read_table(path, &reading)?;
+                let known = Some(categories.as_slice());
+                let (test, _) = read_with_categories(path, &reading, &|_| false, known)?;
                 Some((name.clone(), matched(&name, test, &names, table.header)?))
             }
         };
@@ -87,7 +93,7 @@ impl<T: Real> Input<T> {
         };
         let test = test.map(|(name, values)| (name, rows(values, of_test)));
         let rows = rows(values, own);
-        Ok(Self { file, names, rows, test, classes, scale })
+        Ok(Self { file, names, rows, test, classes, scale, categories })
     }
 
     /// Where an error of the data lies.

@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod categories;
 mod deep;
 mod gaussian;
 mod generalized;

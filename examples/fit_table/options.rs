@@ -1,5 +1,6 @@
 //! The options of this program, and which of them have no meaning together.
 
+use super::categories::Categories;
 use super::support::arguments::{Arguments, Rule, list, note, positive, wrong};
 use super::training::{self, Training};
 use elbo::Real;
@@ -33,6 +34,7 @@ impl Columns {
         &self,
         names: &[String],
         values: &DMatrix<T>,
+        texts: &[Categories],
     ) -> Result<Vec<LikelihoodKind>, String> {
         match self {
             Self::All(kind) => Ok(vec![*kind]),
@@ -55,6 +57,10 @@ impl Columns {
                 .iter()
                 .zip(values.row_iter())
                 .map(|(name, row)| {
+                    if texts.iter().any(|(text, _)| text == name) {
+                        note(&format!("column {name:?}: categorical, its values are texts"));
+                        return LikelihoodKind::Categorical;
+                    }
                     let values: Vec<T> = row.iter().copied().collect();
                     let proposal = propose(&values);
                     note(&format!("column {name:?}: {}, {}", proposal.likelihood, proposal.reason));
@@ -226,6 +232,21 @@ impl Options {
             _ => return self.training.set(name, value),
         }
         Ok(())
+    }
+
+    /// Whether the values of a column may be texts: categories by their names.
+    pub fn may_be_text(&self, column: &str) -> bool {
+        let categories = |kind: &LikelihoodKind| {
+            matches!(kind, LikelihoodKind::Categorical | LikelihoodKind::Ordinal)
+        };
+        match &self.likelihood {
+            Likelihood::Each(Columns::All(kind)) => categories(kind),
+            Likelihood::Each(Columns::Named(kinds)) => {
+                kinds.iter().any(|(name, kind)| name == column && categories(kind))
+            }
+            Likelihood::Each(Columns::Proposed) => true,
+            _ => false,
+        }
     }
 
     /// Whether the likelihood is Gaussian.
