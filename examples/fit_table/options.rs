@@ -2,7 +2,7 @@
 
 use super::categories::Categories;
 use super::support::arguments::{Arguments, Rule, list, note, positive, wrong};
-use super::training::{self, Training};
+use super::training::{self, Binarize, Training};
 use elbo::Real;
 use elbo::likelihood::{LikelihoodKind, propose};
 use nalgebra::DMatrix;
@@ -322,6 +322,11 @@ impl Options {
                         == Likelihood::Each(Columns::All(LikelihoodKind::Categorical)),
                 "option '--likelihood categorical': a linear decoder has one predictor for each \
                  column; use --decoder deep, or ordinal",
+            ),
+            (
+                self.training.binarize != Binarize::None
+                    && self.likelihood != Likelihood::Each(Columns::All(LikelihoodKind::Bernoulli)),
+                "option '--binarize': binary data have the likelihood bernoulli",
             ),
             (
                 linear && trains,
