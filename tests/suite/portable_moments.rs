@@ -177,13 +177,16 @@ fn moments_in_files() -> Result<()> {
     let mut moments = Moments::of(&x)?;
     moments.update_weighted(&x, &[0.25; 20])?;
     let text = serde_json::to_string(&moments).unwrap();
-    assert!(text.starts_with(r#"{"format_version":1,"kind":"f64: moments","values":["#), "{text}");
+    assert!(text.starts_with(r#"{"format_version":2,"kind":"f64: moments","values":["#), "{text}");
     assert_eq!(serde_json::from_str::<Moments>(&text).unwrap(), moments);
+    // Version 1 had the same numbers.
+    let first = text.replace(r#""format_version":2"#, r#""format_version":1"#);
+    assert_eq!(serde_json::from_str::<Moments>(&first).unwrap(), moments);
     let bytes = postcard::to_allocvec(&moments).unwrap();
     assert_eq!(postcard::from_bytes::<Moments>(&bytes).unwrap(), moments);
     let said = |text: &str| serde_json::from_str::<Moments>(text).unwrap_err().to_string();
-    let other = text.replace(r#""format_version":1"#, r#""format_version":2"#);
-    assert!(said(&other).contains("format version 2"), "{}", said(&other));
+    let other = text.replace(r#""format_version":2"#, r#""format_version":3"#);
+    assert!(said(&other).contains("format version 3"), "{}", said(&other));
     let model = serde_json::to_string(&Ppca::fit(1, &x)?.model).unwrap();
     assert!(said(&model).contains("and not `f64: moments`"), "{}", said(&model));
     assert!(serde_json::from_str::<Ppca>(&text).unwrap_err().to_string().contains("f64: moments"));
