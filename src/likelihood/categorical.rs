@@ -18,12 +18,12 @@ use std::ops::Range;
 /// \log p(x|y) = \sum_j y_{j,x_j} - \ln\sum_c e^{y_{j,c}}
 /// ```
 ///
-/// Every category has a row, so that none is a reference category: a constant added to the rows of a
-/// variable changes nothing. For two categories it is the Bernoulli likelihood of the difference of
-/// the rows. `mean` is the mean of the category numbers;
-/// [`probabilities`](Self::probabilities) returns what is of use for categories without an order. An
-/// entry of x that is NaN is missing: it is left out of the sum. The expectation under a distribution
-/// of y needs a product rule (two rows matter for two categories) or samples.
+/// Every category has a row, so that none is a reference category: a constant added to the rows of
+/// a variable changes nothing. For two categories it is the Bernoulli likelihood of the difference
+/// of the rows. `mean` is the mean of the category numbers;
+/// [`probabilities`](Self::probabilities) returns what is of use for categories without an order.
+/// An entry of x that is NaN is missing: it is left out of the sum. The expectation under a
+/// distribution of y needs a product rule (two rows matter for two categories) or samples.
 ///
 /// ```
 /// use elbo::likelihood::{Categorical, Likelihood};

@@ -20,8 +20,8 @@ use std::hint::select_unpredictable as choose;
 /// normaliser and the mean are computed by their series. The expectation under a distribution of y
 /// needs quadrature.
 ///
-/// [^1]: G. Loaiza-Ganem and J. P. Cunningham, The continuous Bernoulli: fixing a pervasive error in
-/// variational autoencoders, NeurIPS 2019.
+/// [^1]: G. Loaiza-Ganem and J. P. Cunningham, The continuous Bernoulli: fixing a pervasive error
+/// in variational autoencoders, NeurIPS 2019.
 ///
 /// ```
 /// use elbo::likelihood::{ContinuousBernoulli, Univariate};
@@ -107,7 +107,8 @@ impl<T: Real> Univariate<T> for ContinuousBernoulli {
         UNIT_INTERVAL
     }
 
-    /// The maximum likelihood: the predictor whose mean is that of the values, at most 1000 in size.
+    /// The maximum likelihood: the predictor whose mean is that of the values, at most 1000 in
+    /// size.
     fn start(&self, values: &[T], offsets: &[T], parameters: &mut [T]) -> T {
         T::of(root_of_score(self, values, offsets, parameters, 1e3))
     }

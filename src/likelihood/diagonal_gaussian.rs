@@ -74,8 +74,8 @@ impl<T: Real> DiagonalGaussian<T> {
         Ok(Self { fixed: true, ..Self::new(noise_variances)? })
     }
 
-    /// Noise whose variances a gradient fit sets to their optima given the decoder, the mean squared
-    /// residual of each variable, starting from ψ (d); see
+    /// Noise whose variances a gradient fit sets to their optima given the decoder, the mean
+    /// squared residual of each variable, starting from ψ (d); see
     /// [`IsotropicGaussian::analytic`](super::IsotropicGaussian::analytic).
     ///
     /// # Errors

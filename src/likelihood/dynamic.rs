@@ -78,9 +78,9 @@ macro_rules! of_variant_mut {
 }
 
 impl<T: Real> DynLikelihood<T> {
-    /// The likelihood of a table x (d×n, NaN is a missing entry) by the kind of each variable (d), or
-    /// of all (1). Numbers of categories, floors and parameters are taken from the data. Variables
-    /// of kinds that need likelihoods of their own become a [`Product`].
+    /// The likelihood of a table x (d×n, NaN is a missing entry) by the kind of each variable (d),
+    /// or of all (1). Numbers of categories, floors and parameters are taken from the data.
+    /// Variables of kinds that need likelihoods of their own become a [`Product`].
     ///
     /// # Errors
     /// [`Error::DimensionMismatch`] unless there is one kind or d; [`Error::OutsideSupport`];
@@ -234,8 +234,8 @@ impl<T: Real> DynLikelihood<T> {
     }
 }
 
-/// Mean and variance of the observed entries of variable j, and the floor of its noise variance, the
-/// square of a thousandth of its standard deviation.
+/// Mean and variance of the observed entries of variable j, and the floor of its noise variance,
+/// the square of a thousandth of its standard deviation.
 fn moments<T: Real>(x: DMatrixView<'_, T>, j: usize) -> Result<[f64; 3]> {
     let values: Vec<f64> =
         x.row(j).iter().filter(|x| !is_missing(**x)).map(|x| x.as_f64()).collect();

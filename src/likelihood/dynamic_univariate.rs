@@ -8,11 +8,12 @@ use super::{
 use crate::Real;
 use rand::Rng;
 
-/// Defines the enum, its conversions and its [`Univariate`] methods, which are those of the variant.
+/// Defines the enum, its conversions and its [`Univariate`] methods, which are those of the
+/// variant.
 macro_rules! dynamic_univariate {
     ($($(#[$doc:meta])* $name:ident($type:ty),)*) => {
-        /// Any [`Univariate`] distribution of this crate, chosen at run time: a table with variables
-        /// of several kinds is an [`Independent`](super::Independent) of these.
+        /// Any [`Univariate`] distribution of this crate, chosen at run time: a table with
+        /// variables of several kinds is an [`Independent`](super::Independent) of these.
         ///
         /// ```
         /// use elbo::likelihood::{Bernoulli, DynUnivariate, Gaussian, Independent, Likelihood};

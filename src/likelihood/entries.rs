@@ -12,8 +12,8 @@ use std::hint::select_unpredictable as choose;
 /// Entries that are computed together, and partial sums.
 pub(super) const LANES: usize = 16;
 
-/// Cost of one entry, in multiply-adds: some exponentials and logarithms. It decides from which size
-/// on a batch is worth a second thread.
+/// Cost of one entry, in multiply-adds: some exponentials and logarithms. It decides from which
+/// size on a batch is worth a second thread.
 const WORK: usize = 64;
 
 /// ln p(x|y; ξ) of one entry and its derivatives.
@@ -315,9 +315,9 @@ impl std::ops::Add for Sums {
     }
 }
 
-/// Sums Σ_i w_i f(i, buffer, gradient) over the observations, in parallel and in a fixed order, where f
-/// returns the log-density of observation i, overwrites its part of `d_output` and adds to the
-/// `parameters` sums. A buffer B is kept from one observation to the next.
+/// Sums Σ_i w_i f(i, buffer, gradient) over the observations, in parallel and in a fixed order,
+/// where f returns the log-density of observation i, overwrites its part of `d_output` and adds to
+/// the `parameters` sums. A buffer B is kept from one observation to the next.
 pub(super) fn sum_over_observations<T: Real, B: Default>(
     shape: (usize, usize),
     weights: Weights<'_, T>,

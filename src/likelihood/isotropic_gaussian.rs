@@ -340,8 +340,8 @@ impl<T: Real> Likelihood<T> for IsotropicGaussian<T> {
         let count = T::of_usize(d) * if each.is_some() { weights.sum(n) } else { T::of_usize(n) };
         if let Some(d_log_variance) = d_parameters.first_mut() {
             // At the floor a derivative towards smaller σ² is 0 (projected gradient); one towards
-            // larger σ² remains. For an analytic σ² it must not be: derivatives of batches are added
-            // up, and the optimum of their sum is bounded by the floor.
+            // larger σ² remains. For an analytic σ² it must not be: derivatives of batches are
+            // added up, and the optimum of their sum is bounded by the floor.
             let held = !self.analytic && self.is_at_floor() && squared_error < count * variance;
             *d_log_variance =
                 if held { T::zero() } else { half * (precision * squared_error - scale * count) };

@@ -8,8 +8,8 @@ use crate::{Error, Real, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// The likelihood of a variable, or of all variables, by its name: what a schema that is read from a
-/// file contains.
+/// The likelihood of a variable, or of all variables, by its name: what a schema that is read from
+/// a file contains.
 ///
 /// ```
 /// use elbo::likelihood::LikelihoodKind;
@@ -77,8 +77,8 @@ impl FromStr for LikelihoodKind {
     /// Reads a name.
     ///
     /// # Errors
-    /// [`Error::UnknownLikelihood`], which lists the names; [`Error::InvalidParameter`] for a number
-    /// of trials that is none.
+    /// [`Error::UnknownLikelihood`], which lists the names; [`Error::InvalidParameter`] for a
+    /// number of trials that is none.
     fn from_str(name: &str) -> Result<Self> {
         if let Some((kind, _)) = PLAIN.iter().find(|(_, known)| *known == name) {
             return Ok(*kind);

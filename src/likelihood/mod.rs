@@ -5,8 +5,8 @@
 //! [`Bernoulli`]. The two Gaussians implement [`GaussianNoise`]: with a linear decoder, the
 //! marginal and the posterior are in closed form.
 //!
-//! [`Independent`] makes a likelihood of d variables of a [`Univariate`] distribution, which has one
-//! predictor, an output of the decoder, and parameters of the variable itself:
+//! [`Independent`] makes a likelihood of d variables of a [`Univariate`] distribution, which has
+//! one predictor, an output of the decoder, and parameters of the variable itself:
 //!
 //! | distribution | x | predictor y | parameters of a variable | E over a Gaussian y |
 //! |---|---|---|---|---|
@@ -195,8 +195,8 @@ pub trait ConditionalMean<T: Real> {
     }
 }
 
-/// A likelihood p(x_i | y_i): the density of an observation given the decoder's output y_i, which is
-/// its mean or its logits (d×1), or all parameters of its distribution
+/// A likelihood p(x_i | y_i): the density of an observation given the decoder's output y_i, which
+/// is its mean or its logits (d×1), or all parameters of its distribution
 /// ([`ConditionalMean::data_dim`]).
 ///
 /// An entry of x that is NaN is missing: it is left out of the log-density with its constants, and

@@ -15,7 +15,8 @@ use rand_distr::Distribution;
 /// size r of its own: mean μ = e^y, variance μ + μ²/r.
 ///
 /// ```math
-/// \ln p(x|y) = \ln\frac{\Gamma(x+r)}{\Gamma(r)\,x!} + x\ln\frac\mu{\mu+r} - r\ln\Bigl(1+\frac\mu r\Bigr)
+/// \ln p(x|y) = \ln\frac{\Gamma(x+r)}{\Gamma(r)\,x!} + x\ln\frac\mu{\mu+r} - r\ln\Bigl(1+\frac\mu
+/// r\Bigr)
 /// ```
 ///
 /// The parameter is ln(r − floor), unless r is fixed; the floor is 1e-6 by default. For large r the

@@ -12,14 +12,15 @@ use rand::{Rng, RngExt};
 /// predictor makes higher categories more probable.
 ///
 /// ```math
-/// P(x \le c\,|\,y) = \mathrm{sigmoid}(\tau_{c+1} - y), \quad 0 = \tau_1 < \tau_2 < \dots < \tau_{C-1}
+/// P(x \le c\,|\,y) = \mathrm{sigmoid}(\tau_{c+1} - y), \quad 0 = \tau_1 < \tau_2 < \dots <
+/// \tau_{C-1}
 /// ```
 ///
 /// The first threshold is 0, because a constant in y, such as the intercept of a decoder, moves all
-/// thresholds together. The C − 2 parameters are ln(τ_{c+1} − τ_c − 1e-6): the thresholds are ordered
-/// without a constraint, and 1e-6 is the floor of a difference, which a category without an
-/// observation comes to. With two categories it is the Bernoulli distribution. The expectation under
-/// a distribution of y needs quadrature. E\[x|y\] is the mean of the category numbers.
+/// thresholds together. The C − 2 parameters are ln(τ_{c+1} − τ_c − 1e-6): the thresholds are
+/// ordered without a constraint, and 1e-6 is the floor of a difference, which a category without an
+/// observation comes to. With two categories it is the Bernoulli distribution. The expectation
+/// under a distribution of y needs quadrature. E\[x|y\] is the mean of the category numbers.
 ///
 /// ```
 /// use elbo::likelihood::{Ordinal, Univariate};
@@ -81,8 +82,9 @@ impl Ordinal {
     }
 }
 
-/// ln P(x|y) between two thresholds, and its derivatives by them, apart from the part that both have
-/// by their difference Δ, which is the last: ln(σ(a)σ(−b)(1 − e^−Δ)) with a = high − y, b = low − y.
+/// ln P(x|y) between two thresholds, and its derivatives by them, apart from the part that both
+/// have by their difference Δ, which is the last: ln(σ(a)σ(−b)(1 − e^−Δ)) with a = high − y, b =
+/// low − y.
 fn between((low, high): (f64, f64), y: f64) -> (f64, [f64; 3]) {
     let (mut value, mut slopes) = (0.0, [0.0; 3]);
     if high.is_finite() {

@@ -20,9 +20,9 @@ impl std::fmt::Display for Proposal {
     }
 }
 
-/// Proposes a likelihood for a column with these values, where NaN is a missing one: by whether they
-/// are 0 and 1, few or many integers, or real numbers, and by their dispersion and skewness. A person
-/// who knows what was measured may know better.
+/// Proposes a likelihood for a column with these values, where NaN is a missing one: by whether
+/// they are 0 and 1, few or many integers, or real numbers, and by their dispersion and skewness. A
+/// person who knows what was measured may know better.
 ///
 /// ```
 /// use elbo::likelihood::{LikelihoodKind, propose};

@@ -87,8 +87,8 @@ impl Exposures {
 }
 
 /// The predictor at which the derivative of the log-density, summed over the values, is 0, for a
-/// distribution whose log-density is concave in y; a bisection within ±1000 about the offsets. It is
-/// at most `bound` away from them: where all values are at an end of the support it is infinite.
+/// distribution whose log-density is concave in y; a bisection within ±1000 about the offsets. It
+/// is at most `bound` away from them: where all values are at an end of the support it is infinite.
 pub(super) fn root_of_score<T: Real, U: Univariate<T>>(
     distribution: &U,
     values: &[T],

@@ -25,9 +25,9 @@ pub trait Univariate<T: Real>: Clone + std::fmt::Debug + PartialEq + Send + Sync
     /// ln p(x|y; ξ) and its derivative by y; the derivatives by ξ are written to `d_parameters`.
     fn log_density_gradient(&self, x: T, y: T, parameters: &[T], d_parameters: &mut [T]) -> (T, T);
 
-    /// The expectation of ln p(x|y; ξ) over y ~ N(`mean`, `variance`), and its derivatives, where it
-    /// has a closed form; `None`, the default, where it needs quadrature. The derivatives by ξ are
-    /// written to `d_parameters`.
+    /// The expectation of ln p(x|y; ξ) over y ~ N(`mean`, `variance`), and its derivatives, where
+    /// it has a closed form; `None`, the default, where it needs quadrature. The derivatives by ξ
+    /// are written to `d_parameters`.
     fn expected_log_density(
         &self,
         x: T,
@@ -52,10 +52,10 @@ pub trait Univariate<T: Real>: Clone + std::fmt::Debug + PartialEq + Send + Sync
     /// The values that can occur, in words, for an error.
     fn support(&self) -> &'static str;
 
-    /// A predictor and parameters ξ for data without a latent variable, from which a fit starts: for
-    /// a variable with the observed `values` (at least one, all in the support), of which value i has
-    /// the known offset `offsets[i]` added to its predictor (empty for none). The parameters are
-    /// written to `parameters`.
+    /// A predictor and parameters ξ for data without a latent variable, from which a fit starts:
+    /// for a variable with the observed `values` (at least one, all in the support), of which value
+    /// i has the known offset `offsets[i]` added to its predictor (empty for none). The parameters
+    /// are written to `parameters`.
     fn start(&self, values: &[T], offsets: &[T], parameters: &mut [T]) -> T;
 
     /// The distribution with floors that suit the observed values of its variable, such as a small

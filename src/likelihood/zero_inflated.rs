@@ -38,7 +38,8 @@ impl<U> ZeroInflated<U> {
     /// Zeros are added with a fixed probability π.
     ///
     /// # Errors
-    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) unless π is at least 0 and below 1.
+    /// [`Error::InvalidParameter`](crate::Error::InvalidParameter) unless π is at least 0 and below
+    /// 1.
     pub fn fixed(counts: U, zero_share: f64) -> Result<Self> {
         super::check_share("the share of added zeros", zero_share)?;
         Ok(Self { counts, fixed: Some(zero_share) })

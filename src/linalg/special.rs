@@ -2,8 +2,8 @@
 //!
 //! ln Γ of a single number, the error function, and no digamma are in `libm`; no other light crate
 //! has a digamma that vectorises. ψ and the differences of ln Γ are therefore of this module: the
-//! recurrence Γ(z) = Γ(z + 8) / (z(z + 1)…(z + 7)), and Stirling's series with eight terms at z + 8,
-//! where its error is below a unit in the last place.
+//! recurrence Γ(z) = Γ(z + 8) / (z(z + 1)…(z + 7)), and Stirling's series with eight terms at z +
+//! 8, where its error is below a unit in the last place.
 
 use super::Elementary;
 use std::sync::LazyLock;
@@ -124,8 +124,8 @@ impl RisingConstants {
 /// derivative by r, ψ(x + r) − ψ(r) − x/r.
 ///
 /// It is computed as a difference, so that it keeps its digits where r is large: then G is about
-/// x(x − 1)/2r beside ln Γ(r) of the size r ln r. Divisions take most of its time: 1/(x + r + 8) and
-/// that by the product of eight factors are one.
+/// x(x − 1)/2r beside ln Γ(r) of the size r ln r. Divisions take most of its time: 1/(x + r + 8)
+/// and that by the product of eight factors are one.
 #[inline(always)]
 pub(crate) fn ln_rising(x: f64, constants: &[f64; 8]) -> (f64, f64) {
     let [r, inverse, inverse_shifted, ln_shift, series, d_series, inverse_product, inverses] =

@@ -15,9 +15,9 @@ const DRAWS: usize = 4_000;
 /// Checks a likelihood at given data (d×n) and decoder outputs (n columns): that
 /// [`data_dim`](crate::likelihood::ConditionalMean::data_dim) of their rows is d; the gradients
 /// against central differences, with equal weights and with a weight for each observation; that a
-/// missing entry (NaN) is left out of the sums and has the derivative 0; that the sampler's mean equals `mean`; that samples are in the support; and that
-/// the score ∂ log p(x|y)/∂y has mean 0 under the sampler, which holds if the density is normalised
-/// and is that of the sampler.
+/// missing entry (NaN) is left out of the sums and has the derivative 0; that the sampler's mean
+/// equals `mean`; that samples are in the support; and that the score ∂ log p(x|y)/∂y has mean 0
+/// under the sampler, which holds if the density is normalised and is that of the sampler.
 ///
 /// # Errors
 /// A [`Failure`] that describes the first violation.
