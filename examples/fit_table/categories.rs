@@ -45,7 +45,7 @@ pub fn read_with_categories<T: Real>(
                     labels.iter().filter(|label| !label.is_empty()).cloned().collect();
                 names.sort();
                 names.dedup();
-                note(&format!("column {name:?}: {} categories: {}", names.len(), names.join(", ")));
+                note(format!("column {name:?}: {} categories: {}", names.len(), names.join(", ")));
                 names
             }
         };

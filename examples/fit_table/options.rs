@@ -58,12 +58,12 @@ impl Columns {
                 .zip(values.row_iter())
                 .map(|(name, row)| {
                     if texts.iter().any(|(text, _)| text == name) {
-                        note(&format!("column {name:?}: categorical, its values are texts"));
+                        note(format!("column {name:?}: categorical, its values are texts"));
                         return LikelihoodKind::Categorical;
                     }
                     let values: Vec<T> = row.iter().copied().collect();
                     let proposal = propose(&values);
-                    note(&format!("column {name:?}: {}, {}", proposal.likelihood, proposal.reason));
+                    note(format!("column {name:?}: {}, {}", proposal.likelihood, proposal.reason));
                     proposal.likelihood
                 })
                 .collect()),

@@ -56,7 +56,7 @@ pub use observer::{EpochProgress, Observer};
 pub use profile_likelihood::ProfileLikelihood;
 #[doc(hidden)] // listed in `advanced`
 pub use stochastic_gradient::{Adam, AdamSettings, Preconditioner};
-pub use stochastic_gradient::{Checkpoint, Checkpoints};
+pub use stochastic_gradient::{Checkpoint, Checkpoints, FittedParts};
 pub use stochastic_gradient::{KlWeight, LearningRateSchedule, StochasticGradient};
 #[cfg(feature = "safetensors")]
 pub(crate) use stochastic_gradient::{Origin, Progress};

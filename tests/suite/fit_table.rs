@@ -185,7 +185,11 @@ fn options_without_a_meaning_together() {
         (vec!["--standardize"], "--standardize"),
         (vec!["--hidden", "8"], "--hidden"),
         (vec!["--inference", "amortized"], "--inference"),
-        (vec!["--decoder", "deep"], "--decoder deep"),
+        (vec!["--epochs", "5"], "a linear decoder"),
+        (vec!["--decoder", "deep", "--binarize", "dynamic"], "--binarize"),
+        (vec!["--decoder", "deep", "--resume"], "--checkpoint"),
+        (vec!["--decoder", "deep", "--objective", "renyi:-1"], "renyi:A"),
+        (vec!["--decoder", "deep", "--offset", "total"], "--offset"),
         (vec!["--columns", "a:poisson"], "give one of them"),
         (vec!["--fit", "moments"], "elbo or likelihood"),
         (vec!["--scale", "0"], "--scale"),
@@ -196,6 +200,8 @@ fn options_without_a_meaning_together() {
     }
     let (code, text) = refused(data, &["--offset", "total"]);
     assert!(code == 2 && text.contains("--offset"), "{text}");
+    let (code, text) = refused(data, &["--likelihood", "categorical"]);
+    assert!(code == 2 && text.contains("--decoder deep"), "{text}");
     let (code, text) = refused(data, &["--likelihood", "zipf"]);
     assert!(code == 2 && text.contains("poisson"), "{text}");
     std::fs::remove_file(path).unwrap();
@@ -261,4 +267,53 @@ fn a_deep_decoder() {
     assert_eq!((&json["decoder"], &json["latent_dim"]), (&"deep".into(), &2.into()));
     assert!(json["elbo"].as_f64().unwrap() < 0.0 && json["loadings"].is_null());
     std::fs::remove_file(path).unwrap();
+}
+
+const MIXED: &str = "kind,size,count\nred,1.5,2\nblue,2.5,0\nred,1.25,3\ngreen,4.5,1\nblue,2.75,0\n\
+                     red,1.0,4\ngreen,4.0,\n,2.0,1\n";
+
+#[test]
+fn a_deep_fit_reports_its_training_and_continues_from_a_checkpoint() {
+    let path = file("mixed.csv", MIXED);
+    let data = path.to_str().unwrap();
+    let checkpoint = file("mixed.checkpoint", "");
+    let kinds = "kind:categorical,size:gaussian_per_variable,count:negative_binomial";
+    let deep = ["--decoder", "deep", "--columns", kinds, "--latent-dim", "1", "--test", data];
+    let options = |more: &[&'static str]| -> Vec<String> {
+        let own = deep.iter().chain(more).map(|option| (*option).to_owned());
+        own.chain(["--checkpoint".into(), checkpoint.to_str().unwrap().into()]).collect()
+    };
+    let run = |name: &str, more: &[&'static str]| {
+        let options = options(more);
+        figures(name, data, &options.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let whole = run("mixed-whole", &["--epochs", "6", "--prior", "mixture:2"]);
+    assert_eq!(whole["history"].as_array().unwrap().len(), 6);
+    assert!(whole["test_nll"]["value"].as_f64().unwrap().is_finite());
+    assert_eq!(whole["test_nll"]["observations"], 8);
+    for key in ["rate", "mutual_information", "test_elbo", "elbo"] {
+        assert!(whole[key].as_f64().unwrap().is_finite(), "{key}");
+    }
+    let active = whole["active_units"].as_u64().unwrap() as usize;
+    assert_eq!(active + whole["collapsed"].as_array().unwrap().len(), 1);
+    // Interrupted at once, and continued.
+    let cut = ["--epochs", "6", "--prior", "mixture:2", "--time-limit", "1e-9"];
+    assert_eq!(run("mixed-cut", &cut)["stop"], "interrupted");
+    let resumed = run("mixed-resumed", &["--epochs", "6", "--prior", "mixture:2", "--resume"]);
+    for key in ["elbo", "test_elbo", "test_nll", "rate", "stop"] {
+        assert_eq!(resumed[key], whole[key], "{key}");
+    }
+    let other = options(&["--epochs", "6", "--prior", "gaussian", "--resume"]);
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
+    let (code, text) = refused(data, &other);
+    assert!(code == 1 && text.contains("prior Gaussian"), "{text}");
+    // A category that the data do not have.
+    let foreign = file("mixed-test.csv", &MIXED.replacen("green", "black", 1));
+    let mut unknown = deep.to_vec();
+    unknown[7] = foreign.to_str().unwrap();
+    let (code, text) = refused(data, &unknown);
+    assert!(code == 1 && text.contains("row 4") && text.contains("black"), "{text}");
+    for path in [path, checkpoint, foreign] {
+        std::fs::remove_file(path).unwrap();
+    }
 }

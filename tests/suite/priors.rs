@@ -144,9 +144,10 @@ fn under_a_mixture_prior_x_is_a_mixture() {
                 .unwrap()
         })
         .collect();
-    for i in 0..3 {
-        let sum: f64 = (0..3).map(|c| shares[c] * components[c][i].exp()).sum();
-        let (value, error) = (estimate.values()[i], estimate.errors()[i]);
+    for (i, (&value, &error)) in estimate.values().iter().zip(estimate.errors()).enumerate() {
+        let terms =
+            components.iter().zip(shares.iter()).map(|(log_p, share)| share * log_p[i].exp());
+        let sum: f64 = terms.sum();
         assert!((value - sum.ln()).abs() < 4.0 * error && error < 0.05, "{value} ± {error}");
     }
     // Equal components are one, and samples have the mean of the mixture.

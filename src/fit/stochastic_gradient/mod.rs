@@ -117,6 +117,9 @@ pub struct StochasticGradient {
     pub shuffle: bool,
 }
 
+/// The result of a gradient fit: θ and the inference.
+pub type FittedParts<D, L, P, I> = Fitted<(GenerativeModel<D, L, P>, I)>;
+
 /// Factor of the learning rate on a plateau of the held-out J.
 // About half a decade per cut: two cuts leave 0.09 of the learning rate, the three of `of_steps`
 // 0.027.
@@ -273,7 +276,7 @@ impl StochasticGradient {
         x: impl IntoObservations<'a, T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
-    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    ) -> Result<FittedParts<D, L, P, I>>
     where
         T: Real,
         D: Parameters<T>,
@@ -310,7 +313,7 @@ impl StochasticGradient {
         preconditioner: &Preconditioner<T>,
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
-    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    ) -> Result<FittedParts<D, L, P, I>>
     where
         T: Real,
         D: Parameters<T>,
@@ -344,7 +347,7 @@ impl StochasticGradient {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
         checkpoints: Checkpoints<'_, T>,
-    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    ) -> Result<FittedParts<D, L, P, I>>
     where
         T: Real,
         D: Parameters<T>,
@@ -368,7 +371,7 @@ impl StochasticGradient {
         rng: &mut dyn Rng,
         observer: &mut dyn Observer,
         mut checkpoints: Option<Checkpoints<'_, T>>,
-    ) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+    ) -> Result<FittedParts<D, L, P, I>>
     where
         T: Real,
         D: Parameters<T>,

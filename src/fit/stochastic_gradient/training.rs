@@ -49,6 +49,10 @@ pub(super) struct Training<
     counts: Vec<T>,
 }
 
+/// J per observation, the model and the inference, and whether they are better than the initial
+/// ones.
+type Finished<D, L, P, I> = (f64, GenerativeModel<D, L, P>, I, bool);
+
 /// Monte Carlo samples, over all observations, of J at the end of a fit: a standard deviation of
 /// ln p(x|z) of 3 nats then leaves 0.02 nats per observation.
 const FINAL_SAMPLES: usize = 20_000;
@@ -516,7 +520,7 @@ where
         all: Observations<'_, T>,
         held_out: Option<Observations<'_, T>>,
         start: f64,
-    ) -> Result<(f64, GenerativeModel<D, L, P>, I, bool)> {
+    ) -> Result<Finished<D, L, P, I>> {
         let repeats = repeats(all.len(), FINAL_SAMPLES, self.parameter_count());
         if held_out.is_some() {
             Self::restore(&self.best, &mut self.model, &mut self.inference);

@@ -7,7 +7,8 @@ use super::noise::{DeepNoise, NoiseSettings};
 use super::{DeepEncoderPpca, Vae};
 use crate::data::expect;
 use crate::fit::{
-    Checkpoints, Fitted, Observer, Preconditioner, StochasticGradient, StopReason, Trace,
+    Checkpoints, Fitted, FittedParts, Observer, Preconditioner, StochasticGradient, StopReason,
+    Trace,
 };
 use crate::inference::{Amortized, DifferentiableInference, GaussianEncoder};
 use crate::likelihood::{IsotropicGaussian, Likelihood};
@@ -197,7 +198,7 @@ fn fit_parts<T, D, L, P, I>(
     rng: &mut dyn Rng,
     observer: &mut dyn Observer,
     checkpoints: Option<Checkpoints<'_, T>>,
-) -> Result<Fitted<(GenerativeModel<D, L, P>, I)>>
+) -> Result<FittedParts<D, L, P, I>>
 where
     T: Real,
     D: DifferentiableMap<T>,
