@@ -67,6 +67,15 @@ macro_rules! dynamic_univariate {
                     u.expected_log_density(x, mean, variance, parameters, d_parameters)
                 })
             }
+            fn expected_log_densities(
+                &self,
+                x: &[T],
+                means: &mut [T],
+                variances: &mut [T],
+                weight: T,
+            ) -> Option<T> {
+                of_variant!(self, u => u.expected_log_densities(x, means, variances, weight))
+            }
             fn mean(&self, y: T, parameters: &[T]) -> T {
                 of_variant!(self, u => Univariate::mean(u, y, parameters))
             }

@@ -277,6 +277,13 @@ impl<T: Real, U: Univariate<T>> Independent<T, U> {
         Ok(())
     }
 
+    /// The distribution of all variables, if they have the same one, without parameters.
+    pub(crate) fn common(&self) -> Option<&U> {
+        let first = self.distributions.first()?;
+        let alike = self.parameters.is_empty() && self.distributions.iter().all(|d| d == first);
+        alike.then_some(first)
+    }
+
     /// The distribution of variable j.
     pub fn distribution(&self, j: usize) -> &U {
         if self.distributions.len() == 1 { &self.distributions[0] } else { &self.distributions[j] }

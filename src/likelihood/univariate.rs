@@ -71,6 +71,21 @@ pub trait Univariate<T: Real>: Clone + std::fmt::Debug + PartialEq + Send + Sync
         false
     }
 
+    /// The sum of the expectations of some entries with this distribution, which has no parameters,
+    /// under normal predictors; `means` and `variances` are replaced by the derivatives by them, times
+    /// `weight`, and are 0 at a missing entry. `None` where there is no loop for it.
+    #[doc(hidden)]
+    fn expected_log_densities(
+        &self,
+        x: &[T],
+        means: &mut [T],
+        variances: &mut [T],
+        weight: T,
+    ) -> Option<T> {
+        let _ = (x, means, variances, weight);
+        None
+    }
+
     /// The number of constants of the loop over entries that depend on ξ alone.
     #[doc(hidden)]
     fn constant_count(&self) -> usize {

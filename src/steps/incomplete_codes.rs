@@ -5,14 +5,16 @@ use super::Model;
 use super::apply::{EncodeOf, TransformOf};
 use crate::data::{IncompleteObservations, IntoIncompleteObservations, expect_variables};
 use crate::diagnostics::{Estimates, ImportanceEstimate};
+use crate::fit::LocalRefinement;
 use crate::inference::{Amortized, Encoder};
 use crate::likelihood::{ConditionalMean, Likelihood, is_missing};
 use crate::linalg::vector::fill_standard_normal;
+use crate::map::DifferentiableMap;
 use crate::model::{Decoder, GenerativeModel};
 use crate::objective::{
     Elbo, ElboTerms, check_samples, half_log_determinants, log_density_with_prior, log_weights,
 };
-use crate::posterior::{GaussianPosterior, Posterior};
+use crate::posterior::{GaussianPosterior, Posterior, PosteriorFamily};
 use crate::prior::Prior;
 use crate::{Error, Observations, Real, Result};
 use nalgebra::{DMatrix, DMatrixView, DVector};
@@ -61,11 +63,11 @@ impl<T: Real, D, L, E: Encoder<T>, P> Model<T, D, L, Amortized<E>, P> {
 
 impl<T: Real, D, L, E, P> Model<T, D, L, Amortized<E>, P>
 where
-    D: Decoder<T>,
+    D: DifferentiableMap<T>,
     L: Likelihood<T>,
     P: Prior<T>,
     E: Encoder<T>,
-    E::Posterior: GaussianPosterior<T>,
+    E::Posterior: PosteriorFamily<T>,
 {
     /// The completed table, d×n: each missing entry is replaced by an estimate of its mean given the
     /// observed entries of its observation; observed entries are kept bit for bit.
@@ -75,7 +77,8 @@ where
     /// w_s = \frac{p(x_o|z_s)\,π(z_s)}{q(z_s|x_o)}
     /// ```
     ///
-    /// with `samples` samples z_s of the encoder's q and normalised weights w̃ ([Mattei & Frellsen
+    /// with `samples` samples z_s of the encoder's q, refined for an observation with missing entries
+    /// ([`LocalRefinement`]), and normalised weights w̃ ([Mattei & Frellsen
     /// 2019](https://arxiv.org/abs/1812.02633), equation 9). The error is of the order 1/√samples.
     ///
     /// ```
@@ -105,11 +108,17 @@ where
         mut rng: &mut R,
     ) -> Result<DMatrix<T>> {
         let mut completed = x.into_incomplete()?.marked();
-        self.in_weighted_blocks(samples, &mut completed, &mut rng, &mut |model, block, x, rng| {
-            let mean = model.weighted_mean(samples, block, x.as_view(), rng)?;
-            fill(x, &mean);
-            Ok(())
-        })?;
+        self.in_weighted_blocks(
+            samples,
+            true,
+            &mut completed,
+            &mut rng,
+            &mut |model, block, x, rng| {
+                let mean = model.weighted_mean(samples, block, x.as_view(), rng)?;
+                fill(x, &mean);
+                Ok(())
+            },
+        )?;
         Ok(completed)
     }
 
@@ -127,24 +136,21 @@ where
         x: impl IntoIncompleteObservations<'a, T>,
         mut rng: &mut R,
     ) -> Result<Vec<DMatrix<T>>> {
-        let marked = x.into_incomplete()?.marked();
-        (0..count)
-            .map(|_| {
-                let mut completed = marked.clone();
-                self.in_weighted_blocks(
-                    samples,
-                    &mut completed,
-                    &mut rng,
-                    &mut |model, block, x, rng| {
-                        let z = model.resample(samples, block, x.as_view(), rng)?;
-                        let output = model.generative.decoder.decode(z.as_view());
-                        fill(x, &model.generative.likelihood.sample(output.as_view(), rng));
-                        Ok(())
-                    },
-                )?;
-                Ok(completed)
-            })
-            .collect()
+        let mut marked = x.into_incomplete()?.marked();
+        let mut tables = vec![marked.clone(); count];
+        let mut first = 0;
+        self.in_weighted_blocks(samples, true, &mut marked, &mut rng, &mut |model, q, x, rng| {
+            for table in &mut tables {
+                let z = model.resample(samples, q, x.as_view(), rng)?;
+                let output = model.generative.decoder.decode(z.as_view());
+                let mut own = x.clone();
+                fill(&mut own, &model.generative.likelihood.sample(output.as_view(), rng));
+                table.columns_mut(first, own.ncols()).copy_from(&own);
+            }
+            first += x.ncols();
+            Ok(())
+        })?;
+        Ok(tables)
     }
 
     /// Estimates of log p(x_o) of the observed entries in nats, one for each observation, with their
@@ -162,21 +168,27 @@ where
         let (mut values, mut errors) = (Vec::new(), Vec::new());
         let mut effective_samples = Vec::new();
         let mut marked = x.into_incomplete()?.marked();
-        self.in_weighted_blocks(samples, &mut marked, &mut rng, &mut |model, block, x, rng| {
-            let mut sums = WeightSums::new(x.ncols());
-            model.each_sample(samples, block, x.as_view(), rng, &mut |weights, _, _| {
-                for (i, weight) in weights.iter().enumerate() {
-                    sums.add(i, weight.as_f64());
+        self.in_weighted_blocks(
+            samples,
+            true,
+            &mut marked,
+            &mut rng,
+            &mut |model, block, x, rng| {
+                let mut sums = WeightSums::new(x.ncols());
+                model.each_sample(samples, block, x.as_view(), rng, &mut |weights, _, _| {
+                    for (i, weight) in weights.iter().enumerate() {
+                        sums.add(i, weight.as_f64());
+                    }
+                })?;
+                for i in 0..x.ncols() {
+                    let (value, error) = sums.log_mean(i, samples);
+                    effective_samples.push(sums.effective(i));
+                    values.push(value);
+                    errors.push(error);
                 }
-            })?;
-            for i in 0..x.ncols() {
-                let (value, error) = sums.log_mean(i, samples);
-                effective_samples.push(sums.effective(i));
-                values.push(value);
-                errors.push(error);
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         let log_likelihood = Estimates::estimated(values, errors);
         Ok(ImportanceEstimate { log_likelihood, effective_samples, samples })
     }
@@ -194,23 +206,32 @@ where
     ) -> Result<ElboTerms<T>> {
         let (mut reconstruction, mut negative_kl) = (Vec::new(), Vec::new());
         let mut marked = x.into_incomplete()?.marked();
-        self.in_weighted_blocks(samples, &mut marked, &mut rng, &mut |model, block, x, rng| {
-            let x = Observations::trusted(x.as_view(), x.ncols());
-            let terms = Elbo::reparameterized(samples).terms(&model.generative, block, x, rng)?;
-            reconstruction.extend_from_slice(terms.reconstruction.as_slice());
-            negative_kl.extend_from_slice(terms.negative_kl.as_slice());
-            Ok(())
-        })?;
+        self.in_weighted_blocks(
+            samples,
+            false,
+            &mut marked,
+            &mut rng,
+            &mut |model, block, x, rng| {
+                let x = Observations::trusted(x.as_view(), x.ncols());
+                let terms =
+                    Elbo::reparameterized(samples).terms(&model.generative, block, x, rng)?;
+                reconstruction.extend_from_slice(terms.reconstruction.as_slice());
+                negative_kl.extend_from_slice(terms.negative_kl.as_slice());
+                Ok(())
+            },
+        )?;
         Ok(ElboTerms {
             reconstruction: DVector::from_vec(reconstruction),
             negative_kl: DVector::from_vec(negative_kl),
         })
     }
 
-    /// Calls `work` with each block of observations: q, and its columns of the marked table.
+    /// Calls `work` with each block of observations: q, refined where entries are missing if `refine`,
+    /// and its columns of the marked table.
     fn in_weighted_blocks(
         &self,
         samples: usize,
+        refine: bool,
         marked: &mut DMatrix<T>,
         rng: &mut dyn Rng,
         work: &mut BlockWork<'_, T, D, L, E, P>,
@@ -225,7 +246,13 @@ where
         for first in (0..n).step_by(BLOCK) {
             let count = BLOCK.min(n - first);
             let mut x = marked.columns(first, count).into_owned();
-            let q = self.inference.encoder.encode(Observations::trusted(x.as_view(), count))?;
+            let block = Observations::trusted(x.as_view(), count);
+            let mut q = self.inference.encoder.encode(block)?;
+            // An encoder that has seen few rows with these entries missing may put q far from the
+            // posterior, where no number of samples helps.
+            if refine && x.iter().any(|&value| is_missing(value)) {
+                q = LocalRefinement::default().refine(&self.generative, q, block, rng)?;
+            }
             work(self, &q, &mut x, rng)?;
             marked.columns_mut(first, count).copy_from(&x);
         }

@@ -328,8 +328,15 @@ impl<U: Univariate<f64>> Problem<'_, U> {
             .chunks_exact(d)
             .zip(mean.as_mut_slice().chunks_exact_mut(d))
             .zip(variance.as_mut_slice().chunks_exact_mut(d));
+        let common = self.likelihood.common();
         for (((x, mean), variance), observation) in columns.zip(block) {
             let weight = self.table.weights[observation];
+            // One loop over all variables, where there is one: it is vectorised.
+            let at_once = common.and_then(|u| u.expected_log_densities(x, mean, variance, weight));
+            if let Some(value) = at_once {
+                total += weight * value;
+                continue;
+            }
             let mut value = 0.0;
             let entries = x.iter().zip(mean).zip(variance).enumerate();
             for (j, ((&x, mean), variance)) in entries {
