@@ -274,9 +274,9 @@ const MIXED: &str = "kind,size,count\nred,1.5,2\nblue,2.5,0\nred,1.25,3\ngreen,4
 
 #[test]
 fn a_deep_fit_reports_its_training_and_continues_from_a_checkpoint() {
-    let path = file("mixed.csv", MIXED);
+    let path = file("deep-mixed.csv", MIXED);
     let data = path.to_str().unwrap();
-    let checkpoint = file("mixed.checkpoint", "");
+    let checkpoint = file("deep-mixed.checkpoint", "");
     let kinds = "kind:categorical,size:gaussian_per_variable,count:negative_binomial";
     let deep = ["--decoder", "deep", "--columns", kinds, "--latent-dim", "1", "--test", data];
     let options = |more: &[&'static str]| -> Vec<String> {
@@ -287,7 +287,7 @@ fn a_deep_fit_reports_its_training_and_continues_from_a_checkpoint() {
         let options = options(more);
         figures(name, data, &options.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let whole = run("mixed-whole", &["--epochs", "6", "--prior", "mixture:2"]);
+    let whole = run("deep-whole", &["--epochs", "6", "--prior", "mixture:2"]);
     assert_eq!(whole["history"].as_array().unwrap().len(), 6);
     assert!(whole["test_nll"]["value"].as_f64().unwrap().is_finite());
     assert_eq!(whole["test_nll"]["observations"], 8);
@@ -298,8 +298,8 @@ fn a_deep_fit_reports_its_training_and_continues_from_a_checkpoint() {
     assert_eq!(active + whole["collapsed"].as_array().unwrap().len(), 1);
     // Interrupted at once, and continued.
     let cut = ["--epochs", "6", "--prior", "mixture:2", "--time-limit", "1e-9"];
-    assert_eq!(run("mixed-cut", &cut)["stop"], "interrupted");
-    let resumed = run("mixed-resumed", &["--epochs", "6", "--prior", "mixture:2", "--resume"]);
+    assert_eq!(run("deep-cut", &cut)["stop"], "interrupted");
+    let resumed = run("deep-resumed", &["--epochs", "6", "--prior", "mixture:2", "--resume"]);
     for key in ["elbo", "test_elbo", "test_nll", "rate", "stop"] {
         assert_eq!(resumed[key], whole[key], "{key}");
     }
@@ -308,7 +308,7 @@ fn a_deep_fit_reports_its_training_and_continues_from_a_checkpoint() {
     let (code, text) = refused(data, &other);
     assert!(code == 1 && text.contains("prior Gaussian"), "{text}");
     // A category that the data do not have.
-    let foreign = file("mixed-test.csv", &MIXED.replacen("green", "black", 1));
+    let foreign = file("deep-mixed-test.csv", &MIXED.replacen("green", "black", 1));
     let mut unknown = deep.to_vec();
     unknown[7] = foreign.to_str().unwrap();
     let (code, text) = refused(data, &unknown);
